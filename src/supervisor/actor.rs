@@ -1,0 +1,288 @@
+//! The task of one supervisor: a thin shell around the core.
+//!
+//! Messages and ends of children come in through one inbox, orders of the parent through the control, time
+//! through one timer. All are handed to the core, and its commands are carried out.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Sleep,
+};
+
+use super::{
+    Cause, ChildContext, ChildError, ChildSpec, ExitReason, StartError,
+    builder::Blueprint,
+    control::{Control, Link, Upward},
+    core::{Answer, Command, Core, Ending, Event, Key, Order},
+    shared::{Entry, Shared},
+    spec::Starter,
+};
+
+/// Where the answer to a call goes.
+pub(crate) type Caller = oneshot::Sender<Result<Answer, ChildError>>;
+
+/// The core of a running supervisor.
+pub(crate) type Roster = Core<Unit, Caller>;
+
+/// What comes into a supervisor's inbox.
+pub(crate) enum Input {
+    /// From the task of a child.
+    Child {
+        child: Key,
+        incarnation: u64,
+        fact: Fact,
+    },
+    StartChild {
+        spec: ChildSpec,
+        caller: Caller,
+    },
+    TerminateChild {
+        id: Arc<str>,
+        caller: Caller,
+    },
+    RestartChild {
+        id: Arc<str>,
+        caller: Caller,
+    },
+    DeleteChild {
+        id: Arc<str>,
+        caller: Caller,
+    },
+    /// A question.
+    Inspect(Box<dyn FnOnce(&Roster) + Send>),
+}
+
+/// What the task of a child tells.
+#[derive(Debug)]
+pub(crate) enum Fact {
+    Started,
+    StartFailed(Cause),
+    Declined,
+    Ended(ExitReason),
+}
+
+/// What the shell keeps with a child.
+pub(crate) struct Unit {
+    id: Arc<str>,
+    starter: Starter,
+    entry: Entry,
+    /// Whether the supervisor's table has it: a child that is added gets there with its first start.
+    is_listed: bool,
+    /// Of the last incarnation.
+    control: Option<Arc<Control>>,
+}
+
+impl Unit {
+    fn new(id: Arc<str>, starter: Starter, entry: Entry, is_listed: bool) -> Self {
+        Self { id, starter, entry, is_listed, control: None }
+    }
+}
+
+/// A running supervisor.
+pub(crate) struct SupervisorTask {
+    core: Roster,
+    shared: Arc<Shared>,
+    inbox: mpsc::UnboundedReceiver<Input>,
+    sender: mpsc::UnboundedSender<Input>,
+    commands: Vec<Command<Unit, Caller>>,
+    timer: Pin<Box<Sleep>>,
+    /// The parent's strongest order that the core knows.
+    order: Option<Order>,
+    /// Gone when all is told.
+    link: Option<Link>,
+}
+
+impl SupervisorTask {
+    pub(crate) fn new(blueprint: &Blueprint, shared: Arc<Shared>, link: Link) -> Self {
+        let (sender, inbox) = mpsc::unbounded_channel();
+        let entries = blueprint.declare(&shared);
+        let declared = blueprint.children.iter().zip(entries).map(|(spec, entry)| {
+            (spec.options.clone(), Unit::new(spec.options.id.clone(), spec.starter.clone(), entry, true))
+        });
+        let core =
+            Core::new(blueprint.options.clone(), declared, shared.first_incarnation(), fastrand::u64(..));
+        shared.open(sender.clone());
+        let mut task = Self {
+            core,
+            shared,
+            inbox,
+            sender,
+            commands: Vec::new(),
+            timer: Box::pin(tokio::time::sleep_until(Instant::now().into())),
+            order: None,
+            link: Some(link),
+        };
+        task.core.handle(Instant::now(), Event::Boot, &mut task.commands);
+        task
+    }
+
+    fn handle(&mut self, event: Event<Unit, Caller>) {
+        self.core.handle(Instant::now(), event, &mut self.commands);
+        self.carry_out();
+    }
+
+    fn take(&mut self, input: Input) {
+        let event = match input {
+            Input::Child { child, incarnation, fact } => match fact {
+                Fact::Started => Event::Started { child, incarnation },
+                Fact::StartFailed(cause) => Event::StartFailed { child, incarnation, cause },
+                Fact::Declined => Event::Declined { child, incarnation },
+                Fact::Ended(reason) => Event::Ended { child, incarnation, reason },
+            },
+            Input::StartChild { spec, caller } => {
+                if let Err(error) = spec.validate(&self.shared.path, self.core.auto_shutdown()) {
+                    return drop(caller.send(Err(error.into())));
+                }
+                let ChildSpec { options, starter } = spec;
+                let entry = starter.launcher.entry(&options.id, &self.shared, None);
+                let payload = Unit::new(options.id.clone(), starter, entry, false);
+                Event::StartChild { options, payload, caller }
+            }
+            Input::TerminateChild { id, caller } => Event::TerminateChild { id, caller },
+            Input::RestartChild { id, caller } => Event::RestartChild { id, caller },
+            Input::DeleteChild { id, caller } => Event::DeleteChild { id, caller },
+            Input::Inspect(question) => return question(&self.core),
+        };
+        self.handle(event);
+    }
+
+    fn carry_out(&mut self) {
+        let mut commands = std::mem::take(&mut self.commands);
+        for command in commands.drain(..) {
+            match command {
+                Command::Start { child, incarnation } => self.start(child, incarnation),
+                Command::Stop { child, order } => {
+                    if let Some(control) = self.core.payload(child).and_then(|unit| unit.control.as_ref()) {
+                        control.order(order);
+                    }
+                }
+                // Nobody listening means that the caller has gone away.
+                Command::Reply { caller, result } => drop(caller.send(result)),
+                Command::Report(event) => self.shared.report(event),
+                Command::Down { child } => {
+                    if let Some(unit) = self.core.payload(child) {
+                        unit.entry.put_down();
+                    }
+                }
+                Command::Removed(unit) => self.shared.remove(&unit.id, &unit.entry),
+                Command::Booted => {
+                    if let Some(link) = &mut self.link {
+                        link.started();
+                    }
+                }
+                Command::Finished(ending) => self.finish(ending),
+            }
+        }
+        self.commands = commands;
+    }
+
+    fn start(&mut self, child: Key, incarnation: u64) {
+        let control = Arc::new(Control::default());
+        let upward = Upward::Supervisor { inbox: self.sender.clone(), child, incarnation };
+        let link = Link::new(control.clone(), upward);
+        let Some(unit) = self.core.payload_mut(child) else { return };
+        unit.control = Some(control.clone());
+        unit.entry.expect(incarnation);
+        let id = &unit.id;
+        if !std::mem::replace(&mut unit.is_listed, true) {
+            self.shared.insert(id.clone(), unit.entry.clone());
+        }
+        let context = ChildContext::new(id.clone(), incarnation, control, self.shared.clone());
+        unit.starter.launch(unit.entry.clone(), link, context);
+    }
+
+    fn finish(&mut self, ending: Ending) {
+        let Some(link) = self.link.take() else { return };
+        self.close();
+        match ending {
+            Ending::Ended(reason) => link.ended(reason),
+            Ending::NotStarted { id, cause } => {
+                // The deepest child that could not start is the one to be named.
+                let error = cause.downcast_ref::<StartError>().cloned().unwrap_or_else(|| {
+                    let path =
+                        if id.is_empty() { self.shared.path.clone() } else { self.shared.path_of(&id) };
+                    StartError { path, cause }
+                });
+                link.start_failed(Arc::new(error));
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        self.shared.keep_incarnation(self.core.next_incarnation());
+        self.shared.close();
+    }
+
+    /// The parent's orders, as far as the core does not know them.
+    fn obey(&mut self) {
+        let Some(link) = &self.link else { return };
+        let (order, event) = if link.control.is_killed() {
+            (Order::Kill, Event::Kill)
+        } else if link.control.is_asked() {
+            (Order::Ask, Event::Stop)
+        } else {
+            return;
+        };
+        if self.order != Some(order) {
+            self.order = Some(order);
+            self.handle(event);
+        }
+    }
+}
+
+impl Future for SupervisorTask {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        if let Some(link) = &this.link {
+            link.control.register(cx.waker());
+        }
+        this.carry_out();
+        this.obey();
+        while this.link.is_some() {
+            if let Poll::Ready(Some(input)) = this.inbox.poll_recv(cx) {
+                this.take(input);
+                continue;
+            }
+            // Time comes after all that waits in the inbox: a retry queues behind calls, as in OTP, and a child whose
+            // end is in there is not late. The runtime may have cut the reading short, and has then woken us.
+            if !this.inbox.is_empty() {
+                return Poll::Pending;
+            }
+            let Some(deadline) = this.core.next_deadline() else { return Poll::Pending };
+            if deadline <= Instant::now() {
+                this.handle(Event::Tick);
+                continue;
+            }
+            if this.timer.deadline().into_std() != deadline {
+                this.timer.as_mut().reset(deadline.into());
+            }
+            if this.timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
+impl Drop for SupervisorTask {
+    /// The arbiter stops under its supervisor: the children, wherever they run, are killed.
+    fn drop(&mut self) {
+        if self.link.is_none() {
+            return;
+        }
+        for unit in self.core.payloads() {
+            if let Some(control) = &unit.control {
+                control.order(Order::Kill);
+            }
+        }
+        self.close();
+    }
+}

@@ -1,0 +1,150 @@
+//! One child, as the core sees it.
+
+use std::time::Instant;
+
+use super::super::{ChildOptions, ExitReason};
+
+/// A child's place in its supervisor: rises with each declaration, so that the order of keys is the start order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Key(pub(super) u64);
+
+/// Why a child is not running.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Down {
+    /// It was never started, or its group is being restarted.
+    Idle,
+    /// By `terminate_child`.
+    Terminated,
+    /// It ended by itself for good. A restart of its group leaves it alone.
+    Finished,
+    /// It declined to start.
+    Declined,
+}
+
+/// Why a child is stopping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stopping {
+    /// Its start was cancelled.
+    Cancelled,
+    /// It was asked.
+    Asked,
+    /// It was killed, as its specification says.
+    Brutal,
+    /// It was asked, in vain, and then killed.
+    TimedOut,
+}
+
+#[derive(Debug)]
+pub(super) enum State {
+    Down(Down),
+    Starting {
+        incarnation: u64,
+    },
+    Running {
+        incarnation: u64,
+    },
+    /// It has ended, and the supervisor has yet to look at that.
+    Dead {
+        incarnation: u64,
+        reason: ExitReason,
+    },
+    /// It waits for its next start, at the time of its timer.
+    Restarting,
+    Stopping {
+        incarnation: u64,
+        how: Stopping,
+    },
+}
+
+/// Somebody who waits for a child's first start.
+#[derive(Debug)]
+pub(super) struct Starter<C> {
+    pub(super) caller: C,
+    /// Whether the specification outlives a failure: true for `restart_child`.
+    pub(super) keep: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Child<T, C> {
+    pub(super) options: ChildOptions,
+    pub(super) payload: T,
+    pub(super) state: State,
+    pub(super) timer: Option<Instant>,
+    /// Deaths and failed starts in a row, for the back-off.
+    pub(super) deaths: u32,
+    pub(super) up_since: Option<Instant>,
+    pub(super) starts: u64,
+    pub(super) last_exit: Option<ExitReason>,
+    pub(super) starter: Option<Starter<C>>,
+    pub(super) stoppers: Vec<C>,
+}
+
+impl<T, C> Child<T, C> {
+    pub(super) fn new(options: ChildOptions, payload: T) -> Self {
+        Self {
+            options,
+            payload,
+            state: State::Down(Down::Idle),
+            timer: None,
+            deaths: 0,
+            up_since: None,
+            starts: 0,
+            last_exit: None,
+            starter: None,
+            stoppers: Vec::new(),
+        }
+    }
+
+    /// Whether a task of this child exists.
+    pub(super) fn is_live(&self) -> bool {
+        matches!(self.state, State::Starting { .. } | State::Running { .. } | State::Stopping { .. })
+    }
+}
+
+/// A child's state, for those who ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StateView {
+    Down(Down),
+    Starting,
+    Running,
+    Restarting,
+    Stopping,
+}
+
+impl StateView {
+    /// Whether the child counts as active: a start in progress does not.
+    pub(crate) fn is_active(self) -> bool {
+        matches!(self, StateView::Running | StateView::Stopping)
+    }
+}
+
+/// A child, for those who ask.
+#[derive(Debug)]
+pub(crate) struct ChildView<'a> {
+    pub(crate) options: &'a ChildOptions,
+    pub(crate) state: StateView,
+    pub(crate) incarnation: Option<u64>,
+    pub(crate) restarts: u64,
+    pub(crate) up_since: Option<Instant>,
+    pub(crate) last_exit: Option<&'a ExitReason>,
+}
+
+impl<T, C> Child<T, C> {
+    pub(super) fn view(&self) -> ChildView<'_> {
+        let (state, incarnation) = match &self.state {
+            State::Down(down) => (StateView::Down(*down), None),
+            State::Starting { incarnation } => (StateView::Starting, Some(*incarnation)),
+            State::Running { incarnation } => (StateView::Running, Some(*incarnation)),
+            State::Dead { .. } | State::Restarting => (StateView::Restarting, None),
+            State::Stopping { incarnation, .. } => (StateView::Stopping, Some(*incarnation)),
+        };
+        ChildView {
+            options: &self.options,
+            state,
+            incarnation,
+            restarts: self.starts.saturating_sub(1),
+            up_since: self.up_since.filter(|_| self.is_live()),
+            last_exit: self.last_exit.as_ref(),
+        }
+    }
+}

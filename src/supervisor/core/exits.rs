@@ -1,0 +1,139 @@
+//! What follows from a child's end: nothing, a restart, or the supervisor's own end.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    super::{AutoShutdown, ExitReason, ReportEvent, Restart, ShutdownCause},
+    child::{Down, Key, State},
+    event::{Command, Ending},
+    machine::Core,
+    plan::Plan,
+};
+use crate::timer::deadline;
+
+/// What is to become of a child that ended by itself.
+pub(super) enum Fate {
+    Restart,
+    /// It stays down, or is gone; the id is that of a significant child.
+    Final(Option<Arc<str>>),
+}
+
+impl<T, C> Core<T, C> {
+    /// A child has ended by itself, and the supervisor has time for that.
+    pub(super) fn exited(&mut self, now: Instant, key: Key, incarnation: u64, out: &mut Vec<Command<T, C>>) {
+        let Some(child) = self.children.get(&key) else { return };
+        match child.state {
+            State::Dead { incarnation: i, .. } if i == incarnation => {}
+            // Buried meanwhile, as one of a group.
+            _ => return,
+        }
+        let backoff = child.options.backoff.is_some();
+        match self.bury(key, out) {
+            Fate::Final(None) => {}
+            Fate::Final(Some(id)) => self.significant_ended(id, out),
+            Fate::Restart if backoff => {
+                let delay = self.schedule_retry(key, now);
+                if delay.is_zero() {
+                    self.restart(key, out);
+                } else {
+                    let stops = self.group(key).filter(|&other| other != key).collect();
+                    self.plan = Some(Plan::stop_only(stops));
+                }
+            }
+            Fate::Restart => self.count_and_restart(now, key, out),
+        }
+    }
+
+    /// A waiting child's time has come.
+    pub(super) fn retry(&mut self, now: Instant, key: Key, out: &mut Vec<Command<T, C>>) {
+        let Some(child) = self.children.get(&key) else { return };
+        // Terminated meanwhile, or started with its group; a new timer means a later retry.
+        if !matches!(child.state, State::Restarting) || child.timer.is_some() {
+            return;
+        }
+        if child.options.backoff.is_some() {
+            self.restart(key, out);
+        } else {
+            self.count_and_restart(now, key, out);
+        }
+    }
+
+    fn count_and_restart(&mut self, now: Instant, key: Key, out: &mut Vec<Command<T, C>>) {
+        if self.intensity.allow(now) {
+            return self.restart(key, out);
+        }
+        let Some(id) = self.children.get(&key).map(|child| child.options.id.clone()) else { return };
+        // OTP removes the offender here. Idle, it is not stopped either, and references to it outlive a restart of
+        // this supervisor.
+        self.put_down(key, Down::Idle, out);
+        let cause = ShutdownCause::IntensityExceeded { id };
+        self.shut_down(cause, Ending::Ended(ExitReason::Shutdown), out);
+    }
+
+    fn restart(&mut self, key: Key, out: &mut Vec<Command<T, C>>) {
+        if self.options.dynamic {
+            return self.begin_start(key, out);
+        }
+        let stops = self.group(key).filter(|&other| other != key).collect();
+        self.plan = Some(Plan::restart(key, stops));
+    }
+
+    /// Reports the end of a dead child, and puts it down or removes it when that was its last.
+    pub(super) fn bury(&mut self, key: Key, out: &mut Vec<Command<T, C>>) -> Fate {
+        let Some(child) = self.children.get_mut(&key) else { return Fate::Final(None) };
+        let State::Dead { incarnation, reason } = std::mem::replace(&mut child.state, State::Restarting)
+        else {
+            return Fate::Final(None);
+        };
+        child.last_exit = Some(reason.clone());
+        let id = child.options.id.clone();
+        let is_final = match child.options.restart {
+            Restart::Permanent => false,
+            Restart::Transient => reason.is_normal(),
+            Restart::Temporary => true,
+        };
+        let keep = child.options.restart != Restart::Temporary && !self.options.dynamic;
+        let significant = child.options.significant.then(|| id.clone());
+        out.push(Command::Report(ReportEvent::ChildTerminated { id, incarnation, reason }));
+        if !is_final {
+            return Fate::Restart;
+        }
+        if keep {
+            self.put_down(key, Down::Finished, out);
+        } else {
+            self.remove(key, out);
+        }
+        Fate::Final(significant)
+    }
+
+    fn significant_ended(&mut self, id: Arc<str>, out: &mut Vec<Command<T, C>>) {
+        let ends = match self.options.auto_shutdown {
+            AutoShutdown::Never => false,
+            AutoShutdown::AnySignificant => true,
+            AutoShutdown::AllSignificant => self.significant.is_empty(),
+        };
+        if ends {
+            let cause = ShutdownCause::AutoShutdown { id };
+            self.shut_down(cause, Ending::Ended(ExitReason::Shutdown), out);
+        }
+    }
+
+    /// Sets a child's timer for its next start: at once, unless it has a back-off.
+    pub(super) fn schedule_retry(&mut self, key: Key, now: Instant) -> Duration {
+        let random = self.random();
+        let Some(child) = self.children.get_mut(&key) else { return Duration::ZERO };
+        let delay = match &child.options.backoff {
+            None => Duration::ZERO,
+            Some(backoff) => {
+                child.deaths = backoff.deaths(child.deaths, child.up_since.take(), now);
+                backoff.delay(child.deaths, random)
+            }
+        };
+        child.state = State::Restarting;
+        self.set_timer(key, deadline(now, delay));
+        delay
+    }
+}

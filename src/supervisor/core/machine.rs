@@ -1,0 +1,423 @@
+//! The state machine: events in, commands out.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    super::{
+        AutoShutdown, Cause, ChildError, ChildOptions, ExitReason, Kind, ReportEvent, Restart, Shutdown,
+        ShutdownCause, StartFailure, intensity::Intensity, options::SupervisorOptions,
+    },
+    child::{Child, ChildView, Down, Key, Starter, State, Stopping},
+    event::{Answer, Command, Ending, Event, Order},
+    exits::Fate,
+    plan::{Goal, Plan, Work},
+};
+
+/// How long after a kill a child that still lives is called unkillable. A nested supervisor gets longer, since it
+/// waits for its own children's grace.
+fn kill_grace(kind: Kind) -> Duration {
+    match kind {
+        Kind::Worker => Duration::from_secs(1),
+        Kind::Supervisor => Duration::from_secs(10),
+    }
+}
+
+pub(super) enum Phase {
+    Booting,
+    Up,
+    ShuttingDown(Ending),
+    Finished,
+}
+
+/// The state of one supervisor. `T` is what the shell keeps with a child, `C` somebody who waits for an answer.
+pub(crate) struct Core<T, C> {
+    pub(super) options: SupervisorOptions,
+    /// Boxed, because the nodes of a tree that only grows at its end stay half empty.
+    pub(super) children: BTreeMap<Key, Box<Child<T, C>>>,
+    pub(super) ids: HashMap<Arc<str>, Key>,
+    pub(super) timers: BTreeSet<(Instant, Key)>,
+    /// Significant children that have not ended for good.
+    pub(super) significant: BTreeSet<Key>,
+    pub(super) intensity: Intensity,
+    pub(super) phase: Phase,
+    pub(super) plan: Option<Plan>,
+    pub(super) queue: VecDeque<Work<T, C>>,
+    /// How many children have a task.
+    pub(super) live: usize,
+    next_key: u64,
+    next_incarnation: u64,
+    random: fastrand::Rng,
+}
+
+impl<T, C> Core<T, C> {
+    /// A supervisor with its declared children, none of them started. The first incarnation is
+    /// `first_incarnation`; `seed` decides the jitter of back-offs.
+    pub(crate) fn new(
+        options: SupervisorOptions,
+        declared: impl IntoIterator<Item = (ChildOptions, T)>,
+        first_incarnation: u64,
+        seed: u64,
+    ) -> Self {
+        let mut core = Self {
+            intensity: Intensity::new(options.intensity, options.period),
+            options,
+            children: BTreeMap::new(),
+            ids: HashMap::new(),
+            timers: BTreeSet::new(),
+            significant: BTreeSet::new(),
+            phase: Phase::Booting,
+            plan: None,
+            queue: VecDeque::new(),
+            live: 0,
+            next_key: 0,
+            next_incarnation: first_incarnation,
+            random: fastrand::Rng::with_seed(seed),
+        };
+        let declared = declared.into_iter();
+        core.ids.reserve(declared.size_hint().0);
+        for (options, payload) in declared {
+            core.insert(options, payload);
+        }
+        core
+    }
+
+    /// Takes in an event that happened at `now` and appends what is to be done.
+    pub(crate) fn handle(&mut self, now: Instant, event: Event<T, C>, out: &mut Vec<Command<T, C>>) {
+        if matches!(self.phase, Phase::Finished) {
+            return self.refuse(event, out);
+        }
+        match event {
+            Event::Boot => self.plan = Some(Plan::boot(self.children.keys().copied())),
+            Event::Started { child, incarnation } => self.started(now, child, incarnation, out),
+            Event::StartFailed { child, incarnation, cause } => {
+                self.start_failed(now, child, incarnation, cause, out)
+            }
+            Event::Declined { child, incarnation } => self.declined(child, incarnation, out),
+            Event::Ended { child, incarnation, reason } => self.ended(now, child, incarnation, reason, out),
+            Event::StartChild { options, payload, caller } => self.start_child(options, payload, caller, out),
+            Event::TerminateChild { id, caller } => self.terminate_child(now, id, caller, out),
+            Event::RestartChild { id, caller } => self.restart_child(id, caller, out),
+            Event::DeleteChild { id, caller } => self.delete_child(id, caller, out),
+            Event::Tick => self.tick(now, out),
+            Event::Stop => self.stop(out),
+            Event::Kill => self.kill(now, out),
+        }
+        self.pump(now, out);
+    }
+
+    /// When [`Event::Tick`] is due, if nothing happens before.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.timers.first().map(|&(at, _)| at)
+    }
+
+    /// The incarnation that the next start will have.
+    pub(crate) fn next_incarnation(&self) -> u64 {
+        self.next_incarnation
+    }
+
+    pub(crate) fn payload(&self, child: Key) -> Option<&T> {
+        self.children.get(&child).map(|child| &child.payload)
+    }
+
+    pub(crate) fn payload_mut(&mut self, child: Key) -> Option<&mut T> {
+        self.children.get_mut(&child).map(|child| &mut child.payload)
+    }
+
+    pub(crate) fn payloads(&self) -> impl Iterator<Item = &T> {
+        self.children.values().map(|child| &child.payload)
+    }
+
+    pub(crate) fn auto_shutdown(&self) -> AutoShutdown {
+        self.options.auto_shutdown
+    }
+
+    /// All children, in start order.
+    pub(crate) fn children(&self) -> impl Iterator<Item = ChildView<'_>> {
+        self.children.values().map(|child| child.view())
+    }
+
+    /// One child.
+    pub(crate) fn child(&self, id: &str) -> Option<ChildView<'_>> {
+        self.children.get(self.ids.get(id)?).map(|child| child.view())
+    }
+
+    pub(super) fn insert(&mut self, options: ChildOptions, payload: T) -> Key {
+        let key = Key(self.next_key);
+        self.next_key += 1;
+        self.ids.insert(options.id.clone(), key);
+        self.children.insert(key, Box::new(Child::new(options, payload)));
+        key
+    }
+
+    pub(super) fn remove(&mut self, key: Key, out: &mut Vec<Command<T, C>>) {
+        self.clear_timer(key);
+        self.significant.remove(&key);
+        if let Some(child) = self.children.remove(&key) {
+            self.ids.remove(&child.options.id);
+            out.push(Command::Removed(child.payload));
+        }
+    }
+
+    /// Puts a child without a task down, for good or until somebody asks for it.
+    pub(super) fn put_down(&mut self, key: Key, down: Down, out: &mut Vec<Command<T, C>>) {
+        self.clear_timer(key);
+        self.significant.remove(&key);
+        if let Some(child) = self.children.get_mut(&key) {
+            child.state = State::Down(down);
+            // An idle child comes up again with its group or its supervisor.
+            if down != Down::Idle {
+                out.push(Command::Down { child: key });
+            }
+        }
+    }
+
+    pub(super) fn set_timer(&mut self, key: Key, at: Instant) {
+        self.clear_timer(key);
+        if let Some(child) = self.children.get_mut(&key) {
+            child.timer = Some(at);
+            self.timers.insert((at, key));
+        }
+    }
+
+    pub(super) fn clear_timer(&mut self, key: Key) {
+        if let Some(at) = self.children.get_mut(&key).and_then(|child| child.timer.take()) {
+            self.timers.remove(&(at, key));
+        }
+    }
+
+    pub(super) fn random(&mut self) -> f64 {
+        self.random.f64()
+    }
+
+    pub(super) fn begin_start(&mut self, key: Key, out: &mut Vec<Command<T, C>>) {
+        self.clear_timer(key);
+        let Some(child) = self.children.get_mut(&key) else { return };
+        let incarnation = self.next_incarnation;
+        self.next_incarnation += 1;
+        child.state = State::Starting { incarnation };
+        child.up_since = None;
+        self.live += 1;
+        if child.options.significant {
+            self.significant.insert(key);
+        }
+        out.push(Command::Start { child: key, incarnation });
+    }
+
+    /// Begins to stop a child; true when there is an end to wait for.
+    pub(super) fn begin_stop(&mut self, key: Key, now: Instant, out: &mut Vec<Command<T, C>>) -> bool {
+        let Some(child) = self.children.get_mut(&key) else { return false };
+        match &child.state {
+            // Known to be unkillable: tried once more, so that the wait has an end.
+            State::Stopping { how, .. } if *how != Stopping::Asked && child.timer.is_none() => {
+                self.order_kill(key, now, out);
+                true
+            }
+            State::Stopping { .. } => true,
+            State::Running { incarnation } => {
+                let incarnation = *incarnation;
+                let limit = match child.options.shutdown {
+                    Shutdown::Brutal => {
+                        child.state = State::Stopping { incarnation, how: Stopping::Brutal };
+                        self.order_kill(key, now, out);
+                        return true;
+                    }
+                    // A limit beyond what a clock can express is none.
+                    Shutdown::Timeout(limit) => now.checked_add(limit),
+                    Shutdown::Infinity => None,
+                };
+                child.state = State::Stopping { incarnation, how: Stopping::Asked };
+                out.push(Command::Stop { child: key, order: Order::Ask });
+                if let Some(at) = limit {
+                    self.set_timer(key, at);
+                }
+                true
+            }
+            State::Starting { incarnation } => {
+                child.state = State::Stopping { incarnation: *incarnation, how: Stopping::Cancelled };
+                self.order_kill(key, now, out);
+                true
+            }
+            State::Dead { .. } => {
+                if let Fate::Restart = self.bury(key, out) {
+                    self.put_down(key, Down::Idle, out);
+                }
+                false
+            }
+            State::Restarting => {
+                self.put_down(key, Down::Idle, out);
+                false
+            }
+            State::Down(_) => false,
+        }
+    }
+
+    /// Tells a child's task to end at once.
+    pub(super) fn order_kill(&mut self, key: Key, now: Instant, out: &mut Vec<Command<T, C>>) {
+        let Some(child) = self.children.get(&key) else { return };
+        let grace = kill_grace(child.options.kind);
+        out.push(Command::Stop { child: key, order: Order::Kill });
+        self.set_timer(key, now + grace);
+    }
+
+    fn started(&mut self, now: Instant, key: Key, incarnation: u64, out: &mut Vec<Command<T, C>>) {
+        let Some(child) = self.children.get_mut(&key) else { return };
+        if !matches!(child.state, State::Starting { incarnation: i } if i == incarnation) {
+            // Cancelled meanwhile: its end is still to come, and an end without a start is not reported.
+            return;
+        }
+        child.state = State::Running { incarnation };
+        child.up_since = Some(now);
+        child.starts += 1;
+        let id = child.options.id.clone();
+        let starter = child.starter.take();
+        out.push(Command::Report(ReportEvent::Started { id, incarnation }));
+        if let Some(Starter { caller, .. }) = starter {
+            out.push(Command::Reply { caller, result: Ok(Answer::Started { incarnation }) });
+        }
+        self.resolved(key);
+    }
+
+    fn start_failed(
+        &mut self,
+        now: Instant,
+        key: Key,
+        incarnation: u64,
+        cause: Cause,
+        out: &mut Vec<Command<T, C>>,
+    ) {
+        let Some(child) = self.children.get_mut(&key) else { return };
+        match child.state {
+            State::Starting { incarnation: i } if i == incarnation => {}
+            State::Stopping { incarnation: i, .. } if i == incarnation => {
+                return self.settle(key, ExitReason::Killed, out);
+            }
+            _ => return,
+        }
+        self.live -= 1;
+        let id = child.options.id.clone();
+        let starter = child.starter.take();
+        self.resolved(key);
+        match (&self.phase, starter) {
+            (Phase::Booting, None) => {
+                out.push(Command::Report(ReportEvent::StartFailed {
+                    id: id.clone(),
+                    incarnation,
+                    cause: cause.clone(),
+                    retry_in: None,
+                }));
+                self.put_down(key, Down::Idle, out);
+                let reason = ShutdownCause::StartFailed { id: id.clone() };
+                self.shut_down(reason, Ending::NotStarted { id, cause }, out);
+            }
+            (Phase::ShuttingDown(_) | Phase::Finished, starter) => {
+                self.put_down(key, Down::Idle, out);
+                if let Some(Starter { caller, .. }) = starter {
+                    out.push(Command::Reply { caller, result: Err(ChildError::SupervisorDown) });
+                }
+            }
+            (_, starter) => {
+                let retry = match starter {
+                    None => Some(self.schedule_retry(key, now)),
+                    Some(Starter { caller, keep }) => {
+                        let retry = self.children[&key]
+                            .options
+                            .backoff
+                            .is_some()
+                            .then(|| self.schedule_retry(key, now));
+                        match (retry, keep) {
+                            (Some(_), _) => {}
+                            (None, true) => self.put_down(key, Down::Terminated, out),
+                            (None, false) => self.remove(key, out),
+                        }
+                        let error = ChildError::Start { cause: cause.clone(), retrying: retry.is_some() };
+                        out.push(Command::Reply { caller, result: Err(error) });
+                        retry
+                    }
+                };
+                out.push(Command::Report(ReportEvent::StartFailed {
+                    id,
+                    incarnation,
+                    cause,
+                    retry_in: retry,
+                }));
+                // The rest of the group waits for the retry.
+                if let Some(plan) = &mut self.plan
+                    && plan.goal == Goal::Restart
+                {
+                    plan.abandon();
+                }
+            }
+        }
+    }
+
+    fn declined(&mut self, key: Key, incarnation: u64, out: &mut Vec<Command<T, C>>) {
+        let Some(child) = self.children.get_mut(&key) else { return };
+        match child.state {
+            State::Starting { incarnation: i } if i == incarnation => {}
+            State::Stopping { incarnation: i, .. } if i == incarnation => {
+                return self.settle(key, ExitReason::Killed, out);
+            }
+            _ => return,
+        }
+        self.live -= 1;
+        let starter = child.starter.take();
+        let temporary = child.options.restart == Restart::Temporary;
+        out.push(Command::Report(ReportEvent::Declined { id: child.options.id.clone() }));
+        self.resolved(key);
+        if temporary || self.options.dynamic {
+            self.remove(key, out);
+        } else {
+            self.put_down(key, Down::Declined, out);
+        }
+        if let Some(Starter { caller, .. }) = starter {
+            out.push(Command::Reply { caller, result: Ok(Answer::Declined) });
+        }
+    }
+
+    fn ended(
+        &mut self,
+        now: Instant,
+        key: Key,
+        incarnation: u64,
+        reason: ExitReason,
+        out: &mut Vec<Command<T, C>>,
+    ) {
+        let Some(child) = self.children.get_mut(&key) else { return };
+        match child.state {
+            State::Running { incarnation: i } if i == incarnation => {
+                child.state = State::Dead { incarnation, reason };
+                self.live -= 1;
+                self.queue.push_back(Work::Exit { child: key, incarnation });
+            }
+            State::Stopping { incarnation: i, .. } if i == incarnation => self.settle(key, reason, out),
+            State::Starting { incarnation: i } if i == incarnation => {
+                let cause = StartFailure::ArbiterStopped;
+                self.start_failed(now, key, incarnation, Arc::new(cause), out);
+            }
+            _ => {}
+        }
+    }
+
+    fn tick(&mut self, now: Instant, out: &mut Vec<Command<T, C>>) {
+        while let Some(&(at, key)) = self.timers.first() {
+            if at > now {
+                break;
+            }
+            self.clear_timer(key);
+            let Some(child) = self.children.get_mut(&key) else { continue };
+            match &mut child.state {
+                State::Restarting => self.queue.push_back(Work::Retry { child: key }),
+                State::Stopping { how: how @ Stopping::Asked, .. } => {
+                    *how = Stopping::TimedOut;
+                    self.order_kill(key, now, out);
+                }
+                State::Stopping { .. } => self.unkillable(key, out),
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The way out, and the ends that were asked for.
+
+use super::{
+    super::{ChildError, ExitReason, ReportEvent, Restart, ShutdownCause},
+    child::{Down, Key, State, Stopping},
+    event::{Command, Ending, Event},
+    machine::{Core, Phase},
+    plan::{Goal, Plan, Work},
+};
+use std::time::Instant;
+
+impl<T, C> Core<T, C> {
+    pub(super) fn stop(&mut self, out: &mut Vec<Command<T, C>>) {
+        let ending = match self.phase {
+            Phase::Booting => self.cancelled_boot(),
+            _ => Ending::Ended(ExitReason::Shutdown),
+        };
+        self.shut_down(ShutdownCause::Requested, ending, out);
+    }
+
+    /// Ends without asking anybody: all children are killed together, and their ends awaited.
+    pub(super) fn kill(&mut self, now: Instant, out: &mut Vec<Command<T, C>>) {
+        let killed = Ending::Ended(ExitReason::Killed);
+        match &mut self.phase {
+            // It was asked to end, in vain: who asked learns that, as OTP's `killed` after a timeout.
+            Phase::ShuttingDown(ending @ Ending::Ended(_)) => *ending = killed,
+            Phase::ShuttingDown(Ending::NotStarted { .. }) => {}
+            Phase::Booting => {
+                let ending = self.cancelled_boot();
+                self.enter_shutdown(ShutdownCause::Killed, ending, out);
+            }
+            _ => self.enter_shutdown(ShutdownCause::Killed, killed, out),
+        }
+        self.plan = None;
+        let keys: Vec<Key> = self.children.keys().copied().collect();
+        for key in keys {
+            let Some(child) = self.children.get_mut(&key) else { continue };
+            match &mut child.state {
+                State::Running { incarnation } | State::Starting { incarnation } => {
+                    child.state = State::Stopping { incarnation: *incarnation, how: Stopping::Cancelled };
+                }
+                State::Stopping { how, .. } if *how == Stopping::Asked => *how = Stopping::Cancelled,
+                State::Stopping { .. } if child.timer.is_some() => continue,
+                State::Stopping { .. } => {}
+                State::Dead { .. } => {
+                    self.bury(key, out);
+                    continue;
+                }
+                State::Restarting => {
+                    self.put_down(key, Down::Idle, out);
+                    continue;
+                }
+                State::Down(_) => continue,
+            }
+            self.order_kill(key, now, out);
+        }
+    }
+
+    fn cancelled_boot(&self) -> Ending {
+        use super::super::StartFailure;
+        let waiting_for = self.plan.as_ref().and_then(|plan| plan.waiting_for);
+        let child = waiting_for.and_then(|key| self.children.get(&key));
+        Ending::NotStarted {
+            id: child.map_or_else(|| "".into(), |child| child.options.id.clone()),
+            cause: std::sync::Arc::new(StartFailure::Cancelled),
+        }
+    }
+
+    /// Stops all children: newest to oldest, each awaited; those of a dynamic supervisor together.
+    pub(super) fn shut_down(&mut self, cause: ShutdownCause, ending: Ending, out: &mut Vec<Command<T, C>>) {
+        if matches!(self.phase, Phase::ShuttingDown(_)) {
+            return;
+        }
+        // One that is known to be unkillable takes its turn again, so that the wait for it has an end.
+        let stopping = self.plan.take().and_then(|plan| plan.waiting_for).filter(|key| {
+            self.children.get(key).is_some_and(|child| match child.state {
+                State::Stopping { how, .. } => how == Stopping::Asked || child.timer.is_some(),
+                _ => false,
+            })
+        });
+        self.enter_shutdown(cause, ending, out);
+        let keys: Vec<Key> = self.children.keys().copied().collect();
+        self.plan = Some(Plan::shutdown(keys, stopping));
+    }
+
+    fn enter_shutdown(&mut self, cause: ShutdownCause, ending: Ending, out: &mut Vec<Command<T, C>>) {
+        self.phase = Phase::ShuttingDown(ending);
+        out.push(Command::Report(ReportEvent::Shutdown { cause }));
+        for work in std::mem::take(&mut self.queue) {
+            match work {
+                // Buried when its turn to be stopped comes.
+                Work::Exit { .. } | Work::Retry { .. } => {}
+                Work::StartChild { caller, .. }
+                | Work::TerminateChild { caller, .. }
+                | Work::RestartChild { caller, .. } => {
+                    out.push(Command::Reply { caller, result: Err(ChildError::SupervisorDown) });
+                }
+            }
+        }
+    }
+
+    /// A child that was told to end has ended.
+    pub(super) fn settle(&mut self, key: Key, reason: ExitReason, out: &mut Vec<Command<T, C>>) {
+        let Some(child) = self.children.get_mut(&key) else { return };
+        let State::Stopping { incarnation, how } = child.state else { return };
+        self.live -= 1;
+        let permanent = child.options.restart == Restart::Permanent;
+        let was_up = child.up_since.take().is_some();
+        let as_asked = match (how, &reason) {
+            (_, ExitReason::Shutdown) => true,
+            (Stopping::Cancelled | Stopping::Brutal, ExitReason::Killed) => true,
+            (_, ExitReason::Normal) => !permanent,
+            _ => false,
+        };
+        child.last_exit = Some(reason.clone());
+        let id = child.options.id.clone();
+        let starter = child.starter.take();
+        let stoppers = std::mem::take(&mut child.stoppers);
+        if was_up {
+            out.push(Command::Report(if as_asked {
+                ReportEvent::Stopped { id, incarnation }
+            } else {
+                ReportEvent::ShutdownError { id, incarnation, reason }
+            }));
+        }
+        let shutting_down = !matches!(self.phase, Phase::Up | Phase::Booting);
+        let temporary = child.options.restart == Restart::Temporary;
+        if (temporary || self.options.dynamic) && !shutting_down {
+            self.remove(key, out);
+        } else {
+            let down = if stoppers.is_empty() { Down::Idle } else { Down::Terminated };
+            self.put_down(key, down, out);
+        }
+        if let Some(starter) = starter {
+            let error = if shutting_down { ChildError::SupervisorDown } else { ChildError::Cancelled };
+            out.push(Command::Reply { caller: starter.caller, result: Err(error) });
+        }
+        for caller in stoppers {
+            out.push(Command::Reply { caller, result: Ok(super::Answer::Done) });
+        }
+        self.resolved(key);
+    }
+
+    /// A killed child lives on. On the way out it is given up; else nothing takes its place while it lives.
+    pub(super) fn unkillable(&mut self, key: Key, out: &mut Vec<Command<T, C>>) {
+        let Some(child) = self.children.get_mut(&key) else { return };
+        let State::Stopping { incarnation, .. } = child.state else { return };
+        let id = child.options.id.clone();
+        let stoppers = std::mem::take(&mut child.stoppers);
+        let starter = child.starter.take();
+        out.push(Command::Report(ReportEvent::Unkillable { id, incarnation }));
+        if !stoppers.is_empty() {
+            out.push(Command::Down { child: key });
+        }
+        for caller in stoppers.into_iter().chain(starter.map(|starter| starter.caller)) {
+            out.push(Command::Reply { caller, result: Err(ChildError::Unkillable) });
+        }
+        if matches!(self.phase, Phase::ShuttingDown(_)) {
+            self.live -= 1;
+            self.put_down(key, Down::Idle, out);
+            self.resolved(key);
+        } else if self.plan.as_ref().is_some_and(|plan| plan.goal == Goal::Single) {
+            // Its siblings, and those who call, need not wait for it: only what would take its place must.
+            self.resolved(key);
+        }
+    }
+
+    /// Without a plan, a supervisor on its way out ends with its last child.
+    pub(super) fn finish_if_empty(&mut self, out: &mut Vec<Command<T, C>>) {
+        if self.live == 0 && matches!(self.phase, Phase::ShuttingDown(_)) {
+            self.finish(out);
+        }
+    }
+
+    fn finish(&mut self, out: &mut Vec<Command<T, C>>) {
+        match std::mem::replace(&mut self.phase, Phase::Finished) {
+            Phase::ShuttingDown(ending) => out.push(Command::Finished(ending)),
+            phase => self.phase = phase,
+        }
+    }
+
+    /// Answers those who call after the end.
+    pub(super) fn refuse(&mut self, event: Event<T, C>, out: &mut Vec<Command<T, C>>) {
+        if let Event::StartChild { caller, .. }
+        | Event::TerminateChild { caller, .. }
+        | Event::RestartChild { caller, .. }
+        | Event::DeleteChild { caller, .. } = event
+        {
+            out.push(Command::Reply { caller, result: Err(ChildError::SupervisorDown) });
+        }
+    }
+}

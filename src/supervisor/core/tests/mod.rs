@@ -1,0 +1,7 @@
+//! The core on virtual time: OTP's cases by name, and random histories against a reference model.
+
+mod otp;
+mod otp_dynamic;
+mod otp_tree;
+mod property;
+mod sim;

@@ -1,0 +1,140 @@
+//! Faults seen in other supervisors, and what happens at the same time.
+
+use super::sim::*;
+use crate::supervisor::{
+    ChildError, ExitReason, Restart, Shutdown, Strategy,
+    core::{Answer, Ending, Event, StateView},
+};
+
+fn one_for_all(children: &[crate::supervisor::ChildOptions]) -> Sim {
+    Sim::up(options(Strategy::OneForAll, 9, 3600 * S), children)
+}
+
+#[test]
+fn a_group_restart_leaves_a_finished_sibling_alone() {
+    let mut sim = one_for_all(&[worker("a"), with(Restart::Transient, "b"), worker("c")]);
+    sim.exit("b", ExitReason::Normal);
+    sim.crash("a");
+    assert_eq!(sim.take_orders(), ["ask c", "start a", "start c"]);
+}
+
+#[test]
+fn a_group_restart_brings_a_terminated_sibling_back() {
+    let mut sim = one_for_all(&[worker("a"), with(Restart::Transient, "b")]);
+    sim.terminate("b").unwrap();
+    sim.log.clear();
+    sim.crash("a");
+    assert_eq!(sim.take_orders(), ["start a", "start b"]);
+}
+
+#[test]
+fn a_group_restart_does_not_wait_for_a_sibling_that_has_ended() {
+    let mut sim = one_for_all(&[worker("a"), worker("b"), worker("c")]);
+    sim.stops("c", Stop::After(S));
+    sim.crash("a");
+    // While c takes its time, b dies by itself: nobody asks it, nobody waits for it.
+    sim.crash("b");
+    sim.pass(S);
+    assert_eq!(sim.take_log(), ["end a", "ask c", "end b", "end c", "start a", "start b", "start c"]);
+}
+
+#[test]
+fn no_second_instance_while_the_old_one_lives() {
+    // The simulator refuses a start of a child whose task lives.
+    let mut sim = one_for_all(&[worker("a"), stopped_by(Shutdown::Infinity, "b")]);
+    sim.stops("b", Stop::After(100 * S));
+    sim.crash("a");
+    sim.pass(99 * S);
+    assert_eq!(sim.take_orders(), ["ask b"]);
+    sim.pass(S);
+    assert_eq!(sim.take_orders(), ["start a", "start b"]);
+}
+
+#[test]
+fn calls_wait_for_the_plan_and_are_checked_again() {
+    let mut sim = one_for_all(&[worker("a"), worker("b")]);
+    sim.stops("b", Stop::After(S));
+    sim.crash("a");
+    let first = sim.start_later(worker("x"));
+    let second = sim.start_later(worker("x"));
+    let third = sim.terminate_later("x");
+    assert!(sim.reply(first).is_none());
+    sim.pass(S);
+    assert!(matches!(sim.reply(first), Some(Ok(Answer::Started { .. }))));
+    assert!(matches!(sim.reply(second), Some(Err(ChildError::AlreadyStarted { .. }))));
+    assert!(matches!(sim.reply(third), Some(Ok(Answer::Done))));
+    assert_eq!(sim.state("x"), Some(StateView::Down(crate::supervisor::core::Down::Terminated)));
+}
+
+#[test]
+fn terminating_a_hanging_restart_lets_the_rest_of_the_group_come_up() {
+    let mut sim = one_for_all(&[worker("a"), worker("b")]);
+    sim.starts("a", &[Start::Hang]);
+    sim.crash("b");
+    assert!(!sim.is_running("b"));
+    assert!(sim.terminate("a").is_ok());
+    assert!(sim.is_running("b"));
+}
+
+#[test]
+fn a_stop_cancels_a_hanging_start_and_answers_all_callers() {
+    let mut sim = one_for_all(&[worker("a")]);
+    sim.starts("x", &[Start::Hang]);
+    let x = sim.start_later(worker("x"));
+    let y = sim.start_later(worker("y"));
+    sim.event(Event::Stop);
+    assert!(sim.ended());
+    for caller in [x, y] {
+        assert!(matches!(sim.reply(caller), Some(Err(ChildError::SupervisorDown))));
+    }
+    assert_eq!(sim.take_orders(), ["start x", "kill x", "ask a"]);
+}
+
+#[test]
+fn a_stop_during_the_boot_cancels_it() {
+    let mut sim = Sim::new(options(Strategy::OneForOne, 0, S), &[worker("a"), worker("b"), worker("c")]);
+    sim.starts("b", &[Start::Hang]);
+    sim.boot();
+    sim.event(Event::Stop);
+    assert_eq!(sim.take_orders(), ["start a", "start b", "kill b", "ask a"]);
+    assert!(matches!(&sim.ending, Some(Ending::NotStarted { id, .. }) if &**id == "b"));
+}
+
+#[test]
+fn a_kill_asks_nobody() {
+    let mut sim = one_for_all(&[worker("a"), stopped_by(Shutdown::Infinity, "b")]);
+    sim.stops("b", Stop::Never);
+    sim.event(Event::Stop);
+    sim.log.clear();
+    sim.event(Event::Kill);
+    assert_eq!(sim.take_orders(), ["kill a", "kill b"]);
+    assert!(sim.ended());
+}
+
+#[test]
+fn a_death_while_the_supervisor_boots_is_looked_at_afterwards() {
+    let mut sim = Sim::new(options(Strategy::OneForOne, 1, S), &[worker("a"), worker("b")]);
+    sim.starts("b", &[Start::FailAfter(S), Start::Up]);
+    sim.boot();
+    sim.crash("a");
+    assert_eq!(sim.take_orders(), ["start a", "start b"]);
+    sim.pass(S);
+    // b fails, so that there is nothing to be restarted; a's end is not lost.
+    assert!(sim.ended());
+    assert!(sim.reports.iter().any(|report| matches!(
+        report,
+        crate::supervisor::ReportEvent::ChildTerminated { id, .. } if &**id == "a"
+    )));
+}
+
+#[test]
+fn a_message_from_an_older_incarnation_is_ignored() {
+    let mut sim = one_for_all(&[worker("a")]);
+    let key = sim.core.ids["a"];
+    sim.crash("a");
+    let incarnation = sim.incarnation("a").unwrap();
+    sim.event(Event::Ended { child: key, incarnation: incarnation - 1, reason: ExitReason::Normal });
+    sim.event(Event::Started { child: key, incarnation: incarnation - 1 });
+    assert!(sim.is_running("a"));
+    assert_eq!(sim.incarnation("a"), Some(incarnation));
+}

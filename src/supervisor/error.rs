@@ -1,0 +1,176 @@
+//! What can go wrong, as values.
+
+use std::{error::Error, sync::Arc};
+
+use thiserror::Error;
+
+/// The cause of a failed start: whatever the child's factory returned, shared and downcastable.
+pub type Cause = Arc<dyn Error + Send + Sync>;
+
+/// A supervisor did not start: a child of it could not, and those started before it have been stopped.
+#[derive(Debug, Clone, Error)]
+#[error("could not start `{path}`: {cause}")]
+pub struct StartError {
+    /// The path of the child that could not start, from the root ("app/pools/cache").
+    pub path: Arc<str>,
+    /// What its factory returned, or a [`StartFailure`] or [`SpecError`].
+    #[source]
+    pub cause: Cause,
+}
+
+/// A failed start whose cause did not come from the child's factory as an error.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum StartFailure {
+    /// The factory, or the actor's `started`, panicked with this message.
+    #[error("panicked: {0}")]
+    Panicked(String),
+    /// The arbiter on which it should run has stopped.
+    #[error("its arbiter has stopped")]
+    ArbiterStopped,
+    /// No actix system runs on the current thread.
+    #[error("no actix system runs on this thread")]
+    NoSystem,
+    /// The start was cancelled: the supervisor was stopped or dropped meanwhile.
+    #[error("the start was cancelled")]
+    Cancelled,
+}
+
+/// Returned by a factory to decline its start: neither an error nor a running child (OTP's `ignore`).
+///
+/// The specification is kept, not running; that of a temporary child, or of a child of a dynamic supervisor,
+/// goes away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("declined to start")]
+pub struct Declined;
+
+/// A specification that was refused when declared.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("`{path}`: {field} = {value} is not allowed: {allowed}")]
+pub struct SpecError {
+    /// The path of the supervisor or child.
+    pub path: Arc<str>,
+    /// The refused field.
+    pub field: &'static str,
+    /// Its value.
+    pub value: String,
+    /// What is allowed instead.
+    pub allowed: &'static str,
+}
+
+/// An operation on a child was refused or failed.
+#[derive(Debug, Clone, Error)]
+#[non_exhaustive]
+pub enum ChildError {
+    /// A child of this id is running, or starting.
+    #[error("already started (incarnation {incarnation})")]
+    AlreadyStarted {
+        /// Its incarnation.
+        incarnation: u64,
+    },
+    /// A child of this id is known but not running, or waits for its restart.
+    #[error("already present")]
+    AlreadyPresent,
+    /// There is no such child.
+    #[error("not found")]
+    NotFound,
+    /// The child is running.
+    #[error("running")]
+    Running,
+    /// The child waits for its restart.
+    #[error("restarting")]
+    Restarting,
+    /// The dynamic supervisor has as many children as it may.
+    #[error("no more than {max} children are allowed")]
+    MaxChildren {
+        /// The bound.
+        max: usize,
+    },
+    /// The child could not start.
+    #[error("could not start: {cause}")]
+    Start {
+        /// What its factory returned.
+        cause: Cause,
+        /// Whether it stays and is tried again (with a [`Backoff`](super::Backoff)), or was discarded.
+        retrying: bool,
+    },
+    /// The child was terminated before it had started.
+    #[error("terminated before it had started")]
+    Cancelled,
+    /// The child blocks its thread and cannot be killed; it may still be alive.
+    #[error("cannot be killed: it blocks its thread")]
+    Unkillable,
+    /// The specification was refused.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// A dynamic supervisor keeps no specifications, so that there is nothing to restart or delete.
+    #[error("not supported by a dynamic supervisor")]
+    Dynamic,
+    /// The supervisor is down, restarting, or on its way out.
+    #[error("the supervisor is not running")]
+    SupervisorDown,
+}
+
+/// A tree had not stopped in time and was killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the supervisor did not stop in time and was killed")]
+pub struct StopTimedOut;
+
+/// A path did not lead to what was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum LookupError {
+    /// No child has this path.
+    #[error("no child `{path}`")]
+    NotFound {
+        /// The path, from the root.
+        path: String,
+    },
+    /// The child is an actor of another type.
+    #[error("`{path}` is not a `{expected}`")]
+    WrongType {
+        /// The path, from the root.
+        path: String,
+        /// The type asked for.
+        expected: &'static str,
+    },
+    /// A supervisor was asked for and an actor found, or the reverse.
+    #[error("`{path}` is not {expected}")]
+    WrongKind {
+        /// The path, from the root.
+        path: String,
+        /// What was asked for.
+        expected: &'static str,
+    },
+}
+
+/// A name is taken.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("the name `{name}` is taken by `{owner}`")]
+pub struct NameTaken {
+    /// The name.
+    pub name: String,
+    /// The path of its owner.
+    pub owner: Arc<str>,
+}
+
+/// A message was not answered by a child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum SendError {
+    /// The child is not up but will be: the message was surely never delivered, and may be sent again.
+    #[error("the child is restarting")]
+    Restarting,
+    /// The child ended while the message was on its way: it may or may not have been handled.
+    #[error("the child ended while the message was in flight")]
+    Lost,
+    /// The child is not up and nobody will start it: the message was surely never delivered.
+    #[error("the child is down")]
+    Down,
+}
+
+impl SendError {
+    /// Whether the message was surely never delivered and a later attempt can succeed.
+    pub fn is_retryable(self) -> bool {
+        self == SendError::Restarting
+    }
+}

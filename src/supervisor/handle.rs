@@ -1,0 +1,405 @@
+//! The handles through which others use a supervisor.
+
+use std::{
+    any::Any,
+    fmt,
+    ops::Deref,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use actix::Actor;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{
+    ChildCount, ChildError, ChildInfo, ChildOptions, ChildRef, ChildSpec, ChildState, ExitReason, Kind,
+    LookupError, Partitions, Reports, StopTimedOut, SupervisorBuilder, Tree,
+    actor::{Caller, Input, Roster},
+    control::Control,
+    core::{Answer, Order},
+    shared::{Entry, Shared},
+    slot::Slot,
+};
+
+/// A running tree of supervised actors: the handle of its root.
+///
+/// Cheap to clone, usable from any thread. It dereferences to [`SupervisorRef`], which has all the operations.
+/// When the last clone is dropped the whole tree is killed, without blocking and in no particular order; call
+/// [`stop`](Self::stop) for an orderly end. An actor of the tree should not keep one, since it would then keep the
+/// tree alive; [`downgrade`](Self::downgrade) gives a reference that does not.
+///
+/// ```
+/// use actix::{Actor, Context};
+/// use hatchery::supervisor::Supervisor;
+/// use std::convert::Infallible;
+///
+/// struct Db;
+/// impl Actor for Db {
+///     type Context = Context<Self>;
+/// }
+///
+/// # #[actix::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let app = Supervisor::builder("app").child("db", || async { Ok::<_, Infallible>(Db) }).start().await?;
+/// let db = app.child::<Db>("db")?;
+/// assert!(db.addr().is_some());
+/// app.stop().await;
+/// assert!(db.addr().is_none());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Supervisor {
+    root: Arc<Root>,
+    supervisor: SupervisorRef,
+}
+
+struct Root {
+    control: Arc<Control>,
+    ended: watch::Receiver<Option<ExitReason>>,
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        self.control.order(Order::Kill);
+    }
+}
+
+impl Supervisor {
+    /// A supervisor with declared children.
+    pub fn builder(id: impl AsRef<str>) -> SupervisorBuilder {
+        SupervisorBuilder::new(id.as_ref(), false)
+    }
+
+    /// A supervisor whose children are all added while it runs, are started concurrently, and stopped together.
+    pub fn dynamic(id: impl AsRef<str>) -> SupervisorBuilder {
+        SupervisorBuilder::new(id.as_ref(), true)
+    }
+
+    pub(crate) fn new(
+        control: Arc<Control>,
+        shared: Arc<Shared>,
+        ended: watch::Receiver<Option<ExitReason>>,
+    ) -> Self {
+        Self { root: Arc::new(Root { control, ended }), supervisor: SupervisorRef { shared } }
+    }
+
+    /// Stops the tree in order, newest child to oldest, each awaited, and returns when all have ended.
+    ///
+    /// It takes as long as the children's [`Shutdown`](super::Shutdown) values allow. Dropping the future does not
+    /// cancel the stop. Stopping twice is harmless. It works from any thread and any executor.
+    pub async fn stop(&self) {
+        self.root.control.order(Order::Ask);
+        self.ended().await;
+    }
+
+    /// Stops the tree in order, as [`stop`](Self::stop), and kills what is left after `limit`. The clock is tokio's:
+    /// a tokio runtime must run.
+    ///
+    /// # Errors
+    /// [`StopTimedOut`] when the tree had to be killed; the kill itself is not awaited.
+    pub async fn stop_within(&self, limit: Duration) -> Result<(), StopTimedOut> {
+        match tokio::time::timeout(limit, self.stop()).await {
+            Ok(()) => Ok(()),
+            Err(_) => {
+                self.root.control.order(Order::Kill);
+                Err(StopTimedOut)
+            }
+        }
+    }
+
+    /// Waits for the supervisor's end, whoever causes it, and gives the reason.
+    pub async fn ended(&self) -> ExitReason {
+        let mut ended = self.root.ended.clone();
+        match ended.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or(ExitReason::ArbiterStopped),
+            Err(_) => ExitReason::ArbiterStopped,
+        }
+    }
+
+    /// A weak reference to the root.
+    pub fn downgrade(&self) -> SupervisorRef {
+        self.supervisor.clone()
+    }
+}
+
+impl Deref for Supervisor {
+    type Target = SupervisorRef;
+
+    fn deref(&self) -> &SupervisorRef {
+        &self.supervisor
+    }
+}
+
+impl fmt::Debug for Supervisor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Supervisor").field("path", &self.supervisor.shared.path).finish()
+    }
+}
+
+/// A reference to a supervisor that keeps nothing alive and follows its restarts.
+///
+/// Cheap to clone, usable from any thread.
+#[derive(Clone)]
+pub struct SupervisorRef {
+    shared: Arc<Shared>,
+}
+
+impl SupervisorRef {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// The supervisor's path, from the root ("app/pools").
+    pub fn path(&self) -> &str {
+        &self.shared.path
+    }
+
+    /// A reference to an actor below this supervisor, by its id or path ("pools/cache"). Does not wait: the actor
+    /// may not be up yet.
+    ///
+    /// # Errors
+    /// When there is no such child, or it is not an `A`.
+    pub fn child<A: Actor>(&self, path: &str) -> Result<ChildRef<A>, LookupError> {
+        let (full, entry) = self.lookup(path)?;
+        child_ref(full, entry)
+    }
+
+    /// A reference to a supervisor below this one, by its id or path. Does not wait: it may not be up yet.
+    ///
+    /// # Errors
+    /// When there is no such child, or it is an actor.
+    pub fn supervisor(&self, path: &str) -> Result<SupervisorRef, LookupError> {
+        match self.lookup(path)? {
+            (_, Entry::Supervisor(shared)) => Ok(SupervisorRef { shared }),
+            (path, _) => Err(LookupError::WrongKind { path, expected: "a supervisor" }),
+        }
+    }
+
+    fn lookup(&self, path: &str) -> Result<(String, Entry), LookupError> {
+        let full = format!("{}/{path}", self.shared.path);
+        let mut ids = path.split('/');
+        let mut found = ids.next().and_then(|id| self.shared.entry(id));
+        for id in ids {
+            found = match found {
+                Some(Entry::Supervisor(shared)) => shared.entry(id),
+                _ => None,
+            };
+        }
+        match found {
+            Some(entry) => Ok((full, entry)),
+            None => Err(LookupError::NotFound { path: full }),
+        }
+    }
+
+    /// Adds a child and starts it. Returns its incarnation when it is up, and `None` when it declined to start.
+    ///
+    /// A static supervisor starts one child at a time: a child's factory that waits for this on its own
+    /// supervisor waits for ever.
+    ///
+    /// # Errors
+    /// [`ChildError::AlreadyStarted`] and [`ChildError::AlreadyPresent`] when the id is taken,
+    /// [`ChildError::MaxChildren`], [`ChildError::Spec`]; [`ChildError::Start`] when it cannot start: it is then
+    /// discarded, unless it has a [`Backoff`](super::Backoff), with which it stays and is tried again.
+    pub async fn start_child(&self, spec: impl Into<ChildSpec>) -> Result<Option<u64>, ChildError> {
+        let spec = spec.into();
+        let answer = self.call(|caller| Input::StartChild { spec, caller }).await?;
+        Ok(incarnation_of(answer))
+    }
+
+    /// Stops a child, in the way its specification says, and returns when it has ended. A start in progress is
+    /// cancelled. Also fine when the child is already down.
+    ///
+    /// The specification is kept, unless the child is temporary or the supervisor dynamic: a restart of the
+    /// child's group brings it up again, as in OTP.
+    ///
+    /// # Errors
+    /// [`ChildError::NotFound`]; [`ChildError::Unkillable`] when it blocks its thread.
+    pub async fn terminate_child(&self, id: &str) -> Result<(), ChildError> {
+        self.call(|caller| Input::TerminateChild { id: id.into(), caller }).await.map(drop)
+    }
+
+    /// Starts a child that is known but down. Returns as [`start_child`](Self::start_child).
+    ///
+    /// # Errors
+    /// [`ChildError::Running`], [`ChildError::Restarting`], [`ChildError::NotFound`], [`ChildError::Start`] (the
+    /// specification stays), [`ChildError::Dynamic`].
+    pub async fn restart_child(&self, id: &str) -> Result<Option<u64>, ChildError> {
+        self.call(|caller| Input::RestartChild { id: id.into(), caller }).await.map(incarnation_of)
+    }
+
+    /// Forgets a child that is down.
+    ///
+    /// # Errors
+    /// [`ChildError::Running`], [`ChildError::Restarting`], [`ChildError::NotFound`], [`ChildError::Dynamic`].
+    pub async fn delete_child(&self, id: &str) -> Result<(), ChildError> {
+        self.call(|caller| Input::DeleteChild { id: id.into(), caller }).await.map(drop)
+    }
+
+    /// The supervisor's children, in start order.
+    ///
+    /// # Errors
+    /// [`ChildError::SupervisorDown`].
+    pub async fn which_children(&self) -> Result<Vec<ChildInfo>, ChildError> {
+        self.inspect(|core| core.children().map(ChildInfo::from).collect()).await
+    }
+
+    /// How many children there are, of which kind, and how many of them live.
+    ///
+    /// # Errors
+    /// [`ChildError::SupervisorDown`].
+    pub async fn count_children(&self) -> Result<ChildCount, ChildError> {
+        self.inspect(|core| {
+            let mut count = ChildCount::default();
+            for child in core.children() {
+                count.specs += 1;
+                count.active += usize::from(child.state.is_active());
+                match child.options.kind {
+                    Kind::Worker => count.workers += 1,
+                    Kind::Supervisor => count.supervisors += 1,
+                }
+            }
+            count
+        })
+        .await
+    }
+
+    /// The plain settings of a child. (OTP: `get_childspec`.)
+    ///
+    /// # Errors
+    /// [`ChildError::NotFound`], [`ChildError::SupervisorDown`].
+    pub async fn child_options(&self, id: &str) -> Result<ChildOptions, ChildError> {
+        let id = id.to_owned();
+        self.inspect(move |core| core.child(&id).map(|child| child.options.clone()))
+            .await?
+            .ok_or(ChildError::NotFound)
+    }
+
+    /// A reference to the living child that has this name in the whole tree, by
+    /// [`ChildContext::register`](super::ChildContext::register).
+    ///
+    /// # Errors
+    /// When nobody has the name, or it is not an `A`.
+    pub fn whereis<A: Actor>(&self, name: &str) -> Result<ChildRef<A>, LookupError> {
+        match self.shared.registry.whereis(name) {
+            Some(named) => child_ref(named.path.to_string(), named.entry),
+            None => Err(LookupError::NotFound { path: name.to_owned() }),
+        }
+    }
+
+    /// The partitions of a partition supervisor below this one, by its id or path.
+    ///
+    /// # Errors
+    /// When there is no such supervisor, or it is none of partitions, or these are not `A`s.
+    pub fn partitions<A: Actor>(&self, path: &str) -> Result<Partitions<A>, LookupError> {
+        let supervisor = self.supervisor(path)?;
+        match supervisor.shared.initial_partitions() {
+            0 => Err(LookupError::WrongKind {
+                path: supervisor.shared.path.to_string(),
+                expected: "a partition supervisor",
+            }),
+            count => Partitions::new(supervisor, count),
+        }
+    }
+
+    pub(crate) fn partition_size(&self) -> usize {
+        self.shared.partitions.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_partition_size(&self, size: usize) {
+        self.shared.partitions.store(size, Ordering::Release);
+    }
+
+    /// A snapshot of this supervisor and all below it.
+    ///
+    /// # Errors
+    /// [`ChildError::SupervisorDown`] for this supervisor; those below it that do not run have no children.
+    pub async fn tree(&self) -> Result<Tree, ChildError> {
+        let id = self.shared.path.rsplit('/').next().unwrap_or_default().into();
+        Ok(Tree {
+            path: self.shared.path.to_string(),
+            id,
+            kind: Kind::Supervisor,
+            state: ChildState::Running,
+            restarts: 0,
+            uptime: None,
+            last_exit: None,
+            children: self.trees().await?,
+        })
+    }
+
+    async fn trees(&self) -> Result<Vec<Tree>, ChildError> {
+        let now = Instant::now();
+        let mut trees = Vec::new();
+        for child in self.which_children().await? {
+            let id = child.options.id;
+            let children = match self.shared.entry(&id) {
+                Some(Entry::Supervisor(shared)) => {
+                    Box::pin(SupervisorRef { shared }.trees()).await.unwrap_or_default()
+                }
+                _ => Vec::new(),
+            };
+            trees.push(Tree {
+                path: self.shared.path_of(&id).to_string(),
+                id: id.to_string(),
+                kind: child.options.kind,
+                state: child.state,
+                restarts: child.restarts,
+                uptime: child.up_since.map(|since| now.saturating_duration_since(since)),
+                last_exit: child.last_exit,
+                children,
+            });
+        }
+        Ok(trees)
+    }
+
+    /// Subscribes to what this supervisor and all below it will do.
+    ///
+    /// To lose nothing, subscribe first and list the children then; incarnations tell what is in both.
+    pub fn subscribe(&self) -> Reports {
+        Reports::new(self.shared.subscribe())
+    }
+
+    async fn call(&self, input: impl FnOnce(Caller) -> Input) -> Result<Answer, ChildError> {
+        let (caller, answer) = oneshot::channel();
+        self.inbox()?.send(input(caller)).map_err(|_| ChildError::SupervisorDown)?;
+        answer.await.unwrap_or(Err(ChildError::SupervisorDown))
+    }
+
+    async fn inspect<R: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Roster) -> R + Send + 'static,
+    ) -> Result<R, ChildError> {
+        let (caller, answer) = oneshot::channel();
+        let question = Box::new(move |core: &Roster| drop(caller.send(question(core))));
+        self.inbox()?.send(Input::Inspect(question)).map_err(|_| ChildError::SupervisorDown)?;
+        answer.await.map_err(|_| ChildError::SupervisorDown)
+    }
+
+    fn inbox(&self) -> Result<mpsc::UnboundedSender<Input>, ChildError> {
+        self.shared.sender().ok_or(ChildError::SupervisorDown)
+    }
+}
+
+fn child_ref<A: Actor>(path: String, entry: Entry) -> Result<ChildRef<A>, LookupError> {
+    let Entry::Actor(slot) = entry else {
+        return Err(LookupError::WrongKind { path, expected: "an actor" });
+    };
+    match (slot as Arc<dyn Any + Send + Sync>).downcast::<Slot<A>>() {
+        Ok(slot) => Ok(ChildRef::new(slot, path.into())),
+        Err(_) => Err(LookupError::WrongType { path, expected: std::any::type_name::<A>() }),
+    }
+}
+
+fn incarnation_of(answer: Answer) -> Option<u64> {
+    match answer {
+        Answer::Started { incarnation } => Some(incarnation),
+        Answer::Declined | Answer::Done => None,
+    }
+}
+
+impl fmt::Debug for SupervisorRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SupervisorRef").field("path", &self.shared.path).finish()
+    }
+}

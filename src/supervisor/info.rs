@@ -1,0 +1,90 @@
+//! A supervisor's children, for those who ask.
+
+use std::{fmt, time::Instant};
+
+use serde::Serialize;
+
+use super::{
+    ChildOptions, ExitReason,
+    core::{ChildView, StateView},
+};
+
+/// A child, as its supervisor sees it.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ChildInfo {
+    /// Its plain settings, with its id.
+    pub options: ChildOptions,
+    /// What it is doing.
+    pub state: ChildState,
+    /// The incarnation that is starting, running or stopping.
+    pub incarnation: Option<u64>,
+    /// How often it has been started, less the first time.
+    pub restarts: u64,
+    /// Since when it has been up.
+    pub up_since: Option<Instant>,
+    /// How its last incarnation ended.
+    pub last_exit: Option<ExitReason>,
+}
+
+/// What a child is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum ChildState {
+    /// Its factory, or its actor's `started`, runs.
+    Starting,
+    /// It is up.
+    Running,
+    /// It ended, or could not start, and will be started again.
+    Restarting,
+    /// It has been told to end.
+    Stopping,
+    /// It is not up and is not started by itself: it has ended for good, was terminated, or declined to start.
+    Down,
+}
+
+impl fmt::Display for ChildState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ChildState::Starting => "starting",
+            ChildState::Running => "running",
+            ChildState::Restarting => "restarting",
+            ChildState::Stopping => "stopping",
+            ChildState::Down => "down",
+        })
+    }
+}
+
+impl From<ChildView<'_>> for ChildInfo {
+    fn from(view: ChildView<'_>) -> Self {
+        let state = match view.state {
+            StateView::Down(_) => ChildState::Down,
+            StateView::Starting => ChildState::Starting,
+            StateView::Running => ChildState::Running,
+            StateView::Restarting => ChildState::Restarting,
+            StateView::Stopping => ChildState::Stopping,
+        };
+        Self {
+            options: view.options.clone(),
+            state,
+            incarnation: view.incarnation,
+            restarts: view.restarts,
+            up_since: view.up_since,
+            last_exit: view.last_exit.cloned(),
+        }
+    }
+}
+
+/// How many children a supervisor has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ChildCount {
+    /// Specifications, running or not.
+    pub specs: usize,
+    /// Children that are up: running, or stopping.
+    pub active: usize,
+    /// Nested supervisors, running or not.
+    pub supervisors: usize,
+    /// Actors, running or not.
+    pub workers: usize,
+}

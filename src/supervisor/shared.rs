@@ -1,0 +1,224 @@
+//! What is known of a supervisor on every thread: its table of children, its inbox, its subscribers.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use tokio::sync::mpsc;
+
+use super::{Report, ReportEvent, actor::Input, registry::Registry, slot::AnySlot};
+
+/// A child in its supervisor's table.
+#[derive(Clone)]
+pub(crate) enum Entry {
+    Actor(Arc<dyn AnySlot>),
+    Supervisor(Arc<Shared>),
+}
+
+impl Entry {
+    pub(crate) fn expect(&self, incarnation: u64) {
+        match self {
+            Entry::Actor(slot) => slot.expect(incarnation),
+            Entry::Supervisor(shared) => shared.inbox().is_down = false,
+        }
+    }
+
+    pub(crate) fn put_down(&self) {
+        match self {
+            Entry::Actor(slot) => slot.put_down(),
+            Entry::Supervisor(shared) => shared.put_down(),
+        }
+    }
+
+    /// Its specification is gone: it is down for ever.
+    pub(crate) fn forget(&self) {
+        self.put_down();
+        if let Entry::Supervisor(shared) = self {
+            shared.end_reports();
+        }
+    }
+
+    fn is_same(&self, other: &Entry) -> bool {
+        match (self, other) {
+            (Entry::Actor(a), Entry::Actor(b)) => Arc::ptr_eq(a, b),
+            (Entry::Supervisor(a), Entry::Supervisor(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
+}
+
+struct Inbox {
+    sender: Option<mpsc::UnboundedSender<Input>>,
+    /// Nobody will start this supervisor by itself.
+    is_down: bool,
+}
+
+/// One supervisor, over all its incarnations. Owns no actor.
+pub(crate) struct Shared {
+    pub(crate) path: Arc<str>,
+    parent: Weak<Shared>,
+    children: RwLock<HashMap<Arc<str>, Entry>>,
+    inbox: Mutex<Inbox>,
+    /// None: this supervisor will never run again.
+    subscribers: Mutex<Option<Vec<mpsc::UnboundedSender<Report>>>>,
+    has_subscribers: AtomicBool,
+    next_incarnation: AtomicU64,
+    /// Of a partition supervisor: how many are in use.
+    pub(crate) partitions: AtomicUsize,
+    initial_partitions: AtomicUsize,
+    /// Of the whole tree.
+    pub(crate) registry: Arc<Registry>,
+}
+
+impl Shared {
+    pub(crate) fn new(path: Arc<str>, parent: Weak<Shared>) -> Arc<Self> {
+        let registry = parent.upgrade().map(|parent| parent.registry.clone()).unwrap_or_default();
+        Arc::new(Self {
+            path,
+            parent,
+            children: RwLock::default(),
+            inbox: Mutex::new(Inbox { sender: None, is_down: false }),
+            subscribers: Mutex::new(Some(Vec::new())),
+            has_subscribers: AtomicBool::new(false),
+            next_incarnation: AtomicU64::new(1),
+            partitions: AtomicUsize::new(0),
+            initial_partitions: AtomicUsize::new(0),
+            registry,
+        })
+    }
+
+    pub(crate) fn path_of(&self, id: &str) -> Arc<str> {
+        format!("{}/{id}", self.path).into()
+    }
+
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The supervisor runs and reads from here.
+    pub(crate) fn open(&self, sender: mpsc::UnboundedSender<Input>) {
+        self.inbox().sender = Some(sender);
+    }
+
+    /// The supervisor does not run; its children are down if it is.
+    pub(crate) fn close(&self) {
+        let is_root = self.parent.strong_count() == 0;
+        let is_down = {
+            let mut inbox = self.inbox();
+            inbox.sender = None;
+            inbox.is_down || is_root
+        };
+        if is_down {
+            self.put_down();
+        }
+        if is_root {
+            self.end_reports();
+        }
+    }
+
+    pub(crate) fn sender(&self) -> Option<mpsc::UnboundedSender<Input>> {
+        self.inbox().sender.clone()
+    }
+
+    /// Nobody will start this supervisor by itself, and none of its children.
+    pub(crate) fn put_down(&self) {
+        self.inbox().is_down = true;
+        for entry in self.children.read().unwrap_or_else(PoisonError::into_inner).values() {
+            entry.put_down();
+        }
+    }
+
+    /// This supervisor will never run again: its subscriptions end.
+    pub(crate) fn end_reports(&self) {
+        *self.subscribers() = None;
+        for entry in self.children.read().unwrap_or_else(PoisonError::into_inner).values() {
+            if let Entry::Supervisor(shared) = entry {
+                shared.end_reports();
+            }
+        }
+    }
+
+    /// How many partitions were declared; 0 when this is no partition supervisor.
+    pub(crate) fn initial_partitions(&self) -> usize {
+        self.initial_partitions.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn declare_partitions(&self, count: usize) {
+        self.initial_partitions.store(count, Ordering::Release);
+        self.partitions.store(count, Ordering::Release);
+    }
+
+    pub(crate) fn first_incarnation(&self) -> u64 {
+        self.next_incarnation.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn keep_incarnation(&self, next: u64) {
+        self.next_incarnation.fetch_max(next, Ordering::AcqRel);
+    }
+
+    pub(crate) fn entry(&self, id: &str) -> Option<Entry> {
+        self.children.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
+    pub(crate) fn insert(&self, id: Arc<str>, entry: Entry) {
+        self.children.write().unwrap_or_else(PoisonError::into_inner).insert(id, entry);
+    }
+
+    /// The child's specification is gone.
+    pub(crate) fn remove(&self, id: &str, entry: &Entry) {
+        entry.forget();
+        let mut children = self.children.write().unwrap_or_else(PoisonError::into_inner);
+        if children.get(id).is_some_and(|current| current.is_same(entry)) {
+            children.remove(id);
+        }
+    }
+
+    pub(crate) fn children(&self) -> HashMap<Arc<str>, Entry> {
+        self.children.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces the whole table at once, so that nobody finds a part of it.
+    pub(crate) fn set_children(&self, children: HashMap<Arc<str>, Entry>) {
+        *self.children.write().unwrap_or_else(PoisonError::into_inner) = children;
+    }
+
+    /// A subscription; one that has ended already when there will be no reports.
+    pub(crate) fn subscribe(&self) -> mpsc::UnboundedReceiver<Report> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        if let Some(subscribers) = &mut *self.subscribers() {
+            subscribers.push(sender);
+            self.has_subscribers.store(true, Ordering::Release);
+        }
+        receiver
+    }
+
+    fn subscribers(&self) -> MutexGuard<'_, Option<Vec<mpsc::UnboundedSender<Report>>>> {
+        self.subscribers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Logs a report and hands it to the subscribers of this supervisor and of those above it.
+    pub(crate) fn report(&self, event: ReportEvent) {
+        let report = Report { supervisor: self.path.clone(), event };
+        log::log!(target: "hatchery::supervisor", report.level(), "{report}");
+        self.deliver(&report);
+        let mut above = self.parent.upgrade();
+        while let Some(shared) = above {
+            shared.deliver(&report);
+            above = shared.parent.upgrade();
+        }
+    }
+
+    fn deliver(&self, report: &Report) {
+        if !self.has_subscribers.load(Ordering::Acquire) {
+            return;
+        }
+        if let Some(subscribers) = &mut *self.subscribers() {
+            subscribers.retain(|subscriber| subscriber.send(report.clone()).is_ok());
+            self.has_subscribers.store(!subscribers.is_empty(), Ordering::Release);
+        }
+    }
+}

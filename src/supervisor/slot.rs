@@ -1,0 +1,214 @@
+//! Where a child's current address is kept, and the reference that reads it.
+
+use std::{
+    any::{Any, type_name},
+    fmt,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Duration,
+};
+
+use actix::{Actor, Addr, Context, Handler, Message};
+
+use tokio::sync::oneshot;
+
+use super::SendError;
+
+/// The place of one child in its supervisor's table, over all its incarnations.
+pub(crate) struct Slot<A: Actor> {
+    state: RwLock<State<A>>,
+}
+
+struct State<A: Actor> {
+    address: Option<Addr<A>>,
+    /// The incarnation that may publish its address; 0: none.
+    expected: u64,
+    /// The incarnation that was up last; 0: none yet.
+    incarnation: u64,
+    /// Those who wait for the child to be up, or surely down.
+    waiting: Vec<oneshot::Sender<()>>,
+}
+
+/// What a supervisor does to a slot, whatever the actor's type; it can be downcast to that.
+pub(crate) trait AnySlot: Any + Send + Sync {
+    /// Only this incarnation may publish its address from now on.
+    fn expect(&self, incarnation: u64);
+    /// Nobody will publish an address, unless told so again.
+    fn put_down(&self);
+}
+
+impl<A: Actor> Slot<A> {
+    pub(crate) fn new() -> Self {
+        // Until its supervisor decides otherwise a declared child is about to come up.
+        let state = State { address: None, expected: u64::MAX, incarnation: 0, waiting: Vec::new() };
+        Self { state: RwLock::new(state) }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State<A>> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State<A>> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The incarnation is up.
+    pub(crate) fn publish(&self, incarnation: u64, address: Addr<A>) {
+        let mut state = self.write();
+        if state.expected == incarnation {
+            state.address = Some(address);
+            state.incarnation = incarnation;
+            state.wake();
+        }
+    }
+
+    /// The incarnation has ended.
+    pub(crate) fn withdraw(&self, incarnation: u64) {
+        let address = {
+            let mut state = self.write();
+            if state.incarnation == incarnation { state.address.take() } else { None }
+        };
+        // Outside the lock: the last address wakes the actor.
+        drop(address);
+    }
+}
+
+impl<A: Actor> AnySlot for Slot<A> {
+    fn expect(&self, incarnation: u64) {
+        self.write().expected = incarnation;
+    }
+
+    fn put_down(&self) {
+        let address = {
+            let mut state = self.write();
+            state.expected = 0;
+            state.wake();
+            state.address.take()
+        };
+        drop(address);
+    }
+}
+
+/// A reference to a child that follows its restarts.
+///
+/// Cheap to clone, usable from any thread, and weak: it keeps nothing alive. It belongs to one specification:
+/// when that is deleted (or its temporary child ends) the reference stays [`SendError::Down`], even if another
+/// child of the same id is started later.
+///
+/// Errors tell whether a message may be sent again: with [`SendError::Restarting`] it was surely never
+/// delivered; [`SendError::Lost`] stands for every doubt.
+pub struct ChildRef<A: Actor> {
+    slot: Arc<Slot<A>>,
+    path: Arc<str>,
+}
+
+impl<A: Actor> ChildRef<A> {
+    pub(crate) fn new(slot: Arc<Slot<A>>, path: Arc<str>) -> Self {
+        Self { slot, path }
+    }
+
+    /// The child's path, from the root ("app/pools/cache").
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The address of the current incarnation; `None` while there is none. An address does not follow restarts.
+    pub fn addr(&self) -> Option<Addr<A>> {
+        self.slot.read().address.clone().filter(Addr::connected)
+    }
+
+    /// The incarnation that is up; `None` while there is none.
+    pub fn incarnation(&self) -> Option<u64> {
+        let state = self.slot.read();
+        state.address.as_ref().filter(|address| address.connected()).map(|_| state.incarnation)
+    }
+}
+
+impl<A: Actor<Context = Context<A>>> ChildRef<A> {
+    /// Waits until the child is up, and gives its address. The clock is tokio's: a tokio runtime must run.
+    ///
+    /// # Errors
+    /// [`SendError::Restarting`] when it is not up after `timeout`, [`SendError::Down`] as soon as nobody will
+    /// start it.
+    pub async fn ready(&self, timeout: Duration) -> Result<Addr<A>, SendError> {
+        tokio::time::timeout(timeout, self.up()).await.unwrap_or(Err(SendError::Restarting))
+    }
+
+    async fn up(&self) -> Result<Addr<A>, SendError> {
+        loop {
+            let changed = {
+                let mut state = self.slot.write();
+                match state.address() {
+                    Ok(address) => return Ok(address.clone()),
+                    Err(SendError::Restarting) => {}
+                    Err(error) => return Err(error),
+                }
+                state.waiting.retain(|waiting| !waiting.is_closed());
+                let (waiting, changed) = oneshot::channel();
+                state.waiting.push(waiting);
+                changed
+            };
+            let _ = changed.await;
+        }
+    }
+
+    /// Sends a message without waiting for its result, and whether or not the mailbox is full.
+    ///
+    /// # Errors
+    /// [`SendError::Restarting`] or [`SendError::Down`] when the child is not up. `Ok` does not mean that the
+    /// message will be handled: the child may end before.
+    pub fn do_send<M>(&self, message: M) -> Result<(), SendError>
+    where
+        M: Message + Send + 'static,
+        M::Result: Send,
+        A: Handler<M>,
+    {
+        let state = self.slot.read();
+        state.address()?.do_send(message);
+        Ok(())
+    }
+
+    /// Sends a message and waits for its result. It is sent by the call itself, not when first awaited.
+    ///
+    /// There is no limit to the wait but the child's life; add one with `tokio::time::timeout`.
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    pub fn send<M>(&self, message: M) -> impl Future<Output = Result<M::Result, SendError>> + Send + use<A, M>
+    where
+        M: Message + Send + 'static,
+        M::Result: Send,
+        A: Handler<M>,
+    {
+        let request = self.slot.read().address().map(|address| address.send(message));
+        async move { request?.await.map_err(|_| SendError::Lost) }
+    }
+}
+
+impl<A: Actor> State<A> {
+    fn wake(&mut self) {
+        for waiting in self.waiting.drain(..) {
+            // Nobody listening means that its time was up.
+            let _ = waiting.send(());
+        }
+    }
+
+    fn address(&self) -> Result<&Addr<A>, SendError> {
+        match &self.address {
+            Some(address) if address.connected() => Ok(address),
+            _ if self.expected == 0 => Err(SendError::Down),
+            _ => Err(SendError::Restarting),
+        }
+    }
+}
+
+impl<A: Actor> Clone for ChildRef<A> {
+    fn clone(&self) -> Self {
+        Self { slot: self.slot.clone(), path: self.path.clone() }
+    }
+}
+
+impl<A: Actor> fmt::Debug for ChildRef<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChildRef").field("path", &self.path).field("actor", &type_name::<A>()).finish()
+    }
+}
