@@ -1,0 +1,82 @@
+"""Bodies of error frames. Everything here must work for the strangest exception, and must not raise."""
+
+from __future__ import annotations
+
+from hatchery._values import type_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any, Callable
+
+MESSAGE_CHARS = 16 * 1024
+TRACEBACK_CHARS = 64 * 1024
+# Code through which every traceback of user code passes: ours, the import system's, the event loop's.
+_MACHINERY = ("hatchery.", "importlib.", "_frozen_importlib", "asyncio.base_events")
+
+
+def shortened(error: dict[str, Any]) -> dict[str, Any]:
+    """Return the same error in less than `LEAST_MAX_FRAME_BYTES`, even if each character needs an escape."""
+    short = {key: cut(value, 100) if isinstance(value, str) else value for key, value in error.items()}
+    if "traceback" in short:
+        short["traceback"] = ""
+    if "similar" in short:
+        short["similar"] = []
+    return short
+
+
+def of_exception(kind: str, error: BaseException) -> dict[str, Any]:
+    """Describe an exception of user code: kind, type, message, traceback."""
+    try:
+        message = str(error)
+    except BaseException as second:
+        message = f"<its __str__ raised {type(second).__name__}>"
+    return {
+        "kind": kind,
+        "type": type_name(type(error)),
+        "message": cut(message, MESSAGE_CHARS),
+        "traceback": cut(_traceback(error), TRACEBACK_CHARS),
+    }
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        from traceback import format_exception  # or what a file of that name on the user's path makes of it
+
+        return "".join(format_exception(type(error), error, user_frames(error.__traceback__)))
+    except BaseException as second:
+        return f"{type(error).__name__} (its traceback cannot be formatted: {type(second).__name__})\n"
+
+
+def user_frames(frames: TracebackType | None) -> TracebackType | None:
+    """Drop the frames before user code."""
+    while frames is not None and str(frames.tb_frame.f_globals.get("__name__")).startswith(_MACHINERY):
+        frames = frames.tb_next
+    return frames
+
+
+def refused_arguments(
+    function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any], error: TypeError
+) -> str | None:
+    """Return why the signature refuses the arguments; None when the TypeError came from inside the function."""
+    if user_frames(error.__traceback__) is not None:
+        return None
+    try:
+        from inspect import signature
+
+        bind = signature(function).bind
+    except Exception:
+        return None
+    try:
+        bind(*args, **kwargs)
+    except TypeError as refused:
+        return str(refused)
+    return None
+
+
+def cut(text: str, most: int) -> str:
+    """Shorten a text to about `most` characters, keeping both ends."""
+    if len(text) <= most:
+        return text
+    half = most // 2
+    return f"{text[:half]}\n... {len(text) - 2 * half} characters left out ...\n{text[-half:]}"

@@ -1,0 +1,256 @@
+"""Values to JSON and back, under the rules of the wire.
+
+NaN and infinities become null; integers outside i64/u64, lone surrogates, nesting over 120 and types that JSON does
+not have are errors that name the place; tuples become lists; int, bool, None and float keys become strings as the
+`json` module does.
+
+The C encoder does the work. What it lets pass is looked for in the encoded bytes, where it is cheap; only when they
+look suspicious, or when it fails, the exact but slow walk over the value decides.
+"""
+
+from __future__ import annotations
+
+import sys
+
+try:
+    from _json import encode_basestring, make_encoder, make_scanner
+except ImportError:  # not CPython
+    from json import JSONDecoder, JSONEncoder
+
+    _encode_text = JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+    scan = JSONDecoder(parse_constant=lambda _name: None).scan_once  # type: ignore[attr-defined]
+else:
+
+    class _Plain:
+        """What the C scanner asks for: the defaults of `json.JSONDecoder`, without importing `json` and `re`."""
+
+        strict = True
+        object_hook = None
+        object_pairs_hook = None
+        parse_float = float
+        parse_int = int
+
+        @staticmethod
+        def parse_constant(_name: str) -> None:  # NaN and infinities become null in this direction too
+            return None
+
+    def _no_such_type(value: object) -> None:
+        raise TypeError(type(value))
+
+    # (markers, default, encoder, indent, key separator, item separator, sort_keys, skipkeys, allow_nan). Without
+    # markers a value that contains itself ends as a RecursionError, and nothing needs clearing after a failure.
+    _c_encode = make_encoder(None, _no_such_type, encode_basestring, None, ":", ",", False, False, False)  # noqa: FBT003
+    scan = make_scanner(_Plain)  # type: ignore[arg-type]
+
+    def _encode_text(o: Any) -> str:
+        return "".join(_c_encode(o, 0))
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+MAX_DEPTH = 120
+MIN_INTEGER = -(2**63)
+MAX_INTEGER = 2**64 - 1
+# The C encoder recurses on the C stack and asks this limit only: Python's default, which fits any stack.
+_SAFE_RECURSION_LIMIT = 1000
+
+_NO_MARKS = bytes(byte for byte in range(256) if byte not in b'[]{}"')
+_ALL_SQUARE = bytes.maketrans(b"{}", b"[]")
+_DIGITS = bytes(0x30 if byte in b"0123456789" else byte if byte in b".-" else 0x20 for byte in range(256))
+_LONG_NATURAL = b"0" * 20  # 2^64 has 20 digits
+_LONG_NEGATIVE = b"-" + b"0" * 19  # and 2^63 has 19
+
+_HINTS = {
+    "set": "for example to a list",
+    "frozenset": "for example to a list",
+    "generator": "for example with list()",
+    "async_generator": "for example by collecting its items in a list",
+    "bytes": "for example with .decode() or base64",
+    "bytearray": "for example with .decode() or base64",
+    "memoryview": "for example with bytes() and base64",
+    "datetime.datetime": "for example with .isoformat()",
+    "datetime.date": "for example with .isoformat()",
+    "datetime.time": "for example with .isoformat()",
+    "datetime.timedelta": "for example with .total_seconds()",
+    "decimal.Decimal": "for example with str() or float()",
+    "uuid.UUID": "for example with str()",
+    "complex": "for example to a list of two numbers",
+    "numpy.ndarray": "for example with .tolist()",
+    "coroutine": "for example by awaiting it",
+}
+
+
+class EncodeError(Exception):
+    """A value that the wire does not carry; the message says where it is and what to do."""
+
+
+def encode(value: Any) -> bytes:
+    """Encode a result. Raises `EncodeError`."""
+    kind = type(value)
+    raised_limit = 0
+    try:
+        if kind is str:
+            return _encode_text(value).encode()
+        if kind is int:
+            if MIN_INTEGER <= value <= MAX_INTEGER:
+                return b"%d" % value
+        elif kind is float or kind is bool or value is None:
+            return _encode_text(value).encode()
+        else:
+            if sys.getrecursionlimit() > _SAFE_RECURSION_LIMIT:
+                raised_limit = sys.getrecursionlimit()
+                sys.setrecursionlimit(_SAFE_RECURSION_LIMIT)
+            data = _encode_text(value).encode()
+            if not _is_too_deep(data) and not _may_hold_a_long_integer(data):
+                return data
+    except Exception:  # noqa: S110
+        pass  # the walk finds out why, or it was a NaN
+    finally:
+        if raised_limit:
+            sys.setrecursionlimit(raised_limit)
+    return _encode_exactly(value)
+
+
+def encode_leniently(value: Any) -> bytes:
+    """Encode a body of our own making; lone surrogates in it become question marks."""
+    return _encode_text(value).encode("utf-8", "replace")
+
+
+def _encode_exactly(value: Any) -> bytes:
+    try:
+        return _encode_text(_checked(value, [])).encode()
+    except EncodeError:
+        raise
+    except MemoryError:
+        raise EncodeError("result is too large: out of memory while encoding it") from None
+    except Exception as error:  # a subclass of dict or list may run code of its own
+        raise EncodeError(f"result cannot be encoded: {type(error).__name__}: {error}") from error
+
+
+def _is_too_deep(data: bytes) -> bool:
+    """Tell whether nesting is over the limit."""
+    if len(data) <= 2 * MAX_DEPTH or data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
+        return False
+    if b"\\" in data:
+        data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
+    # Brackets outside strings; each pass then takes the innermost level away.
+    brackets = b"".join(data.translate(_ALL_SQUARE, _NO_MARKS).split(b'"')[::2])
+    for _ in range(MAX_DEPTH):
+        brackets = brackets.replace(b"[]", b"")
+        if not brackets:
+            return False
+    return True
+
+
+def _may_hold_a_long_integer(data: bytes) -> bool:
+    """Tell whether an integer may leave 64 bits; strings and large u64 may mislead it, towards True only."""
+    if len(data) < len(_LONG_NATURAL):
+        return False
+    digits = data.translate(_DIGITS)
+    at = digits.find(_LONG_NATURAL)
+    while at >= 0:
+        if digits[at - 1 : at] != b".":  # what follows a point is the fraction of a float
+            return True
+        at = digits.find(_LONG_NATURAL, at + len(_LONG_NATURAL))
+    return _LONG_NEGATIVE in digits
+
+
+def _checked(value: Any, path: list[str | int]) -> Any:
+    """Return the value as the wire carries it. `path` leads to it and is left at the culprit on an error."""
+    if value is None or value is True or value is False:
+        return value
+    if isinstance(value, str):
+        _check_text(value, path, "has")
+        return value
+    if isinstance(value, int):
+        if not MIN_INTEGER <= value <= MAX_INTEGER:
+            raise EncodeError(
+                f"{_place(path)} is an integer of {value.bit_length()} bits; only those of i64 and u64 travel: "
+                "convert it (for example to a string)"
+            )
+        return value
+    if isinstance(value, float):
+        return value if value - value == 0 else None
+    if isinstance(value, (list, tuple)):
+        _check_depth(path)
+        items = []
+        for index, item in enumerate(value):
+            path.append(index)
+            items.append(_checked(item, path))
+            path.pop()
+        return items
+    if isinstance(value, dict):
+        _check_depth(path)
+        members = {}
+        for key, item in value.items():
+            text = _key(key, path)
+            path.append(text)
+            members[text] = _checked(item, path)
+            path.pop()
+        return members
+    name = type_name(type(value))
+    hint = f" ({_HINTS[name]})" if name in _HINTS else ""
+    article = "an" if name[0] in "aeiou" else "a"
+    raise EncodeError(f"{_place(path)} is {article} {name}; JSON has no such type: convert it{hint}")
+
+
+def _check_text(text: str, path: list[str | int], has: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise EncodeError(
+            f"{_place(path)} {has} a lone surrogate (U+{ord(text[error.start]):04X}) at character {error.start}; UTF-8 "
+            "has no form for it: replace it (for example with .encode('utf-8', 'replace').decode())"
+        ) from None
+
+
+def _check_depth(path: list[str | int]) -> None:
+    if len(path) >= MAX_DEPTH:
+        raise EncodeError(
+            f"{_place(path[:3])} goes on nesting deeper than {MAX_DEPTH} levels, or contains itself: flatten it"
+        )
+
+
+def _key(key: Any, path: list[str | int]) -> str:
+    if isinstance(key, str):
+        _check_text(key, path, "has a key with")
+        return key
+    if key is None:
+        return "null"
+    if key is True:
+        return "true"
+    if key is False:
+        return "false"
+    if isinstance(key, int):
+        return int.__repr__(key)
+    if isinstance(key, float):
+        if key - key == 0:
+            return float.__repr__(key)
+        return "NaN" if key != key else "Infinity" if key > 0 else "-Infinity"  # noqa: PLR0124
+    raise EncodeError(
+        f"{_place(path)} has a key of type {type_name(type(key))}; keys must be str, int, float, bool or None: "
+        "convert it (for example with str())"
+    )
+
+
+def _place(path: list[str | int]) -> str:
+    """Return how Python would write the place, for example result['rows'][3]."""
+    place = "result"
+    for step in path:
+        text = repr(step)
+        place += f"[{text if len(text) <= 60 else text[:56] + '...' + text[0]}]"
+        if len(place) > 400:
+            return place + "..."
+    return place
+
+
+def type_name(kind: type) -> str:
+    """Return a type's name as users know it: with its module, unless that is builtins."""
+    try:
+        module, name = kind.__module__, kind.__qualname__
+        text = f"{name}" if module in (None, "builtins") else f"{module}.{name}"
+    except Exception:  # a metaclass may do anything
+        text = type.__dict__["__name__"].__get__(kind)
+    return text

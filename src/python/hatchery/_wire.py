@@ -1,0 +1,219 @@
+"""Frames over the socket to the host. `src/port/frame.rs` is the other end; both read the same golden frames.
+
+A frame is a length (u32) and so many bytes of payload: header, lengths of the attachments (u64 each), body,
+attachments. All integers are big-endian.
+"""
+
+from __future__ import annotations
+
+import os
+from struct import Struct
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Union
+
+    Buffer = Union[bytes, bytearray, memoryview]
+    # kind, codec, timeout_ms, call id, body, attachments
+    Frame = tuple[int, int, int, int, Buffer, tuple[Buffer, ...]]
+
+PROTOCOL = 1
+DEFAULT_MAX_FRAME_BYTES = 64 * 1024 * 1024
+LEAST_MAX_FRAME_BYTES = 4096  # the shortest form of any error fits
+
+# Kinds of frames.
+HELLO = 1  # host: what to import; the first frame
+READY = 2  # worker: what it exports
+CALL = 3  # host: run a function
+RESULT = 4  # worker: what it returned
+ERROR = 5  # worker: why there is no result
+CHUNK = 6  # reserved: one item of a stream
+END = 7  # reserved: the end of a stream
+CANCEL = 8  # reserved: give up a call
+CREDIT = 9  # reserved: how many more chunks may come
+HOST_CALL = 10  # reserved: the worker calls the host
+HOST_RESULT = 11  # reserved: what the host answered
+LOG = 12  # reserved: a structured log record
+PING = 13  # reserved
+PONG = 14  # reserved
+SESSION_END = 15  # reserved: a session is over
+SHUTDOWN = 16  # host: end in an orderly way
+
+NO_BODY = 0
+JSON = 1
+
+# Exit codes of a worker; 0 is an orderly end (shutdown, or the host closed the socket).
+EXIT_START_FAILED = 1  # the error was sent in place of ready
+EXIT_CONNECTION = 74  # the socket failed in mid-frame or on writing
+EXIT_PROTOCOL = 76  # the host sent what is no frame of this protocol
+# 78 is the bootstrap's: package compiled by another Python.
+
+_LENGTH = Struct(">I")
+_PREFIXED = Struct(">IBBHIQI")
+_HEADER = Struct(">BBHIQI")
+_PREFIX_BYTES = _LENGTH.size
+HEADER_BYTES = _HEADER.size
+_HEAD_BYTES = _PREFIX_BYTES + HEADER_BYTES
+_READ_BYTES = 64 * 1024
+_GATHER_BYTES = 16 * 1024  # from here on two pieces are written by writev, not joined by a copy
+
+_read = os.read
+_write = os.write
+_unpack_prefixed = _PREFIXED.unpack_from
+_pack_prefixed = _PREFIXED.pack
+
+
+class ProtocolError(Exception):
+    """The host sent what is no frame of this protocol."""
+
+
+class FrameTooLargeError(Exception):
+    """A frame would be larger than the host takes."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        """`size` and `limit` are bytes of payload."""
+        super().__init__(f"a frame of {size} bytes is over the limit of {limit}")
+        self.size = size
+        self.limit = limit
+
+
+def decode(payload: Buffer) -> Frame:
+    """Take a payload apart, without copies when it is a memoryview."""
+    size = len(payload)
+    if size < HEADER_BYTES:
+        raise ProtocolError(f"a payload of {size} bytes is shorter than its header of {HEADER_BYTES}")
+    kind, codec, count, timeout_ms, call_id, body_bytes = _HEADER.unpack_from(payload)
+    if not HELLO <= kind <= SHUTDOWN:
+        raise ProtocolError(f"unknown kind of frame: {kind}")
+    if codec > JSON:
+        raise ProtocolError(f"unknown codec: {codec}")
+    if codec == NO_BODY and body_bytes:
+        raise ProtocolError(f"a body of {body_bytes} bytes without a codec")
+    body_at = HEADER_BYTES + 8 * count
+    if body_at > size:
+        raise ProtocolError(f"a payload of {size} bytes cannot hold the lengths of {count} attachments")
+    lengths = Struct(f">{count}Q").unpack_from(payload, HEADER_BYTES)
+    described = body_at + body_bytes + sum(lengths)
+    if described != size:
+        raise ProtocolError(f"the header describes a payload of {described} bytes, but it has {size}")
+    at = body_at + body_bytes
+    attachments = []
+    for length in lengths:
+        attachments.append(payload[at : at + length])
+        at += length
+    return kind, codec, timeout_ms, call_id, payload[body_at : body_at + body_bytes], tuple(attachments)
+
+
+class Channel:
+    """The worker's end of the socket, and the only place that reads it.
+
+    `pending` holds whole frames that came along with an earlier one; they are served before the socket is read.
+    """
+
+    __slots__ = ("_tail", "fd", "max_frame_bytes", "pending")
+
+    def __init__(self, fd: int, max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES) -> None:
+        """`fd` is a connected stream socket in blocking mode."""
+        self.fd = fd
+        self.max_frame_bytes = max_frame_bytes
+        self.pending: list[Frame] = []
+        self._tail: Buffer = b""
+
+    def close(self) -> None:
+        """Close this process's copy of the socket; used in a forked child, which must not answer for us."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def receive(self) -> Frame | None:
+        """Wait for the next frame; None when the host closed the socket between two frames."""
+        if self.pending:
+            return self.pending.pop(0)
+        if self._tail:
+            return self._assemble()
+        data = _read(self.fd, _READ_BYTES)
+        size = len(data)
+        if size >= _HEAD_BYTES:
+            length, kind, codec, count, timeout_ms, call_id, body_bytes = _unpack_prefixed(data)
+            if (
+                kind == CALL
+                and codec == JSON
+                and not count
+                and body_bytes == size - _HEAD_BYTES
+                and length == size - _PREFIX_BYTES
+                and length <= self.max_frame_bytes
+            ):
+                return CALL, JSON, timeout_ms, call_id, data[_HEAD_BYTES:], ()
+        elif not size:
+            return None
+        self._tail = data
+        return self._assemble()
+
+    def _assemble(self) -> Frame:
+        """Return the first frame, which `_tail` begins; queue the other whole ones that came with it."""
+        tail = self._tail
+        while len(tail) < _PREFIX_BYTES:
+            tail = bytes(tail) + self._more(_PREFIX_BYTES - len(tail))
+        length = self._length(tail, 0)
+        missing = _PREFIX_BYTES + length - len(tail)
+        if missing > 0:
+            payload = bytearray(length)
+            view = memoryview(payload)
+            at = length - missing
+            view[:at] = tail[_PREFIX_BYTES:]
+            while at < length:
+                count = os.readv(self.fd, [view[at:]])
+                if not count:
+                    raise ConnectionError("the host closed the socket in the middle of a frame")
+                at += count
+            self._tail = b""
+            return decode(view)
+        view = memoryview(tail)
+        frame = decode(view[_PREFIX_BYTES : _PREFIX_BYTES + length])
+        at = _PREFIX_BYTES + length
+        while len(view) - at >= _PREFIX_BYTES:
+            try:
+                end = at + _PREFIX_BYTES + self._length(view, at)
+                if end > len(view):
+                    break
+                self.pending.append(decode(view[at + _PREFIX_BYTES : end]))
+            except ProtocolError:
+                break  # it is raised when its turn comes
+            at = end
+        self._tail = bytes(view[at:])
+        return frame
+
+    def _more(self, size: int) -> bytes:
+        data = _read(self.fd, size)
+        if not data:
+            raise ConnectionError("the host closed the socket in the middle of a frame")
+        return data
+
+    def _length(self, data: Buffer, at: int) -> int:
+        length: int = _LENGTH.unpack_from(data, at)[0]
+        if length > self.max_frame_bytes:
+            raise ProtocolError(f"a frame of {length} bytes is over the limit of {self.max_frame_bytes}")
+        if length < HEADER_BYTES:
+            raise ProtocolError(f"a frame of {length} bytes is shorter than its header of {HEADER_BYTES}")
+        return length
+
+    def send(self, kind: int, call_id: int, body: bytes) -> None:
+        """Write one frame with a JSON body. Raises `FrameTooLargeError` before anything is written."""
+        size = HEADER_BYTES + len(body)
+        if size > self.max_frame_bytes:
+            raise FrameTooLargeError(size, self.max_frame_bytes)
+        head = _pack_prefixed(size, kind, JSON, 0, 0, call_id, len(body))
+        if size < _GATHER_BYTES:
+            data = head + body
+            written = _write(self.fd, data)
+            if written != len(data):
+                self._write_rest(memoryview(data)[written:])
+            return
+        written = os.writev(self.fd, [head, body])
+        while written < len(head):
+            written += os.writev(self.fd, [head[written:], body])
+        self._write_rest(memoryview(body)[written - len(head) :])
+
+    def _write_rest(self, rest: memoryview) -> None:
+        while rest:
+            rest = rest[_write(self.fd, rest) :]

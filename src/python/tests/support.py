@@ -1,0 +1,191 @@
+"""Starts workers the way the host does, and talks to them over the socket. Every wait has a deadline."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+PACKAGE = HERE.parent / "hatchery"
+BOOTSTRAP = (HERE.parent / "bootstrap.py").read_text()
+PROBE = (HERE.parent / "probe.py").read_text()
+GOLDEN = HERE.parents[2] / "tests" / "golden"
+DEADLINE = 20.0
+
+HELLO, READY, CALL, RESULT, ERROR, CANCEL, SHUTDOWN = 1, 2, 3, 4, 5, 8, 16
+_probed: dict[str, bytes] = {}
+
+
+def sources() -> str:
+    modules = {}
+    for file in PACKAGE.glob("*.py"):
+        name = "hatchery" if file.stem == "__init__" else f"hatchery.{file.stem}"
+        modules[name] = file.read_text()
+    return json.dumps(modules)
+
+
+def probe(python: str, before: str = "") -> dict:
+    done = subprocess.run(
+        [python, "-c", before + PROBE], input=sources().encode(), capture_output=True, timeout=DEADLINE, check=True
+    )
+    lines = [line for line in done.stdout.decode().splitlines() if line.startswith("HATCHERY-PROBE ")]
+    return json.loads(lines[-1].partition(" ")[2])
+
+
+def package() -> bytes:
+    """Return the package as a worker of this interpreter takes it, length first."""
+    if sys.executable not in _probed:
+        _probed[sys.executable] = bytes.fromhex(probe(sys.executable)["code"])
+    code = _probed[sys.executable]
+    return struct.pack(">I", len(code)) + code
+
+
+def frame(kind: int, body: bytes = b"", *, call_id: int = 0, timeout_ms: int = 0, codec: int | None = None) -> bytes:
+    codec = (1 if body else 0) if codec is None else codec
+    return struct.pack(">IBBHIQI", 20 + len(body), kind, codec, 0, timeout_ms, call_id, len(body)) + body
+
+
+class Worker:
+    """One worker process, and the host's end of its socket."""
+
+    def __init__(self, source: str, files: dict[str, str] | None = None, **hello) -> None:
+        self.directory = tempfile.TemporaryDirectory()
+        (pathlib.Path(self.directory.name) / "usermodule.py").write_text(textwrap.dedent(source))
+        for name, text in (files or {}).items():
+            (pathlib.Path(self.directory.name) / name).write_text(text)
+        self.sock, child = socket.socketpair()
+        self.sock.settimeout(DEADLINE)
+        self.lifeline, inherited = socket.socketpair()
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", BOOTSTRAP, "test-1"],
+            stdin=child,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=[inherited.fileno()],
+            cwd=self.directory.name,
+            start_new_session=True,
+        )
+        child.close()
+        inherited.close()
+        self._next_id = 0
+        self.printed = {"stdout": b"", "stderr": b""}
+        self._drains = [
+            threading.Thread(target=self._drain, args=(name, getattr(self.process, name)), daemon=True)
+            for name in self.printed
+        ]
+        for drain in self._drains:
+            drain.start()
+        self.hello = {
+            "protocol": 1,
+            "worker": "test-1",
+            "module": "usermodule",
+            "path": [self.directory.name],
+            "functions": None,
+            "max_frame_bytes": 1 << 26,
+            **hello,
+        }
+        self.sock.sendall(package() + frame(HELLO, json.dumps(self.hello).encode()))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.process.kill()
+        except ProcessLookupError:
+            pass
+        self.process.wait(DEADLINE)
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)  # what the worker itself had started
+        except ProcessLookupError:
+            pass
+        self.sock.close()
+        self.lifeline.close()
+        for drain in self._drains:
+            drain.join(DEADLINE)
+        self.process.stdout.close()
+        self.process.stderr.close()
+        self.directory.cleanup()
+
+    def _drain(self, name: str, pipe) -> None:
+        while True:
+            data = os.read(pipe.fileno(), 65536)
+            if not data:
+                return
+            self.printed[name] += data
+
+    def receive(self) -> tuple[int, int, object]:
+        """Return kind, call id and decoded body of the next frame."""
+        (length,) = struct.unpack(">I", self._exactly(4))
+        payload = self._exactly(length)
+        kind, codec, count, _, call_id, size = struct.unpack_from(">BBHIQI", payload)
+        assert (codec, count, size) == (1, 0, length - 20), payload[:40]
+        return kind, call_id, json.loads(payload[20:].decode())
+
+    def _exactly(self, size: int) -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            part = self.sock.recv(min(size - len(data), 1 << 20))
+            if not part:
+                raise EOFError(self.end())
+            data += part
+        return bytes(data)
+
+    def ready(self) -> dict:
+        kind, call_id, body = self.receive()
+        assert (kind, call_id) == (READY, 0), body
+        return body
+
+    def send(self, data: bytes) -> None:
+        self.sock.sendall(data)
+
+    def send_call(self, function: str, args: object = None, kwargs: object = None) -> int:
+        self._next_id += 1
+        self.send(frame(CALL, json.dumps([function, args, kwargs]).encode(), call_id=self._next_id))
+        return self._next_id
+
+    def call(self, function: str, *args: object, **kwargs: object) -> object:
+        """Return the result, or the error's body as a dict with "kind"."""
+        call_id = self.send_call(function, list(args) or None, kwargs or None)
+        kind, answered, body = self.receive()
+        assert answered == call_id, (answered, call_id)
+        assert kind in (RESULT, ERROR)
+        assert kind == RESULT or "kind" in body
+        return body
+
+    def refused(self) -> dict:
+        """Return the body of the error sent in place of ready."""
+        kind, call_id, body = self.receive()
+        assert (kind, call_id) == (ERROR, 0), (kind, body)
+        return body
+
+    def end(self) -> int:
+        """Wait for the end of the process, and return its exit code."""
+        code = self.process.wait(DEADLINE)
+        for drain in self._drains:
+            drain.join(DEADLINE)
+        return code
+
+    def shutdown(self) -> int:
+        self.send(frame(SHUTDOWN))
+        return self.end()
+
+    def closed(self) -> bool:
+        """Wait for the worker to close its end."""
+        end = time.monotonic() + DEADLINE
+        while time.monotonic() < end:
+            ready, _, _ = select.select([self.sock], [], [], 1)
+            if ready and not self.sock.recv(65536):
+                return True
+        return False

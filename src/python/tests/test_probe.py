@@ -1,0 +1,60 @@
+"""The probe, as the host runs it, on this Python and on those too old."""
+
+from __future__ import annotations
+
+import importlib.util
+import marshal
+import shutil
+import subprocess
+import sys
+import unittest
+
+from tests.support import BOOTSTRAP, DEADLINE, probe
+
+
+class Probe(unittest.TestCase):
+    def test_this_python(self) -> None:
+        facts = probe(sys.executable)
+        self.assertEqual(facts["version"], list(sys.version_info[:3]))
+        self.assertEqual(facts["executable"], sys.executable)
+        code = bytes.fromhex(facts["code"])
+        self.assertEqual(code[:4], importlib.util.MAGIC_NUMBER)
+        modules = marshal.loads(code[4:])
+        self.assertIn("hatchery._worker", modules)
+        self.assertEqual(modules["hatchery._worker"].co_filename, "<hatchery>/_worker.py")
+        self.assertEqual(modules["hatchery"].co_filename, "<hatchery>/__init__.py")
+
+    def test_a_chatty_machine(self) -> None:
+        self.assertIn("code", probe(sys.executable, before="print('welcome', end='')\n"))
+
+    def test_old_pythons_say_who_they_are(self) -> None:
+        old = ("python2", "python2.7", "python3.6", "python3.7", "python3.8")
+        for python in filter(None, map(shutil.which, old)):
+            if subprocess.run([python, "--version"], capture_output=True, timeout=DEADLINE, check=False).returncode:
+                continue  # a version manager's shim without the version
+            with self.subTest(python):
+                facts = probe(python)
+                self.assertLess(facts["version"], [3, 9])
+                self.assertTrue(facts["executable"])
+                self.assertNotIn("code", facts)
+
+
+class Bootstrap(unittest.TestCase):
+    def boot(self, package: bytes) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [sys.executable, "-c", BOOTSTRAP, "test"], input=package, capture_output=True, timeout=DEADLINE, check=False
+        )
+
+    def test_a_package_of_another_python(self) -> None:
+        done = self.boot((8).to_bytes(4, "big") + b"\0\0\0\0" + b"code")
+        self.assertEqual(done.returncode, 78)
+        self.assertIn(b"compiled by another Python", done.stderr)
+
+    def test_a_host_that_goes_away(self) -> None:
+        for package in (b"", b"\0", (100).to_bytes(4, "big") + b"abc"):
+            done = self.boot(package)
+            self.assertEqual((done.returncode, done.stderr), (0, b""))
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,174 @@
+"""Frames: the golden ones, which the Rust tests read too, and streams of them in any pieces."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import socket
+import struct
+import threading
+import unittest
+
+from hatchery import _wire
+from tests.support import GOLDEN, frame
+
+MANIFEST = json.loads((GOLDEN / "manifest.json").read_text())
+KINDS = {"hello": 1, "ready": 2, "call": 3, "result": 4, "error": 5, "shutdown": 16}
+CODECS = {"none": 0, "json": 1}
+
+
+def golden(name: str) -> bytes:
+    return bytes.fromhex((GOLDEN / f"{name}.hex").read_text())
+
+
+def plain(decoded) -> tuple:
+    *header, body, attachments = decoded
+    return (*header, bytes(body), tuple(bytes(part) for part in attachments))
+
+
+def encode(decoded) -> bytes:
+    kind, codec, timeout_ms, call_id, body, attachments = decoded
+    lengths = b"".join(struct.pack(">Q", len(part)) for part in attachments)
+    header = struct.pack(">BBHIQI", kind, codec, len(attachments), timeout_ms, call_id, len(body))
+    payload = b"".join((header, lengths, body, *attachments))
+    return struct.pack(">I", len(payload)) + payload
+
+
+class Pair:
+    """A channel, and the host's end of its socket."""
+
+    def __init__(self, **options) -> None:
+        self.host, self.worker = socket.socketpair()
+        self.host.settimeout(20)
+        self.channel = _wire.Channel(self.worker.fileno(), **options)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.host.close()
+        self.worker.close()
+
+
+class GoldenFrames(unittest.TestCase):
+    def test_decode_and_encode(self) -> None:
+        for entry in MANIFEST["frames"]:
+            with self.subTest(entry["name"]), Pair() as pair:
+                data = golden(entry["name"])
+                pair.host.sendall(data)
+                received = plain(pair.channel.receive())
+                expected = (
+                    KINDS[entry["kind"]],
+                    CODECS[entry["codec"]],
+                    entry["timeout_ms"],
+                    entry["call_id"],
+                    (entry["body"] or "").encode(),
+                    tuple(map(bytes.fromhex, entry["attachments"])),
+                )
+                self.assertEqual(received, expected)
+                self.assertEqual(encode(received), data)
+
+    def test_what_a_worker_sends(self) -> None:
+        for entry in MANIFEST["frames"]:
+            if entry["kind"] not in ("ready", "result", "error") or entry["attachments"]:
+                continue
+            with self.subTest(entry["name"]), Pair() as pair:
+                pair.channel.send(KINDS[entry["kind"]], entry["call_id"], entry["body"].encode())
+                self.assertEqual(pair.host.recv(1 << 20), golden(entry["name"]))
+
+    def test_refusals(self) -> None:
+        for entry in MANIFEST["refused"]:
+            with self.subTest(entry["name"]), Pair() as pair:
+                pair.host.sendall(golden(entry["name"]))
+                with self.assertRaises(_wire.ProtocolError):
+                    pair.channel.receive()
+
+
+class Streams(unittest.TestCase):
+    def test_any_pieces(self) -> None:
+        seed = random.randrange(1 << 32)
+        chance = random.Random(seed)
+        for _ in range(30):
+            sent = []
+            for call_id in range(chance.randrange(1, 12)):
+                body = b"1" * chance.choice([0, 1, 10, 100, 70_000])
+                sent.append((chance.choice([3, 4]), 1, 7, call_id, body, (b"abc",) * chance.choice([0, 0, 2])))
+            stream = b"".join(map(encode, sent))
+            pieces = []
+            while stream:
+                size = chance.choice([1, 3, 4, 24, 1000, 100_000])
+                pieces.append(stream[:size])
+                stream = stream[size:]
+            with self.subTest(seed=seed), Pair() as pair:
+
+                def write(pair=pair, pieces=pieces) -> None:
+                    for piece in pieces:
+                        pair.host.sendall(piece)
+                    pair.host.shutdown(socket.SHUT_WR)
+
+                writer = threading.Thread(target=write, daemon=True)
+                writer.start()
+                received = [plain(pair.channel.receive()) for _ in sent]
+                self.assertEqual(received, sent)
+                self.assertIsNone(pair.channel.receive())
+                writer.join(20)
+
+    def test_frames_that_come_together_are_pending(self) -> None:
+        with Pair() as pair:
+            pair.host.sendall(b"".join(frame(3, b"null", call_id=call_id) for call_id in (1, 2, 3)) + b"\0\0")
+            self.assertEqual(pair.channel.receive()[3], 1)
+            self.assertEqual([waiting[3] for waiting in pair.channel.pending], [2, 3])
+            self.assertEqual([pair.channel.receive()[3] for _ in "23"], [2, 3])
+            pair.host.sendall(frame(16)[2:])
+            self.assertEqual(pair.channel.receive()[0], 16)
+
+    def test_an_end_in_the_middle_of_a_frame(self) -> None:
+        whole = frame(3, b'["f",null,null]')
+        for cut in range(1, len(whole)):
+            with self.subTest(cut), Pair() as pair:
+                pair.host.sendall(whole[:cut])
+                pair.host.shutdown(socket.SHUT_WR)
+                with self.assertRaises(ConnectionError):
+                    pair.channel.receive()
+
+    def test_any_bytes(self) -> None:
+        seed = random.randrange(1 << 32)
+        chance = random.Random(seed)
+        for _ in range(500):
+            payload = bytes([chance.randrange(20), chance.randrange(3)]) + bytes(
+                chance.choices(range(256), k=chance.randrange(60))
+            )
+            with self.subTest(seed=seed):
+                try:
+                    decoded = _wire.decode(payload)
+                except _wire.ProtocolError:
+                    continue
+                self.assertEqual(encode(decoded)[4:], payload)
+
+    def test_the_limit_is_inclusive(self) -> None:
+        with Pair(max_frame_bytes=25) as pair:
+            pair.channel.send(4, 1, b"12345")
+            with self.assertRaises(_wire.FrameTooLargeError) as caught:
+                pair.channel.send(4, 1, b"123456")
+            self.assertEqual((caught.exception.size, caught.exception.limit), (26, 25))
+            pair.host.sendall(frame(3, b"12345") + frame(3, b"123456"))
+            self.assertEqual(pair.channel.receive()[0], 3)
+            with self.assertRaises(_wire.ProtocolError):
+                pair.channel.receive()
+
+    def test_large_replies_arrive_whole(self) -> None:
+        for size in (16_000, 16_364, 17_000, 5_000_000):
+            with self.subTest(size), Pair() as pair:
+                body = os.urandom(size)
+                sender = threading.Thread(target=pair.channel.send, args=(4, 9, body), daemon=True)
+                sender.start()
+                data = bytearray()
+                while len(data) < size + 24:
+                    data += pair.host.recv(1 << 20)
+                sender.join(20)
+                self.assertEqual(data, frame(4, body, call_id=9))
+
+
+if __name__ == "__main__":
+    unittest.main()
