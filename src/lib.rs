@@ -1,5 +1,6 @@
 //! OTP-style supervision for actix, and a pool of supervised Python workers.
 
 mod error;
+mod port;
 pub mod supervisor;
 mod timer;

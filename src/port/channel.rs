@@ -1,0 +1,110 @@
+//! The framed channel to a worker: frames in and out of a non-blocking socket.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::AsyncWrite as _;
+use tokio::net::UnixStream;
+use tokio_util::codec::Decoder;
+use tokio_util::io::poll_read_buf;
+
+use super::frame::{Frame, FrameDecoder, FrameError};
+
+/// How much is read at once.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Why a channel cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ChannelError {
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// The worker closed its end, or is gone.
+    #[error("the worker closed the channel")]
+    Closed,
+    #[error(transparent)]
+    Io(io::Error),
+}
+
+impl From<io::Error> for ChannelError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof => {
+                ChannelError::Closed
+            }
+            _ => ChannelError::Io(error),
+        }
+    }
+}
+
+pub(crate) struct Channel {
+    stream: UnixStream,
+    decoder: FrameDecoder,
+    incoming: BytesMut,
+    /// What the socket has not taken yet.
+    outgoing: BytesMut,
+}
+
+impl Channel {
+    pub(crate) fn new(stream: UnixStream, max_frame_bytes: u32) -> Self {
+        Self {
+            stream,
+            decoder: FrameDecoder { max_frame_bytes },
+            incoming: BytesMut::with_capacity(READ_BYTES),
+            outgoing: BytesMut::new(),
+        }
+    }
+
+    /// Sends a frame: at once as far as the socket takes it, the rest by [`poll_flush`](Self::poll_flush).
+    ///
+    /// An error means that the worker has got nothing of it.
+    pub(crate) fn send(&mut self, frame: &Frame) -> Result<(), ChannelError> {
+        let untouched = self.outgoing.is_empty();
+        frame.encode(self.decoder.max_frame_bytes, &mut self.outgoing)?;
+        if untouched {
+            match self.stream.try_write(&self.outgoing) {
+                Ok(written) => self.outgoing.advance(written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => {
+                    self.outgoing.clear();
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends raw bytes ahead of the first frame.
+    pub(crate) fn queue(&mut self, bytes: &[u8]) {
+        self.outgoing.extend_from_slice(bytes);
+    }
+
+    /// Writes what the socket would not take; ready when nothing is left.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ChannelError>> {
+        while !self.outgoing.is_empty() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.outgoing))?;
+            self.outgoing.advance(written);
+        }
+        if self.outgoing.capacity() > READ_BYTES {
+            self.outgoing = BytesMut::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The next frame.
+    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, ChannelError>> {
+        loop {
+            if let Some(frame) = self.decoder.decode(&mut self.incoming)? {
+                return Poll::Ready(Ok(frame));
+            }
+            if self.incoming.capacity() - self.incoming.len() < READ_BYTES / 16 {
+                // Takes the same memory again once the frames cut from it are gone.
+                self.incoming.reserve(READ_BYTES);
+            }
+            if ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.incoming))? == 0 {
+                return Poll::Ready(Err(ChannelError::Closed));
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::port::golden;
+
+fn decoder() -> FrameDecoder {
+    FrameDecoder { max_frame_bytes: DEFAULT_MAX_FRAME_BYTES }
+}
+
+#[test]
+fn golden_frames_decode_and_encode() {
+    for golden in golden::manifest().frames {
+        let mut bytes = BytesMut::from(&golden::bytes(&golden.name)[..]);
+        let frame = decoder().decode(&mut bytes).unwrap().expect(&golden.name);
+        assert!(bytes.is_empty(), "{}", golden.name);
+        assert_eq!(frame, golden.frame(), "{}", golden.name);
+        let mut again = BytesMut::new();
+        frame.encode(DEFAULT_MAX_FRAME_BYTES, &mut again).unwrap();
+        assert_eq!(again, golden::bytes(&golden.name), "{}", golden.name);
+    }
+}
+
+#[test]
+fn golden_refusals_are_refused() {
+    for golden in golden::manifest().refused {
+        let mut bytes = BytesMut::from(&golden::bytes(&golden.name)[..]);
+        let answer = decoder().decode(&mut bytes);
+        assert!(answer.is_err(), "{} ({}): {answer:?}", golden.name, golden.why);
+        assert!(bytes.capacity() < 1024, "{} made room", golden.name);
+    }
+}
+
+#[test]
+fn reserved_kinds_are_unsupported() {
+    for kind in Kind::ALL.into_iter().filter(|kind| !kind.is_supported()) {
+        let mut bytes = BytesMut::new();
+        Frame::new(kind, 1, Codec::None, Bytes::new()).encode(1024, &mut bytes).unwrap();
+        let answer = decoder().decode(&mut bytes);
+        assert!(matches!(answer, Err(FrameError::UnsupportedKind(found)) if found == kind), "{answer:?}");
+    }
+    for (index, kind) in Kind::ALL.into_iter().enumerate() {
+        assert_eq!(kind as usize, index + 1);
+    }
+}
+
+#[test]
+fn the_limit_counts_the_payload_and_is_inclusive() {
+    let frame = Frame::new(Kind::Result, 1, Codec::Json, Bytes::from_static(b"12345"));
+    let mut bytes = BytesMut::new();
+    let answer = frame.encode(24, &mut bytes);
+    assert!(matches!(answer, Err(FrameError::TooLarge { size: 25, limit: 24 })), "{answer:?}");
+    assert!(bytes.is_empty());
+    frame.encode(25, &mut bytes).unwrap();
+    let answer = FrameDecoder { max_frame_bytes: 24 }.decode(&mut bytes.clone());
+    assert!(matches!(answer, Err(FrameError::TooLarge { size: 25, limit: 24 })), "{answer:?}");
+    assert_eq!(FrameDecoder { max_frame_bytes: 25 }.decode(&mut bytes).unwrap(), Some(frame));
+}
+
+#[test]
+fn an_end_in_the_middle_of_a_frame_is_an_error() {
+    let whole = golden::bytes("result_number");
+    assert!(decoder().decode_eof(&mut BytesMut::new()).unwrap().is_none());
+    for cut in 1..whole.len() {
+        let answer = decoder().decode_eof(&mut BytesMut::from(&whole[..cut]));
+        assert!(matches!(answer, Err(FrameError::Io(_))), "cut at {cut}: {answer:?}");
+    }
+}
+
+#[test]
+fn a_decoded_body_is_a_slice_of_what_was_read() {
+    let mut bytes = BytesMut::from(&golden::bytes("result_attachments")[..]);
+    let memory = bytes.as_ptr_range();
+    let frame = decoder().decode(&mut bytes).unwrap().unwrap();
+    assert!(memory.contains(&frame.body.as_ptr()));
+    assert!(memory.contains(&frame.attachments[2].as_ptr()));
+}
+
+fn frames() -> impl Strategy<Value = Frame> {
+    let supported: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| kind.is_supported()).collect();
+    let parts = prop::collection::vec(prop::collection::vec(any::<u8>(), 0..64), 0..5);
+    let body = prop::option::of(prop::collection::vec(any::<u8>(), 0..256));
+    (prop::sample::select(supported), any::<u32>(), any::<u64>(), body, parts).prop_map(
+        |(kind, timeout_ms, call_id, body, parts)| Frame {
+            kind,
+            codec: if body.is_some() { Codec::Json } else { Codec::None },
+            timeout_ms,
+            call_id,
+            body: body.unwrap_or_default().into(),
+            attachments: parts.into_iter().map(Bytes::from).collect(),
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_in_any_pieces_neither_panic_nor_take_more_than_the_limit(
+        pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..20),
+        max_frame_bytes in 0u32..4096,
+    ) {
+        let mut decoder = FrameDecoder { max_frame_bytes };
+        let mut bytes = BytesMut::new();
+        let came: usize = pieces.iter().map(Vec::len).sum();
+        'stream: for piece in pieces {
+            bytes.extend_from_slice(&piece);
+            loop {
+                match decoder.decode(&mut bytes) {
+                    Ok(Some(frame)) => prop_assert!(frame.payload_bytes() <= u64::from(max_frame_bytes)),
+                    Ok(None) => break,
+                    Err(_) => break 'stream,
+                }
+            }
+        }
+        // BytesMut doubles at most.
+        prop_assert!(bytes.capacity() <= 2 * (max_frame_bytes as usize + 4) + 2 * came + 64, "{}", bytes.capacity());
+    }
+
+    #[test]
+    fn any_payload_decodes_or_is_refused(payload in prop::collection::vec(any::<u8>(), 0..200)) {
+        if let Ok(frame) = Frame::decode(payload.clone().into()) {
+            let mut again = BytesMut::new();
+            frame.encode(u32::MAX, &mut again).unwrap();
+            prop_assert_eq!(&again[4..], &payload[..]);
+        }
+    }
+
+    #[test]
+    fn a_header_with_any_lengths_decodes_or_is_refused(
+        kind in 0u8..20, codec in 0u8..3, count in 0u16..4, body_bytes in 0u32..64, rest in prop::collection::vec(0u8..12, 0..64),
+    ) {
+        let mut payload = vec![kind, codec];
+        payload.extend(count.to_be_bytes());
+        payload.extend([0; 12]);
+        payload.extend(body_bytes.to_be_bytes());
+        payload.extend(&rest);
+        if let Ok(frame) = Frame::decode(payload.clone().into()) {
+            prop_assert_eq!(frame.payload_bytes(), payload.len() as u64);
+        }
+    }
+
+    #[test]
+    fn frames_make_the_round_trip_in_any_pieces(
+        sent in prop::collection::vec(frames(), 1..4), piece in 1usize..50,
+    ) {
+        let mut stream = BytesMut::new();
+        for frame in &sent {
+            frame.encode(u32::MAX, &mut stream).unwrap();
+        }
+        let mut decoder = FrameDecoder { max_frame_bytes: 4096 };
+        let mut bytes = BytesMut::new();
+        let mut received = Vec::new();
+        for piece in stream.chunks(piece) {
+            bytes.extend_from_slice(piece);
+            while let Some(frame) = decoder.decode(&mut bytes).unwrap() {
+                received.push(frame);
+            }
+        }
+        prop_assert!(bytes.is_empty());
+        prop_assert_eq!(received, sent);
+    }
+}

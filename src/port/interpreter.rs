@@ -1,0 +1,191 @@
+//! Which Python to start, and what is known of it.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use serde::Deserialize;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::OnceCell;
+
+use super::process::{self, CommandLine, Spawned};
+use super::start::PortSpec;
+use crate::error::WorkerStartError;
+
+/// The oldest Python that the embedded package runs on.
+const OLDEST: [u32; 2] = [3, 9];
+const PROBE: &str = include_str!("../python/probe.py");
+/// What the probe's line begins with, among whatever else the interpreter prints.
+const MARK: &str = "HATCHERY-PROBE ";
+/// More than any Python answers: what is no Python may print without end.
+const MOST_BYTES: u64 = 4 << 20;
+/// How long the pipes of an interpreter that has ended are read on.
+const ENDED_GRACE: Duration = Duration::from_secs(1);
+
+/// An interpreter that has been asked.
+#[derive(Debug)]
+pub(super) struct Interpreter {
+    /// What it calls itself: past every wrapper script, still inside its virtual environment.
+    pub(super) executable: PathBuf,
+    /// The embedded package, compiled by it.
+    pub(super) package: Bytes,
+    key: Key,
+}
+
+/// What a probe's answer depends on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    program: PathBuf,
+    changed: Option<SystemTime>,
+    env: Vec<(OsString, OsString)>,
+    current_dir: Option<PathBuf>,
+}
+
+type Cell = Arc<OnceCell<Arc<Interpreter>>>;
+
+/// Answers are kept for the life of this process: asking takes an interpreter's start.
+static KNOWN: Mutex<Option<HashMap<Key, Cell>>> = Mutex::new(None);
+
+impl Interpreter {
+    /// Finds the interpreter and asks it what it is, once for all workers that start at the same time.
+    pub(super) async fn find(spec: &PortSpec) -> Result<Arc<Self>, WorkerStartError> {
+        let program = locate(spec.python.as_deref())?;
+        let changed = std::fs::metadata(&program).and_then(|file| file.modified()).ok();
+        let key = Key { program, changed, env: spec.env.clone(), current_dir: spec.current_dir.clone() };
+        let cell = with_known(|known| known.entry(key.clone()).or_default().clone());
+        cell.get_or_try_init(|| async { probe(key).await.map(Arc::new) }).await.cloned()
+    }
+
+    /// Has it asked again at the next start: it is not what it was.
+    pub(super) fn forget(&self) {
+        with_known(|known| known.remove(&self.key));
+    }
+}
+
+fn with_known<T>(use_it: impl FnOnce(&mut HashMap<Key, Cell>) -> T) -> T {
+    let mut known = KNOWN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    use_it(known.get_or_insert_default())
+}
+
+/// The program to start: the one chosen, else the active virtual environment's, else `python3` on `PATH`.
+fn locate(chosen: Option<&Path>) -> Result<PathBuf, WorkerStartError> {
+    let missing = |looked_for: String| WorkerStartError::NoInterpreter { looked_for };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if let Some(chosen) = chosen {
+        if chosen.components().count() > 1 || chosen.is_absolute() {
+            let absolute = std::path::absolute(chosen).unwrap_or_else(|_| chosen.into());
+            return if is_program(&absolute) {
+                Ok(absolute)
+            } else {
+                Err(missing(format!("{} is not an executable file", chosen.display())))
+            };
+        }
+        return search(chosen.as_os_str(), &path)
+            .ok_or_else(|| missing(format!("{} is not on PATH", chosen.display())));
+    }
+    if let Some(environment) = std::env::var_os("VIRTUAL_ENV").filter(|dir| !dir.is_empty()) {
+        let program = Path::new(&environment).join("bin/python3");
+        return if is_program(&program) {
+            Ok(program)
+        } else {
+            let program = program.display();
+            Err(missing(format!("VIRTUAL_ENV is set, but {program} is not an executable file")))
+        };
+    }
+    search(OsStr::new("python3"), &path).ok_or_else(|| missing("python3 is not on PATH".into()))
+}
+
+fn search(name: &OsStr, path: &OsStr) -> Option<PathBuf> {
+    std::env::split_paths(path)
+        .map(|dir| dir.join(name))
+        .find(|program| is_program(program))
+        .and_then(|program| std::path::absolute(program).ok())
+}
+
+fn is_program(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+}
+
+/// What the probe prints. `code` only from [`OLDEST`] on.
+#[derive(Deserialize)]
+struct Facts {
+    version: [u32; 3],
+    executable: PathBuf,
+    code: Option<String>,
+}
+
+/// Runs the probe. Whoever waits for it has a deadline: dropping this future kills it.
+async fn probe(key: Key) -> Result<Interpreter, WorkerStartError> {
+    let path = key.program.display().to_string();
+    let line = CommandLine {
+        program: key.program.clone(),
+        args: vec!["-c".into(), PROBE.into()],
+        env: key.env.clone(),
+        current_dir: key.current_dir.clone(),
+    };
+    let Spawned { mut process, mut socket, stdout, stderr } = process::spawn(&line)
+        .map_err(|error| WorkerStartError::Spawn { program: path.clone(), source: Arc::new(error) })?;
+    let sources: HashMap<_, _> = super::package::SOURCES.iter().copied().collect();
+    let sources = serde_json::to_vec(&sources).expect("a map of strings has a JSON form");
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    // Whatever goes wrong with the pipes shows in what is missing from them.
+    let write = async {
+        let _ = socket.write_all(&sources).await;
+        let _ = socket.shutdown().await;
+    };
+    let (mut stdout, mut stderr) = (stdout.take(MOST_BYTES), stderr.take(MOST_BYTES));
+    let exit = {
+        let talk = async { tokio::join!(write, stdout.read_to_end(&mut out), stderr.read_to_end(&mut err)) };
+        let mut talk = pin!(talk);
+        tokio::select! {
+            exit = process.ended() => {
+                // All that it wrote is in the pipes; their end never comes while a process that left its group holds them.
+                let _ = tokio::time::timeout(ENDED_GRACE, talk).await;
+                exit
+            }
+            _ = &mut talk => process.ended().await,
+        }
+    };
+    let facts: Option<Facts> = String::from_utf8_lossy(&out)
+        .lines()
+        .filter_map(|line| line.strip_prefix(MARK))
+        .find_map(|facts| serde_json::from_str(facts).ok());
+    let unusable = |detail: String| {
+        let printed = String::from_utf8_lossy(&err);
+        let detail = if printed.trim().is_empty() {
+            detail
+        } else {
+            format!("{detail}; it printed:\n{}", printed.trim_end())
+        };
+        Err(WorkerStartError::InterpreterUnusable { path: path.clone(), detail })
+    };
+    let Some(facts) = facts else {
+        return unusable(match (exit.code, exit.signal) {
+            (Some(code), _) => format!("it ended with exit code {code}, without answering"),
+            (_, Some(signal)) => format!("it was ended by signal {signal}, without answering"),
+            _ => "it did not answer".into(),
+        });
+    };
+    let [major, minor, micro] = facts.version;
+    if [major, minor] < OLDEST {
+        let version = format!("{major}.{minor}.{micro}");
+        return Err(WorkerStartError::InterpreterTooOld { path, version });
+    }
+    let Some(package) = facts.code.and_then(|code| unhex(&code)) else {
+        return unusable("it did not compile the worker's package".into());
+    };
+    let executable = if facts.executable.is_absolute() { facts.executable } else { key.program.clone() };
+    Ok(Interpreter { executable, package, key })
+}
+
+fn unhex(text: &str) -> Option<Bytes> {
+    text.as_bytes()
+        .chunks(2)
+        .map(|digits| std::str::from_utf8(digits).ok().and_then(|digits| u8::from_str_radix(digits, 16).ok()))
+        .collect()
+}

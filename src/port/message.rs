@@ -1,0 +1,230 @@
+//! What frames say: their typed bodies, JSON.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{CallError, StartPhase, WorkerStartError};
+
+use super::frame::{Codec, Frame, FrameError, Kind};
+
+/// The host's first frame: what to become.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Hello {
+    /// [`PROTOCOL`](super::frame::PROTOCOL).
+    pub(crate) protocol: u32,
+    /// The worker's name, such as `textstats-1`.
+    pub(crate) worker: String,
+    /// The module to import.
+    pub(crate) module: String,
+    /// Goes to the front of `sys.path`, in this order.
+    pub(crate) path: Vec<String>,
+    /// Narrows what the module exports; None = all of it.
+    pub(crate) functions: Option<Vec<String>>,
+    /// The limit of a frame's payload, for both sides.
+    pub(crate) max_frame_bytes: u32,
+}
+
+impl Hello {
+    /// The frame to send.
+    pub(crate) fn to_frame(&self) -> Frame {
+        let body = serde_json::to_vec(self).expect("strings and numbers are JSON");
+        Frame::new(Kind::Hello, 0, Codec::Json, body.into())
+    }
+}
+
+/// The worker's answer to hello, once the module is imported.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Ready {
+    pub(crate) protocol: u32,
+    pub(crate) pid: u32,
+    /// Such as `3.11.7`.
+    pub(crate) python: String,
+    /// What may be called.
+    pub(crate) functions: Vec<Function>,
+    /// Resident memory after the import; None where `/proc` does not tell.
+    pub(crate) rss_bytes: Option<u64>,
+    /// How long the import took, in milliseconds.
+    pub(crate) import_ms: f64,
+}
+
+/// A function that may be called.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Function {
+    /// Its name in the module.
+    pub name: String,
+    /// Such as `(text: str) -> int`; None when Python cannot tell, as for some functions in C.
+    pub signature: Option<String>,
+    /// None together with the signature.
+    pub parameters: Option<Vec<Parameter>>,
+    /// First line of the documentation.
+    pub doc: Option<String>,
+}
+
+/// A function's parameter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Parameter {
+    /// Its name.
+    pub name: String,
+    /// How an argument finds it.
+    pub kind: ParameterKind,
+    /// Whether a call must give it.
+    pub required: bool,
+}
+
+/// How an argument finds its parameter; the terms are Python's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ParameterKind {
+    /// Before a `/`.
+    PositionalOnly,
+    /// An ordinary one.
+    PositionalOrKeyword,
+    /// `*args`.
+    VarPositional,
+    /// After a `*`.
+    KeywordOnly,
+    /// `**kwargs`.
+    VarKeyword,
+}
+
+/// Why there is no result, or no ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(crate) enum WorkerError {
+    /// The function raised.
+    Python {
+        /// With its module unless that is builtins: `ValueError`, `json.decoder.JSONDecodeError`.
+        #[serde(rename = "type")]
+        type_name: String,
+        message: String,
+        /// Begins at user code; with chained causes, cut in the middle at 64 Ki characters.
+        traceback: String,
+    },
+    /// The module exports no such function.
+    NoSuchFunction {
+        name: String,
+        /// Near names, best first, at most three.
+        similar: Vec<String>,
+    },
+    /// The function's signature refuses the arguments.
+    Arguments { message: String, signature: Option<String> },
+    /// The result has no form on the wire; the message names the place and what to do.
+    Encode { message: String },
+    /// The worker cannot read the call.
+    Decode { message: String },
+    /// The result does not fit a frame.
+    FrameTooLarge {
+        /// Bytes of payload.
+        size: u64,
+        /// Bytes of payload.
+        limit: u32,
+    },
+    /// In place of ready: the module cannot serve. The worker then exits with code 1.
+    Start {
+        phase: StartPhase,
+        #[serde(rename = "type")]
+        type_name: String,
+        message: String,
+        traceback: String,
+    },
+    /// The host sent what is no frame of this protocol. The worker then exits with code 76.
+    Protocol { message: String },
+}
+
+impl WorkerError {
+    /// As the answer to a call.
+    pub(crate) fn into_call_error(self) -> CallError {
+        match self {
+            Self::Python { type_name, message, traceback } => {
+                CallError::Python { type_name, message, traceback, attempts: 1 }
+            }
+            Self::NoSuchFunction { name, similar } => CallError::NoSuchFunction { name, similar },
+            Self::Arguments { message, signature } => CallError::Arguments {
+                message: match signature {
+                    Some(signature) => format!("{message}; the signature is {signature}"),
+                    None => message,
+                },
+            },
+            Self::Encode { message } => CallError::Encode { message },
+            Self::FrameTooLarge { size, limit } => CallError::FrameTooLarge { size, limit: limit.into() },
+            Self::Decode { message } | Self::Protocol { message } => CallError::Protocol { detail: message },
+            Self::Start { message, .. } => {
+                CallError::Protocol { detail: format!("it had started: {message}") }
+            }
+        }
+    }
+
+    /// As the answer to hello.
+    pub(crate) fn into_start_error(self, output: String) -> WorkerStartError {
+        match self {
+            Self::Start { phase, type_name, message, traceback } => {
+                WorkerStartError::Python { phase, type_name, message, traceback }
+            }
+            other => WorkerStartError::Protocol { detail: other.into_call_error().to_string(), output },
+        }
+    }
+}
+
+/// What comes from a worker.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Reply {
+    /// The module is imported.
+    Ready(Ready),
+    /// What a function returned: JSON, to be decoded by the caller.
+    Result {
+        /// The call's.
+        call_id: u64,
+        /// One JSON value.
+        body: Bytes,
+    },
+    /// No result, or no ready.
+    Error {
+        /// The call's; 0 when there is none (a failed start, a protocol error).
+        call_id: u64,
+        /// Why.
+        error: WorkerError,
+    },
+}
+
+impl Reply {
+    /// Reads a frame that came from a worker.
+    ///
+    /// # Errors
+    /// [`FrameError`] when it is none that a worker sends, or its body cannot be read.
+    pub(crate) fn from_frame(frame: Frame) -> Result<Reply, FrameError> {
+        let Frame { kind, codec, call_id, body, attachments, .. } = frame;
+        if !attachments.is_empty() {
+            return Err(FrameError::UnexpectedAttachments(kind));
+        }
+        let unreadable = |error: serde_json::Error| FrameError::Body { kind, message: error.to_string() };
+        match kind {
+            Kind::Ready => serde_json::from_slice(&body).map(Reply::Ready).map_err(unreadable),
+            Kind::Result if codec == Codec::None => {
+                Err(FrameError::Body { kind, message: "there is none".to_owned() })
+            }
+            Kind::Result => Ok(Reply::Result { call_id, body }),
+            Kind::Error => {
+                serde_json::from_slice(&body).map(|error| Reply::Error { call_id, error }).map_err(unreadable)
+            }
+            other => Err(FrameError::UnexpectedKind(other)),
+        }
+    }
+}
+
+/// The frame of a call. `timeout_ms`: how long the caller still allows, 0 = no limit. `body` is that of
+/// [`call_body`](super::value::call_body).
+pub(crate) fn call_frame(call_id: u64, timeout_ms: u32, body: Bytes) -> Frame {
+    Frame { timeout_ms, ..Frame::new(Kind::Call, call_id, Codec::Json, body) }
+}
+
+/// The frame that asks a worker to end in an orderly way, running Python's exit handlers.
+pub(crate) fn shutdown_frame() -> Frame {
+    Frame::new(Kind::Shutdown, 0, Codec::None, Bytes::new())
+}
+
+#[cfg(test)]
+#[path = "message_tests.rs"]
+mod tests;

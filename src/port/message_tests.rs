@@ -1,0 +1,73 @@
+use serde_json::Value;
+
+use super::super::frame::PROTOCOL;
+use super::super::value::call_body;
+use super::*;
+use crate::port::golden;
+
+#[test]
+fn golden_messages_read_and_write_the_same() {
+    for golden in golden::manifest().frames {
+        let Some(text) = &golden.body else { continue };
+        let said: Value = serde_json::from_str(text).unwrap();
+        let frame = golden.frame();
+        let again = match frame.kind {
+            Kind::Hello => serde_json::to_value(serde_json::from_str::<Hello>(text).unwrap()).unwrap(),
+            Kind::Ready => serde_json::to_value(serde_json::from_str::<Ready>(text).unwrap()).unwrap(),
+            Kind::Error => serde_json::to_value(serde_json::from_str::<WorkerError>(text).unwrap()).unwrap(),
+            _ => continue,
+        };
+        assert_eq!(again, said, "{}", golden.name);
+    }
+}
+
+#[test]
+fn the_host_writes_the_golden_frames() {
+    let hello = Hello {
+        protocol: PROTOCOL,
+        worker: "textstats-1".to_owned(),
+        module: "textstats".to_owned(),
+        path: vec!["/srv/app".to_owned(), "/srv/naïve".to_owned()],
+        functions: Some(vec!["count_words".to_owned()]),
+        max_frame_bytes: 67_108_864,
+    };
+    assert_eq!(hello.to_frame(), golden::frame("hello"));
+    let body = call_body::<_, ()>("count_words", &("to be or not to be",), None).unwrap();
+    assert_eq!(call_frame(1, 30_000, body), golden::frame("call_positional"));
+    assert_eq!(shutdown_frame(), golden::frame("shutdown"));
+}
+
+#[test]
+fn replies_are_told_apart() {
+    let ready = Reply::from_frame(golden::frame("ready")).unwrap();
+    assert!(
+        matches!(ready, Reply::Ready(ready) if ready.pid == 4711 && ready.functions[1].signature.is_none())
+    );
+    let result = Reply::from_frame(golden::frame("result_number")).unwrap();
+    assert_eq!(result, Reply::Result { call_id: 1, body: Bytes::from_static(b"6") });
+    let error = Reply::from_frame(golden::frame("error_frame_too_large")).unwrap();
+    let too_large = WorkerError::FrameTooLarge { size: 70_000_000, limit: 67_108_864 };
+    assert_eq!(error, Reply::Error { call_id: 5, error: too_large });
+}
+
+#[test]
+fn what_no_worker_sends_is_refused() {
+    for name in ["hello", "call_positional", "shutdown"] {
+        let answer = Reply::from_frame(golden::frame(name));
+        assert!(matches!(answer, Err(FrameError::UnexpectedKind(_))), "{name}: {answer:?}");
+    }
+    let answer = Reply::from_frame(golden::frame("result_attachments"));
+    assert!(matches!(answer, Err(FrameError::UnexpectedAttachments(Kind::Result))), "{answer:?}");
+    for (kind, body) in [
+        (Kind::Ready, "{}"),
+        (Kind::Error, "[1"),
+        (Kind::Error, r#"{"kind":"another"}"#),
+        (Kind::Error, "\"\\ud800\""),
+        (Kind::Ready, ""),
+    ] {
+        let answer = Reply::from_frame(Frame::new(kind, 0, Codec::Json, body.into()));
+        assert!(matches!(answer, Err(FrameError::Body { .. })), "{body}: {answer:?}");
+    }
+    let answer = Reply::from_frame(Frame::new(Kind::Result, 1, Codec::None, Bytes::new()));
+    assert!(matches!(answer, Err(FrameError::Body { .. })), "{answer:?}");
+}

@@ -1,0 +1,34 @@
+//! One Python process and its framed channel. No actors here.
+//!
+//! ```text
+//!                    Port
+//!   +-----------------------------------+            python, in a process group of its own
+//!   | process   pidfd, kill, peak memory| . . . . .  told by the kernel
+//!   |           lifeline                |----------  one more inherited socket: our death kills the group
+//!   | channel   frames out, frames in   |<-------->  fd 0, a socket; moved away, then /dev/null
+//!   | capture   lines to log, tails kept|<---------  fd 1 and fd 2, pipes
+//!   +-----------------------------------+
+//! ```
+//!
+//! `frame`, `message` and `value` are the wire, pure; `interpreter` finds the Python; `start` brings all of it together.
+
+mod capture;
+mod channel;
+mod frame;
+mod interpreter;
+mod message;
+mod package;
+mod process;
+mod start;
+mod value;
+
+#[cfg(test)]
+mod golden;
+
+pub(crate) use channel::ChannelError;
+pub(crate) use frame::HEADER_BYTES;
+pub use message::{Function, Parameter, ParameterKind};
+pub(crate) use message::{Ready, Reply, call_frame, shutdown_frame};
+pub(crate) use process::{Exit, wait_until_reaped};
+pub(crate) use start::{CLOSED_GRACE, Port, PortSpec};
+pub(crate) use value::{call_body, decode_result};

@@ -1,0 +1,18 @@
+//! The embedded Python package: what travels to the interpreter.
+
+/// What a worker is started with, as `PYTHON -c BOOTSTRAP NAME`.
+pub(super) const BOOTSTRAP: &str = include_str!("../python/bootstrap.py");
+
+/// Every module of the package, and its source.
+pub(super) const SOURCES: &[(&str, &str)] = &[
+    ("hatchery", include_str!("../python/hatchery/__init__.py")),
+    ("hatchery._embedded", include_str!("../python/hatchery/_embedded.py")),
+    ("hatchery._errors", include_str!("../python/hatchery/_errors.py")),
+    ("hatchery._functions", include_str!("../python/hatchery/_functions.py")),
+    ("hatchery._values", include_str!("../python/hatchery/_values.py")),
+    ("hatchery._wire", include_str!("../python/hatchery/_wire.py")),
+    ("hatchery._worker", include_str!("../python/hatchery/_worker.py")),
+];
+
+/// The exit code of a worker whose Python is not the one that compiled the package.
+pub(super) const EXIT_WRONG_PACKAGE: i32 = 78;

@@ -1,0 +1,217 @@
+//! The start of a port: from a settings struct to a Python that has answered.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::future::poll_fn;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use super::capture::Capture;
+use super::channel::{Channel, ChannelError};
+use super::frame::{DEFAULT_MAX_FRAME_BYTES, PROTOCOL};
+use super::interpreter::Interpreter;
+use super::message::{Hello, Ready, Reply, WorkerError};
+use super::package;
+use super::process::{self, CommandLine, Process, Spawned};
+use crate::error::WorkerStartError;
+use crate::timer::deadline;
+
+/// How long a worker that closed its channel is given to end by itself, so that its own exit code is told.
+pub(crate) const CLOSED_GRACE: Duration = Duration::from_secs(1);
+
+/// What to start, and how.
+#[derive(Clone)]
+pub(crate) struct PortSpec {
+    pub(crate) python: Option<PathBuf>,
+    pub(crate) env: Vec<(OsString, OsString)>,
+    pub(crate) current_dir: Option<PathBuf>,
+    pub(crate) module: String,
+    pub(crate) path: Vec<PathBuf>,
+    pub(crate) functions: Option<Vec<String>>,
+    pub(crate) max_frame_bytes: u32,
+    pub(crate) spawn_timeout: Duration,
+}
+
+impl fmt::Debug for PortSpec {
+    /// The environment's values may be secrets: only its names are shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { python, env, current_dir, module, path, functions, max_frame_bytes, spawn_timeout } = self;
+        let env: Vec<_> = env.iter().map(|(name, _)| name).collect();
+        f.debug_struct("PortSpec")
+            .field("python", python)
+            .field("env", &env)
+            .field("current_dir", current_dir)
+            .field("module", module)
+            .field("path", path)
+            .field("functions", functions)
+            .field("max_frame_bytes", max_frame_bytes)
+            .field("spawn_timeout", spawn_timeout)
+            .finish()
+    }
+}
+
+impl Default for PortSpec {
+    fn default() -> Self {
+        Self {
+            python: None,
+            env: Vec::new(),
+            current_dir: None,
+            module: String::new(),
+            path: Vec::new(),
+            functions: None,
+            max_frame_bytes: DEFAULT_MAX_FRAME_BYTES,
+            spawn_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A Python that is ready, and all that connects us with it. Dropping it kills the process's whole group.
+pub(crate) struct Port {
+    pub(crate) process: Process,
+    pub(crate) channel: Channel,
+    capture: Option<Capture>,
+    pub(crate) ready: Ready,
+}
+
+impl Port {
+    /// Takes in what a process that has ended had still written; the last lines of its standard error.
+    pub(crate) fn finish_capture(&mut self) -> impl Future<Output = String> + use<> {
+        let capture = self.capture.take();
+        async move {
+            match capture {
+                Some(mut capture) => {
+                    capture.finish().await;
+                    capture.stderr_tail()
+                }
+                None => String::new(),
+            }
+        }
+    }
+
+    /// Starts a Python and waits until it is ready, at most for the spawn timeout. Must be called on an arbiter.
+    pub(crate) async fn start(spec: &PortSpec, worker: &str) -> Result<Self, WorkerStartError> {
+        let after = spec.spawn_timeout;
+        let deadline = deadline(Instant::now(), after).into();
+        let late = |output| WorkerStartError::TimedOut { after, output };
+        let interpreter = tokio::time::timeout_at(deadline, Interpreter::find(spec))
+            .await
+            .unwrap_or_else(|_| Err(late(String::new())))?;
+        let mut starting = Starting::spawn(spec, worker, &interpreter)?;
+        match tokio::time::timeout_at(deadline, starting.handshake(spec, worker, &interpreter)).await {
+            Ok(Ok(ready)) => {
+                let Starting { process, channel, capture } = starting;
+                Ok(Self { process, channel, capture: Some(capture), ready })
+            }
+            Ok(Err(failure)) => Err(starting.failed(failure, &interpreter).await),
+            Err(_) => {
+                starting.process.kill();
+                starting.process.ended().await;
+                starting.capture.finish().await;
+                Err(late(starting.capture.output_tail()))
+            }
+        }
+    }
+}
+
+/// A process that is not ready yet.
+struct Starting {
+    process: Process,
+    channel: Channel,
+    capture: Capture,
+}
+
+/// Why it will not be.
+enum Failure {
+    /// It said so.
+    Told(WorkerError),
+    Channel(ChannelError),
+    Protocol(String),
+    Ended,
+}
+
+impl Starting {
+    fn spawn(spec: &PortSpec, worker: &str, interpreter: &Interpreter) -> Result<Self, WorkerStartError> {
+        let line = CommandLine {
+            program: interpreter.executable.clone(),
+            args: vec!["-c".into(), package::BOOTSTRAP.into(), worker.into()],
+            env: spec.env.clone(),
+            current_dir: spec.current_dir.clone(),
+        };
+        let Spawned { process, socket, stdout, stderr } = process::spawn(&line).map_err(|error| {
+            WorkerStartError::Spawn { program: line.program.display().to_string(), source: Arc::new(error) }
+        })?;
+        let channel = Channel::new(socket, spec.max_frame_bytes);
+        Ok(Self { process, channel, capture: Capture::start(worker, stdout, stderr) })
+    }
+
+    async fn handshake(
+        &mut self,
+        spec: &PortSpec,
+        worker: &str,
+        interpreter: &Interpreter,
+    ) -> Result<Ready, Failure> {
+        let hello = Hello {
+            protocol: PROTOCOL,
+            worker: worker.into(),
+            module: spec.module.clone(),
+            path: spec.path.iter().map(|dir| dir.to_string_lossy().into_owned()).collect(),
+            functions: spec.functions.clone(),
+            max_frame_bytes: spec.max_frame_bytes,
+        };
+        let package = &interpreter.package;
+        self.channel.queue(&(package.len() as u32).to_be_bytes());
+        self.channel.queue(package);
+        self.channel.send(&hello.to_frame()).map_err(Failure::Channel)?;
+        let frame = poll_fn(|cx| {
+            // Both may be there at once: the frame says more.
+            if let Poll::Ready(frame) = self.channel.poll_frame(cx) {
+                return Poll::Ready(frame.map_err(Failure::Channel));
+            }
+            if let Poll::Ready(Err(error)) = self.channel.poll_flush(cx) {
+                return Poll::Ready(Err(Failure::Channel(error)));
+            }
+            self.process.poll_ended(cx).map(|_| Err(Failure::Ended))
+        })
+        .await?;
+        match Reply::from_frame(frame).map_err(|error| Failure::Protocol(error.to_string()))? {
+            Reply::Ready(ready) if ready.protocol == PROTOCOL => Ok(ready),
+            Reply::Ready(ready) => {
+                let detail = format!("the worker speaks version {}, not {PROTOCOL}", ready.protocol);
+                Err(Failure::Protocol(detail))
+            }
+            Reply::Error { error, .. } => Err(Failure::Told(error)),
+            Reply::Result { .. } => Err(Failure::Protocol("a result before the worker was ready".into())),
+        }
+    }
+
+    /// Ends what is left of it, and says why it failed.
+    async fn failed(mut self, failure: Failure, interpreter: &Interpreter) -> WorkerStartError {
+        if matches!(failure, Failure::Protocol(_) | Failure::Channel(ChannelError::Frame(_))) {
+            self.process.kill();
+        }
+        let exit = match tokio::time::timeout(CLOSED_GRACE, self.process.ended()).await {
+            Ok(exit) => exit,
+            Err(_) => {
+                self.process.kill();
+                self.process.ended().await
+            }
+        };
+        self.capture.finish().await;
+        let output = self.capture.output_tail();
+        match failure {
+            Failure::Told(error) => error.into_start_error(output),
+            Failure::Protocol(detail) => WorkerStartError::Protocol { detail, output },
+            Failure::Channel(ChannelError::Frame(error)) => {
+                WorkerStartError::Protocol { detail: error.to_string(), output }
+            }
+            Failure::Channel(_) | Failure::Ended => {
+                if exit.code == Some(package::EXIT_WRONG_PACKAGE) {
+                    interpreter.forget();
+                }
+                WorkerStartError::Died { exit: exit.code, signal: exit.signal, output }
+            }
+        }
+    }
+}
