@@ -1,0 +1,464 @@
+//! One scenario per rule, on a clock that the test turns.
+
+use std::time::{Duration, Instant};
+
+use super::status::Totals;
+use super::*;
+
+type Out = Vec<Command<u64, &'static str>>;
+
+/// A core, its clock and short words for its events. The item of a request is its number.
+struct Rig {
+    core: Core<u64, &'static str>,
+    now: Instant,
+}
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn worker(slot: u32, incarnation: u64) -> WorkerId {
+    WorkerId { slot, incarnation }
+}
+
+fn assign(slot: u32, incarnation: u64, request: u64) -> Command<u64, &'static str> {
+    Command::Assign { worker: worker(slot, incarnation), request: RequestId(request), item: request }
+}
+
+fn reject(request: u64, reason: Rejection<&'static str>) -> Command<u64, &'static str> {
+    Command::Reject { request: RequestId(request), item: request, reason }
+}
+
+const CONFIG: Config = Config { size: 2, min_ready: 0, queue_bound: 1000 };
+
+impl Rig {
+    fn start(config: Config) -> (Self, Out) {
+        let (now, mut out) = (Instant::now(), Out::new());
+        let core = Core::start(now, config, &mut out);
+        (Self { core, now }, out)
+    }
+
+    /// A running pool of `size`, every worker ready in its first incarnation, slot 0 to be handed out first.
+    fn running(size: u32) -> Self {
+        Self::running_with(Config { size, ..CONFIG })
+    }
+
+    fn running_with(config: Config) -> Self {
+        let (mut rig, _) = Self::start(config);
+        for slot in 0..config.size {
+            rig.ready(slot, 1);
+        }
+        rig
+    }
+
+    fn tell(&mut self, event: Event<u64, &'static str>) -> Out {
+        let mut out = Out::new();
+        self.core.handle(self.now, event, &mut out);
+        out
+    }
+
+    fn submit(&mut self, request: u64) -> Out {
+        self.submit_for(request, 5000)
+    }
+
+    fn submit_for(&mut self, request: u64, timeout_ms: u64) -> Out {
+        let deadline = self.now + ms(timeout_ms);
+        self.tell(Event::Submitted { request: RequestId(request), deadline, item: request })
+    }
+
+    fn abandon(&mut self, request: u64) -> Out {
+        self.tell(Event::Abandoned { request: RequestId(request) })
+    }
+
+    fn ready(&mut self, slot: u32, incarnation: u64) -> Out {
+        self.tell(Event::WorkerReady { worker: worker(slot, incarnation), busy: false })
+    }
+
+    fn ready_busy(&mut self, slot: u32, incarnation: u64) -> Out {
+        self.tell(Event::WorkerReady { worker: worker(slot, incarnation), busy: true })
+    }
+
+    fn freed(&mut self, slot: u32, incarnation: u64) -> Out {
+        self.tell(Event::WorkerFreed { worker: worker(slot, incarnation) })
+    }
+
+    fn exited(&mut self, slot: u32, incarnation: u64) -> Out {
+        self.tell(Event::WorkerExited { worker: worker(slot, incarnation), cause: "exited" })
+    }
+
+    fn failed(&mut self, slot: u32, incarnation: u64, cause: &'static str) -> Out {
+        self.tell(Event::StartFailed { slot, incarnation, cause })
+    }
+
+    fn tick_after(&mut self, wait_ms: u64) -> Out {
+        self.now += ms(wait_ms);
+        self.tell(Event::Tick)
+    }
+
+    fn states(&self) -> Vec<SlotState<&'static str>> {
+        self.core.slots().map(|slot| slot.state.clone()).collect()
+    }
+}
+
+// Start-up
+
+#[test]
+fn a_fresh_pool_asks_for_all_workers_at_once() {
+    let (rig, out) = Rig::start(Config { size: 3, min_ready: 3, queue_bound: 10 });
+    assert_eq!(out, [0, 1, 2].map(|slot| Command::StartSlot { slot }));
+    assert_eq!(rig.core.counts().starting, 3);
+}
+
+#[test]
+fn the_start_succeeds_once_when_min_ready_workers_are_ready() {
+    let (mut rig, _) = Rig::start(Config { size: 3, min_ready: 2, queue_bound: 10 });
+    assert_eq!(rig.ready(2, 1), []);
+    assert_eq!(rig.ready(2, 1), [], "the same worker counts once");
+    assert_eq!(rig.ready(0, 1), [Command::StartupSucceeded]);
+    assert_eq!(rig.ready(1, 1), []);
+    assert_eq!(rig.exited(0, 1), []);
+    assert_eq!(rig.failed(0, 2, "late"), [], "the start is over, this is running");
+}
+
+#[test]
+fn min_ready_0_succeeds_at_once() {
+    let (_, out) = Rig::start(CONFIG);
+    assert_eq!(out.last(), Some(&Command::StartupSucceeded));
+    assert_eq!(out.len(), 3);
+}
+
+#[test]
+fn the_first_failed_start_fails_the_startup_once() {
+    let (mut rig, _) = Rig::start(Config { size: 3, min_ready: 2, queue_bound: 10 });
+    rig.ready(0, 1);
+    assert_eq!(rig.failed(1, 1, "no module"), [Command::StartupFailed { cause: "no module" }]);
+    assert_eq!(rig.failed(2, 1, "no module"), []);
+    assert_eq!(rig.ready(1, 2), [], "a failure is not taken back");
+}
+
+#[test]
+fn an_exit_before_min_ready_fails_the_startup() {
+    let (mut rig, _) = Rig::start(Config { size: 2, min_ready: 2, queue_bound: 10 });
+    rig.ready(0, 1);
+    assert_eq!(rig.exited(0, 1), [Command::StartupFailed { cause: "exited" }]);
+}
+
+#[test]
+fn closing_during_startup_aborts_it() {
+    let (mut rig, _) = Rig::start(Config { size: 1, min_ready: 1, queue_bound: 10 });
+    assert_eq!(rig.tell(Event::Closed), [Command::StartupAborted]);
+    assert_eq!(rig.tell(Event::Closed), []);
+    assert_eq!(rig.ready(0, 1), []);
+    assert_eq!(rig.exited(0, 1), []);
+}
+
+#[test]
+fn requests_wait_while_the_workers_start() {
+    let (mut rig, _) = Rig::start(CONFIG);
+    for request in 1..=3 {
+        assert_eq!(rig.submit(request), []);
+    }
+    assert_eq!(rig.ready(1, 1), [assign(1, 1, 1)]);
+    assert_eq!(rig.ready(0, 1), [assign(0, 1, 2)]);
+    assert_eq!(rig.freed(1, 1), [assign(1, 1, 3)]);
+}
+
+#[test]
+fn a_rebuilt_pool_starts_only_what_is_missing() {
+    let (now, mut out) = (Instant::now(), Out::new());
+    let config = Config { size: 4, min_ready: 4, queue_bound: 10 };
+    let core = Core::rebuilt(now, config, &[1, 3, 9], &mut out);
+    assert_eq!(out, [0, 2].map(|slot| Command::StartSlot { slot }));
+    let mut rig = Rig { core, now };
+    assert_eq!(rig.failed(0, 1, "broken"), [], "there is no start-up to fail");
+    assert_eq!(rig.submit(1), []);
+    assert_eq!(rig.ready(3, 7), [assign(3, 7, 1)]);
+}
+
+// Handing out
+
+#[test]
+fn an_idle_worker_is_assigned_at_once_and_to_one_request_only() {
+    let mut rig = Rig::running(2);
+    assert_eq!(rig.submit(1), [assign(0, 1, 1)]);
+    assert_eq!(rig.submit(2), [assign(1, 1, 2)]);
+    assert_eq!(rig.submit(3), []);
+    assert_eq!(rig.core.counts().waiting, 1);
+}
+
+#[test]
+fn waiters_are_served_in_order_of_arrival_whatever_their_deadlines() {
+    let mut rig = Rig::running(1);
+    rig.submit(1);
+    rig.submit_for(2, 900);
+    rig.submit_for(3, 300);
+    rig.submit_for(4, 600);
+    assert_eq!(rig.freed(0, 1), [assign(0, 1, 2)]);
+    assert_eq!(rig.freed(0, 1), [assign(0, 1, 3)]);
+    assert_eq!(rig.freed(0, 1), [assign(0, 1, 4)]);
+}
+
+#[test]
+fn the_most_recently_used_worker_goes_first_and_the_unused_one_last() {
+    let mut rig = Rig::running(3);
+    for request in 1..=3 {
+        rig.submit(request);
+    }
+    rig.freed(2, 1);
+    rig.freed(0, 1);
+    rig.exited(1, 1);
+    rig.ready(1, 2);
+    assert_eq!(rig.submit(4), [assign(0, 1, 4)]);
+    assert_eq!(rig.submit(5), [assign(2, 1, 5)]);
+    assert_eq!(rig.submit(6), [assign(1, 2, 6)]);
+}
+
+#[test]
+fn a_worker_adopted_while_busy_is_handed_out_when_freed() {
+    let (mut rig, _) = Rig::start(Config { size: 1, ..CONFIG });
+    rig.submit(1);
+    assert_eq!(rig.ready_busy(0, 4), []);
+    assert_eq!(rig.core.counts().busy, 1);
+    rig.now += ms(100);
+    assert_eq!(rig.freed(0, 4), [assign(0, 4, 1)]);
+    assert_eq!(rig.core.counts().mean_run, None, "when it began is not known");
+}
+
+#[test]
+fn a_busy_worker_counts_as_ready_for_the_startup() {
+    let (mut rig, _) = Rig::start(Config { size: 1, min_ready: 1, queue_bound: 10 });
+    assert_eq!(rig.ready_busy(0, 1), [Command::StartupSucceeded]);
+}
+
+#[test]
+fn a_worker_freed_before_it_is_heard_to_be_ready_is_not_busy_for_ever() {
+    let (mut rig, _) = Rig::start(Config { size: 1, ..CONFIG });
+    rig.submit(1);
+    assert_eq!(rig.freed(0, 2), []);
+    assert_eq!(rig.ready_busy(0, 1), [], "another incarnation");
+    assert_eq!(rig.ready_busy(0, 2), [assign(0, 2, 1)]);
+}
+
+// Waiting: bound, deadline, abandoned
+
+#[test]
+fn a_full_queue_refuses_with_the_time_to_come_back() {
+    let mut rig = Rig::running_with(Config { size: 2, min_ready: 0, queue_bound: 6 });
+    rig.submit(1);
+    rig.now += ms(4000);
+    rig.freed(0, 1);
+    rig.submit(2);
+    rig.submit(3);
+    for request in 10..16 {
+        assert_eq!(rig.submit(request), []);
+    }
+    let retry_after = ms(6 * 4000 / 2);
+    assert_eq!(rig.submit(16), [reject(16, Rejection::Overloaded { queue_len: 6, retry_after })]);
+    rig.exited(0, 1);
+    let retry_after = ms(6 * 4000);
+    assert_eq!(rig.submit(17), [reject(17, Rejection::Overloaded { queue_len: 6, retry_after })]);
+    rig.abandon(12);
+    assert_eq!(rig.submit(18), [], "a place is free again");
+}
+
+#[test]
+fn retry_after_is_at_least_a_second() {
+    let mut rig = Rig::running_with(Config { size: 1, min_ready: 0, queue_bound: 0 });
+    rig.submit(1);
+    let overloaded = Rejection::Overloaded { queue_len: 0, retry_after: ms(1000) };
+    assert_eq!(rig.submit(2), [reject(2, overloaded)]);
+}
+
+#[test]
+fn the_mean_run_time_follows_finished_work_only() {
+    let mut rig = Rig::running(1);
+    rig.submit(1);
+    rig.now += ms(80);
+    rig.freed(0, 1);
+    assert_eq!(rig.core.counts().mean_run, Some(ms(80)));
+    rig.submit(2);
+    rig.now += ms(160);
+    rig.freed(0, 1);
+    assert_eq!(rig.core.counts().mean_run, Some(ms(90)));
+    rig.submit(3);
+    rig.now += ms(9000);
+    rig.exited(0, 1);
+    assert_eq!(rig.core.counts().mean_run, Some(ms(90)));
+}
+
+#[test]
+fn a_waiter_times_out_at_its_deadline_and_not_before() {
+    let mut rig = Rig::running(1);
+    rig.submit(1);
+    rig.submit_for(2, 100);
+    rig.submit_for(3, 50);
+    assert_eq!(rig.core.next_deadline(), Some(rig.now + ms(50)));
+    assert_eq!(rig.tick_after(49), []);
+    assert_eq!(rig.tick_after(1), [reject(3, Rejection::TimedOut)]);
+    assert_eq!(rig.core.next_deadline(), Some(rig.now + ms(50)));
+    assert_eq!(rig.tick_after(50), [reject(2, Rejection::TimedOut)]);
+    assert_eq!(rig.core.next_deadline(), None);
+}
+
+#[test]
+fn a_request_past_its_deadline_times_out_at_once() {
+    let mut rig = Rig::running(1);
+    assert_eq!(rig.submit_for(1, 0), [reject(1, Rejection::TimedOut)]);
+    assert_eq!(rig.core.counts().idle, 1);
+}
+
+#[test]
+fn nobody_is_assigned_at_the_deadline_even_when_the_tick_is_late() {
+    let mut rig = Rig::running(1);
+    rig.submit(1);
+    rig.submit_for(2, 100);
+    rig.submit_for(3, 101);
+    rig.now += ms(100);
+    assert_eq!(rig.freed(0, 1), [reject(2, Rejection::TimedOut), assign(0, 1, 3)]);
+}
+
+#[test]
+fn an_abandoned_waiter_leaves_without_a_word() {
+    let mut rig = Rig::running(1);
+    rig.submit(1);
+    rig.submit(2);
+    rig.submit(3);
+    assert_eq!(rig.abandon(2), []);
+    assert_eq!(rig.abandon(2), [], "twice");
+    assert_eq!(rig.abandon(1), [], "it is running");
+    assert_eq!(rig.abandon(99), [], "unknown");
+    assert_eq!(rig.freed(0, 1), [assign(0, 1, 3)]);
+    assert_eq!(rig.core.counts().totals.abandoned, 1);
+}
+
+// Deaths, and the regime of a pool whose workers cannot start
+
+#[test]
+fn requests_wait_for_the_replacement_of_a_dead_worker() {
+    let mut rig = Rig::running(1);
+    rig.submit(1);
+    assert_eq!(rig.exited(0, 1), []);
+    assert_eq!(rig.states(), [SlotState::Down { cause: "exited" }]);
+    assert_eq!(rig.submit(2), []);
+    assert_eq!(rig.ready(0, 2), [assign(0, 2, 2)]);
+}
+
+#[test]
+fn the_last_slot_to_fail_sends_everybody_away() {
+    let (mut rig, _) = Rig::start(CONFIG);
+    rig.submit(1);
+    rig.submit(2);
+    assert_eq!(rig.failed(0, 1, "first"), []);
+    assert_eq!(rig.submit(3), [], "slot 1 has not ended its first start");
+    let second = Rejection::Unavailable { cause: "second" };
+    assert_eq!(rig.failed(1, 1, "second"), [1, 2, 3].map(|request| reject(request, second.clone())));
+    assert_eq!(rig.submit(4), [reject(4, second)]);
+    rig.failed(0, 2, "third");
+    assert_eq!(rig.submit(5), [reject(5, Rejection::Unavailable { cause: "third" })]);
+}
+
+#[test]
+fn one_ready_worker_makes_a_failed_pool_normal_again() {
+    let (mut rig, _) = Rig::start(CONFIG);
+    rig.failed(0, 1, "broken");
+    rig.failed(1, 1, "broken");
+    assert_eq!(rig.ready(1, 2), []);
+    assert_eq!(rig.submit(1), [assign(1, 2, 1)]);
+    assert_eq!(rig.submit(2), []);
+    rig.exited(1, 2);
+    assert_eq!(rig.submit(3), [], "slot 1 was ready, its restart is pending");
+    let gone = Rejection::Unavailable { cause: "gone" };
+    assert_eq!(rig.failed(1, 3, "gone"), [2, 3].map(|request| reject(request, gone.clone())));
+}
+
+#[test]
+fn a_worker_that_was_ready_unheard_ends_the_unavailability_by_its_exit() {
+    let (mut rig, _) = Rig::start(Config { size: 1, ..CONFIG });
+    rig.failed(0, 1, "broken");
+    assert_eq!(rig.exited(0, 2), []);
+    assert_eq!(rig.submit(1), [], "the last start did not fail");
+    assert_eq!(rig.ready(0, 3), [assign(0, 3, 1)]);
+}
+
+// Stale events
+
+#[test]
+fn events_of_an_old_incarnation_are_ignored() {
+    let mut rig = Rig::running(1);
+    rig.exited(0, 1);
+    rig.ready(0, 2);
+    rig.submit(1);
+    rig.submit(2);
+    assert_eq!(rig.freed(0, 1), []);
+    assert_eq!(rig.exited(0, 1), []);
+    assert_eq!(rig.ready(0, 1), []);
+    assert_eq!(rig.failed(0, 1, "old"), []);
+    assert_eq!(rig.failed(0, 2, "its own start is over"), []);
+    assert_eq!(rig.states(), [SlotState::Busy { adopted: false }]);
+    assert_eq!(rig.freed(0, 2), [assign(0, 2, 2)]);
+}
+
+#[test]
+fn events_of_a_slot_that_is_not_ours_are_ignored() {
+    let mut rig = Rig::running(1);
+    for out in [rig.ready(7, 1), rig.freed(7, 1), rig.exited(7, 1), rig.failed(7, 1, "lost")] {
+        assert_eq!(out, []);
+    }
+    assert_eq!(rig.core.counts().idle, 1);
+}
+
+#[test]
+fn a_new_incarnation_replaces_one_whose_exit_was_not_heard() {
+    let mut rig = Rig::running(1);
+    rig.submit(1);
+    rig.submit(2);
+    assert_eq!(rig.ready(0, 2), [assign(0, 2, 2)]);
+    assert_eq!(rig.exited(0, 1), []);
+    rig.freed(0, 2);
+    rig.ready(0, 3);
+    assert_eq!(rig.submit(3), [assign(0, 3, 3)]);
+    assert_eq!(rig.submit(4), [], "incarnation 2 is not handed out any more");
+}
+
+#[test]
+fn a_worker_whose_exit_is_heard_first_is_never_handed_out() {
+    let (mut rig, _) = Rig::start(Config { size: 1, ..CONFIG });
+    rig.submit(1);
+    assert_eq!(rig.exited(0, 1), []);
+    assert_eq!(rig.ready(0, 1), []);
+    assert_eq!(rig.ready(0, 2), [assign(0, 2, 1)]);
+}
+
+// The end, and the numbers
+
+#[test]
+fn a_closed_pool_sends_everybody_away() {
+    let mut rig = Rig::running(1);
+    for request in 1..=3 {
+        rig.submit(request);
+    }
+    assert_eq!(rig.tell(Event::Closed), [2, 3].map(|request| reject(request, Rejection::Draining)));
+    assert_eq!(rig.freed(0, 1), []);
+    assert_eq!(rig.submit(4), [reject(4, Rejection::Draining)]);
+    assert_eq!(rig.core.next_deadline(), None);
+}
+
+#[test]
+fn the_counts_tell_what_became_of_every_request() {
+    let mut rig = Rig::running_with(Config { size: 3, min_ready: 0, queue_bound: 3 });
+    rig.exited(2, 1);
+    for request in 1..=6 {
+        rig.submit_for(request, request * 10);
+    }
+    rig.abandon(4);
+    rig.tick_after(30);
+    rig.failed(2, 2, "broken");
+    let totals =
+        Totals { submitted: 6, assigned: 2, overloaded: 1, timed_out: 1, abandoned: 1, ..Totals::default() };
+    let counts = rig.core.counts();
+    assert_eq!((counts.size, counts.ready(), counts.busy, counts.failed), (3, 2, 2, 1));
+    assert_eq!((counts.waiting, counts.closed, counts.totals), (1, false, totals));
+    let slots: Vec<_> = rig.core.slots().map(|slot| (slot.slot, slot.incarnation)).collect();
+    assert_eq!(slots, [(0, Some(1)), (1, Some(1)), (2, Some(2))]);
+    assert_eq!(rig.core.slots().last().map(|slot| slot.since), Some(rig.now));
+}
