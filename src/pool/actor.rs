@@ -1,0 +1,463 @@
+//! The broker: a thin shell around [`Core`](super::core::Core).
+
+use std::error::Error;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::task::{Context as TaskContext, Poll};
+use std::time::{Duration, Instant};
+
+use actix::fut::{ActorFuture, WrapFuture};
+use actix::{
+    Actor, ActorFutureExt as _, Addr, AsyncContext, Context, Handler, MessageResult, Running, StreamHandler,
+};
+use tokio::sync::oneshot;
+
+use super::answer::Answer;
+use super::core::{self, Command, Core, Event, Rejection, RequestId, SlotState, WorkerId};
+use super::handle::Inner;
+use super::lease::{Lease, LeaseToken};
+use super::messages::{Abandon, Call, Checkout, GetStatus, Item, Reply, Submit, TellStartup};
+use super::request::check_frame;
+use super::status::{PoolStatus, PythonInfo, WorkerState, WorkerStatus};
+use crate::error::{CallError, Phase, UnavailableCause, WorkerStartError};
+use crate::port::{Port, PortSpec};
+use crate::supervisor::{
+    Backoff, ChildContext, ChildError, ChildSpec, Report, ReportEvent, Reports, Shutdown, SupervisorRef,
+};
+use crate::timer::{Timer, deadline};
+use crate::worker::{Attach, Attached, Dispatch, Grant, LeaseId, Run, Worker, WorkerEvent};
+
+/// What a pool is made of, checked.
+#[derive(Clone)]
+pub(super) struct Config {
+    pub(super) name: String,
+    pub(super) core: core::Config,
+    pub(super) port: Arc<PortSpec>,
+    pub(super) call_timeout: Duration,
+    pub(super) checkout_timeout: Duration,
+    pub(super) shutdown_timeout: Duration,
+    /// The handles' side, which a lease keeps alive; there once the start has succeeded.
+    pub(super) handle: Arc<OnceLock<Weak<Inner>>>,
+}
+
+/// Why a worker could not start.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("worker {worker}: {cause}")]
+#[non_exhaustive]
+pub struct StartupFailure {
+    /// The worker's name.
+    pub worker: String,
+    /// Why.
+    pub cause: Arc<WorkerStartError>,
+}
+
+/// The broker's place in the pool's tree.
+pub(super) fn child_spec(config: Config) -> ChildSpec {
+    let begun = Arc::new(AtomicBool::new(false));
+    ChildSpec::with_context("pool", move |context| {
+        let (config, begun) = (config.clone(), begun.clone());
+        async move { PoolActor::new(config, &begun, context).await }
+    })
+}
+
+/// The pool's broker: gives requests to ready workers, first come, first served.
+///
+/// It is reached by [`Pool::actor`](super::Pool::actor) and takes [`Call`], [`Checkout`] and [`GetStatus`].
+pub struct PoolActor {
+    config: Config,
+    core: Core<Item, StartupFailure>,
+    commands: Vec<Command<Item, StartupFailure>>,
+    workers: SupervisorRef,
+    reports: Option<Reports>,
+    slots: Vec<Slot>,
+    startup: Startup,
+    timer: Timer,
+}
+
+/// What the broker knows of a slot beyond the core.
+struct Slot {
+    name: String,
+    current: Option<Current>,
+    restarts: u64,
+    last_exit: Option<String>,
+}
+
+struct Current {
+    incarnation: u64,
+    addr: Addr<Worker>,
+    pid: u32,
+    python: Arc<PythonInfo>,
+}
+
+/// The end of the start-up, or who waits for it.
+enum Startup {
+    Awaited(Vec<oneshot::Sender<Result<(), StartupFailure>>>),
+    Ended(Result<(), StartupFailure>),
+}
+
+impl PoolActor {
+    async fn new(
+        config: Config,
+        begun: &AtomicBool,
+        context: ChildContext,
+    ) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        let workers = context.parent().supervisor("workers")?;
+        // In this order none is missed; one that is told twice does no harm.
+        let reports = workers.subscribe();
+        let children = workers.which_children().await?;
+        let existing: Vec<u32> = children.iter().filter_map(|child| slot_of(&child.options.id)).collect();
+        let now = Instant::now();
+        let mut commands = Vec::new();
+        let (core, startup) = if begun.swap(true, Ordering::Relaxed) {
+            (Core::rebuilt(now, config.core, &existing, &mut commands), Startup::Ended(Ok(())))
+        } else {
+            (Core::start(now, config.core, &mut commands), Startup::Awaited(Vec::new()))
+        };
+        let slots = (0..config.core.size)
+            .map(|slot| Slot {
+                name: format!("{}-{}", config.name, child_id(slot)),
+                current: None,
+                restarts: 0,
+                last_exit: None,
+            })
+            .collect();
+        let reports = Some(reports);
+        Ok(Self { config, core, commands, workers, reports, slots, startup, timer: Timer::new() })
+    }
+
+    /// Tells the core what happened and does what it says.
+    fn handle(&mut self, event: Event<Item, StartupFailure>, ctx: &mut Context<Self>) {
+        self.core.handle(Instant::now(), event, &mut self.commands);
+        self.carry_out(ctx);
+    }
+
+    fn carry_out(&mut self, ctx: &mut Context<Self>) {
+        while !self.commands.is_empty() {
+            let mut commands = std::mem::take(&mut self.commands);
+            for command in commands.drain(..) {
+                match command {
+                    Command::StartSlot { slot } => self.start_slot(slot, ctx),
+                    Command::Assign { worker, item, .. } => self.assign(worker, item),
+                    Command::Reject { item, reason, .. } => item.refuse(rejected(reason)),
+                    Command::StartupSucceeded => self.startup_ended(Ok(())),
+                    Command::StartupFailed { cause } => self.startup_ended(Err(cause)),
+                    // Whoever waits for the start sees this actor end.
+                    Command::StartupAborted => {}
+                }
+            }
+            if self.commands.is_empty() {
+                // Keeps its memory for the next call.
+                self.commands = commands;
+                break;
+            }
+        }
+    }
+
+    fn assign(&mut self, worker: WorkerId, item: Item) {
+        let slot = &self.slots[worker.slot as usize];
+        match &slot.current {
+            Some(current) if !item.is_abandoned() => match item {
+                Item::Call { body, deadline, reply } => {
+                    current.addr.do_send(Run(Dispatch::new(body, deadline, reply)));
+                }
+                Item::Checkout { reply } => {
+                    static LAST: AtomicU64 = AtomicU64::new(0);
+                    let lease = LeaseId(LAST.fetch_add(1, Ordering::Relaxed));
+                    current.addr.do_send(Grant(lease));
+                    let token = LeaseToken::new(lease, current.addr.clone(), slot.name.clone(), current.pid);
+                    // A caller that is gone by now drops the token, which checks the worker in.
+                    let _ = reply.send(Ok(token));
+                }
+            },
+            _ => self.core.handle(Instant::now(), Event::WorkerFreed { worker }, &mut self.commands),
+        }
+    }
+
+    fn start_slot(&mut self, slot: u32, ctx: &mut Context<Self>) {
+        let (port, name) = (self.config.port.clone(), self.slots[slot as usize].name.clone());
+        let spec = ChildSpec::with_context(child_id(slot), move |context| {
+            let (port, name) = (port.clone(), name.clone());
+            async move {
+                let port = Port::start(&port, &name).await.map_err(Arc::new)?;
+                Ok::<_, Arc<WorkerStartError>>(Worker::new(slot, port, context))
+            }
+        })
+        .shutdown(Shutdown::Timeout(self.config.shutdown_timeout))
+        .backoff(Backoff::default());
+        let workers = self.workers.clone();
+        let start = async move { workers.start_child(spec).await };
+        ctx.spawn(start.into_actor(self).map(move |started, _, _| match started {
+            // How it goes is reported, this start like every later one.
+            Ok(_) | Err(ChildError::Start { .. } | ChildError::Cancelled | ChildError::SupervisorDown) => {}
+            Err(error) => {
+                log::error!(target: "hatchery::pool", "cannot ask for worker {}: {error}", slot + 1)
+            }
+        }));
+    }
+
+    fn startup_ended(&mut self, end: Result<(), StartupFailure>) {
+        if let Startup::Awaited(waiters) = std::mem::replace(&mut self.startup, Startup::Ended(end.clone())) {
+            for waiter in waiters {
+                let _ = waiter.send(end.clone());
+            }
+        }
+    }
+
+    /// Makes itself known to a slot's present worker; it is handed out once it has answered.
+    fn attach(&mut self, slot: u32, ctx: &mut Context<Self>) {
+        let Some(addr) = self.workers.child::<Worker>(&child_id(slot)).ok().and_then(|child| child.addr())
+        else {
+            return;
+        };
+        let attach = addr.send(Attach(ctx.address().recipient()));
+        ctx.spawn(attach.into_actor(self).map(move |attached, act, ctx| {
+            // One that ended meanwhile is reported as ended.
+            let Ok(Attached { incarnation, pid, ready, busy }) = attached else { return };
+            let python = Arc::new(ready.into());
+            act.slots[slot as usize].current = Some(Current { incarnation, addr, pid, python });
+            act.handle(Event::WorkerReady { worker: WorkerId { slot, incarnation }, busy }, ctx);
+        }));
+    }
+
+    fn reported(&mut self, event: ReportEvent, ctx: &mut Context<Self>) {
+        match event {
+            ReportEvent::Started { id, .. } => {
+                if let Some(slot) = slot_of(&id) {
+                    self.attach(slot, ctx);
+                }
+            }
+            ReportEvent::StartFailed { id, incarnation, cause, .. } => {
+                let Some(slot) = slot_of(&id) else { return };
+                let cause = match cause.downcast_ref::<Arc<WorkerStartError>>() {
+                    Some(cause) => cause.clone(),
+                    None => Arc::new(WorkerStartError::Ended { reason: cause.to_string() }),
+                };
+                let cause = self.ended(slot, cause);
+                self.handle(Event::StartFailed { slot, incarnation, cause }, ctx);
+            }
+            ReportEvent::ChildTerminated { id, incarnation, reason } => {
+                let Some(slot) = slot_of(&id) else { return };
+                self.slots[slot as usize].restarts += 1;
+                self.worker_ended(slot, incarnation, reason.to_string(), ctx);
+            }
+            _ => {}
+        }
+    }
+
+    fn worker_ended(&mut self, slot: u32, incarnation: u64, reason: String, ctx: &mut Context<Self>) {
+        self.slots[slot as usize].current.take_if(|current| current.incarnation == incarnation);
+        let cause = self.ended(slot, Arc::new(WorkerStartError::Ended { reason }));
+        self.handle(Event::WorkerExited { worker: WorkerId { slot, incarnation }, cause }, ctx);
+    }
+
+    fn ended(&mut self, slot: u32, cause: Arc<WorkerStartError>) -> StartupFailure {
+        let entry = &mut self.slots[slot as usize];
+        entry.last_exit = Some(cause.to_string());
+        StartupFailure { worker: entry.name.clone(), cause }
+    }
+
+    fn status(&self) -> PoolStatus {
+        let (now, counts) = (Instant::now(), self.core.counts());
+        let workers = self.core.slots().map(|core| {
+            let slot = &self.slots[core.slot as usize];
+            WorkerStatus {
+                name: slot.name.clone(),
+                state: match core.state {
+                    SlotState::Starting => WorkerState::Starting,
+                    SlotState::Idle => WorkerState::Idle,
+                    SlotState::Busy { .. } => WorkerState::Busy,
+                    SlotState::Down { .. } => WorkerState::Restarting,
+                    SlotState::Failed { .. } => WorkerState::Failed,
+                },
+                for_time: now.saturating_duration_since(core.since),
+                incarnation: core.incarnation,
+                pid: slot.current.as_ref().map(|current| current.pid),
+                python: slot.current.as_ref().map(|current| current.python.clone()),
+                restarts: slot.restarts,
+                last_exit: slot.last_exit.clone(),
+            }
+        });
+        PoolStatus {
+            name: self.config.name.clone(),
+            size: counts.size,
+            ready: counts.ready(),
+            idle: counts.idle,
+            busy: counts.busy,
+            waiting: counts.waiting,
+            submitted: counts.totals.submitted,
+            assigned: counts.totals.assigned,
+            overloaded: counts.totals.overloaded,
+            timed_out_waiting: counts.totals.timed_out,
+            abandoned: counts.totals.abandoned,
+            unavailable: counts.totals.unavailable,
+            mean_run: counts.mean_run,
+            restarts: self.slots.iter().map(|slot| slot.restarts).sum(),
+            draining: counts.closed,
+            workers: workers.collect(),
+        }
+    }
+}
+
+/// A slot's id in the tree: workers are counted from 1.
+fn child_id(slot: u32) -> String {
+    (slot + 1).to_string()
+}
+
+fn slot_of(id: &str) -> Option<u32> {
+    id.parse::<u32>().ok()?.checked_sub(1)
+}
+
+fn rejected(reason: Rejection<StartupFailure>) -> CallError {
+    match reason {
+        Rejection::Overloaded { queue_len, retry_after } => CallError::Overloaded { queue_len, retry_after },
+        Rejection::TimedOut => CallError::Timeout { phase: Phase::Queue, stack: None, attempts: 0 },
+        Rejection::Unavailable { cause } => {
+            CallError::Unavailable { cause: UnavailableCause::StartFailed(cause.cause) }
+        }
+        Rejection::Draining => CallError::Draining,
+    }
+}
+
+impl Actor for PoolActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        // Callers bound themselves by the queue, not by the mailbox.
+        ctx.set_mailbox_capacity(0);
+        if let Some(reports) = self.reports.take() {
+            ctx.add_stream(reports);
+        }
+        for slot in 0..self.config.core.size {
+            self.attach(slot, ctx);
+        }
+        ctx.spawn(Deadlines);
+        self.carry_out(ctx);
+    }
+
+    fn stopping(&mut self, ctx: &mut Context<Self>) -> Running {
+        self.handle(Event::Closed, ctx);
+        Running::Stop
+    }
+}
+
+/// Tells the core when its next deadline has come.
+struct Deadlines;
+
+impl ActorFuture<PoolActor> for Deadlines {
+    type Output = ();
+
+    fn poll(
+        self: Pin<&mut Self>,
+        act: &mut PoolActor,
+        ctx: &mut Context<PoolActor>,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<()> {
+        while act.timer.poll(act.core.next_deadline(), cx).is_ready() {
+            act.handle(Event::Tick, ctx);
+        }
+        Poll::Pending
+    }
+}
+
+impl StreamHandler<Report> for PoolActor {
+    fn handle(&mut self, report: Report, ctx: &mut Context<Self>) {
+        self.reported(report.event, ctx);
+    }
+
+    /// The workers' supervisor has ended: this actor's own supervisor restarts both.
+    fn finished(&mut self, _: &mut Context<Self>) {}
+}
+
+impl Handler<WorkerEvent> for PoolActor {
+    type Result = ();
+
+    fn handle(&mut self, event: WorkerEvent, ctx: &mut Context<Self>) {
+        match event {
+            WorkerEvent::Freed { slot, incarnation } => {
+                self.handle(Event::WorkerFreed { worker: WorkerId { slot, incarnation } }, ctx);
+            }
+            WorkerEvent::Ended { slot, incarnation, reason } => {
+                self.worker_ended(slot, incarnation, reason, ctx);
+            }
+        }
+    }
+}
+
+impl Handler<Submit> for PoolActor {
+    type Result = ();
+
+    fn handle(&mut self, Submit { request, deadline, item }: Submit, ctx: &mut Context<Self>) {
+        self.handle(Event::Submitted { request, deadline, item }, ctx);
+    }
+}
+
+impl Handler<Abandon> for PoolActor {
+    type Result = ();
+
+    fn handle(&mut self, Abandon(request): Abandon, ctx: &mut Context<Self>) {
+        self.handle(Event::Abandoned { request }, ctx);
+    }
+}
+
+impl Handler<TellStartup> for PoolActor {
+    type Result = ();
+
+    fn handle(&mut self, TellStartup(tell): TellStartup, _: &mut Context<Self>) {
+        match &mut self.startup {
+            Startup::Awaited(waiters) => waiters.push(tell),
+            Startup::Ended(end) => drop(tell.send(end.clone())),
+        }
+    }
+}
+
+impl Handler<GetStatus> for PoolActor {
+    type Result = MessageResult<GetStatus>;
+
+    fn handle(&mut self, GetStatus: GetStatus, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(self.status())
+    }
+}
+
+/// What a caller gets whose request went down with the broker.
+fn lost<T>(_: oneshot::error::RecvError) -> Result<T, CallError> {
+    Err(CallError::Unavailable { cause: UnavailableCause::BrokerRestarting })
+}
+
+impl Handler<Call> for PoolActor {
+    type Result = Answer<Result<Reply, CallError>>;
+
+    fn handle(&mut self, call: Call, ctx: &mut Context<Self>) -> Self::Result {
+        let request = RequestId::new();
+        if let Err(error) = check_frame(&call.body, self.config.port.max_frame_bytes) {
+            return Answer { request, answer: Box::pin(async { Err(error) }) };
+        }
+        let (reply, answer) = oneshot::channel();
+        let (now, timeout) = (Instant::now(), call.timeout.unwrap_or(self.config.call_timeout));
+        let waits = deadline(now, timeout.min(self.config.checkout_timeout));
+        let item = Item::Call { body: call.body, deadline: deadline(now, timeout), reply };
+        self.handle(Event::Submitted { request, deadline: waits, item }, ctx);
+        let answer = Box::pin(async { Ok(Reply { body: answer.await.unwrap_or_else(lost)? }) });
+        Answer { request, answer }
+    }
+}
+
+impl Handler<Checkout> for PoolActor {
+    type Result = Answer<Result<Lease, CallError>>;
+
+    fn handle(&mut self, checkout: Checkout, ctx: &mut Context<Self>) -> Self::Result {
+        let request = RequestId::new();
+        let (reply, answer) = oneshot::channel();
+        let timeout = checkout.timeout.unwrap_or(self.config.checkout_timeout);
+        let item = Item::Checkout { reply };
+        self.handle(Event::Submitted { request, deadline: deadline(Instant::now(), timeout), item }, ctx);
+        let handle = self.config.handle.clone();
+        let answer = Box::pin(async move {
+            let token = answer.await.unwrap_or_else(lost)?;
+            // Without a handle left the pool is on its way out.
+            let pool = handle.get().and_then(Weak::upgrade).ok_or(CallError::Draining)?;
+            Ok(Lease::new(token, pool))
+        });
+        Answer { request, answer }
+    }
+}

@@ -1,0 +1,149 @@
+//! The broker's own death, under way with real workers.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use actix::{Context, Handler, Message, System};
+
+use super::{Pool, PoolActor, PoolStatus};
+use crate::error::{CallError, UnavailableCause};
+
+const MODULE: &str = r#"
+import os, time
+
+calls = 0
+
+
+def hold(name):
+    open(name + ".began", "w").close()
+    end = time.monotonic() + 60
+    while not os.path.exists(name + ".go"):
+        if time.monotonic() > end:
+            raise TimeoutError(name)
+        time.sleep(0.002)
+    return os.getpid()
+
+
+def count():
+    global calls
+    calls += 1
+    return calls
+"#;
+
+/// Stands for a bug of ours.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Panic;
+
+impl Handler<Panic> for PoolActor {
+    type Result = ();
+
+    fn handle(&mut self, Panic: Panic, _: &mut Context<Self>) {
+        panic!("as ordered");
+    }
+}
+
+/// A folder of this test's own.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("hatchery-broker-{}", std::process::id()));
+        std::fs::create_dir(&path).expect("a folder");
+        std::fs::write(path.join("subject.py"), MODULE).expect("a module");
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(30);
+    while !condition().await {
+        assert!(Instant::now() < end, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+async fn status_when(pool: &Pool, what: &str, wanted: impl Fn(&PoolStatus) -> bool) {
+    until(what, async || pool.status().await.is_ok_and(|status| wanted(&status))).await;
+}
+
+async fn pids(pool: &Pool) -> Vec<Option<u32>> {
+    pool.status().await.expect("the broker is up").workers.iter().map(|worker| worker.pid).collect()
+}
+
+async fn file(path: &Path) {
+    until("Python is there", async || path.exists()).await;
+}
+
+/// A call in a task of its own.
+fn hold(pool: &Pool, name: &'static str) -> actix_rt::task::JoinHandle<Result<u32, CallError>> {
+    let pool = pool.clone();
+    actix_rt::spawn(async move { pool.call("hold", (name,)).await })
+}
+
+#[track_caller]
+fn assert_restarting<T: std::fmt::Debug>(answer: Result<T, CallError>) {
+    let error = answer.expect_err("the broker is gone");
+    assert!(
+        matches!(error, CallError::Unavailable { cause: UnavailableCause::BrokerRestarting }),
+        "{error:?}"
+    );
+    assert!(error.is_retryable() && error.attempts() == 0);
+}
+
+#[test]
+fn a_broker_that_panics_is_restarted_and_takes_up_its_workers_as_they_are() {
+    let folder = Folder::new();
+    System::new().block_on(async {
+        let builder = Pool::builder().module("subject").path(&folder.0).current_dir(&folder.0).size(3);
+        let pool = builder.start().await.expect("it starts");
+        let before = pids(&pool).await;
+        assert!(before.iter().all(Option::is_some), "{before:?}");
+        let incarnation = pool.actor().incarnation();
+
+        let lease = pool.checkout().await.expect("a worker is free");
+        assert_eq!(lease.call::<_, u32>("count", ()).await.expect("it serves"), 1);
+        let ends_late = hold(&pool, "late");
+        let ends_soon = hold(&pool, "soon");
+        file(&folder.0.join("late.began")).await;
+        file(&folder.0.join("soon.began")).await;
+        let waiting = hold(&pool, "never");
+        let waiting_checkout = actix_rt::spawn({
+            let pool = pool.clone();
+            async move { pool.checkout().await.map(drop) }
+        });
+        status_when(&pool, "two wait", |status| status.waiting == 2).await;
+
+        pool.actor().do_send(Panic).expect("it is up");
+        // While it is down: the end of this call is news that no broker hears.
+        std::fs::write(folder.0.join("soon.go"), "").expect("the folder is there");
+        assert_restarting(waiting.await.expect("no panic here"));
+        assert_restarting(waiting_checkout.await.expect("no panic here"));
+
+        // The next broker sees who is busy, and waits for it.
+        status_when(&pool, "a broker that knows all", |status| (status.busy, status.idle) == (2, 1)).await;
+        assert!(pool.actor().incarnation() > incarnation);
+        assert_eq!(pids(&pool).await, before, "the workers are the same");
+        ends_soon.await.expect("no panic here").expect("a running call goes on");
+        assert_eq!(lease.call::<_, u32>("count", ()).await.expect("the lease goes on"), 2);
+        drop(lease);
+        status_when(&pool, "the lease is checked in", |status| (status.busy, status.idle) == (1, 2)).await;
+        std::fs::write(folder.0.join("late.go"), "").expect("the folder is there");
+        let pid = ends_late.await.expect("no panic here").expect("a running call goes on");
+        assert!(before.contains(&Some(pid)));
+        status_when(&pool, "all are idle", |status| status.idle == 3).await;
+
+        let again = pool.checkout().await.expect("a worker is free");
+        assert!(before.contains(&Some(again.pid())));
+        drop(again);
+        assert_eq!(pids(&pool).await, before);
+        assert!(!folder.0.join("never.began").exists());
+        pool.shutdown().await;
+    });
+}

@@ -1,0 +1,349 @@
+//! What a pool is made of, and its start.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::actor::{self, PoolActor};
+use super::core;
+use super::handle::{Inner, Pool, Settings};
+use super::home::{self, Home, Place};
+use super::messages::TellStartup;
+use crate::error::{ConfigError, WorkerStartError};
+use crate::port::PortSpec;
+use crate::supervisor::{ChildRef, Shutdown, StartError, Strategy, Supervisor};
+
+/// The smallest frame limit: room for any error.
+const LEAST_FRAME_BYTES: u32 = 64 * 1024;
+
+/// A pool to be started, from [`Pool::builder`].
+///
+/// Only [`module`](PoolBuilder::module) must be set. Settings are checked by [`start`](PoolBuilder::start).
+#[derive(Debug, Clone)]
+#[must_use = "a pool does nothing until it is started"]
+pub struct PoolBuilder {
+    name: Option<String>,
+    module: Option<String>,
+    port: PortSpec,
+    size: usize,
+    min_ready: Option<usize>,
+    queue_bound: usize,
+    checkout_timeout: Duration,
+    call_timeout: Duration,
+    shutdown_timeout: Duration,
+    on_current_arbiter: bool,
+}
+
+impl PoolBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            name: None,
+            module: None,
+            port: PortSpec::default(),
+            size: std::thread::available_parallelism().map_or(1, usize::from),
+            min_ready: None,
+            queue_bound: 1000,
+            checkout_timeout: Duration::from_secs(5),
+            call_timeout: Duration::from_secs(30),
+            shutdown_timeout: Duration::from_secs(5),
+            on_current_arbiter: false,
+        }
+    }
+
+    /// The Python module whose functions are called: any importable module, `package.module` too. Its `__all__`,
+    /// or else its functions without a leading underscore, can be called; it needs no import of hatchery. It cannot be
+    /// named `hatchery` itself, which is the package that the workers run.
+    pub fn module(mut self, module: impl Into<String>) -> Self {
+        self.module = Some(module.into());
+        self
+    }
+
+    /// A directory to look for modules in, before all others; may be given several times, the first is looked in
+    /// first. A relative one is relative to the worker's current directory.
+    pub fn path(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.port.path.push(directory.into());
+        self
+    }
+
+    /// Only these functions can be called. The start fails when one of them is missing. Default: all.
+    pub fn functions<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        self.port.functions = Some(names.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// The pool's name, in the log and the status. Default: the module's.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// The interpreter: a path, or a name to be found on `PATH`. Default: the active virtual environment's
+    /// (`VIRTUAL_ENV`), else `python3` on `PATH`. A wrapper script is run once, to be asked for the interpreter behind it
+    /// (`sys.executable`), which the workers then are: what else the script sets belongs in [`env`](PoolBuilder::env).
+    pub fn python(mut self, interpreter: impl Into<PathBuf>) -> Self {
+        self.port.python = Some(interpreter.into());
+        self
+    }
+
+    /// An environment variable for the workers, beside those of this process.
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.port.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// The workers' current directory. Default: this process's.
+    pub fn current_dir(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.port.current_dir = Some(directory.into());
+        self
+    }
+
+    /// How many workers. Default: the number of cores. At least 1, at most 1024; each takes five file descriptors here.
+    pub fn size(mut self, workers: usize) -> Self {
+        self.size = workers;
+        self
+    }
+
+    /// How many workers must be ready for the start to succeed; 0 returns at once, and calls wait for the first
+    /// worker. Default: all.
+    pub fn min_ready(mut self, workers: usize) -> Self {
+        self.min_ready = Some(workers);
+        self
+    }
+
+    /// How long a worker may take to become ready, its imports included, before it is killed. Default: 30 s.
+    pub fn spawn_timeout(mut self, timeout: Duration) -> Self {
+        self.port.spawn_timeout = timeout;
+        self
+    }
+
+    /// How many requests may wait for a worker; one more is refused as overloaded. Default: 1000.
+    pub fn queue_bound(mut self, requests: usize) -> Self {
+        self.queue_bound = requests;
+        self
+    }
+
+    /// How long a call or a checkout may wait for a worker. Default: 5 s.
+    pub fn checkout_timeout(mut self, timeout: Duration) -> Self {
+        self.checkout_timeout = timeout;
+        self
+    }
+
+    /// How long a call may take, waiting included, unless it says otherwise. Default: 30 s.
+    pub fn call_timeout(mut self, timeout: Duration) -> Self {
+        self.call_timeout = timeout;
+        self
+    }
+
+    /// How long calls that run, and Python's own exit, may take at a shutdown before the worker is killed.
+    /// Default: 5 s.
+    pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
+        self.shutdown_timeout = timeout;
+        self
+    }
+
+    /// The largest frame in either direction, in bytes: arguments or a result, encoded. Default: 64 MiB. At least
+    /// 64 KiB, at most 4 GiB - 1.
+    pub fn max_frame_bytes(mut self, bytes: u32) -> Self {
+        self.port.max_frame_bytes = bytes;
+        self
+    }
+
+    /// Puts the pool on the arbiter that [`start`](PoolBuilder::start) is called on, instead of a thread of its own:
+    /// a call from there then needs no change of thread. Whatever blocks that arbiter blocks the pool.
+    pub fn on_current_arbiter(mut self) -> Self {
+        self.on_current_arbiter = true;
+        self
+    }
+
+    /// Starts the pool. All workers start side by side; this returns when `min_ready` of them are ready.
+    ///
+    /// Without [`on_current_arbiter`](PoolBuilder::on_current_arbiter) it may be called from any executor: the pool
+    /// gets a thread of its own, an arbiter where an actix System runs, else with a System of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`PoolStartError`], after everything that had been started is ended: a setting that cannot be used, or the
+    /// first worker that could not start, with Python's traceback or what it printed. With `min_ready(0)` failing
+    /// workers are no error here: they are tried again and again, and calls get
+    /// [`Unavailable`](crate::CallError::Unavailable) meanwhile.
+    pub async fn start(self) -> Result<Pool, PoolStartError> {
+        let config = self.check()?;
+        let place = if self.on_current_arbiter {
+            Place::current().ok_or_else(|| ConfigError {
+                field: "on_current_arbiter",
+                value: "set".into(),
+                allowed: "only where an actix arbiter runs: in `#[actix::main]`, a System or an Arbiter",
+            })?
+        } else {
+            Place::new().map_err(|error| PoolStartError::Thread(Arc::new(error)))?
+        };
+        let settings = Settings {
+            name: config.name.clone(),
+            call_timeout: self.call_timeout,
+            checkout_timeout: self.checkout_timeout,
+            max_frame_bytes: self.port.max_frame_bytes,
+        };
+        let handle = config.handle.clone();
+        let started = place.run(move || start_tree(config)).await;
+        let (root, broker) = match started {
+            Some(Ok(started)) => started,
+            Some(Err(error)) => {
+                place.stop_and_join().await;
+                return Err(error);
+            }
+            None => return Err(PoolStartError::Stopped),
+        };
+        let (tell, startup) = oneshot::channel();
+        // A broker that is gone drops it, and with it the other end.
+        let _ = broker.do_send(TellStartup(tell));
+        match startup.await {
+            Ok(Ok(())) => {
+                let inner = Arc::new(Inner::new(settings, broker, Home::new(root, place)));
+                let _ = handle.set(Arc::downgrade(&inner));
+                Ok(Pool::new(inner))
+            }
+            Ok(Err(cause)) => {
+                home::end(root, place).await;
+                Err(PoolStartError::Worker(cause))
+            }
+            Err(_) => {
+                home::end(root, place).await;
+                Err(PoolStartError::Stopped)
+            }
+        }
+    }
+
+    fn check(&self) -> Result<actor::Config, ConfigError> {
+        let refuse = |field, value: &dyn fmt::Debug, allowed| {
+            Err(ConfigError { field, value: format!("{value:?}"), allowed })
+        };
+        let module = match &self.module {
+            Some(module) if module.split('.').next() == Some("hatchery") => {
+                return refuse("module", module, "not `hatchery`, which is the workers' own package");
+            }
+            Some(module) if is_module(module) => module.clone(),
+            Some(module) => return refuse("module", module, "a Python module's name, as in `import`"),
+            None => return refuse("module", &"", "must be set: `.module(\"name\")`"),
+        };
+        if !(1..=1024).contains(&self.size) {
+            return refuse("size", &self.size, "1 to 1024 workers");
+        }
+        let min_ready = self.min_ready.unwrap_or(self.size);
+        if min_ready > self.size {
+            return refuse("min_ready", &min_ready, "at most the pool's size");
+        }
+        let limit = self.port.max_frame_bytes;
+        if limit < LEAST_FRAME_BYTES {
+            return refuse("max_frame_bytes", &limit, "at least 65536 bytes (64 KiB)");
+        }
+        let timeouts = [
+            ("spawn_timeout", self.port.spawn_timeout),
+            ("checkout_timeout", self.checkout_timeout),
+            ("call_timeout", self.call_timeout),
+            ("shutdown_timeout", self.shutdown_timeout),
+        ];
+        for (field, timeout) in timeouts {
+            if timeout.is_zero() {
+                return refuse(field, &timeout, "more than zero");
+            }
+        }
+        if let Some((name, _)) = self.port.env.iter().find(|(name, _)| !is_variable(name)) {
+            return refuse("env", name, "names that are not empty and hold neither `=` nor a zero byte");
+        }
+        if let Some((name, _)) = self.port.env.iter().find(|(_, value)| value.as_encoded_bytes().contains(&0))
+        {
+            // The value itself may be a secret.
+            return refuse("env", name, "values that hold no zero byte");
+        }
+        if let Some(directory) = self.port.path.iter().find(|directory| directory.to_str().is_none()) {
+            return refuse("path", directory, "a path that is UTF-8");
+        }
+        let name = self.name.clone().unwrap_or_else(|| module.clone());
+        if name.is_empty() || name.contains(|letter: char| letter == '/' || letter.is_control()) {
+            return refuse(
+                "name",
+                &name,
+                "a name that is not empty and holds neither `/` nor a control character",
+            );
+        }
+        // Numbers of workers fit: checked above.
+        let core = core::Config {
+            size: self.size as u32,
+            min_ready: min_ready as u32,
+            queue_bound: self.queue_bound,
+        };
+        let mut port = self.port.clone();
+        port.module = module;
+        Ok(actor::Config {
+            name,
+            core,
+            port: Arc::new(port),
+            call_timeout: self.call_timeout,
+            checkout_timeout: self.checkout_timeout,
+            shutdown_timeout: self.shutdown_timeout,
+            handle: Arc::new(OnceLock::new()),
+        })
+    }
+}
+
+fn is_module(name: &str) -> bool {
+    !name.is_empty()
+        && name.split('.').all(|part| {
+            let mut letters = part.chars();
+            letters.next().is_some_and(|first| first.is_alphabetic() || first == '_')
+                && letters.all(|letter| letter.is_alphanumeric() || letter == '_')
+        })
+}
+
+fn is_variable(name: &OsString) -> bool {
+    let bytes = name.as_encoded_bytes();
+    !bytes.is_empty() && !bytes.contains(&b'=') && !bytes.contains(&0)
+}
+
+/// Starts the pool's tree on this thread.
+async fn start_tree(config: actor::Config) -> Result<(Supervisor, ChildRef<PoolActor>), PoolStartError> {
+    let name = config.name.clone();
+    let serving = Supervisor::builder("serving")
+        .strategy(Strategy::RestForOne)
+        .supervisor("workers", Supervisor::dynamic("workers"))
+        .child_spec(actor::child_spec(config).shutdown(Shutdown::Timeout(Duration::from_secs(5))));
+    let root = Supervisor::builder(name).supervisor("serving", serving).start().await?;
+    let broker = root.child("serving/pool").map_err(|_| PoolStartError::Stopped)?;
+    Ok((root, broker))
+}
+
+/// Why a pool did not start. Nothing of it is left running.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum PoolStartError {
+    /// A setting cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A worker could not start, or died, before `min_ready` workers were ready.
+    #[error(transparent)]
+    Worker(#[from] actor::StartupFailure),
+    /// The pool's own supervision tree could not start.
+    #[error(transparent)]
+    Tree(#[from] StartError),
+    /// The pool's thread could not start.
+    #[error("cannot start the pool's thread: {0}")]
+    Thread(Arc<io::Error>),
+    /// The arbiter or system that the pool was to live on stopped meanwhile.
+    #[error("the arbiter or system stopped during the start")]
+    Stopped,
+}
+
+impl PoolStartError {
+    /// Why the worker could not start, when that was the cause.
+    pub fn worker_error(&self) -> Option<&WorkerStartError> {
+        match self {
+            Self::Worker(failure) => Some(&failure.cause),
+            _ => None,
+        }
+    }
+}

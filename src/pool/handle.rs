@@ -1,0 +1,187 @@
+//! The pool's handle.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
+
+use super::actor::PoolActor;
+use super::builder::PoolBuilder;
+use super::core::RequestId;
+use super::home::Home;
+use super::lease::Lease;
+use super::messages::{Abandon, GetStatus, Item, Submit};
+use super::request::Request;
+use super::status::PoolStatus;
+use crate::error::{CallError, UnavailableCause};
+use crate::supervisor::{ChildRef, SendError};
+use crate::timer;
+
+/// A handle on a running pool of Python workers: cheap to clone, usable from any thread and any executor.
+///
+/// The pool ends when [`shutdown`](Pool::shutdown) is called, or when its last `Pool` and [`Lease`] are dropped:
+/// then its workers are killed, without waiting.
+#[derive(Clone)]
+pub struct Pool {
+    inner: Arc<Inner>,
+}
+
+/// What the handles of one pool share.
+pub(super) struct Inner {
+    pub(super) settings: Settings,
+    broker: ChildRef<PoolActor>,
+    home: Home,
+}
+
+/// What a handle must know of the pool's configuration.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    pub(super) name: String,
+    pub(super) call_timeout: Duration,
+    pub(super) checkout_timeout: Duration,
+    pub(super) max_frame_bytes: u32,
+}
+
+impl Pool {
+    /// A pool to be configured and started.
+    pub fn builder() -> PoolBuilder {
+        PoolBuilder::new()
+    }
+
+    pub(super) fn new(inner: Arc<Inner>) -> Self {
+        Self { inner }
+    }
+
+    /// The pool's name, as in the log and in [`PoolStatus`].
+    pub fn name(&self) -> &str {
+        &self.inner.settings.name
+    }
+
+    /// Calls a function of the module on any worker and waits for the result, with the pool's timeouts.
+    ///
+    /// `args`: a tuple, an array or a `Vec` gives positional arguments, a map or struct gives keywords, `()` gives
+    /// none.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: hatchery::Pool) -> Result<(), hatchery::CallError> {
+    /// let n: u64 = pool.call("count_words", ("to be or not to be",)).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Any [`CallError`]. See [`Request::send`] for what dropping the future does.
+    pub async fn call<A: Serialize, T: DeserializeOwned>(
+        &self,
+        function: &str,
+        args: A,
+    ) -> Result<T, CallError> {
+        self.request(function).args(args).send().await
+    }
+
+    /// A call with options: its own timeout, keyword arguments, idempotence.
+    pub fn request<'a>(&'a self, function: &'a str) -> Request<'a> {
+        Request::new(&self.inner, None, function)
+    }
+
+    /// A worker to yourself, waiting for one up to the pool's checkout timeout (5 s).
+    ///
+    /// # Errors
+    ///
+    /// [`Timeout`](CallError::Timeout) in the queue, [`Overloaded`](CallError::Overloaded),
+    /// [`Unavailable`](CallError::Unavailable), [`Draining`](CallError::Draining).
+    pub async fn checkout(&self) -> Result<Lease, CallError> {
+        let (reply, answer) = oneshot::channel();
+        let waits = self.inner.settings.checkout_timeout;
+        let token = self.inner.submit(Item::Checkout { reply }, waits, answer).await?;
+        Ok(Lease::new(token, self.inner.clone()))
+    }
+
+    /// How the pool is now.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`](CallError::Unavailable) when the pool has ended or its broker is being restarted.
+    pub async fn status(&self) -> Result<PoolStatus, CallError> {
+        self.inner.broker.send(GetStatus).await.map_err(unavailable)
+    }
+
+    /// The broker, for actors that would rather send it messages ([`Call`](super::Call),
+    /// [`Checkout`](super::Checkout), [`GetStatus`]) than use this handle. It follows restarts, and keeps nothing
+    /// alive.
+    pub fn actor(&self) -> ChildRef<PoolActor> {
+        self.inner.broker.clone()
+    }
+
+    /// Ends the pool: what waits is refused with [`Draining`](CallError::Draining), calls that run may finish within
+    /// the pool's shutdown timeout (5 s), the workers' Python exits as it does at the end of a script (`atexit`
+    /// handlers run), what has not ended by then is killed, and the pool's own thread is joined.
+    ///
+    /// It may be called by several handles, at once or again: each returns when the pool has ended.
+    pub async fn shutdown(&self) {
+        self.inner.home.shutdown().await;
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("name", &self.name()).finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    pub(super) fn new(settings: Settings, broker: ChildRef<PoolActor>, home: Home) -> Self {
+        Self { settings, broker, home }
+    }
+
+    /// Submits a request and waits for what it is answered with. If the caller goes away meanwhile, the broker is
+    /// told.
+    pub(super) async fn submit<T>(
+        &self,
+        item: Item,
+        waits: Duration,
+        answer: oneshot::Receiver<Result<T, CallError>>,
+    ) -> Result<T, CallError> {
+        let request = RequestId::new();
+        let deadline = timer::deadline(Instant::now(), waits);
+        self.broker.do_send(Submit { request, deadline, item }).map_err(unavailable)?;
+        let caller = Caller { request, broker: &self.broker, waits: true };
+        let answer = answer.await;
+        caller.answered();
+        let gone = CallError::Unavailable { cause: UnavailableCause::BrokerRestarting };
+        answer.unwrap_or(Err(gone))
+    }
+}
+
+/// A caller that waits; dropped before it is answered, it says so.
+struct Caller<'a> {
+    request: RequestId,
+    broker: &'a ChildRef<PoolActor>,
+    waits: bool,
+}
+
+impl Caller<'_> {
+    fn answered(mut self) {
+        self.waits = false;
+    }
+}
+
+impl Drop for Caller<'_> {
+    fn drop(&mut self) {
+        if self.waits {
+            // When it fails, the queue is gone and the request with it.
+            let _ = self.broker.do_send(Abandon(self.request));
+        }
+    }
+}
+
+fn unavailable(error: SendError) -> CallError {
+    let cause = match error {
+        SendError::Restarting | SendError::Lost => UnavailableCause::BrokerRestarting,
+        SendError::Down => UnavailableCause::Stopped,
+    };
+    CallError::Unavailable { cause }
+}

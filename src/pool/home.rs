@@ -1,0 +1,171 @@
+//! The thread that a pool lives on.
+//!
+//! | started                                | the pool lives on                                   |
+//! |----------------------------------------|-----------------------------------------------------|
+//! | with `on_current_arbiter()`            | the caller's arbiter                                |
+//! | in an actix System                     | an arbiter (a thread) of its own in that System     |
+//! | anywhere else (plain tokio, no runtime)| a thread of its own with a System of its own        |
+//!
+//! Ended by [`Home::shutdown`], in order and joined; or by dropping it, at once and without waiting.
+
+use std::future::Future;
+use std::io;
+use std::sync::Mutex;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use actix_rt::{Arbiter, ArbiterHandle, System};
+use futures_util::future::{BoxFuture, FutureExt, Shared};
+use tokio::sync::oneshot;
+
+use crate::port;
+use crate::supervisor::Supervisor;
+
+/// How long a killed process may take to be gone.
+const REAP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A place to run a pool in. Dropping it ends its thread without waiting.
+pub(super) struct Place {
+    arbiter: ArbiterHandle,
+    thread: Option<Thread>,
+}
+
+enum Thread {
+    Arbiter(Arbiter),
+    System { system: System, thread: JoinHandle<()> },
+}
+
+impl Place {
+    /// The arbiter that this runs on; `None` when it runs on none.
+    pub(super) fn current() -> Option<Self> {
+        Arbiter::try_current().map(|arbiter| Self { arbiter, thread: None })
+    }
+
+    /// A thread of its own.
+    pub(super) fn new() -> io::Result<Self> {
+        if Arbiter::try_current().is_some() {
+            let arbiter = Arbiter::try_new()?;
+            Ok(Self { arbiter: arbiter.handle(), thread: Some(Thread::Arbiter(arbiter)) })
+        } else {
+            Self::new_system()
+        }
+    }
+
+    fn new_system() -> io::Result<Self> {
+        let (started, start) = std::sync::mpsc::sync_channel(1);
+        let thread = std::thread::Builder::new().name("hatchery-pool".into()).spawn(move || {
+            let runner = System::new();
+            let _ = started.send(System::current());
+            if let Err(error) = runner.run() {
+                log::error!(target: "hatchery::pool", "the pool's system ended: {error}");
+            }
+        })?;
+        let system = start.recv().map_err(|_| io::Error::other("the pool's thread ended at its start"))?;
+        let arbiter = system.arbiter().clone();
+        Ok(Self { arbiter, thread: Some(Thread::System { system, thread }) })
+    }
+
+    /// Runs a future here that need not be `Send`; `None` when the place ends before it.
+    pub(super) async fn run<F, Fut>(&self, future: F) -> Option<Fut::Output>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future + 'static,
+        Fut::Output: Send,
+    {
+        let (done, output) = oneshot::channel();
+        self.arbiter.spawn_fn(move || {
+            actix_rt::spawn(async move {
+                let _ = done.send(future().await);
+            });
+        });
+        output.await.ok()
+    }
+
+    /// Ends the thread, and waits for its end and that of the processes that had to be killed.
+    pub(super) async fn stop_and_join(mut self) {
+        let thread = self.thread.take();
+        let (joined, join) = oneshot::channel();
+        let join_thread = move || {
+            if let Some(thread) = thread {
+                thread.stop();
+                match thread {
+                    Thread::Arbiter(arbiter) => drop(arbiter.join()),
+                    Thread::System { thread, .. } => drop(thread.join()),
+                }
+            }
+            if !port::wait_until_reaped(REAP_TIMEOUT) {
+                log::error!(target: "hatchery::pool", "a worker's process cannot be killed and is left behind");
+            }
+            let _ = joined.send(());
+        };
+        // This blocks for a moment, which no executor's thread should.
+        match std::thread::Builder::new().name("hatchery-join".into()).spawn(join_thread) {
+            Ok(_) => drop(join.await),
+            Err(error) => log::error!(target: "hatchery::pool", "cannot join the pool's thread: {error}"),
+        }
+    }
+}
+
+impl Thread {
+    fn stop(&self) {
+        match self {
+            Self::Arbiter(arbiter) => drop(arbiter.stop()),
+            Self::System { system, .. } => system.stop(),
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(thread) = &self.thread {
+            thread.stop();
+        }
+    }
+}
+
+/// A started pool's tree and place. Dropping it kills the tree and ends the thread without waiting.
+pub(super) struct Home {
+    state: Mutex<State>,
+}
+
+enum State {
+    Open {
+        root: Supervisor,
+        place: Place,
+    },
+    /// Makes progress while anybody waits for it; `None` only while it is being made.
+    Closing(Option<Shared<BoxFuture<'static, ()>>>),
+}
+
+impl Home {
+    pub(super) fn new(root: Supervisor, place: Place) -> Self {
+        Self { state: Mutex::new(State::Open { root, place }) }
+    }
+
+    /// Ends the tree in order and the thread after it. Once begun it goes on for whoever calls next.
+    pub(super) async fn shutdown(&self) {
+        let closing = {
+            let mut state = self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            match std::mem::replace(&mut *state, State::Closing(None)) {
+                State::Open { root, place } => {
+                    let closing = end(root, place).boxed().shared();
+                    *state = State::Closing(Some(closing.clone()));
+                    Some(closing)
+                }
+                State::Closing(closing) => {
+                    *state = State::Closing(closing.clone());
+                    closing
+                }
+            }
+        };
+        if let Some(closing) = closing {
+            closing.await;
+        }
+    }
+}
+
+/// Ends a tree in order, and the thread that it lived on.
+pub(super) async fn end(root: Supervisor, place: Place) {
+    root.stop().await;
+    place.stop_and_join().await;
+}

@@ -1,0 +1,38 @@
+//! The pool: checkouts and calls over supervised Python workers.
+//!
+//! ```text
+//!   Supervisor NAME (one_for_one)
+//!    `- Supervisor "serving" (rest_for_one)
+//!        |- Supervisor "workers" (dynamic)
+//!        |   |- Worker "1" - port - python process group
+//!        |   `- Worker "n"
+//!        `- PoolActor "pool"        the broker: queue, leases, status
+//!
+//!   a call:   Pool handle -> PoolActor (assign or queue) -> Worker -> Python -> Worker -> the caller
+//!   a lease:  Pool::checkout -> PoolActor -> Lease; its calls go straight to the Worker; dropped = checked in
+//! ```
+//!
+//! What decides is `core`, a state machine without clock or I/O; the actor around it only translates.
+//! Arguments are encoded and results decoded in the caller's task, never on the pool's own thread.
+
+mod actor;
+mod answer;
+mod builder;
+mod core;
+mod handle;
+mod home;
+mod lease;
+mod messages;
+mod request;
+mod status;
+
+#[cfg(test)]
+mod actor_tests;
+
+pub use actor::{PoolActor, StartupFailure};
+pub use builder::{PoolBuilder, PoolStartError};
+pub use handle::Pool;
+pub use lease::Lease;
+pub use messages::{Call, Checkout, GetStatus, Reply};
+pub use request::Request;
+pub use status::{PoolStatus, PythonInfo, WorkerState, WorkerStatus};

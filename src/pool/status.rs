@@ -1,0 +1,110 @@
+//! What a pool says about itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::port::{Function, Ready};
+
+/// A pool at one moment, from [`Pool::status`](super::Pool::status).
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct PoolStatus {
+    /// The pool's name.
+    pub name: String,
+    /// Workers wanted.
+    pub size: u32,
+    /// Workers that can serve: `idle + busy`.
+    pub ready: u32,
+    /// Ready workers with nothing to do.
+    pub idle: u32,
+    /// Ready workers with a call or a lease.
+    pub busy: u32,
+    /// Requests that wait for a worker.
+    pub waiting: usize,
+    /// Requests that came, since the broker started.
+    pub submitted: u64,
+    /// Requests that got a worker.
+    pub assigned: u64,
+    /// Requests refused because the queue was full.
+    pub overloaded: u64,
+    /// Requests whose deadline passed while they waited.
+    pub timed_out_waiting: u64,
+    /// Requests whose caller went away while they waited.
+    pub abandoned: u64,
+    /// Requests refused because no worker could start.
+    pub unavailable: u64,
+    /// How long a worker is busy with one call or lease, the recent ones weighing more. `None` before the first.
+    pub mean_run: Option<Duration>,
+    /// Workers that had been ready and ended since the broker started, each one replaced by its supervisor.
+    pub restarts: u64,
+    /// The shutdown has begun.
+    pub draining: bool,
+    /// One entry a worker, in order.
+    pub workers: Vec<WorkerStatus>,
+}
+
+/// One worker of a pool.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct WorkerStatus {
+    /// Its name, as in the log: the pool's name and a number from 1.
+    pub name: String,
+    /// What it does.
+    pub state: WorkerState,
+    /// For how long.
+    pub for_time: Duration,
+    /// Which start in this place it is, failed ones counted; it grows, with gaps. `None` before the first has ended.
+    pub incarnation: Option<u64>,
+    /// The process id of its Python, when it is ready.
+    pub pid: Option<u32>,
+    /// What its Python said of itself, when it is ready.
+    pub python: Option<Arc<PythonInfo>>,
+    /// Workers in this place that had been ready and ended.
+    pub restarts: u64,
+    /// Why the last one in this place ended, or could not start.
+    pub last_exit: Option<String>,
+}
+
+/// What a worker's Python says of itself when it is ready.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct PythonInfo {
+    /// Its version, such as `3.11.7`.
+    pub version: String,
+    /// What can be called.
+    pub functions: Vec<Function>,
+    /// How long the module's import took.
+    pub import_time: Duration,
+    /// Its resident memory after the import, in bytes.
+    pub baseline_rss_bytes: Option<u64>,
+}
+
+impl From<Ready> for PythonInfo {
+    fn from(ready: Ready) -> Self {
+        Self {
+            version: ready.python,
+            functions: ready.functions,
+            import_time: Duration::try_from_secs_f64(ready.import_ms / 1e3).unwrap_or_default(),
+            baseline_rss_bytes: ready.rss_bytes,
+        }
+    }
+}
+
+/// What a worker does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum WorkerState {
+    /// Its first start has not ended.
+    Starting,
+    /// Ready, with nothing to do.
+    Idle,
+    /// Ready, with a call or a lease.
+    Busy,
+    /// It ended after it had been ready; the next one is on its way.
+    Restarting,
+    /// Its last start failed; the supervisor tries again.
+    Failed,
+}
