@@ -1,0 +1,15 @@
+"""What the actix-web example serves."""
+
+from __future__ import annotations
+
+import time
+
+from textstats import count_words, readability
+
+__all__ = ["count_words", "readability", "think"]
+
+
+def think(seconds: float) -> str:
+    """Take a while, as a model does."""
+    time.sleep(seconds)
+    return f"thought for {seconds} s"
