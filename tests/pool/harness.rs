@@ -1,0 +1,228 @@
+//! The harness itself: each kind of leak is found, and a clean test passes.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use crate::support::{
+    Alone, Failure, Guards, Seed, alone_test, cont, descendants, describe, fds, in_system, is_alive, kill,
+    marked, pgid, python, role, rss_bytes, scratch, start_role, state, stop, test_path, threads, wait_until,
+    wait_until_blocking,
+};
+
+const SOON: Duration = Duration::from_secs(5);
+
+alone_test! {
+    async fn a_clean_test_passes_in_a_system() {
+        assert!(actix::System::try_current().is_some());
+        let guards = Guards::default();
+        let guard = guards.guard();
+        assert_eq!(guards.live(), 1);
+        actix::spawn(async move { drop(guard) });
+        wait_until("the guard goes", SOON, || guards.live() == 0).await;
+    }
+}
+
+alone_test! {
+    tokio async fn a_clean_test_passes_under_tokio() {
+        assert!(actix::System::try_current().is_none());
+        tokio::spawn(async {}).await.expect("no panic");
+        wait_until("at once", SOON, || true).await;
+    }
+}
+
+alone_test! {
+    within 30 seconds:
+    fn processes_are_seen_and_signalled() {
+        let mut child = sleep().process_group(0).spawn().expect("sleep starts");
+        let pid = child.id();
+        wait_until_blocking("sleep runs", SOON, || describe(pid).ends_with(": sleep 1000 "  .trim_end()));
+        assert!(is_alive(pid) && pgid(pid) == Some(pid));
+        assert_eq!(descendants(std::process::id()), [pid]);
+        let mark = std::env::var("HATCHERY_TEST_MARK").expect("a test that runs alone is marked");
+        assert!(marked(&mark).contains(&pid) && marked("another").is_empty());
+        assert!(rss_bytes(pid).expect("it lives") > 0);
+        assert_eq!(threads(pid).into_values().collect::<Vec<_>>(), ["sleep"]);
+        assert_eq!(fds(pid).get(&0).map(String::as_str), Some("/dev/null"));
+        stop(pid);
+        wait_until_blocking("it is stopped", SOON, || state(pid) == Some('T'));
+        cont(pid);
+        wait_until_blocking("it goes on", SOON, || state(pid) == Some('S'));
+        kill(pid);
+        wait_until_blocking("it is dead before it is reaped", SOON, || state(pid) == Some('Z'));
+        assert!(!is_alive(pid) && descendants(std::process::id()).is_empty());
+        child.wait().expect("it is ours");
+        assert_eq!(state(pid), None);
+    }
+}
+
+#[test]
+fn a_leaked_child_is_found() {
+    let failure = expect_failure(Alone::new(test_path!(a_leaked_child_is_found)), || {
+        leave_sleep();
+    });
+    assert!(failure.output.contains("  process ") && failure.output.contains("sleep 1000"), "{failure}");
+}
+
+#[test]
+fn a_child_left_by_a_process_that_died_is_found_from_outside_and_ended() {
+    let test = test_path!(a_child_left_by_a_process_that_died_is_found_from_outside_and_ended);
+    let failure = expect_failure(Alone::new(test), || {
+        leave_sleep();
+        kill(std::process::id());
+    });
+    let left = failure.findings.iter().find_map(|finding| finding.strip_prefix("left a process behind: "));
+    let left = left.unwrap_or_else(|| panic!("{failure}"));
+    let pid = left.split_once(' ').expect("a pid and more").0.parse().expect("a pid");
+    assert!(left.contains("sleep 1000"), "{failure}");
+    wait_until_blocking("it is dead", SOON, || !is_alive(pid));
+}
+
+#[test]
+fn a_leaked_grandchild_in_a_session_of_its_own_is_found() {
+    let test = test_path!(a_leaked_grandchild_in_a_session_of_its_own_is_found);
+    let failure = expect_failure(Alone::new(test), || {
+        sleep_in_its_own_session(&[]);
+    });
+    assert!(failure.output.contains("sleep 1000"), "{failure}");
+}
+
+#[test]
+fn a_leaked_grandchild_without_environment_is_found() {
+    let test = test_path!(a_leaked_grandchild_without_environment_is_found);
+    let failure = expect_failure(Alone::new(test), || {
+        sleep_in_its_own_session(&["env", "-i"]);
+    });
+    assert!(failure.output.contains("sleep 1000"), "{failure}");
+}
+
+#[test]
+fn a_leaked_file_descriptor_is_found() {
+    let failure = expect_failure(Alone::new(test_path!(a_leaked_file_descriptor_is_found)), || {
+        std::mem::forget(File::open("/proc/version"));
+    });
+    assert!(failure.output.contains(": /proc/version"), "{failure}");
+}
+
+#[test]
+fn a_leaked_thread_is_found() {
+    let failure = expect_failure(Alone::new(test_path!(a_leaked_thread_is_found)), || {
+        thread::Builder::new().name("left-behind".into()).spawn(thread::park).expect("a thread");
+    });
+    assert!(failure.output.contains(": left-behind"), "{failure}");
+}
+
+#[test]
+fn a_leaked_file_is_found() {
+    let failure = expect_failure(Alone::new(test_path!(a_leaked_file_is_found)), || {
+        File::create(scratch().join("mine")).expect("the test's own folder");
+        File::create(std::env::temp_dir().join("forgotten")).expect("TMPDIR");
+    });
+    assert_found(&failure, "left a file in TMPDIR: forgotten");
+    assert_eq!(failure.findings.len(), 1, "{failure}");
+}
+
+#[test]
+fn a_panic_is_shown() {
+    let body = in_system(|| async { panic!("as ordered") });
+    let failure = expect_failure(Alone::new(test_path!(a_panic_is_shown)), body);
+    assert_eq!(failure.status.and_then(|status| status.code()), Some(101), "{failure}");
+    assert!(failure.to_string().contains("as ordered"), "{failure}");
+}
+
+#[test]
+fn a_seed_is_shown_by_a_panic_only() {
+    let failure = expect_failure(Alone::new(test_path!(a_seed_is_shown_by_a_panic_only)), || {
+        let seed = Seed::new();
+        assert_eq!(seed.rng().u64(..), seed.rng().u64(..));
+        drop(seed);
+        println!("until here");
+        let _seed = Seed::new();
+        panic!("as ordered");
+    });
+    let (before, after) = failure.output.split_once("until here").expect("it was said");
+    assert!(!before.contains("HATCHERY_SEED") && after.contains("replay with HATCHERY_SEED="), "{failure}");
+}
+
+#[test]
+fn a_hang_is_ended_and_what_hangs_is_named() {
+    let alone =
+        Alone::new(test_path!(a_hang_is_ended_and_what_hangs_is_named)).deadline(Duration::from_secs(1));
+    let failure = expect_failure(alone, || {
+        sleep().spawn().expect("sleep starts").wait().expect("it is ours");
+    });
+    assert!(failure.status.is_none());
+    assert_found(&failure, "was killed after 1s");
+    assert_found(&failure, "sleep 1000");
+}
+
+#[test]
+fn an_early_exit_is_no_success() {
+    let failure =
+        expect_failure(Alone::new(test_path!(an_early_exit_is_no_success)), || std::process::exit(0));
+    assert_found(&failure, "never came to its end");
+}
+
+#[test]
+fn a_wrong_path_is_no_success() {
+    let failure = expect_failure(Alone::new("harness::no_such_test"), || {});
+    assert_found(&failure, "never came to its end");
+}
+
+alone_test! {
+    fn a_second_process_can_be_killed() {
+        if role().as_deref() == Some("host") {
+            leave_sleep();
+            println!("ready");
+            std::io::stdout().flush().expect("the test reads");
+            loop {
+                thread::park();
+            }
+        }
+        let mut host = start_role(test_path!(a_second_process_can_be_killed), "host");
+        let lines = BufReader::new(host.stdout.take().expect("a pipe")).lines();
+        assert!(lines.map_while(Result::ok).any(|line| line == "ready"));
+        let below = descendants(host.id());
+        assert_eq!(below.len(), 1);
+        host.kill().expect("it is ours");
+        host.wait().expect("it is ours");
+        assert!(descendants(std::process::id()).contains(&below[0]), "orphans come to the test");
+        kill(below[0]);
+        wait_until_blocking("the orphan is dead", SOON, || !is_alive(below[0]));
+    }
+}
+
+fn sleep() -> Command {
+    let mut command = Command::new("sleep");
+    command.arg("1000").stdin(Stdio::null());
+    command
+}
+
+/// Starts a `sleep` whose end nobody awaits.
+fn leave_sleep() {
+    drop(sleep().spawn().expect("sleep starts"));
+}
+
+/// Leaves `sleep` as an orphan in a session of its own, run by `prefix`.
+fn sleep_in_its_own_session(prefix: &[&str]) {
+    const DETACH: &str = "import os, sys
+if os.fork() == 0:
+    os.setsid()
+    os.execvp(sys.argv[1], sys.argv[1:])";
+    let status = Command::new(python()).args(["-c", DETACH]).args(prefix).args(["sleep", "1000"]).status();
+    assert!(status.expect("python starts").success());
+}
+
+#[track_caller]
+fn expect_failure(alone: Alone, body: impl FnOnce()) -> Failure {
+    // What these tests leave behind never goes by itself.
+    alone.settle(Duration::from_millis(100)).outcome(body).expect_err("the harness finds what this test does")
+}
+
+#[track_caller]
+fn assert_found(failure: &Failure, what: &str) {
+    assert!(failure.findings.iter().any(|finding| finding.contains(what)), "{failure}");
+}

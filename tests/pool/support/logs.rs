@@ -1,0 +1,60 @@
+//! What the library and its workers logged.
+
+use std::sync::{Mutex, MutexGuard};
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
+
+/// A worker that floods the log must not fill the memory of its test.
+const MOST_LINES: usize = 20_000;
+
+static LINES: Mutex<Vec<Line>> = Mutex::new(Vec::new());
+
+struct Line {
+    level: Level,
+    target: String,
+    text: String,
+}
+
+/// Shows what RUST_LOG asks for, and keeps all from `info` upwards.
+struct Logger {
+    shown: env_logger::Logger,
+}
+
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= Level::Info || self.shown.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.shown.matches(record) {
+            self.shown.log(record);
+        }
+        let mut lines = lines();
+        if record.level() <= Level::Info && lines.len() < MOST_LINES {
+            let (target, text) = (record.target().to_owned(), record.args().to_string());
+            lines.push(Line { level: record.level(), target, text });
+        }
+    }
+
+    fn flush(&self) {
+        self.shown.flush();
+    }
+}
+
+fn lines() -> MutexGuard<'static, Vec<Line>> {
+    LINES.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+pub(super) fn install() {
+    let shown = env_logger::Builder::from_default_env().target(env_logger::Target::Stderr).build();
+    let most = shown.filter().max(LevelFilter::Info);
+    if log::set_boxed_logger(Box::new(Logger { shown })).is_ok() {
+        log::set_max_level(most);
+    }
+}
+
+/// What was logged so far in this process at this level, under this target.
+pub(crate) fn logged(level: Level, target: &str) -> Vec<String> {
+    let lines = lines();
+    lines.iter().filter(|it| it.level == level && it.target == target).map(|it| it.text.clone()).collect()
+}

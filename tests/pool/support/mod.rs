@@ -1,0 +1,34 @@
+//! What the tests stand on: each test of real processes alone in a child process that is checked for leaks.
+//!
+//! ```text
+//! cargo test -- outer test: Alone::run ---- runs this binary again, --exact, marked, own TMPDIR
+//!                   |                            '- child: baseline, body, no descendant, fd or thread more
+//!                   '- after its end: exit status, marked processes on the machine, TMPDIR empty
+//! ```
+
+mod alone;
+mod guard;
+mod inside;
+mod logs;
+mod outside;
+mod pools;
+mod processes;
+mod python;
+mod role;
+mod seed;
+mod wait;
+
+pub(crate) use alone::{Alone, Failure, alone_test, test_path};
+pub(crate) use guard::Guards;
+pub(crate) use inside::{in_system, in_tokio, scratch};
+pub(crate) use logs::logged;
+pub(crate) use pools::{
+    MODULE, SOON, example, lines, note, noted, noted_blocking, pids, pool_of, started, status_when, touch,
+};
+pub(crate) use processes::{
+    cont, descendants, describe, fds, is_alive, kill, marked, pgid, rss_bytes, state, stop, threads,
+};
+pub(crate) use python::{python, python_module, unittest};
+pub(crate) use role::{role, role_command, start_role};
+pub(crate) use seed::Seed;
+pub(crate) use wait::{wait_until, wait_until_blocking};

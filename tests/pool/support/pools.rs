@@ -1,0 +1,164 @@
+//! Pools over a module made for tests, and gates that its functions wait at.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use hatchery::{Pool, PoolBuilder, PoolStatus};
+
+use super::{python_module, scratch, wait_until, wait_until_blocking};
+
+/// More than anything that is waited for may take, on a busy machine too.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+
+/// What most tests call. Files that it names are in the test's scratch folder, the workers' current directory.
+pub(crate) const MODULE: &str = r#"
+import os
+import time
+
+calls = 0
+
+
+def wait_for(path):
+    end = time.monotonic() + 60
+    while not os.path.exists(path):
+        if time.monotonic() > end:
+            raise TimeoutError(path)
+        time.sleep(0.002)
+
+
+def touch(path):
+    open(path, "a").close()
+
+
+def exists(path):
+    return os.path.exists(path)
+
+
+def append(path, line):
+    with open(path, "a") as file:
+        file.write(line + "\n")
+
+
+def pid():
+    return os.getpid()
+
+
+def hold(name):
+    """Tell NAME.began, wait for NAME.go, tell NAME.ended."""
+    touch(name + ".began")
+    wait_for(name + ".go")
+    touch(name + ".ended")
+    return os.getpid()
+
+
+def echo(*args, **kwargs):
+    return [args, kwargs]
+
+
+def add(a, b=10):
+    return a + b
+
+
+def count():
+    global calls
+    calls += 1
+    return calls
+
+
+def fail(message):
+    append("failures", message)
+    raise ValueError(message)
+
+
+def sleep(seconds):
+    touch("sleeping")
+    time.sleep(seconds)
+
+
+def die(code):
+    append("deaths", str(code))
+    os._exit(code)
+
+
+def die_once(code):
+    if not os.path.exists("deaths"):
+        die(code)
+    return "alive"
+"#;
+
+/// A pool over a module of this source, to be configured further.
+pub(crate) fn pool_of(source: &str) -> PoolBuilder {
+    python_module(&scratch(), "subject", source);
+    Pool::builder().module("subject").path(scratch()).current_dir(scratch())
+}
+
+/// A started pool of [`MODULE`].
+pub(crate) async fn started(size: usize) -> Pool {
+    pool_of(MODULE).size(size).start().await.expect("the pool starts")
+}
+
+/// Waits until the pool's status is as wanted, and returns it.
+#[track_caller]
+pub(crate) fn status_when(
+    pool: &Pool,
+    what: &str,
+    mut wanted: impl FnMut(&PoolStatus) -> bool,
+) -> impl Future<Output = PoolStatus> {
+    let caller = std::panic::Location::caller();
+    async move {
+        let end = Instant::now() + SOON;
+        loop {
+            let status = pool.status().await;
+            match status {
+                Ok(status) if wanted(&status) => return status,
+                status => {
+                    assert!(Instant::now() < end, "never: {what} (waited for at {caller}); now {status:#?}")
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+/// The process ids of the ready workers, in order.
+pub(crate) async fn pids(pool: &Pool) -> Vec<u32> {
+    let status = pool.status().await.expect("the pool runs");
+    status.workers.iter().filter_map(|worker| worker.pid).collect()
+}
+
+/// A file of the test that Python may name.
+pub(crate) fn note(name: &str) -> PathBuf {
+    scratch().join(name)
+}
+
+/// Makes a file that Python waits for.
+pub(crate) fn touch(name: &str) {
+    fs::write(note(name), "").expect("the scratch folder is there");
+}
+
+/// Waits for a file that Python makes.
+pub(crate) async fn noted(name: &str) {
+    let path = note(name);
+    wait_until(name, SOON, || path.exists()).await;
+}
+
+/// As [`noted`], without a runtime.
+pub(crate) fn noted_blocking(name: &str) {
+    let path = note(name);
+    wait_until_blocking(name, SOON, || path.exists());
+}
+
+/// The lines of a file that Python appends to; none when there is no file.
+pub(crate) fn lines(name: &str) -> Vec<String> {
+    fs::read_to_string(note(name)).unwrap_or_default().lines().map(str::to_owned).collect()
+}
+
+/// A built example of this crate: `cargo test` builds them beside the tests.
+pub(crate) fn example(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("the test binary");
+    let profile = test.ancestors().nth(2).expect("it lies in deps/");
+    let example = profile.join("examples").join(name);
+    assert!(example.exists(), "there is no {}: `cargo build --examples` makes it", example.display());
+    example
+}

@@ -1,0 +1,56 @@
+//! Python as a user finds it, and modules for workers.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The interpreter of the active virtual environment, else `python3` on PATH.
+///
+/// # Panics
+///
+/// When there is none.
+pub(crate) fn python() -> PathBuf {
+    if let Some(environment) = env::var_os("VIRTUAL_ENV") {
+        let path = Path::new(&environment).join("bin/python3");
+        assert!(path.exists(), "VIRTUAL_ENV is set, but there is no {}", path.display());
+        return path;
+    }
+    let path = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&path).map(|folder| folder.join("python3")).find(|python| python.is_file());
+    found.unwrap_or_else(|| {
+        panic!("the tests need Python 3: there is no python3 on PATH ({})", path.display())
+    })
+}
+
+/// Writes the module `name` for a worker into a folder.
+pub(crate) fn python_module(folder: &Path, name: &str, source: &str) -> PathBuf {
+    let path = folder.join(format!("{name}.py"));
+    fs::write(&path, source).expect("the module can be written");
+    path
+}
+
+/// Runs all unittest files under `start`, imported from `top`.
+///
+/// # Errors
+///
+/// What Python wrote, when a test fails, and when there is none.
+pub(crate) fn unittest(top: &Path, start: &Path) -> Result<(), String> {
+    let output = Command::new(python())
+        .args(["-B", "-m", "unittest", "discover", "-s"])
+        .arg(start)
+        .arg("-t")
+        .arg(top)
+        .output()
+        .map_err(|error| format!("{} does not start: {error}", python().display()))?;
+    let said =
+        String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() {
+        return Err(format!("python3 -m unittest ended with {}:\n{said}", output.status));
+    }
+    // Before 3.12 it succeeds without a test.
+    if said.contains("Ran 0 tests") {
+        return Err(format!("no test under {}:\n{said}", start.display()));
+    }
+    Ok(())
+}
