@@ -1,5 +1,16 @@
 //! Tests of the pool with real processes, a module per topic.
+//!
+//! Each test of real processes is written with [`alone_test!`](support::alone_test) and so runs alone in a process
+//! of its own that is checked for leaks; `support` says how.
 
+mod calls;
+mod examples;
+mod faults;
 mod harness;
+mod kills;
+mod leases;
+mod lifetimes;
 mod python_half;
+mod service;
+mod start;
 mod support;

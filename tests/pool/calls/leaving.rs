@@ -1,0 +1,89 @@
+//! Callers that go away before their answer.
+
+use hatchery::{Call, Checkout, Pool};
+
+use crate::support::{alone_test, lines, note, noted, started, status_when, touch};
+
+fn spawn_hold(pool: &Pool, name: &'static str) -> actix_rt::task::JoinHandle<()> {
+    let pool = pool.clone();
+    actix::spawn(async move {
+        let _ = pool.call::<_, u32>("hold", (name,)).await;
+    })
+}
+
+alone_test! {
+    async fn a_caller_that_leaves_the_queue_is_forgotten_and_its_function_never_runs() {
+        let pool = started(1).await;
+        let held = spawn_hold(&pool, "a");
+        noted("a.began").await;
+        let leaving = spawn_hold(&pool, "b");
+        let leaving_checkout = actix::spawn({
+            let pool = pool.clone();
+            async move { pool.checkout().await.map(drop) }
+        });
+        status_when(&pool, "both wait", |status| status.waiting == 2).await;
+        leaving.abort();
+        leaving_checkout.abort();
+        let status = status_when(&pool, "nobody waits", |status| status.waiting == 0).await;
+        assert_eq!((status.abandoned, status.busy), (2, 1));
+        touch("a.go");
+        held.await.expect("no panic");
+        status_when(&pool, "the worker is free", |status| status.idle == 1).await;
+        assert_eq!(pool.call::<_, u32>("count", ()).await.expect("it serves"), 1);
+        assert!(!note("b.began").exists());
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_sender_that_leaves_takes_its_message_s_request_out_of_the_queue() {
+        let pool = started(1).await;
+        let broker = pool.actor();
+        let held = spawn_hold(&pool, "a");
+        noted("a.began").await;
+        let call = Box::pin(broker.send(Call::new("hold", ("b",)).expect("it has a JSON form")));
+        let checkout = Box::pin(broker.send(Checkout::default()));
+        // Nobody is interested in this one's answer: it is carried out all the same.
+        broker.do_send(Call::new("append", ("done", "x")).expect("it has a JSON form")).expect("it lives");
+        status_when(&pool, "all wait", |status| status.waiting == 3).await;
+        drop((call, checkout));
+        let status = status_when(&pool, "one waits", |status| status.waiting == 1).await;
+        assert_eq!((status.abandoned, status.busy), (2, 1));
+        touch("a.go");
+        held.await.expect("no panic");
+        status_when(&pool, "the worker is free", |status| status.idle == 1).await;
+        assert_eq!(lines("done"), ["x"]);
+        assert!(!note("b.began").exists());
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_call_whose_caller_leaves_runs_on_and_its_worker_is_not_handed_out_before() {
+        let pool = started(1).await;
+        let leaving = spawn_hold(&pool, "a");
+        noted("a.began").await;
+        leaving.abort();
+        assert!(leaving.await.expect_err("it is gone").is_cancelled());
+        let (ended, ()) = tokio::join!(pool.call::<_, bool>("exists", ("a.ended",)), async {
+            let status = status_when(&pool, "the next one waits", |status| status.waiting == 1).await;
+            assert_eq!((status.busy, status.idle), (1, 0));
+            touch("a.go");
+        });
+        assert!(ended.expect("it is served"), "the abandoned call had ended by then");
+        let status = pool.status().await.expect("it runs");
+        assert_eq!((status.restarts, status.abandoned), (0, 0));
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn calls_that_are_never_awaited_are_never_sent() {
+        let pool = started(1).await;
+        drop(pool.call::<_, ()>("append", ("never", "x")));
+        drop(pool.checkout());
+        assert_eq!(pool.status().await.expect("it runs").submitted, 0);
+        assert!(lines("never").is_empty());
+        pool.shutdown().await;
+    }
+}

@@ -1,0 +1,183 @@
+//! Who waits, how long, and who is refused.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use hatchery::{Call, CallError, Checkout, Phase};
+
+use crate::support::{
+    MODULE, alone_test, is_alive, lines, note, noted, pids, pool_of, started, status_when, touch,
+};
+
+alone_test! {
+    async fn who_waits_is_served_in_the_order_of_arrival() {
+        let pool = started(1).await;
+        let first = actix::spawn({
+            let pool = pool.clone();
+            async move { pool.call::<_, u32>("hold", ("first",)).await }
+        });
+        noted("first.began").await;
+        let calls = join_all((0..20).map(|number| pool.call::<_, ()>("append", ("order", number.to_string()))));
+        let (answers, ()) = tokio::join!(calls, async {
+            status_when(&pool, "all wait", |status| status.waiting == 20).await;
+            touch("first.go");
+        });
+        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+        assert!(first.await.expect("no panic").is_ok());
+        assert_eq!(lines("order"), (0..20).map(|number| number.to_string()).collect::<Vec<_>>());
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_full_queue_refuses_at_once() {
+        let pool = pool_of(MODULE).size(1).queue_bound(2).start().await.expect("it starts");
+        let (held, ..) = tokio::join!(
+            pool.call::<_, u32>("hold", ("a",)),
+            async { noted("a.began").await; pool.call::<_, u32>("pid", ()).await.expect("it waited") },
+            async { noted("a.began").await; pool.call::<_, u32>("pid", ()).await.expect("it waited") },
+            async {
+                status_when(&pool, "two wait", |status| status.waiting == 2).await;
+                let refused = [
+                    pool.call::<_, u32>("pid", ()).await.expect_err("no place for a call"),
+                    pool.checkout().await.expect_err("nor for a checkout"),
+                ];
+                for error in refused {
+                    let CallError::Overloaded { queue_len: 2, retry_after } = error else { panic!("{error:?}") };
+                    assert!(retry_after >= Duration::from_secs(1));
+                    assert!(error.is_retryable() && error.attempts() == 0);
+                }
+                touch("a.go");
+            }
+        );
+        held.expect("it was let go");
+        let status = pool.status().await.expect("it runs");
+        assert_eq!((status.overloaded, status.waiting, status.submitted, status.assigned), (2, 0, 5, 3));
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn without_a_queue_whoever_finds_no_worker_is_refused() {
+        let pool = pool_of(MODULE).size(1).queue_bound(0).start().await.expect("it starts");
+        let (held, ()) = tokio::join!(pool.call::<_, u32>("hold", ("a",)), async {
+            noted("a.began").await;
+            let error = pool.call::<_, u32>("pid", ()).await.expect_err("nobody may wait");
+            assert!(matches!(error, CallError::Overloaded { queue_len: 0, .. }), "{error:?}");
+            touch("a.go");
+        });
+        held.expect("it was let go");
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn the_deadline_covers_the_wait() {
+        let pool = started(1).await;
+        let (held, ()) = tokio::join!(pool.call::<_, u32>("hold", ("a",)), async {
+            noted("a.began").await;
+            let (began, timeout) = (Instant::now(), Duration::from_millis(100));
+            let call = pool.request("append").args(("never", "x")).timeout(timeout);
+            let error = call.send::<()>().await.expect_err("the worker is held");
+            assert!(matches!(error, CallError::Timeout { phase: Phase::Queue, .. }), "{error:?}");
+            assert!(error.is_retryable() && error.attempts() == 0);
+            assert!(began.elapsed() >= timeout);
+            touch("a.go");
+        });
+        held.expect("it was let go");
+        let status = status_when(&pool, "the worker is free", |status| status.idle == 1).await;
+        assert_eq!((status.timed_out_waiting, status.restarts), (1, 0));
+        pool.call::<_, u32>("pid", ()).await.expect("it serves");
+        assert!(!note("never").exists(), "a call that timed out in the queue is never run");
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn the_deadline_covers_the_run_and_its_worker_is_replaced() {
+        let pool = started(1).await;
+        let before = pids(&pool).await[0];
+        let call = pool.request("hold").args(("a",)).timeout(Duration::from_secs(2));
+        let error = call.send::<u32>().await.expect_err("it is held");
+        let CallError::Timeout { phase: Phase::Run, attempts: 1, .. } = &error else { panic!("{error:?}") };
+        assert!(!error.is_retryable() && note("a.began").exists());
+        let after: u32 = pool.call("pid", ()).await.expect("another one serves");
+        assert_ne!(after, before);
+        assert!(!is_alive(before) && !note("a.ended").exists());
+        let status = pool.status().await.expect("it runs");
+        let how = status.workers[0].last_exit.clone().expect("it was replaced");
+        assert!(status.restarts == 1 && how.contains("deadline"), "{how}");
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_call_that_waited_is_killed_at_the_same_deadline_while_it_runs() {
+        let pool = started(1).await;
+        let (held, error) = tokio::join!(
+            async {
+                let held = pool.call::<_, u32>("hold", ("a",)).await;
+                noted("b.began").await;
+                held
+            },
+            async {
+                noted("a.began").await;
+                let call = pool.request("hold").args(("b",)).timeout(Duration::from_secs(2));
+                let (error, _) = tokio::join!(call.send::<u32>(), async {
+                    status_when(&pool, "it waits", |status| status.waiting == 1).await;
+                    touch("a.go");
+                });
+                error.expect_err("it is held")
+            }
+        );
+        held.expect("it was let go");
+        assert!(matches!(error, CallError::Timeout { phase: Phase::Run, .. }), "{error:?}");
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn the_checkout_timeout_bounds_every_wait() {
+        let pool = pool_of(MODULE).size(1).checkout_timeout(Duration::from_millis(100));
+        let pool = pool.start().await.expect("it starts");
+        let (held, ()) = tokio::join!(pool.call::<_, u32>("hold", ("a",)), async {
+            noted("a.began").await;
+            for error in [
+                pool.checkout().await.expect_err("the worker is held"),
+                // Its own timeout is the pool's 30 s.
+                pool.call::<_, u32>("pid", ()).await.expect_err("the worker is held"),
+            ] {
+                assert!(matches!(error, CallError::Timeout { phase: Phase::Queue, .. }), "{error:?}");
+            }
+            touch("a.go");
+        });
+        held.expect("it was let go");
+        drop(pool.checkout().await.expect("it is free"));
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn the_longest_timeout_there_is_is_none() {
+        let longest = Duration::MAX;
+        let pool = pool_of(MODULE)
+            .size(1)
+            .spawn_timeout(longest)
+            .checkout_timeout(longest)
+            .call_timeout(longest)
+            .shutdown_timeout(longest)
+            .start()
+            .await
+            .expect("it starts");
+        assert_eq!(pool.call::<_, u32>("add", (1, 2)).await.expect("it is served"), 3);
+        let sum: u32 = pool.request("add").args((1, 2)).timeout(longest).send().await.expect("it is served");
+        assert_eq!(sum, 3);
+        let call = Call::new("add", (1, 2)).expect("it has a JSON form").timeout(longest);
+        let reply = pool.actor().send(call).await.expect("the broker lives").expect("it is served");
+        assert_eq!(reply.decode::<u32>().expect("a number"), 3);
+        let checkout = Checkout { timeout: Some(longest) };
+        drop(pool.actor().send(checkout).await.expect("the broker lives").expect("a worker is free"));
+        drop(pool.checkout().await.expect("a worker is free"));
+        pool.shutdown().await;
+    }
+}

@@ -1,0 +1,108 @@
+//! What is tried again, and what each error says of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hatchery::{CallError, Phase, UnavailableCause, WorkerStartError};
+
+use crate::support::{alone_test, lines, started, status_when};
+
+alone_test! {
+    async fn an_idempotent_call_whose_worker_dies_is_given_to_another_one() {
+        let pool = started(2).await;
+        let call = pool.request("die_once").args((3,)).idempotent();
+        assert_eq!(call.send::<String>().await.expect("the second attempt"), "alive");
+        assert_eq!(lines("deaths"), ["3"]);
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn an_idempotent_call_is_tried_twice_and_no_more() {
+        let pool = started(2).await;
+        let error = pool.request("die").args((3,)).idempotent().send::<()>().await.expect_err("it dies");
+        let CallError::WorkerDied { started: true, exit: Some(3), signal: None, attempts: 2, .. } = &error else {
+            panic!("{error:?}")
+        };
+        assert!(!error.is_retryable() && error.attempts() == 2);
+        assert_eq!(lines("deaths"), ["3", "3"]);
+        let status = status_when(&pool, "both are replaced", |status| status.idle == 2).await;
+        assert_eq!(status.restarts, 2);
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn any_other_call_whose_worker_dies_is_tried_once() {
+        let pool = started(2).await;
+        let error = pool.call::<_, ()>("die", (3,)).await.expect_err("it dies");
+        assert!(matches!(error, CallError::WorkerDied { started: true, exit: Some(3), attempts: 1, .. }), "{error:?}");
+        assert_eq!(lines("deaths"), ["3"]);
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn an_exception_is_never_tried_again() {
+        let pool = started(2).await;
+        let error = pool.request("fail").args(("no",)).idempotent().send::<()>().await.expect_err("it raises");
+        let CallError::Python { type_name, message, traceback, attempts: 1 } = &error else { panic!("{error:?}") };
+        assert_eq!((type_name.as_str(), message.as_str()), ("ValueError", "no"));
+        assert!(traceback.contains("in fail"), "{traceback}");
+        assert!(!error.is_retryable());
+        assert_eq!(lines("failures"), ["no"]);
+        assert_eq!(pool.status().await.expect("it runs").restarts, 0);
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_timeout_is_never_tried_again() {
+        let pool = started(2).await;
+        let call = pool.request("hold").args(("a",)).timeout(Duration::from_secs(1)).idempotent();
+        let error = call.send::<u32>().await.expect_err("it is held");
+        assert!(matches!(error, CallError::Timeout { phase: Phase::Run, attempts: 1, .. }), "{error:?}");
+        let status = status_when(&pool, "its worker is replaced", |status| status.restarts == 1).await;
+        assert_eq!(status.submitted, 1);
+        pool.shutdown().await;
+    }
+}
+
+#[test]
+fn each_error_says_whether_it_is_safe_to_try_again_and_how_often_it_was_tried() {
+    let timeout = |phase, attempts| CallError::Timeout { phase, stack: None, attempts };
+    let died = |started, attempts| CallError::WorkerDied {
+        started,
+        exit: None,
+        signal: Some(9),
+        max_rss_bytes: None,
+        stderr_tail: String::new(),
+        attempts,
+    };
+    let unavailable = |cause| CallError::Unavailable { cause };
+    let ended = Arc::new(WorkerStartError::Ended { reason: "x".into() });
+    let text = || String::from("text");
+    let python = CallError::Python { type_name: text(), message: text(), traceback: text(), attempts: 1 };
+    let cases = [
+        (CallError::Overloaded { queue_len: 3, retry_after: Duration::from_secs(1) }, true, 0),
+        (timeout(Phase::Queue, 0), true, 0),
+        (timeout(Phase::Run, 2), false, 2),
+        (python, false, 1),
+        (died(false, 0), true, 0),
+        (died(true, 2), false, 2),
+        (CallError::Encode { message: text() }, false, 1),
+        (CallError::Decode { path: text(), message: text() }, false, 1),
+        (CallError::Protocol { detail: text() }, false, 1),
+        (CallError::NoSuchFunction { name: text(), similar: vec![] }, false, 1),
+        (CallError::Arguments { message: text() }, false, 1),
+        (CallError::FrameTooLarge { size: 1, limit: 0 }, false, 1),
+        (CallError::Draining, false, 0),
+        (unavailable(UnavailableCause::StartFailed(ended)), true, 0),
+        (unavailable(UnavailableCause::BrokerRestarting), true, 0),
+        (unavailable(UnavailableCause::Stopped), false, 0),
+    ];
+    for (error, retryable, attempts) in cases {
+        assert_eq!((error.is_retryable(), error.attempts()), (retryable, attempts), "{error:?}");
+        assert!(!error.to_string().is_empty());
+    }
+}

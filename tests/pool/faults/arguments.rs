@@ -1,0 +1,129 @@
+//! Calls that cannot be made as they are put.
+
+use hatchery::CallError;
+use serde_json::{Value, json};
+
+use super::pools::{pool_of, serves, start, status};
+use crate::support::alone_test;
+
+const SOURCE: &str = "
+def greet(name, greeting='hello', *, mark='!'):
+    return f'{greeting} {name}{mark}'
+
+def nothing():
+    return None
+
+def anything(*args, **kwargs):
+    return [args, kwargs]
+
+def wrong_inside(name):
+    return greet(name, name, name)
+
+def raises_type_error(name):
+    raise TypeError('mine')
+
+def count_words(text): pass
+def count_lines(text): pass
+
+async def later(name):
+    return name
+";
+
+alone_test! {
+    async fn arguments_find_their_parameters() {
+        let pool = start(pool_of(SOURCE)).await;
+        let greet = async |args: Value| pool.call::<_, String>("greet", args).await;
+        assert_eq!(greet(json!(["you"])).await.expect("positional"), "hello you!");
+        assert_eq!(greet(json!(["you", "bye"])).await.expect("positional"), "bye you!");
+        assert_eq!(greet(json!({"name": "you", "mark": "?"})).await.expect("keywords"), "hello you?");
+        let both = pool.request("greet").args(("you",)).kwargs(json!({"mark": "."})).send::<String>().await;
+        assert_eq!(both.expect("both"), "hello you.");
+        assert_eq!(pool.call::<_, Value>("anything", ()).await.expect("none"), json!([[], {}]));
+        assert_eq!(pool.call::<_, String>("later", ("on",)).await.expect("a coroutine"), "on");
+        pool.call::<_, ()>("nothing", ()).await.expect("None is the unit");
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn arguments_that_do_not_fit_are_refused_with_the_reason() {
+        let pool = start(pool_of(SOURCE)).await;
+        let cases = [
+            ("greet", json!([]), "name"),
+            ("greet", json!(["you", "bye", "!"]), "too many positional arguments"),
+            ("greet", json!({"name": "you", "colour": "red"}), "colour"),
+            ("greet", json!({"mark": "?"}), "name"),
+            ("nothing", json!([1]), "too many positional arguments"),
+            ("later", json!([]), "name"),
+        ];
+        for (function, args, reason) in cases {
+            let error = pool.call::<_, Value>(function, &args).await.expect_err("it does not fit");
+            let told = matches!(&error, CallError::Arguments { message } if message.contains(reason));
+            assert!(told && !error.is_retryable(), "{function} {args}: {error:?}");
+        }
+        let doubled = pool.request("greet").args(("you",)).kwargs(json!({"name": "me"})).send::<Value>().await;
+        let told = matches!(&doubled, Err(CallError::Arguments { message }) if message.contains("name"));
+        assert!(told, "{doubled:?}");
+        serves(&pool).await;
+        assert_eq!(status(&pool).await.restarts, 0);
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_refusal_tells_the_signature() {
+        let pool = start(pool_of(SOURCE)).await;
+        let error = pool.call::<_, Value>("greet", ()).await.expect_err("it does not fit");
+        assert!(error.to_string().contains("(name, greeting='hello', *, mark='!')"), "{error}");
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_type_error_of_the_users_code_is_an_exception() {
+        let pool = start(pool_of(SOURCE)).await;
+        for (function, message) in [("wrong_inside", "positional argument"), ("raises_type_error", "mine")] {
+            let error = pool.call::<_, Value>(function, ("you",)).await.expect_err("it raises");
+            let told = matches!(&error, CallError::Python { type_name, message: told, traceback, .. }
+                if type_name == "TypeError" && told.contains(message) && traceback.contains(function));
+            assert!(told, "{error:?}");
+        }
+        serves(&pool).await;
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn what_is_no_list_of_arguments_is_refused_before_it_is_sent() {
+        let pool = start(pool_of(SOURCE)).await;
+        for error in [
+            pool.call::<_, Value>("greet", "you").await,
+            pool.call::<_, Value>("greet", 3).await,
+            pool.request("greet").args(json!({"name": "you"})).kwargs(json!({"mark": "?"})).send().await,
+            pool.request("greet").args(("you",)).kwargs([1, 2]).send().await,
+        ] {
+            assert!(matches!(error, Err(CallError::Encode { .. })), "{error:?}");
+        }
+        serves(&pool).await;
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn an_unknown_function_is_answered_with_those_near_to_it() {
+        let pool = start(pool_of(SOURCE)).await;
+        let error = pool.call::<_, Value>("count_word", ("text",)).await.expect_err("there is none");
+        let CallError::NoSuchFunction { name, similar } = &error else { panic!("{error:?}") };
+        assert_eq!((name.as_str(), similar[0].as_str()), ("count_word", "count_words"));
+        assert!(similar.len() <= 3, "{similar:?}");
+        assert!(error.to_string().contains("did you mean `count_words`"), "{error}");
+        for name in ["", "__import__", "os.system", "naïve \"name\"\n", "\u{10ffff}"] {
+            let error = pool.call::<_, Value>(name, ()).await.expect_err("there is none");
+            let told = matches!(&error, CallError::NoSuchFunction { name: told, .. } if told == name);
+            assert!(told, "{error:?}");
+        }
+        serves(&pool).await;
+        assert_eq!(status(&pool).await.restarts, 0);
+        pool.shutdown().await;
+    }
+}

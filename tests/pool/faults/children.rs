@@ -1,0 +1,139 @@
+//! Processes and threads that user code starts.
+
+use hatchery::CallError;
+use serde_json::Value;
+
+use super::pools::{LONG, pid, pool_of, serves, start, status, wait_for_status};
+use crate::support::{alone_test, is_alive, kill, pgid, wait_until};
+
+const SOURCE: &str = "
+import os, subprocess, threading, time
+
+def fork_sleeper():
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(1000)
+        os._exit(0)
+    return pid
+
+def start_sleeper(**options):
+    return subprocess.Popen(['sleep', '1000'], **options).pid
+
+def fork_and_return():
+    # Both processes return from here: only one of them may answer.
+    return 'child' if os.fork() == 0 else 'parent'
+
+def fork_and_raise():
+    if os.fork() == 0:
+        raise RuntimeError('in the child')
+    return 'parent'
+
+def pool_of_processes():
+    import multiprocessing
+    with multiprocessing.get_context('fork').Pool(2) as pool:
+        return pool.map(abs, [-1, -2, -3])
+
+def run_on():
+    def count():
+        while True:
+            counted[0] += 1
+    threading.Thread(target=count, daemon=True).start()
+
+counted = [0]
+def count():
+    return counted[0]
+
+def exit_with(code):
+    os._exit(code)
+";
+
+alone_test! {
+    async fn children_die_with_their_worker() {
+        let pool = start(pool_of(SOURCE)).await;
+        for end in ["exit", "kill"] {
+            let worker = pid(&pool).await;
+            let mut children: Vec<u32> = Vec::new();
+            for function in ["fork_sleeper", "start_sleeper"] {
+                children.push(pool.call(function, ()).await.expect("it runs"));
+            }
+            assert!(children.iter().all(|&child| is_alive(child) && pgid(child) == Some(worker)));
+            let restarts = status(&pool).await.restarts;
+            if end == "exit" {
+                let error = pool.call::<_, Value>("exit_with", (3,)).await.expect_err("it dies");
+                assert!(matches!(error, CallError::WorkerDied { exit: Some(3), .. }), "{error:?}");
+            } else {
+                kill(worker);
+                wait_for_status(&pool, "it is replaced", |status| status.restarts > restarts && status.ready == 1).await;
+            }
+            wait_until("its children are dead", LONG, || !children.iter().any(|&child| is_alive(child))).await;
+            serves(&pool).await;
+        }
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn children_die_when_the_pool_ends() {
+        let pool = start(pool_of(SOURCE)).await;
+        let forked: u32 = pool.call("fork_sleeper", ()).await.expect("it runs");
+        let started: u32 = pool.call("start_sleeper", ()).await.expect("it runs");
+        assert!(is_alive(forked) && is_alive(started));
+        pool.shutdown().await;
+        wait_until("its children are dead", LONG, || !is_alive(forked) && !is_alive(started)).await;
+    }
+}
+
+alone_test! {
+    async fn a_child_that_left_the_group_delays_nothing() {
+        let pool = start(pool_of(SOURCE)).await;
+        // It holds standard output and error of the worker open; the documented escape.
+        let escaped: u32 = pool.request("start_sleeper").kwargs(serde_json::json!({"start_new_session": true}))
+            .send().await.expect("it runs");
+        let error = pool.call::<_, Value>("exit_with", (3,)).await.expect_err("it dies");
+        assert!(matches!(error, CallError::WorkerDied { exit: Some(3), .. }), "{error:?}");
+        serves(&pool).await;
+        pool.shutdown().await;
+        assert!(is_alive(escaped));
+        kill(escaped);
+    }
+}
+
+alone_test! {
+    async fn a_forked_child_does_not_answer_for_its_parent() {
+        let pool = start(pool_of(SOURCE)).await;
+        let worker = pid(&pool).await;
+        for _ in 0..5 {
+            assert_eq!(pool.call::<_, String>("fork_and_return", ()).await.expect("one answers"), "parent");
+            serves(&pool).await;
+            assert_eq!(pool.call::<_, String>("fork_and_raise", ()).await.expect("one answers"), "parent");
+            serves(&pool).await;
+        }
+        assert_eq!((pid(&pool).await, status(&pool).await.restarts), (worker, 0));
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn multiprocessing_works_in_a_worker() {
+        let pool = start(pool_of(SOURCE)).await;
+        let mapped: Vec<u32> = pool.call("pool_of_processes", ()).await.expect("it works");
+        assert_eq!(mapped, [1, 2, 3]);
+        serves(&pool).await;
+        assert_eq!(status(&pool).await.restarts, 0);
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_thread_runs_on_between_calls() {
+        let pool = start(pool_of(SOURCE)).await;
+        pool.call::<_, ()>("run_on", ()).await.expect("it only starts a thread");
+        let first: u64 = pool.call("count", ()).await.expect("it runs");
+        let mut next = first;
+        while next == first {
+            next = pool.call("count", ()).await.expect("it runs");
+        }
+        serves(&pool).await;
+        pool.shutdown().await;
+    }
+}

@@ -1,0 +1,178 @@
+//! Calls that end their worker: `WorkerDied` says how, and the next call finds another one.
+
+use std::time::Duration;
+
+use hatchery::{CallError, Phase, Pool};
+use serde_json::Value;
+
+use super::pools::{pid, pool_of, serves, start, status, wait_for_status};
+use crate::support::{alone_test, is_alive, scratch};
+
+const SOURCE: &str = "
+import ctypes, os, resource, signal, sys, threading, time
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+def end(how):
+    print('to stdout', flush=True)
+    print(f'last words before {how}', file=sys.stderr)
+    if how == 'exit 3':
+        os._exit(3)
+    elif how == 'exit 0':
+        os._exit(0)
+    elif how == 'segmentation fault':
+        ctypes.string_at(0)
+    elif how == 'kill':
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif how == 'abort':
+        os.abort()
+    elif how == 'terminate':
+        os.kill(os.getpid(), signal.SIGTERM)
+    elif how == 'exec':
+        os.execvp('true', ['true'])
+    elif how == 'kill in a thread':
+        threading.Thread(target=os._exit, args=(4,)).start()
+    time.sleep(1000)
+
+def use_memory(size):
+    memory = bytearray(b'x') * size
+    time.sleep(2.5)
+    os._exit(len(memory) and 5)
+
+def many_words():
+    for n in range(1000):
+        print(f'word {n}', file=sys.stderr)
+    os._exit(6)
+
+def once(folder):
+    # The first time it ends its worker.
+    try:
+        os.mkdir(f'{folder}/been-here')
+    except FileExistsError:
+        return 'second'
+    os._exit(7)
+
+def never():
+    os._exit(8)
+";
+
+async fn died(pool: &Pool, function: &str, args: impl serde::Serialize) -> CallError {
+    let before = pid(pool).await;
+    let error = pool.call::<_, Value>(function, args).await.expect_err("its worker dies");
+    assert!(matches!(error, CallError::WorkerDied { started: true, attempts: 1, .. }), "{error:?}");
+    assert!(!error.is_retryable() && !is_alive(before), "{error:?}");
+    serves(pool).await;
+    assert_ne!(pid(pool).await, before);
+    error
+}
+
+alone_test! {
+    async fn the_error_says_how_the_worker_ended() {
+        // With more workers a death does not have to wait for the back-off of the one before.
+        let pool = start(pool_of(SOURCE)).await;
+        let cases = [
+            ("exit 3", Some(3), None),
+            ("exit 0", Some(0), None),
+            ("segmentation fault", None, Some(11)),
+            ("kill", None, Some(9)),
+            ("abort", None, Some(6)),
+            ("terminate", None, Some(15)),
+            ("exec", Some(0), None),
+            ("kill in a thread", Some(4), None),
+        ];
+        for (restarts, (how, code, by)) in (1..).zip(cases) {
+            let error = died(&pool, "end", (how,)).await;
+            let CallError::WorkerDied { exit, signal, stderr_tail, .. } = &error else { unreachable!() };
+            assert_eq!((*exit, *signal), (code, by), "{how}");
+            assert!(stderr_tail.contains(&format!("last words before {how}")), "{stderr_tail}");
+            assert!(!stderr_tail.contains("to stdout"), "{stderr_tail}");
+            let told = match (code, by) {
+                (Some(code), _) => format!("exit code {code}"),
+                (_, signal) => format!("signal {}", signal.unwrap_or_default()),
+            };
+            assert!(error.to_string().contains(&told), "{error}");
+            let status = status(&pool).await;
+            assert_eq!(status.restarts, restarts);
+            assert!(status.workers[0].last_exit.as_ref().is_some_and(|why| why.contains(&told)), "{status:?}");
+        }
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn the_error_says_how_much_memory_was_used() {
+        const SIZE: u64 = 150_000_000;
+        let pool = start(pool_of(SOURCE)).await;
+        let error = died(&pool, "use_memory", (SIZE,)).await;
+        let CallError::WorkerDied { exit: Some(5), max_rss_bytes: Some(most), .. } = error else { panic!("{error:?}") };
+        assert!((SIZE..SIZE + 100_000_000).contains(&most), "{most}");
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn the_error_has_the_last_lines_only() {
+        let pool = start(pool_of(SOURCE)).await;
+        let error = died(&pool, "many_words", ()).await;
+        let CallError::WorkerDied { exit: Some(6), stderr_tail, .. } = &error else { panic!("{error:?}") };
+        let lines: Vec<&str> = stderr_tail.lines().collect();
+        assert!(lines.len() < 100 && lines.last() == Some(&"word 999"), "{stderr_tail}");
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn an_idempotent_call_is_given_to_another_worker_once() {
+        let pool = start(pool_of(SOURCE)).await;
+        let second: String =
+            pool.request("once").args((scratch(),)).idempotent().send().await.expect("the second worker lives");
+        assert_eq!(second, "second");
+        assert_eq!(status(&pool).await.restarts, 1);
+        let error = pool.request("never").idempotent().send::<Value>().await.expect_err("every worker dies of it");
+        assert!(matches!(error, CallError::WorkerDied { exit: Some(8), started: true, .. }), "{error:?}");
+        assert_eq!(error.attempts(), 2);
+        serves(&pool).await;
+        assert_eq!(status(&pool).await.restarts, 3);
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_lease_ends_with_its_worker() {
+        let pool = start(pool_of(SOURCE)).await;
+        let lease = pool.checkout().await.expect("the worker is idle");
+        assert_eq!(Some(lease.pid()), status(&pool).await.workers[0].pid);
+        let (first, second) = tokio::join!(
+            lease.call::<_, Value>("end", ("exit 3",)),
+            // This one waits behind it, and is never begun.
+            lease.call::<_, Value>("ping", ()),
+        );
+        let first = first.expect_err("its worker dies");
+        assert!(matches!(first, CallError::WorkerDied { started: true, exit: Some(3), .. }), "{first:?}");
+        let second = second.expect_err("so does this one's");
+        assert!(matches!(second, CallError::WorkerDied { started: false, exit: Some(3), .. }), "{second:?}");
+        assert!(second.is_retryable() && !first.is_retryable());
+        wait_for_status(&pool, "the worker is replaced", |status| status.restarts == 1 && status.ready == 1).await;
+        let third = lease.call::<_, Value>("ping", ()).await.expect_err("a lease is one worker's");
+        assert!(matches!(third, CallError::WorkerDied { started: false, .. }), "{third:?}");
+        // The next worker is not this lease's.
+        serves(&pool).await;
+        drop(lease);
+        serves(&pool).await;
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_call_past_its_deadline_costs_the_worker() {
+        let pool = start(pool_of(SOURCE)).await;
+        let before = pid(&pool).await;
+        let call = pool.request("end").args(("never",)).timeout(Duration::from_millis(300));
+        let error = call.send::<Value>().await.expect_err("it never ends");
+        assert!(matches!(error, CallError::Timeout { phase: Phase::Run, attempts: 1, .. }), "{error:?}");
+        serves(&pool).await;
+        assert!(!is_alive(before));
+        let why = status(&pool).await.workers[0].last_exit.clone().expect("one has ended");
+        assert!(why.contains("a call passed its deadline"), "{why}");
+        pool.shutdown().await;
+    }
+}

@@ -1,0 +1,178 @@
+//! Interpreters that are none, too old, or chosen by the environment.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use hatchery::{Pool, WorkerStartError};
+
+use super::pools::{pool_of, serves, start, start_error};
+use crate::support::{alone_test, python, role, role_command, rss_bytes, scratch, test_path};
+
+/// An executable script of this name.
+fn script(name: &str, lines: &str) -> PathBuf {
+    let path = scratch().join(name);
+    std::fs::write(&path, format!("#!/bin/sh\n{lines}\n")).expect("the test's own folder");
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("it is ours");
+    path
+}
+
+alone_test! {
+    async fn a_missing_interpreter_is_named() {
+        let missing = scratch().join("python9");
+        let no_program = scratch().join("no-program");
+        std::fs::write(&no_program, "").expect("the test's own folder");
+        let cases = [missing.clone(), scratch(), no_program, PathBuf::from("python-that-nobody-has")];
+        for chosen in cases {
+            let error = start_error(pool_of("").python(&chosen)).await;
+            let WorkerStartError::NoInterpreter { looked_for } = &error else { panic!("{error:?}") };
+            assert!(looked_for.contains(&chosen.display().to_string()), "{error}");
+            assert!(error.to_string().contains(".python(path)"), "{error}");
+        }
+    }
+}
+
+alone_test! {
+    async fn an_interpreter_that_is_not_python_is_unusable() {
+        let rubbish = script("rubbish", "echo rubbish; echo 'and more' >&2; exit 5");
+        let killed = script("killed", "kill -KILL $$");
+        let marked = script("marked", "echo 'HATCHERY-PROBE {\"version\": 3}'");
+        let uncompiled =
+            script("uncompiled", "echo 'HATCHERY-PROBE {\"version\": [3, 12, 0], \"executable\": \"\"}'");
+        let cases = [
+            (PathBuf::from("true"), "exit code 0"),
+            (rubbish, "exit code 5, without answering; it printed:\nand more"),
+            (killed, "signal 9"),
+            (marked, "exit code 0, without answering"),
+            (uncompiled, "did not compile"),
+        ];
+        for (program, told) in cases {
+            let error = start_error(pool_of("").python(&program)).await;
+            let WorkerStartError::InterpreterUnusable { path, detail } = &error else { panic!("{error:?}") };
+            assert!(path.ends_with(&*program.to_string_lossy()) && detail.contains(told), "{error}");
+        }
+    }
+}
+
+alone_test! {
+    async fn an_interpreter_that_is_no_executable_format_is_refused_by_the_system() {
+        let program = scratch().join("text");
+        std::fs::write(&program, "neither a script nor a binary").expect("the test's own folder");
+        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).expect("it is ours");
+        let error = start_error(pool_of("").python(&program)).await;
+        let told = matches!(&error, WorkerStartError::Spawn { program: named, .. } if *named == program.display().to_string());
+        assert!(told, "{error:?}");
+    }
+}
+
+alone_test! {
+    async fn an_interpreter_that_is_too_old_says_its_version() {
+        let old = script("old", "echo 'HATCHERY-PROBE {\"version\": [3, 8, 18], \"executable\": \"/usr/bin/python3.8\"}'");
+        let error = start_error(pool_of("").python(&old)).await;
+        let told = matches!(&error, WorkerStartError::InterpreterTooOld { path, version }
+            if *path == old.display().to_string() && version == "3.8.18");
+        assert!(told, "{error:?}");
+
+        // Real ones, where the machine has them.
+        for name in ["python2", "python2.7", "python3.6", "python3.7", "python3.8"] {
+            let answers = Command::new(name).arg("--version").output().is_ok_and(|it| it.status.success());
+            if answers {
+                println!("{name} is asked too");
+                let error = start_error(pool_of("").python(name)).await;
+                let told = matches!(&error, WorkerStartError::InterpreterTooOld { version, .. }
+                    if version.starts_with(name.trim_start_matches("python")));
+                assert!(told, "{name}: {error:?}");
+            }
+        }
+    }
+}
+
+alone_test! {
+    async fn an_interpreter_that_prints_at_its_start_is_usable() {
+        let chatty = script("chatty", &format!("echo welcome; echo to Python >&2; exec {} \"$@\"", python().display()));
+        let pool = start(pool_of("").python(chatty)).await;
+        serves(&pool).await;
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn an_interpreter_that_prints_without_end_takes_no_memory() {
+        let endless = script("endless", "exec cat /dev/zero");
+        let after = Duration::from_secs(1);
+        let own = std::process::id();
+        let before = rss_bytes(own).expect("it lives");
+        let error = start_error(pool_of("").python(endless).spawn_timeout(after)).await;
+        assert!(matches!(error, WorkerStartError::TimedOut { .. }), "{error:?}");
+        let grown = rss_bytes(own).expect("it lives").saturating_sub(before);
+        assert!(grown < 30_000_000, "{grown} bytes more");
+    }
+}
+
+alone_test! {
+    async fn the_active_virtual_environment_is_used() {
+        const SOURCE: &str = "import sys\ndef prefix(): return sys.prefix";
+        let environment = std::fs::canonicalize(scratch()).expect("it is there").join("environment");
+        if role().as_deref() == Some("inside") {
+            let pool = start(pool_of(SOURCE)).await;
+            let prefix: PathBuf = pool.call("prefix", ()).await.expect("it runs");
+            assert_eq!(prefix, environment);
+            // A choice of the application goes first.
+            let chosen = start(pool_of(SOURCE).name("chosen").python(base(&environment))).await;
+            let prefix: PathBuf = chosen.call("prefix", ()).await.expect("it runs");
+            assert_ne!(prefix, environment);
+            pool.shutdown().await;
+            chosen.shutdown().await;
+            return;
+        }
+        if role().as_deref() == Some("broken") {
+            let error = start_error(pool_of(SOURCE)).await;
+            let told = matches!(&error, WorkerStartError::NoInterpreter { looked_for }
+                if looked_for.starts_with("VIRTUAL_ENV is set, but"));
+            assert!(told, "{error:?}");
+            return;
+        }
+        let made = Command::new(python()).args(["-m", "venv", "--without-pip"]).arg(&environment).status();
+        assert!(made.expect("Python starts").success(), "Python has its venv module");
+        let test = test_path!(the_active_virtual_environment_is_used);
+        for (role, environment) in [("inside", environment.clone()), ("broken", scratch().join("none"))] {
+            let output = role_command(test, role)
+                .env("VIRTUAL_ENV", environment)
+                .spawn()
+                .and_then(|child| child.wait_with_output())
+                .expect("the test binary runs");
+            assert!(output.status.success(), "{role}: {}", String::from_utf8_lossy(&output.stdout));
+        }
+    }
+}
+
+/// The interpreter that a virtual environment was made of.
+fn base(environment: &std::path::Path) -> PathBuf {
+    let config = std::fs::read_to_string(environment.join("pyvenv.cfg")).expect("the module venv writes it");
+    let home = config.lines().find_map(|line| line.strip_prefix("home = ")).expect("it names its base");
+    PathBuf::from(home).join("python3")
+}
+
+alone_test! {
+    async fn a_pool_needs_a_module() {
+        let error = Pool::builder().start().await.expect_err("nothing to import");
+        assert!(error.to_string().contains("module"), "{error}");
+    }
+}
+
+alone_test! {
+    async fn a_wrapper_that_leaves_a_process_behind_is_not_waited_for() {
+        // It left the group, so that nothing of ours ends it, and holds the wrapper's output.
+        let left = scratch().join("left");
+        let (file, python) = (left.display(), python());
+        let lines = format!("setsid sh -c 'echo $$ > {file}; exec sleep 60' &\nuntil [ -s {file} ]; do sleep 0.01; done\nexec {} \"$@\"", python.display());
+        let wrapper = script("leaves", &lines);
+        let pool = start(pool_of("def serves(): return 1").python(wrapper).spawn_timeout(Duration::from_secs(25))).await;
+        assert_eq!(pool.call::<_, u32>("serves", ()).await.expect("it runs"), 1);
+        pool.shutdown().await;
+        let left = std::fs::read_to_string(left).expect("the wrapper wrote it");
+        let killed = Command::new("kill").args(["-KILL", left.trim()]).status().expect("kill is there");
+        assert!(killed.success());
+    }
+}

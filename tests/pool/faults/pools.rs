@@ -1,0 +1,73 @@
+//! Pools over a module written by the test.
+
+use std::time::Duration;
+
+use hatchery::{CallError, Pool, PoolBuilder, PoolStartError, PoolStatus, WorkerStartError};
+
+use crate::support::{python_module, scratch};
+
+/// Long enough for a busy machine: only a test that fails waits so long.
+pub(crate) const LONG: Duration = Duration::from_secs(20);
+
+/// A pool of one worker over a module of this source, which gets a function `ping` more.
+pub(crate) fn pool_of(source: &str) -> PoolBuilder {
+    write_module(source);
+    pool_of_module()
+}
+
+/// As [`pool_of`], over the module that is there already.
+pub(crate) fn pool_of_module() -> PoolBuilder {
+    Pool::builder().module("faulty").path(scratch()).size(1).checkout_timeout(LONG)
+}
+
+pub(crate) fn write_module(source: &str) {
+    python_module(&scratch(), "faulty", &format!("{source}\n\ndef ping():\n    return 'pong'\n"));
+}
+
+pub(crate) async fn start(builder: PoolBuilder) -> Pool {
+    builder.start().await.unwrap_or_else(|error| panic!("the pool does not start: {error}"))
+}
+
+/// Why the worker of this pool does not start.
+#[track_caller]
+pub(crate) fn start_error(builder: PoolBuilder) -> impl Future<Output = WorkerStartError> {
+    let caller = std::panic::Location::caller();
+    async move {
+        match builder.start().await {
+            Err(PoolStartError::Worker(failure)) => {
+                assert_eq!(failure.worker, "faulty-1");
+                (*failure.cause).clone()
+            }
+            other => panic!("no worker that could not start: {other:?} (at {caller})"),
+        }
+    }
+}
+
+/// The pool serves the next call.
+pub(crate) async fn serves(pool: &Pool) {
+    let pong: Result<String, CallError> = pool.call("ping", ()).await;
+    assert_eq!(pong.expect("the pool serves the next call"), "pong");
+}
+
+/// Whom the pool's workers are, with the number of those that had been ready and ended.
+pub(crate) async fn status(pool: &Pool) -> PoolStatus {
+    pool.status().await.expect("the pool lives")
+}
+
+/// Waits until the status is as it should be.
+pub(crate) async fn wait_for_status(pool: &Pool, what: &str, is: impl Fn(&PoolStatus) -> bool) -> PoolStatus {
+    let end = std::time::Instant::now() + LONG;
+    loop {
+        let status = status(pool).await;
+        if is(&status) {
+            return status;
+        }
+        assert!(std::time::Instant::now() < end, "not within {LONG:?}: {what}: {status:?}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// The process id of the one worker.
+pub(crate) async fn pid(pool: &Pool) -> u32 {
+    status(pool).await.workers[0].pid.expect("the worker is ready")
+}

@@ -1,0 +1,154 @@
+//! User code that writes into the protocol's socket: a `Protocol` error, and another worker.
+
+use hatchery::{CallError, Pool};
+use serde_json::Value;
+
+use super::pools::{pid, pool_of, serves, start, status, wait_for_status};
+use crate::support::{alone_test, is_alive, scratch};
+
+const SOURCE: &str = r#"
+import os, struct, threading, time
+
+def _sockets():
+    for fd in map(int, os.listdir('/proc/self/fd')):
+        try:
+            if os.readlink(f'/proc/self/fd/{fd}').startswith('socket:'):
+                yield fd
+        except OSError:
+            pass
+
+def _write(data):
+    for fd in list(_sockets()):
+        os.write(fd, data)
+
+def _frame(kind, call_id, body=b'', codec=1, attachments=0):
+    payload = struct.pack('>BBHIQI', kind, codec, attachments, 0, call_id, len(body)) + body
+    return struct.pack('>I', len(payload)) + payload
+
+WHAT = {
+    'garbage': b'GET / HTTP/1.1\r\n\r\n',
+    'ones': b'\xff' * 100_000,
+    'an empty frame': bytes(4),
+    'a short frame': b'\0\0\0\x05hello',
+    'a length over the limit': struct.pack('>I', (64 << 20) + 1),
+    'an unknown call': _frame(4, 999_999, b'1'),
+    'call 0': _frame(4, 0, b'1'),
+    'an error for an unknown call': _frame(5, 999_999, b'{"kind": "encode", "message": "mine"}'),
+    'a chunk': _frame(6, 1, b'1'),
+    'an unknown kind': _frame(77, 1, b'1'),
+    'a call': _frame(3, 1, b'["ping", [], null]'),
+    'ready': _frame(2, 0, b'{"protocol": 1, "pid": 1, "python": "3", "functions": [], "rss_bytes": null, "import_ms": 0}'),
+    'an error that is no JSON': _frame(5, 1, b'{'),
+    'an unknown codec': _frame(4, 1, b'1', codec=9),
+    'a body without codec': _frame(4, 1, b'1', codec=0),
+    'attachments': _frame(4, 1, struct.pack('>Q', 0)[:0] + b'1', attachments=1),
+    'a wrong body length': struct.pack('>I', 21) + _frame(4, 1, b'12')[4:-1],
+}
+
+def write(what):
+    _write(WHAT[what])
+    return 'written'
+
+def write_and_wait(what):
+    _write(WHAT[what])
+    time.sleep(1000)
+
+def write_later(what, path):
+    # In a thread that outlives the call.
+    def later():
+        while not os.path.exists(path):
+            time.sleep(0.001)
+        _write(WHAT[what])
+    threading.Thread(target=later, daemon=True).start()
+
+def half_a_frame(then):
+    _write(_frame(4, 1, b'"a long answer"')[:9])
+    if then == 'exit':
+        os._exit(3)
+    return 'written'
+"#;
+
+/// What is written, and what the error says of it.
+const CASES: [(&str, &str); 17] = [
+    ("garbage", "over the limit"),
+    ("ones", "over the limit"),
+    ("an empty frame", "0 bytes is shorter"),
+    ("a short frame", "5 bytes is shorter"),
+    ("a length over the limit", "over the limit"),
+    ("an unknown call", "unknown call 999999"),
+    ("call 0", "unknown call 0"),
+    ("an error for an unknown call", "unknown call 999999"),
+    ("a chunk", "not supported"),
+    ("an unknown kind", "unknown kind of frame: 77"),
+    ("a call", "was not expected"),
+    ("ready", "ready already"),
+    ("an error that is no JSON", "cannot be read"),
+    ("an unknown codec", "unknown codec: 9"),
+    ("a body without codec", "without a codec"),
+    ("attachments", "payload"),
+    ("a wrong body length", "payload"),
+];
+
+async fn broken(pool: &Pool, function: &str, what: &str, told: &str) {
+    let before = status(pool).await;
+    let pid = before.workers[0].pid.expect("it is ready");
+    let error = pool.call::<_, Value>(function, (what,)).await.expect_err("the protocol is broken");
+    let CallError::Protocol { detail } = &error else { panic!("{what}: {error:?}") };
+    assert!(detail.contains(told) && !error.is_retryable(), "{what}: {error}");
+    serves(pool).await;
+    let after = status(pool).await;
+    assert!(!is_alive(pid) && after.restarts == before.restarts + 1, "{what}: {after:?}");
+    let why = after.workers[0].last_exit.clone().expect("one has ended");
+    assert!(why.contains("protocol error"), "{why}");
+}
+
+alone_test! {
+    async fn bytes_that_are_no_frame_of_a_worker_break_the_protocol() {
+        // A few pools, so that no slot has to wait long for its next worker.
+        for cases in CASES.chunks(5) {
+            let pool = start(pool_of(SOURCE)).await;
+            for (what, told) in cases {
+                broken(&pool, "write", what, told).await;
+            }
+            pool.shutdown().await;
+        }
+    }
+}
+
+alone_test! {
+    async fn a_broken_protocol_is_told_at_once_and_not_at_the_deadline() {
+        let pool = start(pool_of(SOURCE)).await;
+        for what in ["garbage", "an empty frame", "an unknown call"] {
+            let told = CASES.iter().find(|case| case.0 == what).expect("it is one").1;
+            broken(&pool, "write_and_wait", what, told).await;
+        }
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn an_idle_worker_that_breaks_the_protocol_is_replaced() {
+        let pool = start(pool_of(SOURCE)).await;
+        let (before, go) = (pid(&pool).await, scratch().join("go"));
+        pool.call::<_, ()>("write_later", ("an unknown call", &go)).await.expect("it only starts a thread");
+        serves(&pool).await;
+        std::fs::write(go, "").expect("the test's own folder");
+        wait_for_status(&pool, "it is replaced", |status| status.restarts == 1 && status.ready == 1).await;
+        assert!(!is_alive(before));
+        serves(&pool).await;
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn half_a_frame_is_a_death_when_nothing_follows_and_a_broken_protocol_else() {
+        let pool = start(pool_of(SOURCE)).await;
+        let error = pool.call::<_, Value>("half_a_frame", ("exit",)).await.expect_err("it dies");
+        assert!(matches!(error, CallError::WorkerDied { started: true, exit: Some(3), .. }), "{error:?}");
+        serves(&pool).await;
+        let error = pool.call::<_, Value>("half_a_frame", ("return",)).await.expect_err("its answer is unreadable");
+        assert!(matches!(error, CallError::Protocol { .. }), "{error:?}");
+        serves(&pool).await;
+        pool.shutdown().await;
+    }
+}

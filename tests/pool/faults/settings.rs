@@ -1,0 +1,129 @@
+//! What the builder sets for the worker, and what a module exports.
+
+use std::path::PathBuf;
+
+use hatchery::{CallError, Pool, PoolStartError};
+use serde_json::{Value, json};
+
+use super::pools::{pool_of, serves, start};
+use crate::support::{alone_test, python_module, scratch};
+
+const SOURCE: &str = "import os, sys
+def variable(name): return os.environ.get(name)
+def folder(): return os.getcwd()
+def first_paths(count): return sys.path[:count]
+";
+
+alone_test! {
+    async fn variables_are_added_to_those_of_the_host() {
+        let pool = start(pool_of(SOURCE).env("FAULTY", "a=b ü").env("PYTHONHASHSEED", "0").env("HOME", "/elsewhere")).await;
+        for (name, value) in [("FAULTY", json!("a=b ü")), ("HOME", json!("/elsewhere")), ("NOBODY_SETS_IT", Value::Null)] {
+            assert_eq!(pool.call::<_, Value>("variable", (name,)).await.expect("it runs"), value);
+        }
+        let path: Option<String> = pool.call("variable", ("PATH",)).await.expect("it runs");
+        assert_eq!(path, std::env::var("PATH").ok());
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn variables_that_cannot_be_are_refused() {
+        for (name, value) in [("", ""), ("a=b", ""), ("zero\0byte", ""), ("FAULTY", "zero\0byte")] {
+            let error = pool_of(SOURCE).env(name, value).start().await.expect_err("no such variable");
+            assert!(matches!(&error, PoolStartError::Config(error) if error.field == "env"), "{error:?}");
+        }
+    }
+}
+
+alone_test! {
+    async fn a_relative_path_is_relative_to_the_workers_directory() {
+        let folder = scratch().join("project");
+        std::fs::create_dir_all(folder.join("lib")).expect("the test's own folder");
+        std::fs::create_dir_all(folder.join("more")).expect("the test's own folder");
+        python_module(&folder.join("lib"), "relative", SOURCE);
+        python_module(&folder.join("more"), "relative", "raise RuntimeError('the wrong one')");
+        let builder = Pool::builder().module("relative").path("lib").path("more").size(1);
+        let pool = start(builder.current_dir(&folder)).await;
+        let now: PathBuf = pool.call("folder", ()).await.expect("it runs");
+        assert_eq!(now, std::fs::canonicalize(&folder).expect("it is there"));
+        let paths: Vec<PathBuf> = pool.call("first_paths", (2,)).await.expect("it runs");
+        assert_eq!(paths, [PathBuf::from("lib"), PathBuf::from("more")]);
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_directory_that_is_missing_is_refused() {
+        let error = pool_of(SOURCE).current_dir(scratch().join("none")).start().await.expect_err("it is not there");
+        let error = error.worker_error().expect("the worker cannot start").to_string();
+        assert!(error.contains("current directory") && error.contains("scratch/none"), "{error}");
+    }
+}
+
+alone_test! {
+    async fn the_working_directory_does_not_shadow_the_standard_library() {
+        let folder = scratch().join("project");
+        std::fs::create_dir(&folder).expect("the test's own folder");
+        for name in ["os", "json", "struct", "traceback", "socket"] {
+            python_module(&folder, name, "raise RuntimeError('not the standard library')");
+        }
+        let pool = start(pool_of(SOURCE).current_dir(folder)).await;
+        serves(&pool).await;
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_module_of_a_package_can_be_served() {
+        let package = scratch().join("package");
+        std::fs::create_dir(&package).expect("the test's own folder");
+        python_module(&package, "__init__", "BASE = 40");
+        python_module(&package, "part", "from . import BASE\ndef answer(): return BASE + 2");
+        let pool = start(Pool::builder().module("package.part").path(scratch()).size(1)).await;
+        assert_eq!(pool.call::<_, u32>("answer", ()).await.expect("it runs"), 42);
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn only_the_functions_asked_for_can_be_called() {
+        let pool = start(pool_of(SOURCE).functions(["ping", "folder"])).await;
+        serves(&pool).await;
+        let error = pool.call::<_, Value>("variable", ("PATH",)).await.expect_err("it is not exported");
+        assert!(matches!(error, CallError::NoSuchFunction { .. }), "{error:?}");
+        serves(&pool).await;
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn all_decides_what_is_exported() {
+        let source = "from os import getpid\nfrom os.path import basename\n__all__ = ['getpid', '_odd', 'ping', 'CONSTANT']
+CONSTANT = 3\ndef _odd(): return 'odd'\ndef hidden(): return 'hidden'";
+        let pool = start(pool_of(source)).await;
+        serves(&pool).await;
+        assert_eq!(pool.call::<_, String>("_odd", ()).await.expect("it is exported"), "odd");
+        assert!(pool.call::<_, u32>("getpid", ()).await.expect("it is exported") > 0);
+        for name in ["hidden", "basename", "CONSTANT"] {
+            let error = pool.call::<_, Value>(name, ()).await.expect_err("it is not exported");
+            assert!(matches!(error, CallError::NoSuchFunction { .. }), "{error:?}");
+        }
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn without_all_what_the_module_defines_is_exported() {
+        let source = "from os import getpid
+class Thing:\n    def __call__(self): return 'called'
+thing = Thing()\nshort = lambda: 'lambda'\ndef _private(): pass";
+        let pool = start(pool_of(source)).await;
+        assert_eq!(pool.call::<_, String>("thing", ()).await.expect("an object that can be called"), "called");
+        assert_eq!(pool.call::<_, String>("short", ()).await.expect("a lambda"), "lambda");
+        for name in ["getpid", "Thing", "_private"] {
+            let error = pool.call::<_, Value>(name, ()).await.expect_err("it is not exported");
+            assert!(matches!(error, CallError::NoSuchFunction { .. }), "{error:?}");
+        }
+        pool.shutdown().await;
+    }
+}

@@ -1,0 +1,152 @@
+//! Starts that fail, each by another way, and what the error says.
+
+use std::time::Duration;
+
+use hatchery::{CallError, StartPhase, UnavailableCause, WorkerStartError};
+
+use super::pools::{LONG, pool_of, serves, start, start_error, wait_for_status};
+use crate::support::{alone_test, logged, python_module, scratch, wait_until};
+
+alone_test! {
+    async fn an_import_that_fails_gives_its_traceback() {
+        let error = start_error(pool_of("def inner():\n    return 1 / 0\ninner()")).await;
+        let WorkerStartError::Python { phase, type_name, message, traceback } = error else {
+            panic!("{error:?}");
+        };
+        assert_eq!((phase, &*type_name, &*message), (StartPhase::Import, "ZeroDivisionError", "division by zero"));
+        let place = scratch().join("faulty.py");
+        assert!(traceback.starts_with("Traceback (most recent call last):\n"), "{traceback}");
+        assert!(traceback.contains(&format!("File \"{}\", line 2, in inner", place.display())), "{traceback}");
+        assert!(!traceback.contains("hatchery/") && !traceback.contains("importlib"), "{traceback}");
+    }
+}
+
+alone_test! {
+    async fn a_module_that_is_missing_or_no_python_fails_its_import() {
+        let error = start_error(pool_of("").module("no_such_module").name("faulty")).await;
+        let told = matches!(&error, WorkerStartError::Python { phase: StartPhase::Import, type_name, message, .. }
+            if type_name == "ModuleNotFoundError" && message.contains("no_such_module"));
+        assert!(told, "{error:?}");
+        let error = start_error(pool_of("def broken(:")).await;
+        let told = matches!(&error, WorkerStartError::Python { type_name, traceback, .. }
+            if type_name == "SyntaxError" && traceback.contains("def broken(:"));
+        assert!(told, "{error:?}");
+    }
+}
+
+alone_test! {
+    async fn an_import_that_hangs_is_killed_with_what_it_printed() {
+        // So that finding the interpreter takes no part of the short time.
+        start(pool_of("")).await.shutdown().await;
+        let after = Duration::from_secs(2);
+        let source = "import sys, time\nprint('on its way')\nprint('stuck', file=sys.stderr)\ntime.sleep(1000)";
+        let error = start_error(pool_of(source).spawn_timeout(after)).await;
+        let WorkerStartError::TimedOut { after: told, output } = &error else { panic!("{error:?}") };
+        assert_eq!((*told, &**output), (after, "on its way\nstuck"));
+        assert!(error.to_string().contains("not ready within 2s; it printed:\non its way"), "{error}");
+    }
+}
+
+alone_test! {
+    async fn an_import_that_prints_is_no_failure() {
+        let source = "import os, sys\nprint('one')\nos.write(1, b'two\\n')\nprint('three', file=sys.stderr)";
+        let pool = start(pool_of(source)).await;
+        serves(&pool).await;
+        let target = "hatchery::python::faulty-1";
+        wait_until("the lines are logged", Duration::from_secs(5), || {
+            logged(log::Level::Info, target) == ["one", "two"] && logged(log::Level::Warn, target) == ["three"]
+        })
+        .await;
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn an_import_that_exits_is_told_apart_from_one_that_dies() {
+        let error = start_error(pool_of("import sys\nsys.exit('enough')")).await;
+        let told = matches!(&error, WorkerStartError::Python { phase: StartPhase::Import, type_name, message, .. }
+            if type_name == "SystemExit" && message == "enough");
+        assert!(told, "{error:?}");
+
+        let source = "import os\nprint('last words')\nos._exit(3)";
+        let error = start_error(pool_of(source)).await;
+        let told = matches!(&error, WorkerStartError::Died { exit: Some(3), signal: None, output }
+            if output == "last words");
+        assert!(told, "{error:?}");
+
+        let error = start_error(pool_of("import os\nos._exit(0)")).await;
+        assert!(matches!(error, WorkerStartError::Died { exit: Some(0), signal: None, .. }), "{error:?}");
+
+        let error = start_error(pool_of("import ctypes\nctypes.string_at(0)")).await;
+        assert!(matches!(error, WorkerStartError::Died { exit: None, signal: Some(11), .. }), "{error:?}");
+    }
+}
+
+alone_test! {
+    async fn an_import_that_writes_into_the_protocol_is_a_protocol_error() {
+        let source = "import os
+print('innocent')
+for fd in map(int, os.listdir('/proc/self/fd')):
+    try:
+        if os.readlink(f'/proc/self/fd/{fd}').startswith('socket:'):
+            os.write(fd, b'hello, world')
+    except OSError:
+        pass
+";
+        let error = start_error(pool_of(source)).await;
+        let WorkerStartError::Protocol { detail, output } = &error else { panic!("{error:?}") };
+        assert!(detail.contains("over the limit") && output == "innocent", "{error:?}");
+    }
+}
+
+alone_test! {
+    async fn a_function_that_is_asked_for_must_be_there() {
+        let source = "def parse(): pass\ndef _private(): pass\nfrom os import getpid";
+        for (name, near) in [("prase", "did you mean 'parse'?"), ("_private", "no function"), ("getpid", "no function")] {
+            let error = start_error(pool_of(source).functions(["ping", name])).await;
+            let told = matches!(&error, WorkerStartError::Python { phase: StartPhase::Setup, message, .. }
+                if message.contains(name) && message.contains(near));
+            assert!(told, "{error:?}");
+        }
+    }
+}
+
+alone_test! {
+    async fn a_pool_that_waits_for_nobody_says_why_it_cannot_serve_and_recovers() {
+        let pool = start(pool_of("raise RuntimeError('no licence')").size(2).min_ready(0)).await;
+        wait_for_status(&pool, "both have failed", |status| status.workers.iter().all(|worker| {
+            worker.last_exit.as_ref().is_some_and(|why| why.contains("no licence"))
+        }))
+        .await;
+        let error = pool.call::<_, ()>("ping", ()).await.expect_err("nothing can start");
+        assert!(error.is_retryable() && error.attempts() == 0);
+        let CallError::Unavailable { cause: UnavailableCause::StartFailed(cause) } = &error else {
+            panic!("{error:?}");
+        };
+        let told = matches!(&**cause, WorkerStartError::Python { traceback, .. } if traceback.contains("faulty.py"));
+        assert!(told, "{error}");
+        // The slots keep trying.
+        python_module(&scratch(), "faulty", "def ping(): return 'pong'");
+        wait_for_status(&pool, "a worker is ready", |status| status.ready > 0).await;
+        serves(&pool).await;
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_start_that_is_given_up_leaves_nothing() {
+        let begun = scratch().join("begun");
+        let source = format!("import time\nopen({:?}, 'w').close()\ntime.sleep(1000)", begun.display().to_string());
+        for moment in ["at once", "while it imports"] {
+            let start = tokio::spawn(pool_of(&source).size(2).start());
+            if moment == "at once" {
+                tokio::task::yield_now().await;
+            } else {
+                wait_until("a worker imports", LONG, || begun.exists()).await;
+            }
+            start.abort();
+            let given_up = start.await.expect_err("it never ends");
+            assert!(given_up.is_cancelled());
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Processes that are killed or stopped from outside: one worker, many under load, and the host itself.
+
+mod host;
+mod storm;
+mod worker;

@@ -1,0 +1,239 @@
+//! Leases: a worker to oneself.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use hatchery::{CallError, Phase, UnavailableCause};
+
+use crate::support::{
+    SOON, Seed, alone_test, is_alive, kill, lines, note, noted, pids, started, status_when, touch, wait_until,
+};
+
+alone_test! {
+    async fn a_leased_worker_serves_nobody_else() {
+        let pool = started(2).await;
+        let lease = pool.checkout().await.expect("a worker is free");
+        let second = pool.checkout().await.expect("another one is free");
+        assert_ne!(lease.pid(), second.pid());
+        assert_ne!(lease.worker(), second.worker());
+        drop(second);
+        for _ in 0..20 {
+            assert_ne!(pool.call::<_, u32>("pid", ()).await.expect("the other one serves"), lease.pid());
+        }
+        for _ in 0..20 {
+            assert_eq!(lease.call::<_, u32>("pid", ()).await.expect("it serves"), lease.pid());
+        }
+        drop(lease);
+        status_when(&pool, "it is checked in", |status| status.idle == 2).await;
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn what_a_call_leaves_behind_the_next_one_finds() {
+        let pool = started(2).await;
+        let (one, two) = (pool.checkout().await.expect("free"), pool.checkout().await.expect("free"));
+        for expected in 1..=5 {
+            assert_eq!(one.call::<_, u32>("count", ()).await.expect("it serves"), expected);
+        }
+        assert_eq!(two.call::<_, u32>("count", ()).await.expect("it serves"), 1);
+        let error = one.call::<_, ()>("fail", ("no",)).await.expect_err("it raises");
+        assert!(matches!(error, CallError::Python { .. }));
+        assert_eq!(one.call::<_, u32>("count", ()).await.expect("an exception ends no lease"), 6);
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_lease_dropped_in_mid_call_is_checked_in_when_the_call_has_ended() {
+        let pool = started(1).await;
+        let lease = pool.checkout().await.expect("a worker is free");
+        let caller = actix::spawn(async move { lease.call::<_, u32>("hold", ("a",)).await });
+        noted("a.began").await;
+        caller.abort();
+        assert!(caller.await.expect_err("call and lease are dropped").is_cancelled());
+        let (ended, ()) = tokio::join!(pool.call::<_, bool>("exists", ("a.ended",)), async {
+            let status = status_when(&pool, "the next one waits", |status| status.waiting == 1).await;
+            assert_eq!((status.busy, status.idle), (1, 0));
+            touch("a.go");
+        });
+        assert!(ended.expect("it is served"), "the call of the dropped lease had ended by then");
+        status_when(&pool, "all are idle", |status| status.idle == 1).await;
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn calls_of_one_lease_run_one_after_the_other_in_order() {
+        let pool = started(2).await;
+        let lease = pool.checkout().await.expect("a worker is free");
+        let held = lease.call::<_, u32>("hold", ("a",));
+        let others = join_all((0..10).map(|number| lease.call::<_, ()>("append", ("order", number.to_string()))));
+        let (held, others, ()) = tokio::join!(held, others, async {
+            noted("a.began").await;
+            assert!(lines("order").is_empty());
+            touch("a.go");
+        });
+        held.expect("it was let go");
+        assert!(others.iter().all(Result::is_ok), "{others:?}");
+        assert_eq!(lines("order"), (0..10).map(|number| number.to_string()).collect::<Vec<_>>());
+        drop(lease);
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_call_that_waits_for_another_one_of_its_lease_has_a_deadline_too() {
+        let pool = started(1).await;
+        let lease = pool.checkout().await.expect("a worker is free");
+        let (held, ()) = tokio::join!(lease.call::<_, u32>("hold", ("a",)), async {
+            noted("a.began").await;
+            let late = lease.request("append").args(("never", "x")).timeout(Duration::from_millis(100));
+            let error = late.send::<()>().await.expect_err("the worker is held");
+            assert!(matches!(error, CallError::Timeout { phase: Phase::Queue, .. }), "{error:?}");
+            assert!(error.is_retryable() && error.attempts() == 0);
+            touch("a.go");
+        });
+        held.expect("it was let go");
+        assert_eq!(lease.call::<_, u32>("count", ()).await.expect("the lease goes on"), 1);
+        assert!(!note("never").exists());
+        drop(lease);
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_lease_ends_with_its_worker() {
+        let pool = started(2).await;
+        let lease = pool.checkout().await.expect("a worker is free");
+        let dying = lease.call::<_, ()>("die", (3,));
+        // It waits for the one before it when the worker dies.
+        let waiting = lease.call::<_, u32>("pid", ());
+        let (dying, waiting) = tokio::join!(dying, waiting);
+        let dying = dying.expect_err("it dies");
+        assert!(
+            matches!(dying, CallError::WorkerDied { started: true, exit: Some(3), attempts: 1, .. }),
+            "{dying:?}"
+        );
+        let after = lease.call::<_, u32>("pid", ()).await;
+        let again = lease.request("pid").idempotent().send::<u32>().await;
+        for answer in [waiting, after, again] {
+            let error = answer.expect_err("its worker is dead");
+            assert!(matches!(error, CallError::WorkerDied { started: false, .. }), "{error:?}");
+            assert!(error.is_retryable() && error.attempts() == 0, "{error:?}");
+        }
+        let other = pool.checkout().await.expect("another worker is free");
+        assert_eq!(other.call::<_, u32>("pid", ()).await.expect("it serves"), other.pid());
+        drop(lease);
+        drop(other);
+        let status = status_when(&pool, "all are idle", |status| status.idle == 2).await;
+        assert_eq!(status.restarts, 1);
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_lease_whose_idle_worker_is_killed_is_over() {
+        let pool = started(1).await;
+        let lease = pool.checkout().await.expect("a worker is free");
+        kill(lease.pid());
+        status_when(&pool, "its worker is replaced", |status| status.idle == 1).await;
+        assert!(!is_alive(lease.pid()));
+        let error = lease.call::<_, u32>("pid", ()).await.expect_err("its worker is dead");
+        assert!(matches!(error, CallError::WorkerDied { started: false, .. }), "{error:?}");
+        // Its drop is no check-in of the worker that came after.
+        let next = pool.checkout().await.expect("the new one is free");
+        drop(lease);
+        let status = pool.status().await.expect("it runs");
+        assert_eq!((status.busy, status.idle), (1, 0));
+        assert_eq!(next.call::<_, u32>("pid", ()).await.expect("it serves"), next.pid());
+        drop(next);
+        status_when(&pool, "it is checked in", |status| status.idle == 1).await;
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_call_past_its_deadline_ends_the_lease() {
+        let pool = started(1).await;
+        let lease = pool.checkout().await.expect("a worker is free");
+        let late = lease.request("hold").args(("a",)).timeout(Duration::from_secs(1));
+        let error = late.send::<u32>().await.expect_err("it is held");
+        assert!(matches!(error, CallError::Timeout { phase: Phase::Run, attempts: 1, .. }), "{error:?}");
+        let error = lease.call::<_, u32>("pid", ()).await.expect_err("its worker is killed");
+        assert!(matches!(error, CallError::WorkerDied { started: false, .. }), "{error:?}");
+        drop(lease);
+        pool.call::<_, u32>("pid", ()).await.expect("another one serves");
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_lease_outlives_its_pool_without_harm() {
+        let pool = started(1).await;
+        let lease = pool.checkout().await.expect("a worker is free");
+        pool.shutdown().await;
+        assert!(!is_alive(lease.pid()));
+        let error = lease.call::<_, u32>("pid", ()).await.expect_err("the pool has ended");
+        assert!(
+            matches!(
+                error,
+                CallError::WorkerDied { started: false, .. }
+                    | CallError::Draining
+                    | CallError::Unavailable { cause: UnavailableCause::Stopped }
+            ),
+            "{error:?}"
+        );
+        drop(pool);
+        drop(lease);
+    }
+}
+
+alone_test! {
+    async fn a_worker_granted_to_a_caller_that_goes_away_is_given_back() {
+        let seed = Seed::new();
+        let mut random = seed.rng();
+        let pool = started(2).await;
+        for _ in 0..300 {
+            let callers: Vec<_> = (0..4)
+                .map(|_| {
+                    let pool = pool.clone();
+                    actix::spawn(async move { pool.checkout().await.map(|lease| lease.pid()) })
+                })
+                .collect();
+            for caller in callers {
+                for _ in 0..random.u32(0..4) {
+                    tokio::task::yield_now().await;
+                }
+                if random.bool() {
+                    caller.abort();
+                }
+                if let Ok(answer) = caller.await {
+                    answer.expect("nobody keeps a worker");
+                }
+            }
+        }
+        let idle = |status: &hatchery::PoolStatus| status.idle == 2 && status.waiting == 0;
+        let status = status_when(&pool, "all are idle again", idle).await;
+        assert_eq!((status.restarts, status.submitted), (0, status.assigned + status.abandoned));
+        let workers = pids(&pool).await;
+        let (one, two) = (pool.checkout().await.expect("free"), pool.checkout().await.expect("free"));
+        assert!(workers.contains(&one.pid()) && workers.contains(&two.pid()));
+        drop((one, two));
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    tokio async fn a_lease_may_be_dropped_on_any_thread() {
+        let pool = started(1).await;
+        let lease = pool.checkout().await.expect("a worker is free");
+        std::thread::spawn(move || drop(lease)).join().expect("no panic");
+        let lease = pool.checkout().await.expect("it was checked in");
+        let pid = lease.pid();
+        drop(pool);
+        // The pool ends with it.
+        std::thread::spawn(move || drop(lease)).join().expect("no panic");
+        wait_until("its worker is dead", SOON, || !is_alive(pid)).await;
+    }
+}

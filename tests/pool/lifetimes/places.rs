@@ -1,0 +1,162 @@
+//! The executors that a pool can be started and used from.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+
+use actix::{Arbiter, System};
+use tokio::sync::oneshot;
+
+use crate::support::{MODULE, alone_test, pool_of, started, status_when};
+
+/// Runs a future on this thread, without any runtime.
+pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
+
+/// Starts a pool here, uses it and ends it.
+async fn use_a_pool() {
+    let pool = started(2).await;
+    let sum: u64 = pool.call("add", (1, 2)).await.expect("it serves");
+    let lease = pool.checkout().await.expect("a worker is free");
+    assert_eq!((sum, lease.call::<_, u32>("pid", ()).await.expect("it serves")), (3, lease.pid()));
+    drop(lease);
+    pool.shutdown().await;
+}
+
+fn current_thread() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+alone_test! {
+    async fn in_a_system_on_an_arbiter_of_its_own() {
+        use_a_pool().await;
+    }
+}
+
+alone_test! {
+    async fn in_a_system_on_the_current_arbiter() {
+        let threads = || crate::support::threads(std::process::id()).len();
+        let before = threads();
+        let pool = pool_of(MODULE).size(1).on_current_arbiter().start().await.expect("it starts");
+        assert_eq!(threads(), before, "it needs no thread");
+        assert_eq!(pool.call::<_, u64>("add", (1, 2)).await.expect("it serves"), 3);
+        pool.shutdown().await;
+        // The arbiter itself goes on.
+        actix::spawn(async {}).await.expect("no panic");
+        let pool = pool_of(MODULE).size(1).on_current_arbiter().start().await.expect("once more");
+        assert_eq!(pool.call::<_, u64>("add", (1, 2)).await.expect("it serves"), 3);
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    tokio async fn under_a_multi_threaded_tokio() {
+        use_a_pool().await;
+        tokio::spawn(use_a_pool()).await.expect("no panic");
+    }
+}
+
+alone_test! {
+    fn under_a_single_threaded_tokio() {
+        current_thread().block_on(use_a_pool());
+    }
+}
+
+alone_test! {
+    fn in_a_tokio_without_timers_or_io() {
+        let bare = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        bare.block_on(use_a_pool());
+    }
+}
+
+alone_test! {
+    fn without_any_runtime() {
+        block_on(use_a_pool());
+    }
+}
+
+alone_test! {
+    async fn from_another_arbiter_of_the_system() {
+        let arbiter = Arbiter::new();
+        for on_current_arbiter in [false, true] {
+            let (done, end) = oneshot::channel();
+            arbiter.spawn(async move {
+                let builder = pool_of(MODULE).size(1);
+                let builder = if on_current_arbiter { builder.on_current_arbiter() } else { builder };
+                let pool = builder.start().await.expect("it starts");
+                assert_eq!(pool.call::<_, u64>("add", (1, 2)).await.expect("it serves"), 3);
+                let _ = done.send(pool);
+            });
+            let pool = end.await.expect("no panic");
+            assert_eq!(pool.call::<_, u64>("add", (2, 2)).await.expect("it serves here too"), 4);
+            pool.shutdown().await;
+        }
+        arbiter.stop();
+        arbiter.join().expect("no panic");
+    }
+}
+
+alone_test! {
+    fn twenty_systems_one_after_the_other() {
+        for round in 0..20 {
+            System::new().block_on(async move {
+                let pool = started(1).await;
+                assert_eq!(pool.call::<_, u64>("add", (round, 1)).await.expect("it serves"), round + 1);
+                match round % 3 {
+                    0 => pool.shutdown().await,
+                    1 => drop(pool),
+                    _ => System::current().stop(),
+                }
+            });
+        }
+    }
+}
+
+alone_test! {
+    fn a_pool_started_outside_any_system_is_used_inside_one_and_after_it() {
+        let pool = block_on(started(1));
+        for round in 0..3 {
+            let pool = pool.clone();
+            System::new().block_on(async move {
+                assert_eq!(pool.call::<_, u64>("add", (round, 1)).await.expect("it serves"), round + 1);
+                System::current().stop();
+            });
+        }
+        assert_eq!(block_on(pool.call::<_, u64>("add", (1, 1))).expect("it does not belong to them"), 2);
+        block_on(pool.shutdown());
+    }
+}
+
+alone_test! {
+    tokio async fn many_pools_live_side_by_side() {
+        let mut pools = Vec::new();
+        for number in 0..4 {
+            let pool = pool_of(MODULE).name(format!("pool-{number}")).size(1).start().await;
+            pools.push(pool.expect("it starts"));
+        }
+        for pool in &pools {
+            assert_eq!(pool.call::<_, u32>("count", ()).await.expect("it serves"), 1);
+        }
+        let last = pools.pop().expect("four");
+        drop(pools);
+        assert_eq!(last.call::<_, u32>("count", ()).await.expect("the others' end is not its own"), 2);
+        status_when(&last, "its worker is free", |status| status.idle == 1).await;
+        last.shutdown().await;
+    }
+}

@@ -1,0 +1,164 @@
+//! Pools that are shut down.
+
+use std::time::Duration;
+
+use futures_util::future::{join_all, poll_immediate};
+use hatchery::{CallError, Pool, UnavailableCause};
+
+use super::places::block_on;
+use crate::support::{
+    MODULE, SOON, alone_test, descendants, lines, note, noted, pids, pool_of, started, status_when, touch,
+    wait_until,
+};
+
+/// That each use of the pool fails at once and for good.
+pub(super) async fn assert_ended(pool: &Pool) {
+    let errors = [
+        pool.call::<_, u32>("pid", ()).await.expect_err("it has ended"),
+        pool.request("pid").idempotent().send::<u32>().await.expect_err("it has ended"),
+        pool.checkout().await.expect_err("it has ended"),
+        pool.status().await.expect_err("it has ended"),
+    ];
+    for error in errors {
+        assert!(matches!(error, CallError::Unavailable { cause: UnavailableCause::Stopped }), "{error:?}");
+        assert!(!error.is_retryable() && error.attempts() == 0);
+    }
+}
+
+alone_test! {
+    async fn a_shutdown_ends_everything_before_it_returns() {
+        let pool = started(2).await;
+        let workers = pids(&pool).await;
+        pool.shutdown().await;
+        assert!(!workers.iter().any(|&pid| crate::support::is_alive(pid)));
+        assert!(descendants(std::process::id()).is_empty());
+        let mine: Vec<String> = crate::support::threads(std::process::id()).into_values().collect();
+        assert!(!mine.iter().any(|name| name == "hatchery-pool"), "{mine:?}");
+        assert_ended(&pool).await;
+    }
+}
+
+alone_test! {
+    tokio async fn it_may_be_called_again_and_by_many_at_once() {
+        let pool = started(2).await;
+        let callers = (0..8).map(|_| {
+            let pool = pool.clone();
+            tokio::spawn(async move {
+                pool.shutdown().await;
+                assert!(descendants(std::process::id()).is_empty(), "each returns when it has ended");
+                assert_ended(&pool).await;
+            })
+        });
+        for caller in join_all(callers).await {
+            caller.expect("no panic");
+        }
+        pool.shutdown().await;
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn running_calls_finish_and_waiting_ones_are_refused() {
+        let pool = started(2).await;
+        let lease = pool.checkout().await.expect("a worker is free");
+        let running = pool.call::<_, u32>("hold", ("a",));
+        let leased = lease.call::<_, u32>("hold", ("b",));
+        let waiting = join_all((0..3).map(|_| pool.call::<_, ()>("append", ("never", "x"))));
+        let checkout = pool.checkout();
+        let (running, leased, waiting, checkout, ()) =
+            tokio::join!(running, leased, waiting, checkout, async {
+                noted("a.began").await;
+                noted("b.began").await;
+                status_when(&pool, "four wait", |status| status.waiting == 4).await;
+                tokio::join!(pool.shutdown(), async {
+                    wait_until("the broker has ended", SOON, || pool.actor().addr().is_none()).await;
+                    touch("a.go");
+                    touch("b.go");
+                });
+            });
+        running.expect("a running call may finish");
+        leased.expect("that of a lease too");
+        let refused = waiting.into_iter().map(|answer| answer.expect_err("never run"));
+        for error in refused.chain([checkout.map(drop).expect_err("never granted")]) {
+            assert!(matches!(error, CallError::Draining), "{error:?}");
+            assert!(!error.is_retryable() && error.attempts() == 0);
+        }
+        assert!(!note("never").exists());
+        drop(lease);
+        assert_ended(&pool).await;
+    }
+}
+
+alone_test! {
+    async fn what_runs_longer_than_the_shutdown_timeout_is_killed() {
+        let pool = pool_of(MODULE).size(2).shutdown_timeout(Duration::from_millis(300));
+        let pool = pool.start().await.expect("it starts");
+        let (answer, ()) = tokio::join!(pool.call::<_, u32>("hold", ("a",)), async {
+            noted("a.began").await;
+            pool.shutdown().await;
+        });
+        let error = answer.expect_err("it never ends by itself");
+        assert!(matches!(error, CallError::WorkerDied { started: true, attempts: 1, .. }), "{error:?}");
+        assert!(!note("a.ended").exists());
+        assert_ended(&pool).await;
+    }
+}
+
+alone_test! {
+    async fn python_exits_as_at_the_end_of_a_script() {
+        let source = format!(
+            "import atexit\n{MODULE}\natexit.register(lambda: append('exits', 'atexit'))\n"
+        );
+        let pool = pool_of(&source).size(3).start().await.expect("it starts");
+        pool.call::<_, u32>("pid", ()).await.expect("it serves");
+        pool.shutdown().await;
+        assert_eq!(lines("exits"), ["atexit"; 3]);
+    }
+}
+
+alone_test! {
+    async fn a_shutdown_dropped_half_way_is_taken_up_by_the_next_one() {
+        let pool = started(1).await;
+        let (held, ()) = tokio::join!(pool.call::<_, u32>("hold", ("a",)), async {
+            noted("a.began").await;
+            let half = tokio::time::timeout(Duration::from_millis(50), pool.shutdown()).await;
+            assert!(half.is_err(), "the call still runs");
+            touch("a.go");
+            pool.shutdown().await;
+            assert!(descendants(std::process::id()).is_empty());
+        });
+        held.expect("it may finish");
+        assert_ended(&pool).await;
+    }
+}
+
+alone_test! {
+    async fn a_shutdown_that_the_first_caller_never_awaits_again_ends_for_the_second() {
+        let pool = started(1).await;
+        let first = pool.shutdown();
+        let mut first = std::pin::pin!(first);
+        assert!(poll_immediate(first.as_mut()).await.is_none());
+        // The first future lives but is not polled.
+        pool.shutdown().await;
+        assert!(descendants(std::process::id()).is_empty());
+        first.await;
+    }
+}
+
+alone_test! {
+    fn a_shutdown_works_without_a_runtime() {
+        let pool = block_on(started(2));
+        block_on(pool.shutdown());
+        assert!(descendants(std::process::id()).is_empty());
+        block_on(assert_ended(&pool));
+    }
+}
+
+alone_test! {
+    async fn a_shutdown_on_the_pools_own_thread_does_not_wait_for_itself() {
+        let pool = pool_of(MODULE).size(1).on_current_arbiter().start().await.expect("it starts");
+        let clone = pool.clone();
+        actix::spawn(async move { clone.shutdown().await }).await.expect("no panic");
+        assert_ended(&pool).await;
+    }
+}

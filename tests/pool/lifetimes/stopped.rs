@@ -1,0 +1,122 @@
+//! Pools whose System or arbiter stops under them.
+
+use actix::{Arbiter, System};
+use hatchery::{Call, CallError, Lease, Pool};
+use tokio::sync::oneshot;
+
+use super::places::block_on;
+use super::shutdown::assert_ended;
+use crate::support::{
+    MODULE, SOON, alone_test, is_alive, noted, pids, pool_of, started, wait_until, wait_until_blocking,
+};
+
+/// A pool with its only worker in a long call, and a lease of another one.
+async fn busy_pool(on_current_arbiter: bool) -> (Pool, Lease) {
+    let builder = pool_of(MODULE).size(2);
+    let builder = if on_current_arbiter { builder.on_current_arbiter() } else { builder };
+    let pool = builder.start().await.expect("it starts");
+    let lease = pool.checkout().await.expect("a worker is free");
+    pool.actor().do_send(Call::new("sleep", (600,)).expect("a number")).expect("the broker lives");
+    noted("sleeping").await;
+    (pool, lease)
+}
+
+fn assert_gone(pool: &Pool, lease: &Lease, workers: &[u32]) {
+    wait_until_blocking("the workers are dead", SOON, || !workers.iter().any(|&pid| is_alive(pid)));
+    wait_until_blocking("the broker has ended", SOON, || pool.actor().addr().is_none());
+    block_on(assert_ended(pool));
+    let error = block_on(lease.call::<_, u32>("pid", ())).expect_err("its worker is dead");
+    assert!(matches!(error, CallError::WorkerDied { started: false, .. }), "{error:?}");
+    // A shutdown afterwards finds nothing to do.
+    block_on(pool.shutdown());
+}
+
+alone_test! {
+    fn a_stopped_system_ends_its_pools() {
+        for on_current_arbiter in [false, true] {
+            let system = System::new();
+            let (pool, lease) = system.block_on(busy_pool(on_current_arbiter));
+            let workers = system.block_on(pids(&pool));
+            system.block_on(async { System::current().stop() });
+            system.run().expect("it stops");
+            assert_eq!(workers.len(), 2);
+            assert_gone(&pool, &lease, &workers);
+        }
+    }
+}
+
+alone_test! {
+    async fn a_stopped_arbiter_ends_the_pool_on_it() {
+        let arbiter = Arbiter::new();
+        let (give, take) = oneshot::channel();
+        arbiter.spawn(async move {
+            let (pool, lease) = busy_pool(true).await;
+            let workers = pids(&pool).await;
+            let _ = give.send((pool, lease, workers));
+        });
+        let (pool, lease, workers) = take.await.expect("no panic");
+        // A caller that waits is told too.
+        let waiting = actix::spawn({
+            let pool = pool.clone();
+            async move { pool.call::<_, u32>("pid", ()).await }
+        });
+        let broker = pool.actor();
+        crate::support::status_when(&pool, "it waits", |status| status.waiting == 1).await;
+        arbiter.stop();
+        let answer = waiting.await.expect("no panic");
+        assert!(answer.is_err(), "{answer:?}");
+        wait_until("the broker has ended", SOON, || broker.addr().is_none()).await;
+        arbiter.join().expect("no panic");
+        assert_gone(&pool, &lease, &workers);
+    }
+}
+
+alone_test! {
+    async fn a_call_that_runs_while_its_arbiter_stops_is_told() {
+        let arbiter = Arbiter::new();
+        let (give, take) = oneshot::channel();
+        arbiter.spawn(async move {
+            let pool = pool_of(MODULE).size(1).on_current_arbiter().start().await.expect("it starts");
+            let _ = give.send(pool);
+        });
+        let pool = take.await.expect("no panic");
+        let running = actix::spawn({
+            let pool = pool.clone();
+            async move { pool.call::<_, u32>("hold", ("a",)).await }
+        });
+        noted("a.began").await;
+        arbiter.stop();
+        let error = running.await.expect("no panic").expect_err("it was ended");
+        assert!(matches!(error, CallError::WorkerDied { started: true, attempts: 1, .. }), "{error:?}");
+        arbiter.join().expect("no panic");
+        assert_ended(&pool).await;
+    }
+}
+
+alone_test! {
+    fn a_system_that_stops_during_the_start_fails_it() {
+        let source = "import time\nopen('importing', 'w').close()\ntime.sleep(600)\n";
+        System::new().block_on(async {
+            let start = actix::spawn(pool_of(source).size(1).start());
+            noted("importing").await;
+            System::current().stop();
+            let started = start.await.expect("no panic");
+            assert!(matches!(started, Err(hatchery::PoolStartError::Stopped)), "{started:?}");
+        });
+    }
+}
+
+alone_test! {
+    fn a_system_that_is_gone_ends_its_pools() {
+        // It was never told to stop: the thread that ran it just went on to something else.
+        let (pool, workers) = System::new().block_on(async {
+            let pool = pool_of(MODULE).size(1).on_current_arbiter().start().await.expect("it starts");
+            let workers = pids(&pool).await;
+            (pool, workers)
+        });
+        wait_until_blocking("the workers are dead", SOON, || !workers.iter().any(|&pid| is_alive(pid)));
+        block_on(assert_ended(&pool));
+        let next = block_on(started(1));
+        block_on(next.shutdown());
+    }
+}

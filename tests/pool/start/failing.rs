@@ -1,0 +1,174 @@
+//! Starts that fail, at once or again and again.
+
+use std::time::Duration;
+
+use hatchery::{
+    CallError, Pool, PoolStartError, StartPhase, UnavailableCause, WorkerStartError, WorkerState,
+};
+
+use crate::support::{
+    MODULE, alone_test, descendants, kill, pids, pool_of, python_module, scratch, started, status_when,
+};
+
+const RAISES: &str = "def helper():\n    raise RuntimeError('no model on this machine')\n\n\nhelper()\n";
+
+/// The first worker's import is `{FIRST}`, the others wait for ever.
+const ONE_FAILS: &str = r#"
+import os, time
+
+try:
+    os.close(os.open("first", os.O_CREAT | os.O_EXCL))
+except FileExistsError:
+    time.sleep(600)
+print("on the way")
+{FIRST}
+"#;
+
+/// That nothing lives when the error is returned, and not some time later.
+#[track_caller]
+fn refused(start: Result<Pool, PoolStartError>) -> WorkerStartError {
+    let error = start.expect_err("the start fails");
+    let left = descendants(std::process::id());
+    assert!(left.is_empty(), "left alive: {left:?}");
+    error.worker_error().unwrap_or_else(|| panic!("a worker's failure, not {error:?}")).clone()
+}
+
+#[track_caller]
+fn start_failed(answer: Result<u32, CallError>) -> WorkerStartError {
+    match answer {
+        Err(error @ CallError::Unavailable { .. }) => {
+            assert!(error.is_retryable() && error.attempts() == 0);
+            let CallError::Unavailable { cause: UnavailableCause::StartFailed(cause) } = error else {
+                panic!("another cause: {error:?}");
+            };
+            WorkerStartError::clone(&cause)
+        }
+        other => panic!("not unavailable: {other:?}"),
+    }
+}
+
+#[track_caller]
+fn assert_traceback(error: &WorkerStartError) {
+    let WorkerStartError::Python { phase, type_name, message, traceback } = error else {
+        panic!("not Python's own: {error:?}")
+    };
+    assert_eq!(
+        (*phase, type_name.as_str(), message.as_str()),
+        (StartPhase::Import, "RuntimeError", "no model on this machine")
+    );
+    assert!(traceback.contains("subject.py\", line 5, in <module>"), "{traceback}");
+    assert!(traceback.contains("line 2, in helper"), "{traceback}");
+    assert!(!traceback.contains("hatchery._"), "begins at the user's code: {traceback}");
+}
+
+alone_test! {
+    async fn an_import_that_raises_fails_the_start_with_its_traceback() {
+        let start = pool_of(RAISES).size(3).start().await;
+        let text = start.as_ref().expect_err("it fails").to_string();
+        assert!(text.contains("worker subject-") && text.contains("RuntimeError"), "{text}");
+        assert_traceback(&refused(start));
+    }
+}
+
+alone_test! {
+    async fn an_import_that_raises_in_one_worker_fails_the_start_of_all() {
+        let source = ONE_FAILS.replace("{FIRST}", RAISES);
+        let error = refused(pool_of(&source).size(3).start().await);
+        assert!(matches!(&error, WorkerStartError::Python { type_name, .. } if type_name == "RuntimeError"));
+    }
+}
+
+alone_test! {
+    tokio async fn a_worker_that_dies_during_its_import_fails_the_start() {
+        let source = ONE_FAILS.replace("{FIRST}", "os._exit(3)");
+        let error = refused(pool_of(&source).size(3).start().await);
+        let WorkerStartError::Died { exit: Some(3), signal: None, output } = &error else {
+            panic!("it exited with 3: {error:?}")
+        };
+        assert!(output.contains("on the way"), "{output}");
+    }
+}
+
+alone_test! {
+    async fn a_worker_that_is_killed_during_its_import_fails_the_start() {
+        let source = ONE_FAILS.replace("{FIRST}", "os.kill(os.getpid(), 9)");
+        let error = refused(pool_of(&source).size(2).min_ready(1).start().await);
+        assert!(matches!(error, WorkerStartError::Died { exit: None, signal: Some(9), .. }), "{error:?}");
+    }
+}
+
+alone_test! {
+    async fn an_import_that_hangs_fails_the_start_with_what_it_printed() {
+        // The interpreter is known then, so that the timeout is for the import alone.
+        started(1).await.shutdown().await;
+        let source = "import time\nprint('loading the model')\ntime.sleep(600)\n";
+        let timeout = Duration::from_secs(4);
+        let error = refused(pool_of(source).size(1).spawn_timeout(timeout).start().await);
+        let WorkerStartError::TimedOut { after, output } = &error else { panic!("it hung: {error:?}") };
+        assert_eq!(*after, timeout);
+        assert!(output.contains("loading the model"), "{output:?}");
+    }
+}
+
+alone_test! {
+    tokio async fn a_module_that_does_not_exist_fails_the_start() {
+        let start = Pool::builder().module("no_such_module").size(1).start().await;
+        let error = refused(start);
+        assert!(
+            matches!(&error, WorkerStartError::Python { type_name, message, .. }
+                if type_name == "ModuleNotFoundError" && message.contains("no_such_module")),
+            "{error:?}"
+        );
+    }
+}
+
+alone_test! {
+    async fn a_pool_whose_workers_cannot_start_says_so_and_serves_when_the_module_is_mended() {
+        let pool = pool_of(RAISES).size(2).min_ready(0).start().await.expect("nothing is waited for");
+        // This one may come before the first start has ended, and waits until it has.
+        assert_traceback(&start_failed(pool.call("pid", ()).await));
+        // From then on they fail at once: the slots only keep trying.
+        for _ in 0..10 {
+            assert_traceback(&start_failed(pool.call("pid", ()).await));
+            let checkout = pool.checkout().await.map(|lease| lease.pid());
+            assert_traceback(&start_failed(checkout));
+        }
+        let status = pool.status().await.expect("the pool itself runs");
+        assert!(status.unavailable >= 21 && status.timed_out_waiting == 0 && status.restarts == 0);
+        for worker in &status.workers {
+            assert_eq!((worker.state, worker.pid), (WorkerState::Failed, None));
+            assert!(worker.last_exit.as_deref().is_some_and(|how| how.contains("no model on this machine")));
+        }
+        python_module(&scratch(), "subject", MODULE);
+        status_when(&pool, "both slots have tried again", |status| status.idle == 2).await;
+        let one: u32 = pool.call("add", (1, 0)).await.expect("it is mended");
+        assert_eq!(one, 1);
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_running_pool_whose_module_breaks_says_so_and_serves_when_it_is_mended() {
+        let pool = started(2).await;
+        python_module(&scratch(), "subject", RAISES);
+        let workers = pids(&pool).await;
+        kill(workers[0]);
+        let failed = |status: &hatchery::PoolStatus| {
+            status.workers.iter().any(|worker| worker.state == WorkerState::Failed)
+        };
+        status_when(&pool, "one cannot be replaced", failed).await;
+        let served: u32 = pool.call("pid", ()).await.expect("the other one serves");
+        assert_eq!(served, workers[1]);
+        kill(workers[1]);
+        let all_failed = |status: &hatchery::PoolStatus| {
+            status.workers.iter().all(|worker| worker.state == WorkerState::Failed)
+        };
+        status_when(&pool, "none can be replaced", all_failed).await;
+        assert_traceback(&start_failed(pool.call("pid", ()).await));
+        python_module(&scratch(), "subject", MODULE);
+        status_when(&pool, "both are back", |status| status.idle == 2).await;
+        let one: u32 = pool.call("add", (1, 0)).await.expect("it is mended");
+        assert_eq!(one, 1);
+        pool.shutdown().await;
+    }
+}

@@ -1,0 +1,6 @@
+//! The start of a pool: what is ready, what is refused, what goes on failing.
+
+mod ancestor;
+mod failing;
+mod ready;
+mod settings;

@@ -1,0 +1,156 @@
+//! Starts that succeed.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use hatchery::WorkerState;
+
+use crate::support::{
+    MODULE, SOON, alone_test, is_alive, kill, note, pids, pool_of, started, status_when, touch, wait_until,
+};
+
+/// Imports wait until three of them are under way.
+const TOGETHER: &str = r#"
+import os, time
+
+open(f"importing.{os.getpid()}", "w").close()
+end = time.monotonic() + 60
+while sum(name.startswith("importing.") for name in os.listdir(".")) < 3:
+    if time.monotonic() > end:
+        raise TimeoutError("the others are not started")
+    time.sleep(0.002)
+
+
+def pid():
+    return os.getpid()
+"#;
+
+/// The first worker is ready at once, the others wait for a file.
+const ONE_AT_FIRST: &str = r#"
+import os, time
+
+try:
+    os.close(os.open("first", os.O_CREAT | os.O_EXCL))
+except FileExistsError:
+    while not os.path.exists("others.go"):
+        time.sleep(0.002)
+
+
+def pid():
+    return os.getpid()
+"#;
+
+/// Imports wait for a file.
+const GATED: &str = r#"
+import os, time
+
+while not os.path.exists("import.go"):
+    time.sleep(0.002)
+
+
+def pid():
+    return os.getpid()
+"#;
+
+alone_test! {
+    async fn workers_start_side_by_side() {
+        let pool = pool_of(TOGETHER).size(3).start().await.expect("all three import at once");
+        let status = pool.status().await.expect("it runs");
+        assert_eq!((status.size, status.ready, status.idle), (3, 3, 3));
+        assert_eq!(pids(&pool).await.into_iter().collect::<BTreeSet<_>>().len(), 3);
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn only_ready_workers_are_handed_out() {
+        let pool = pool_of(ONE_AT_FIRST).size(3).min_ready(1).start().await.expect("one is ready");
+        let status = pool.status().await.expect("it runs");
+        assert_eq!((status.ready, status.idle), (1, 1));
+        let starting = status.workers.iter().filter(|worker| worker.state == WorkerState::Starting);
+        assert_eq!(starting.count(), 2);
+        let ready = pids(&pool).await;
+        assert_eq!(ready.len(), 1);
+        for _ in 0..20 {
+            assert_eq!(pool.call::<_, u32>("pid", ()).await.expect("the ready one serves"), ready[0]);
+        }
+        let lease = pool.checkout().await.expect("the ready one");
+        assert_eq!(lease.pid(), ready[0]);
+        touch("others.go");
+        // With the first one leased, only another one can answer.
+        let other: u32 = pool.call("pid", ()).await.expect("another one became ready");
+        assert_ne!(other, ready[0]);
+        drop(lease);
+        status_when(&pool, "all are ready", |status| status.idle == 3).await;
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn with_no_ready_worker_asked_for_the_start_returns_at_once_and_calls_wait() {
+        let pool = pool_of(GATED).size(2).min_ready(0).start().await.expect("nothing is waited for");
+        let (answer, ()) = tokio::join!(pool.call::<_, u32>("pid", ()), async {
+            let status = status_when(&pool, "the call waits", |status| status.waiting == 1).await;
+            assert_eq!(status.ready, 0);
+            assert!(status.workers.iter().all(|worker| worker.state == WorkerState::Starting));
+            assert!(status.workers.iter().all(|worker| worker.pid.is_none() && worker.restarts == 0));
+            touch("import.go");
+        });
+        assert!(answer.is_ok(), "{answer:?}");
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_pool_without_a_ready_worker_can_be_shut_down() {
+        let pool = pool_of(GATED).size(2).min_ready(0).start().await.expect("nothing is waited for");
+        let (answer, ()) = tokio::join!(pool.call::<_, u32>("pid", ()), async {
+            status_when(&pool, "the call waits", |status| status.waiting == 1).await;
+            pool.shutdown().await;
+        });
+        assert!(matches!(answer, Err(hatchery::CallError::Draining)), "{answer:?}");
+    }
+}
+
+alone_test! {
+    async fn while_a_worker_waits_in_its_back_off_after_it_had_been_ready_calls_wait_too() {
+        let pool = started(1).await;
+        // The first three restarts are free; from then on they wait.
+        for death in 1..=5 {
+            let pid = pids(&pool).await[0];
+            kill(pid);
+            let gone = |status: &hatchery::PoolStatus| status.restarts == death;
+            status_when(&pool, "its end is known", gone).await;
+            assert_ne!(pool.call::<_, u32>("pid", ()).await.expect("the call waits for the next one"), pid);
+            assert!(!is_alive(pid));
+        }
+        let status = pool.status().await.expect("it runs");
+        assert_eq!((status.restarts, status.unavailable, status.timed_out_waiting), (5, 0, 0));
+        assert!(status.workers[0].last_exit.as_deref().is_some_and(|how| how.contains("signal 9")));
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_start_that_is_given_up_leaves_nothing() {
+        let start = pool_of(GATED).size(2).start();
+        let gave_up = tokio::time::timeout(Duration::from_millis(300), start).await;
+        assert!(gave_up.is_err());
+        // The harness looks for processes and threads.
+    }
+}
+
+alone_test! {
+    async fn the_interpreter_is_asked_once_for_many_pools() {
+        let first = started(1).await;
+        let second = pool_of(MODULE).name("second").size(1).start().await.expect("it starts");
+        assert_eq!((first.name(), second.name()), ("subject", "second"));
+        assert_eq!(second.status().await.expect("it runs").workers[0].name, "second-1");
+        first.shutdown().await;
+        let one: u32 = second.call("add", (1, 0)).await.expect("pools are independent");
+        assert_eq!(one, 1);
+        second.shutdown().await;
+        wait_until("nothing is left", SOON, || crate::support::descendants(std::process::id()).is_empty()).await;
+        assert!(note("subject.py").exists());
+    }
+}
