@@ -1,0 +1,15 @@
+//! The floor: what a call of a Python process costs when nobody supervises it.
+//!
+//! ```text
+//! Parent (blocking std I/O, serde_json) == socketpair == loop.py (os.read, json, os.write)
+//! ```
+
+mod child;
+mod parent;
+mod startup;
+mod throughput;
+
+use child::Child;
+pub(crate) use parent::{Parent, Payload};
+pub(crate) use startup::{importing, side_by_side};
+pub(crate) use throughput::{depth_one, pipelined};
