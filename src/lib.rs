@@ -1,4 +1,12 @@
-//! OTP-style supervision for actix, and a pool of supervised Python workers.
+#![doc = include_str!("../README.md")]
+//!
+//! # Where to begin
+//!
+//! [`Pool::builder`] starts a pool, [`Pool::call`] calls a function, [`CallError`] says what can go wrong. Supervision of
+//! your own actors is in [`supervisor`].
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("hatchery needs Linux: pidfd and the lifeline have no equivalent elsewhere yet");
 
 mod error;
 mod pool;
@@ -9,7 +17,17 @@ mod worker;
 
 pub use error::{CallError, ConfigError, Phase, StartPhase, UnavailableCause, WorkerStartError};
 pub use pool::{
-    Call, Checkout, GetStatus, Lease, Pool, PoolActor, PoolBuilder, PoolStartError, PoolStatus, PythonInfo, Reply,
-    Request, StartupFailure, WorkerState, WorkerStatus,
+    Call, Checkout, GetStatus, Lease, Pool, PoolActor, PoolBuilder, PoolStartError, PoolStatus, PythonInfo,
+    Reply, Request, StartupFailure, WorkerState, WorkerStatus,
 };
 pub use port::{Function, Parameter, ParameterKind};
+
+/// The guides' snippets are compiled with the tests.
+#[cfg(doctest)]
+mod guides {
+    #[doc = include_str!("../docs/getting-started.md")]
+    struct GettingStarted;
+
+    #[doc = include_str!("../docs/supervision.md")]
+    struct Supervision;
+}
