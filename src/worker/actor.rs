@@ -203,7 +203,7 @@ impl Worker {
                 }
             }
             ChannelError::Frame(error) => self.protocol_broken(error.to_string()),
-            ChannelError::Io(error) => self.protocol_broken(format!("cannot read its channel: {error}")),
+            ChannelError::Io(error) => self.protocol_broken(format!("its channel failed: {error}")),
         }
     }
 

@@ -3,8 +3,8 @@
 use hatchery::CallError;
 use serde_json::Value;
 
-use super::pools::{LONG, pid, pool_of, serves, start, status, wait_for_status};
-use crate::support::{alone_test, is_alive, kill, pgid, wait_until};
+use super::pools::{LONG, pid, pool_of, serves, start, status};
+use crate::support::{alone_test, is_alive, kill, pgid, status_when, wait_until};
 
 const SOURCE: &str = "
 import os, subprocess, threading, time
@@ -63,7 +63,7 @@ alone_test! {
                 assert!(matches!(error, CallError::WorkerDied { exit: Some(3), .. }), "{error:?}");
             } else {
                 kill(worker);
-                wait_for_status(&pool, "it is replaced", |status| status.restarts > restarts && status.ready == 1).await;
+                status_when(&pool, "it is replaced", |status| status.restarts > restarts && status.ready == 1).await;
             }
             wait_until("its children are dead", LONG, || !children.iter().any(|&child| is_alive(child))).await;
             serves(&pool).await;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use hatchery::{CallError, Phase, Pool};
 use serde_json::Value;
 
-use super::pools::{pid, pool_of, serves, start, status, wait_for_status};
-use crate::support::{alone_test, is_alive, scratch};
+use super::pools::{pid, pool_of, serves, start, status};
+use crate::support::{alone_test, is_alive, scratch, status_when};
 
 const SOURCE: &str = "
 import ctypes, os, resource, signal, sys, threading, time
@@ -35,7 +35,6 @@ def end(how):
 
 def use_memory(size):
     memory = bytearray(b'x') * size
-    time.sleep(2.5)
     os._exit(len(memory) and 5)
 
 def many_words():
@@ -151,7 +150,7 @@ alone_test! {
         let second = second.expect_err("so does this one's");
         assert!(matches!(second, CallError::WorkerDied { started: false, exit: Some(3), .. }), "{second:?}");
         assert!(second.is_retryable() && !first.is_retryable());
-        wait_for_status(&pool, "the worker is replaced", |status| status.restarts == 1 && status.ready == 1).await;
+        status_when(&pool, "the worker is replaced", |status| status.restarts == 1 && status.ready == 1).await;
         let third = lease.call::<_, Value>("ping", ()).await.expect_err("a lease is one worker's");
         assert!(matches!(third, CallError::WorkerDied { started: false, .. }), "{third:?}");
         // The next worker is not this lease's.

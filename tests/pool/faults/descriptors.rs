@@ -3,8 +3,8 @@
 use hatchery::CallError;
 use serde_json::Value;
 
-use super::pools::{pid, pool_of, serves, start, status, wait_for_status};
-use crate::support::{alone_test, fds, scratch};
+use super::pools::{pid, pool_of, serves, start, status};
+use crate::support::{alone_test, fds, scratch, status_when};
 
 const SOURCE: &str = "
 import os
@@ -67,7 +67,7 @@ alone_test! {
         // One that never comes to notice it is not waited for until its deadline.
         let error = pool.call::<_, Value>("close_all_and_wait", ()).await.expect_err("it has no way to answer");
         assert!(matches!(&error, CallError::WorkerDied { started: true, signal: Some(9), .. }), "{error:?}");
-        let replaced = wait_for_status(&pool, "a third worker is ready", |it| it.restarts == 2 && it.ready == 1);
+        let replaced = status_when(&pool, "a third worker is ready", |it| it.restarts == 2 && it.ready == 1);
         let status = replaced.await;
         assert!(status.workers[0].last_exit.as_ref().is_some_and(|why| why.contains("closed its channel")), "{status:?}");
         serves(&pool).await;
@@ -80,7 +80,7 @@ alone_test! {
         // What the test itself got from whoever started it without CLOEXEC.
         let inherited = fds(std::process::id());
         let pool = start(pool_of(SOURCE).size(4)).await;
-        let status = wait_for_status(&pool, "all are ready", |status| status.ready == 4).await;
+        let status = status_when(&pool, "all are ready", |status| status.ready == 4).await;
         for worker in status.workers {
             let mut fds = fds(worker.pid.expect("it is ready"));
             assert_eq!(fds.remove(&0).as_deref(), Some("/dev/null"), "{fds:?}");

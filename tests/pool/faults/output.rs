@@ -6,8 +6,8 @@ use hatchery::{CallError, Phase};
 use log::Level;
 use serde_json::Value;
 
-use super::pools::{LONG, pid, pool_of, serves, start, status, wait_for_status};
-use crate::support::{alone_test, kill, logged, rss_bytes, wait_until};
+use super::pools::{LONG, pid, pool_of, serves, start, status};
+use crate::support::{alone_test, kill, logged, rss_bytes, status_when, wait_until};
 
 const TARGET: &str = "hatchery::python::faulty-1";
 
@@ -127,7 +127,7 @@ def flood_without_end_of_line(): os.system('cat /dev/zero')";
         for function in ["flood", "flood_without_end_of_line"] {
             let call = pool.request(function).timeout(Duration::from_secs(1));
             let (flood, ()) = tokio::join!(call.send::<Value>(), async {
-                wait_for_status(&pool, "the flood is on", |status| status.busy == 1).await;
+                status_when(&pool, "the flood is on", |status| status.busy == 1).await;
                 for _ in 0..10 {
                     serves(&pool).await;
                 }
@@ -135,7 +135,7 @@ def flood_without_end_of_line(): os.system('cat /dev/zero')";
             let error = flood.expect_err("it never ends");
             assert!(matches!(error, CallError::Timeout { phase: Phase::Run, .. }), "{error:?}");
         }
-        wait_for_status(&pool, "both are back", |status| status.ready == 2).await;
+        status_when(&pool, "both are back", |status| status.ready == 2).await;
         pool.shutdown().await;
     }
 }
@@ -150,7 +150,7 @@ def leave():
         // The documented escape: a process that calls setsid is nobody's.
         let escaped: u32 = pool.call("leave", ()).await.expect("it runs");
         kill(pid(&pool).await);
-        wait_for_status(&pool, "the next worker is ready", |status| status.restarts == 1 && status.ready == 1).await;
+        status_when(&pool, "the next worker is ready", |status| status.restarts == 1 && status.ready == 1).await;
         serves(&pool).await;
         pool.shutdown().await;
         kill(escaped);

@@ -54,19 +54,6 @@ pub(crate) async fn status(pool: &Pool) -> PoolStatus {
     pool.status().await.expect("the pool lives")
 }
 
-/// Waits until the status is as it should be.
-pub(crate) async fn wait_for_status(pool: &Pool, what: &str, is: impl Fn(&PoolStatus) -> bool) -> PoolStatus {
-    let end = std::time::Instant::now() + LONG;
-    loop {
-        let status = status(pool).await;
-        if is(&status) {
-            return status;
-        }
-        assert!(std::time::Instant::now() < end, "not within {LONG:?}: {what}: {status:?}");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-}
-
 /// The process id of the one worker.
 pub(crate) async fn pid(pool: &Pool) -> u32 {
     status(pool).await.workers[0].pid.expect("the worker is ready")

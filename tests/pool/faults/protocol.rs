@@ -3,8 +3,8 @@
 use hatchery::{CallError, Pool};
 use serde_json::Value;
 
-use super::pools::{pid, pool_of, serves, start, status, wait_for_status};
-use crate::support::{alone_test, is_alive, scratch};
+use super::pools::{pid, pool_of, serves, start, status};
+use crate::support::{alone_test, is_alive, scratch, status_when};
 
 const SOURCE: &str = r#"
 import os, struct, threading, time
@@ -133,7 +133,7 @@ alone_test! {
         pool.call::<_, ()>("write_later", ("an unknown call", &go)).await.expect("it only starts a thread");
         serves(&pool).await;
         std::fs::write(go, "").expect("the test's own folder");
-        wait_for_status(&pool, "it is replaced", |status| status.restarts == 1 && status.ready == 1).await;
+        status_when(&pool, "it is replaced", |status| status.restarts == 1 && status.ready == 1).await;
         assert!(!is_alive(before));
         serves(&pool).await;
         pool.shutdown().await;

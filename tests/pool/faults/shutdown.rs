@@ -5,8 +5,8 @@ use std::time::Duration;
 use hatchery::CallError;
 use serde_json::Value;
 
-use super::pools::{pid, pool_of, serves, start, wait_for_status};
-use crate::support::{alone_test, is_alive, logged, scratch, wait_until};
+use super::pools::{pid, pool_of, serves, start};
+use crate::support::{alone_test, is_alive, logged, scratch, status_when, wait_until};
 
 alone_test! {
     async fn exit_handlers_run() {
@@ -64,12 +64,12 @@ def wait_for(path):
                 let (pool, go) = (pool.clone(), go.clone());
                 async move { pool.call::<_, String>("wait_for", (go,)).await }
             });
-            wait_for_status(&pool, "the call runs", |status| status.busy == 1).await;
+            status_when(&pool, "the call runs", |status| status.busy == 1).await;
             let waiting = tokio::spawn({
                 let pool = pool.clone();
                 async move { pool.call::<_, Value>("ping", ()).await }
             });
-            wait_for_status(&pool, "a call waits", |status| status.waiting == 1).await;
+            status_when(&pool, "a call waits", |status| status.waiting == 1).await;
             let shutdown = tokio::spawn({
                 let pool = pool.clone();
                 async move { pool.shutdown().await }

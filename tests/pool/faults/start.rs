@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use hatchery::{CallError, StartPhase, UnavailableCause, WorkerStartError};
 
-use super::pools::{LONG, pool_of, serves, start, start_error, wait_for_status};
-use crate::support::{alone_test, logged, python_module, scratch, wait_until};
+use super::pools::{LONG, pool_of, serves, start, start_error};
+use crate::support::{alone_test, logged, python_module, scratch, status_when, wait_until};
 
 alone_test! {
     async fn an_import_that_fails_gives_its_traceback() {
@@ -114,7 +114,7 @@ alone_test! {
 alone_test! {
     async fn a_pool_that_waits_for_nobody_says_why_it_cannot_serve_and_recovers() {
         let pool = start(pool_of("raise RuntimeError('no licence')").size(2).min_ready(0)).await;
-        wait_for_status(&pool, "both have failed", |status| status.workers.iter().all(|worker| {
+        status_when(&pool, "both have failed", |status| status.workers.iter().all(|worker| {
             worker.last_exit.as_ref().is_some_and(|why| why.contains("no licence"))
         }))
         .await;
@@ -127,7 +127,7 @@ alone_test! {
         assert!(told, "{error}");
         // The slots keep trying.
         python_module(&scratch(), "faulty", "def ping(): return 'pong'");
-        wait_for_status(&pool, "a worker is ready", |status| status.ready > 0).await;
+        status_when(&pool, "a worker is ready", |status| status.ready > 0).await;
         serves(&pool).await;
         pool.shutdown().await;
     }

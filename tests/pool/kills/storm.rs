@@ -9,8 +9,8 @@ use std::time::Duration;
 use hatchery::{CallError, Pool};
 use tokio::time::MissedTickBehavior;
 
-use crate::faults::pools::{pool_of, serves, start, status, wait_for_status};
-use crate::support::{Seed, alone_test, kill, pgid, scratch};
+use crate::faults::pools::{pool_of, serves, start, status};
+use crate::support::{Seed, alone_test, kill, pgid, scratch, status_when};
 
 const WORKERS: usize = 8;
 const KILLS: usize = 60;
@@ -88,8 +88,7 @@ async fn storm(round: usize) {
 
     let outcomes = std::mem::take(&mut *outcomes.lock().expect("no panic"));
     judge(&outcomes, &read(&journal), kills);
-    let after =
-        wait_for_status(&pool, "all workers are back", |status| status.ready as usize == WORKERS).await;
+    let after = status_when(&pool, "all workers are back", |status| status.ready as usize == WORKERS).await;
     assert!(after.restarts as usize <= KILLS, "{after:?}");
     assert_eq!((after.unavailable, after.timed_out_waiting, after.waiting), (0, 0, 0), "{after:?}");
     serves(&pool).await;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use hatchery::{CallError, Phase, Pool, PoolStatus};
 use serde_json::Value;
 
-use crate::faults::pools::{LONG, pid, pool_of, serves, start, status, wait_for_status};
-use crate::support::{alone_test, cont, is_alive, kill, scratch, state, stop, wait_until};
+use crate::faults::pools::{LONG, pid, pool_of, serves, start, status};
+use crate::support::{alone_test, cont, is_alive, kill, scratch, state, status_when, stop, wait_until};
 
 const SOURCE: &str = "
 import os, time
@@ -59,7 +59,7 @@ alone_test! {
         let before = status(&pool).await;
         let victim = before.workers[1].pid.expect("it is ready");
         kill(victim);
-        let after = wait_for_status(&pool, "it is replaced", |status| status.restarts == 1 && status.idle == 2).await;
+        let after = status_when(&pool, "it is replaced", |status| status.restarts == 1 && status.idle == 2).await;
         assert_eq!(after.workers[0].pid, before.workers[0].pid, "the other one lives on");
         assert!(after.workers[1].pid.is_some_and(|pid| pid != victim));
         assert!(after.workers[1].last_exit.as_ref().is_some_and(|why| why.contains("signal 9")), "{after:?}");
@@ -84,7 +84,7 @@ alone_test! {
                 }
             }
             let replaced = |status: &PoolStatus| status.restarts == restarts && status.ready == 1;
-            wait_for_status(&pool, "it is replaced", replaced).await;
+            status_when(&pool, "it is replaced", replaced).await;
         }
         serves(&pool).await;
         pool.shutdown().await;
@@ -128,7 +128,7 @@ alone_test! {
         assert!(matches!(error, CallError::WorkerDied { started: true, signal: Some(9), .. }), "{error:?}");
         assert_eq!(error.attempts(), 2);
         serves(&pool).await;
-        wait_for_status(&pool, "all are back", |status| status.restarts == 3 && status.ready == 2).await;
+        status_when(&pool, "all are back", |status| status.restarts == 3 && status.ready == 2).await;
         pool.shutdown().await;
     }
 }
@@ -225,7 +225,7 @@ alone_test! {
         for deaths in 1..=DEATHS {
             kill(pid(&pool).await);
             // Three are replaced at once, the next after 100 ms, 200 ms, 400 ms: calls wait meanwhile.
-            wait_for_status(&pool, "its end is noticed", |status| status.restarts == deaths).await;
+            status_when(&pool, "its end is noticed", |status| status.restarts == deaths).await;
             serves(&pool).await;
         }
         assert_eq!(status(&pool).await.unavailable, 0);
