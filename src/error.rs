@@ -124,6 +124,25 @@ pub enum CallError {
         /// The limit in bytes.
         limit: u64,
     },
+    /// The function gave up with `hatchery.Cancelled`, or a task of it with `asyncio.CancelledError`, while
+    /// somebody still waited for it. (One that is cancelled because its caller left answers nobody.)
+    #[error("the call was cancelled")]
+    Cancelled,
+    /// The session's worker has ended, and the session's state with it. The call was not run. Told once: the next
+    /// call of the session begins a new one, with an empty state.
+    #[error("the session {session:?} is lost: its worker ended")]
+    SessionLost {
+        /// The session's name.
+        session: String,
+    },
+    /// The session's worker is busy, and the session is [strict](crate::Affinity::StrictFailFast). Nothing was run.
+    #[error("the worker of the session {session:?} is busy; try again in {retry_after:?}")]
+    SessionBusy {
+        /// The session's name.
+        session: String,
+        /// The mean time that a worker is busy, at least 1 s.
+        retry_after: Duration,
+    },
     /// The pool is shutting down and takes no new work. Nothing was run.
     #[error("the pool is shutting down")]
     Draining,
@@ -159,7 +178,7 @@ impl CallError {
     /// again only if that does no harm (see `Request::idempotent`).
     pub fn is_retryable(&self) -> bool {
         match self {
-            CallError::Overloaded { .. } => true,
+            CallError::Overloaded { .. } | CallError::SessionBusy { .. } => true,
             CallError::Timeout { phase, .. } => *phase == Phase::Queue,
             CallError::WorkerDied { started, .. } => !started,
             CallError::Unavailable { cause } => !matches!(cause, UnavailableCause::Stopped),
@@ -174,7 +193,11 @@ impl CallError {
             CallError::Timeout { attempts, .. }
             | CallError::Python { attempts, .. }
             | CallError::WorkerDied { attempts, .. } => *attempts,
-            CallError::Overloaded { .. } | CallError::Draining | CallError::Unavailable { .. } => 0,
+            CallError::Overloaded { .. }
+            | CallError::SessionLost { .. }
+            | CallError::SessionBusy { .. }
+            | CallError::Draining
+            | CallError::Unavailable { .. } => 0,
             _ => 1,
         }
     }
@@ -233,6 +256,8 @@ pub enum StartPhase {
     Import,
     /// Collecting its functions.
     Setup,
+    /// Running its `@on_start` hooks.
+    OnStart,
 }
 
 impl fmt::Display for StartPhase {
@@ -240,6 +265,7 @@ impl fmt::Display for StartPhase {
         f.write_str(match self {
             StartPhase::Import => "import",
             StartPhase::Setup => "set-up",
+            StartPhase::OnStart => "on_start hook",
         })
     }
 }

@@ -17,10 +17,12 @@ mod worker;
 
 pub use error::{CallError, ConfigError, Phase, StartPhase, UnavailableCause, WorkerStartError};
 pub use pool::{
-    Call, Checkout, GetStatus, Lease, Pool, PoolActor, PoolBuilder, PoolStartError, PoolStatus, PythonInfo,
-    Reply, Request, StartupFailure, WorkerState, WorkerStatus,
+    Affinity, Call, CallStream, Checkout, EndSession, GetStatus, Lease, Pool, PoolActor, PoolBuilder,
+    PoolStartError, PoolStatus, Progress, PythonInfo, Request, Session, StartupFailure, WorkerState,
+    WorkerStatus,
 };
 pub use port::{Function, Parameter, ParameterKind};
+pub use worker::{Placement, Reply};
 
 /// The guides' snippets are compiled with the tests.
 #[cfg(doctest)]

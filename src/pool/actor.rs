@@ -9,24 +9,29 @@ use std::time::{Duration, Instant};
 
 use actix::fut::{ActorFuture, WrapFuture};
 use actix::{
-    Actor, ActorFutureExt as _, Addr, AsyncContext, Context, Handler, MessageResult, Running, StreamHandler,
+    Actor, ActorFutureExt as _, Addr, AsyncContext, Context, Handler, MessageResult, ResponseFuture, Running,
+    StreamHandler,
 };
 use tokio::sync::oneshot;
 
 use super::answer::Answer;
-use super::core::{self, Command, Core, Event, Rejection, RequestId, SlotState, WorkerId};
+use super::core::{self, Command, Core, Event, Rejection, RequestId, SessionEnd, SlotState, WorkerId};
 use super::handle::Inner;
 use super::lease::{Lease, LeaseToken};
-use super::messages::{Abandon, Call, Checkout, GetStatus, Item, Reply, Submit, TellStartup};
+use super::messages::{Abandon, Call, Checkout, EndSession, GetStatus, Item, Submit, TellStartup};
 use super::request::check_frame;
 use super::status::{PoolStatus, PythonInfo, WorkerState, WorkerStatus};
+use super::stream::Opened;
 use crate::error::{CallError, Phase, UnavailableCause, WorkerStartError};
-use crate::port::{Port, PortSpec};
+use crate::port::{CallOptions, Port, PortSpec};
 use crate::supervisor::{
     Backoff, ChildContext, ChildError, ChildSpec, Report, ReportEvent, Reports, Shutdown, SupervisorRef,
 };
-use crate::timer::{Timer, deadline};
-use crate::worker::{Attach, Attached, Dispatch, Grant, LeaseId, Run, Worker, WorkerEvent};
+use crate::timer::{LONGEST, Timer, deadline};
+use crate::worker::{
+    Attach, Attached, Dispatch, Grant, LeaseId, Order, Placement, Reply, ReplyTo, Run, Work, Worker,
+    WorkerEvent,
+};
 
 /// What a pool is made of, checked.
 #[derive(Clone)]
@@ -37,6 +42,8 @@ pub(super) struct Config {
     pub(super) call_timeout: Duration,
     pub(super) checkout_timeout: Duration,
     pub(super) shutdown_timeout: Duration,
+    pub(super) cancel_grace: Duration,
+    pub(super) hook_timeout: Duration,
     /// The handles' side, which a lease keeps alive; there once the start has succeeded.
     pub(super) handle: Arc<OnceLock<Weak<Inner>>>,
 }
@@ -77,7 +84,7 @@ pub struct PoolActor {
 
 /// What the broker knows of a slot beyond the core.
 struct Slot {
-    name: String,
+    name: Arc<str>,
     current: Option<Current>,
     restarts: u64,
     last_exit: Option<String>,
@@ -116,7 +123,7 @@ impl PoolActor {
         };
         let slots = (0..config.core.size)
             .map(|slot| Slot {
-                name: format!("{}-{}", config.name, child_id(slot)),
+                name: format!("{}-{}", config.name, child_id(slot)).into(),
                 current: None,
                 restarts: 0,
                 last_exit: None,
@@ -138,7 +145,10 @@ impl PoolActor {
             for command in commands.drain(..) {
                 match command {
                     Command::StartSlot { slot } => self.start_slot(slot, ctx),
-                    Command::Assign { worker, item, .. } => self.assign(worker, item),
+                    Command::Assign { worker, item, placement, .. } => self.assign(worker, item, placement),
+                    Command::EndSession { workers, session, cause, item } => {
+                        self.end_session(&workers, &session, cause, item);
+                    }
                     Command::Reject { item, reason, .. } => item.refuse(rejected(reason)),
                     Command::StartupSucceeded => self.startup_ended(Ok(())),
                     Command::StartupFailed { cause } => self.startup_ended(Err(cause)),
@@ -154,33 +164,85 @@ impl PoolActor {
         }
     }
 
-    fn assign(&mut self, worker: WorkerId, item: Item) {
+    fn assign(&mut self, worker: WorkerId, item: Item, placement: Option<Placement>) {
         let slot = &self.slots[worker.slot as usize];
         match &slot.current {
-            Some(current) if !item.is_abandoned() => match item {
-                Item::Call { body, deadline, reply } => {
-                    current.addr.do_send(Run(Dispatch::new(body, deadline, reply)));
+            Some(current) if !item.is_abandoned() => {
+                let addr = current.addr.clone();
+                let opened = Opened { addr, worker: slot.name.clone(), placement };
+                match item {
+                    Item::Call { order, opened: stream } => {
+                        let dispatch = Dispatch::new(order, placement);
+                        current.addr.do_send(Run { dispatch, assigned: true });
+                        if let Some(stream) = stream {
+                            let _ = stream.send(opened);
+                        }
+                    }
+                    Item::Checkout { session, reply } => {
+                        static LAST: AtomicU64 = AtomicU64::new(0);
+                        let lease = LeaseId(LAST.fetch_add(1, Ordering::Relaxed));
+                        current.addr.do_send(Grant(lease));
+                        let token = LeaseToken::new(lease, opened, current.pid, session);
+                        // A caller that is gone by now drops the token, which checks the worker in.
+                        let _ = reply.send(Ok(token));
+                    }
+                    Item::EndSession { .. } => unreachable!("no worker is assigned for it"),
                 }
-                Item::Checkout { reply } => {
-                    static LAST: AtomicU64 = AtomicU64::new(0);
-                    let lease = LeaseId(LAST.fetch_add(1, Ordering::Relaxed));
-                    current.addr.do_send(Grant(lease));
-                    let token = LeaseToken::new(lease, current.addr.clone(), slot.name.clone(), current.pid);
-                    // A caller that is gone by now drops the token, which checks the worker in.
-                    let _ = reply.send(Ok(token));
-                }
-            },
+            }
             _ => self.core.handle(Instant::now(), Event::WorkerFreed { worker }, &mut self.commands),
         }
     }
 
+    /// Tells workers that a session is over, and whoever asked for that how it went.
+    fn end_session(
+        &mut self,
+        workers: &[WorkerId],
+        session: &Arc<str>,
+        cause: SessionEnd,
+        item: Option<Item>,
+    ) {
+        let (timeout, never) = (self.config.hook_timeout, deadline(Instant::now(), LONGEST));
+        let mut answers = Vec::with_capacity(workers.len());
+        for worker in workers {
+            let slot = &self.slots[worker.slot as usize];
+            let Some(current) = slot.current.as_ref().filter(|it| it.incarnation == worker.incarnation)
+            else {
+                continue;
+            };
+            let (reply, answer) = oneshot::channel();
+            let work = Work::EndSession { session: session.clone(), cause: cause.as_str(), timeout };
+            let order = Order { work, deadline: never, reply: ReplyTo::once(reply) };
+            let dispatch = Dispatch::new(order, None);
+            current.addr.do_send(Run { dispatch, assigned: false });
+            answers.push(answer);
+        }
+        let session = session.clone();
+        actix_rt::spawn(async move {
+            let mut result = Ok(());
+            for answer in answers {
+                match answer.await {
+                    // One that died on the way has no state left either.
+                    Ok(Ok(_) | Err(CallError::WorkerDied { .. } | CallError::Draining)) | Err(_) => {}
+                    Ok(Err(error)) if item.is_some() => result = result.and(Err(error)),
+                    Ok(Err(error)) => {
+                        log::error!(target: "hatchery::pool", "the end of session {session:?}: {error}");
+                    }
+                }
+            }
+            if let Some(Item::EndSession { reply }) = item {
+                let _ = reply.send(result);
+            }
+        });
+    }
+
     fn start_slot(&mut self, slot: u32, ctx: &mut Context<Self>) {
         let (port, name) = (self.config.port.clone(), self.slots[slot as usize].name.clone());
+        let cancel_grace = self.config.cancel_grace;
         let spec = ChildSpec::with_context(child_id(slot), move |context| {
             let (port, name) = (port.clone(), name.clone());
             async move {
                 let port = Port::start(&port, &name).await.map_err(Arc::new)?;
-                Ok::<_, Arc<WorkerStartError>>(Worker::new(slot, port, context))
+                Ok::<_, Arc<WorkerStartError>>(Worker::new(slot, &name, port, cancel_grace, context))
             }
         })
         .shutdown(Shutdown::Timeout(self.config.shutdown_timeout))
@@ -213,10 +275,10 @@ impl PoolActor {
         let attach = addr.send(Attach(ctx.address().recipient()));
         ctx.spawn(attach.into_actor(self).map(move |attached, act, ctx| {
             // One that ended meanwhile is reported as ended.
-            let Ok(Attached { incarnation, pid, ready, busy }) = attached else { return };
+            let Ok(Attached { incarnation, pid, ready, busy, sessions }) = attached else { return };
             let python = Arc::new(ready.into());
             act.slots[slot as usize].current = Some(Current { incarnation, addr, pid, python });
-            act.handle(Event::WorkerReady { worker: WorkerId { slot, incarnation }, busy }, ctx);
+            act.handle(Event::WorkerReady { worker: WorkerId { slot, incarnation }, busy, sessions }, ctx);
         }));
     }
 
@@ -254,7 +316,7 @@ impl PoolActor {
     fn ended(&mut self, slot: u32, cause: Arc<WorkerStartError>) -> StartupFailure {
         let entry = &mut self.slots[slot as usize];
         entry.last_exit = Some(cause.to_string());
-        StartupFailure { worker: entry.name.clone(), cause }
+        StartupFailure { worker: entry.name.to_string(), cause }
     }
 
     fn status(&self) -> PoolStatus {
@@ -262,7 +324,7 @@ impl PoolActor {
         let workers = self.core.slots().map(|core| {
             let slot = &self.slots[core.slot as usize];
             WorkerStatus {
-                name: slot.name.clone(),
+                name: slot.name.to_string(),
                 state: match core.state {
                     SlotState::Starting => WorkerState::Starting,
                     SlotState::Idle => WorkerState::Idle,
@@ -291,6 +353,9 @@ impl PoolActor {
             timed_out_waiting: counts.totals.timed_out,
             abandoned: counts.totals.abandoned,
             unavailable: counts.totals.unavailable,
+            session_lost: counts.totals.session_lost,
+            session_busy: counts.totals.session_busy,
+            sessions: counts.sessions,
             mean_run: counts.mean_run,
             restarts: self.slots.iter().map(|slot| slot.restarts).sum(),
             draining: counts.closed,
@@ -314,6 +379,10 @@ fn rejected(reason: Rejection<StartupFailure>) -> CallError {
         Rejection::TimedOut => CallError::Timeout { phase: Phase::Queue, stack: None, attempts: 0 },
         Rejection::Unavailable { cause } => {
             CallError::Unavailable { cause: UnavailableCause::StartFailed(cause.cause) }
+        }
+        Rejection::SessionLost { session } => CallError::SessionLost { session: session.to_string() },
+        Rejection::SessionBusy { session, retry_after } => {
+            CallError::SessionBusy { session: session.to_string(), retry_after }
         }
         Rejection::Draining => CallError::Draining,
     }
@@ -387,8 +456,9 @@ impl Handler<WorkerEvent> for PoolActor {
 impl Handler<Submit> for PoolActor {
     type Result = ();
 
-    fn handle(&mut self, Submit { request, deadline, item }: Submit, ctx: &mut Context<Self>) {
-        self.handle(Event::Submitted { request, deadline, item }, ctx);
+    fn handle(&mut self, submit: Submit, ctx: &mut Context<Self>) {
+        let Submit { request, deadline, session, item } = submit;
+        self.handle(Event::Submitted { request, deadline, item, session }, ctx);
     }
 }
 
@@ -429,15 +499,20 @@ impl Handler<Call> for PoolActor {
 
     fn handle(&mut self, call: Call, ctx: &mut Context<Self>) -> Self::Result {
         let request = RequestId::new();
-        if let Err(error) = check_frame(&call.body, self.config.port.max_frame_bytes) {
+        let Call { body, timeout, session } = call;
+        let name = session.as_ref().map(|used| used.session.clone());
+        let body = CallOptions { session: name.as_deref(), ..CallOptions::default() }.append_to(body);
+        if let Err(error) = check_frame(&body, self.config.port.max_frame_bytes) {
             return Answer { request, answer: Box::pin(async { Err(error) }) };
         }
         let (reply, answer) = oneshot::channel();
-        let (now, timeout) = (Instant::now(), call.timeout.unwrap_or(self.config.call_timeout));
+        let (now, timeout) = (Instant::now(), timeout.unwrap_or(self.config.call_timeout));
         let waits = deadline(now, timeout.min(self.config.checkout_timeout));
-        let item = Item::Call { body: call.body, deadline: deadline(now, timeout), reply };
-        self.handle(Event::Submitted { request, deadline: waits, item }, ctx);
-        let answer = Box::pin(async { Ok(Reply { body: answer.await.unwrap_or_else(lost)? }) });
+        let work = Work::Call { body, session: name, stream: None };
+        let order = Order { work, deadline: deadline(now, timeout), reply: ReplyTo::once(reply) };
+        let item = Item::Call { order, opened: None };
+        self.handle(Event::Submitted { request, deadline: waits, item, session }, ctx);
+        let answer = Box::pin(async { answer.await.unwrap_or_else(lost) });
         Answer { request, answer }
     }
 }
@@ -449,8 +524,9 @@ impl Handler<Checkout> for PoolActor {
         let request = RequestId::new();
         let (reply, answer) = oneshot::channel();
         let timeout = checkout.timeout.unwrap_or(self.config.checkout_timeout);
-        let item = Item::Checkout { reply };
-        self.handle(Event::Submitted { request, deadline: deadline(Instant::now(), timeout), item }, ctx);
+        let item = Item::Checkout { session: None, reply };
+        let deadline = deadline(Instant::now(), timeout);
+        self.handle(Event::Submitted { request, deadline, item, session: None }, ctx);
         let handle = self.config.handle.clone();
         let answer = Box::pin(async move {
             let token = answer.await.unwrap_or_else(lost)?;
@@ -459,5 +535,15 @@ impl Handler<Checkout> for PoolActor {
             Ok(Lease::new(token, pool))
         });
         Answer { request, answer }
+    }
+}
+
+impl Handler<EndSession> for PoolActor {
+    type Result = ResponseFuture<Result<(), CallError>>;
+
+    fn handle(&mut self, EndSession(session): EndSession, ctx: &mut Context<Self>) -> Self::Result {
+        let (reply, answer) = oneshot::channel();
+        self.handle(Event::EndSession { session: session.into(), item: Item::EndSession { reply } }, ctx);
+        Box::pin(async { answer.await.unwrap_or_else(lost) })
     }
 }

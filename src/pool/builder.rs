@@ -36,6 +36,10 @@ pub struct PoolBuilder {
     checkout_timeout: Duration,
     call_timeout: Duration,
     shutdown_timeout: Duration,
+    cancel_grace: Duration,
+    hook_timeout: Duration,
+    session_ttl: Duration,
+    max_sessions: usize,
     on_current_arbiter: bool,
 }
 
@@ -51,6 +55,10 @@ impl PoolBuilder {
             checkout_timeout: Duration::from_secs(5),
             call_timeout: Duration::from_secs(30),
             shutdown_timeout: Duration::from_secs(5),
+            cancel_grace: Duration::from_secs(2),
+            hook_timeout: Duration::from_secs(5),
+            session_ttl: Duration::from_secs(3600),
+            max_sessions: 10_000,
             on_current_arbiter: false,
         }
     }
@@ -102,7 +110,7 @@ impl PoolBuilder {
         self
     }
 
-    /// How many workers. Default: the number of cores. At least 1, at most 1024; each takes five file descriptors here.
+    /// How many workers. Default: the number of cores. At least 1, at most 1024; each takes six file descriptors here.
     pub fn size(mut self, workers: usize) -> Self {
         self.size = workers;
         self
@@ -143,6 +151,33 @@ impl PoolBuilder {
     /// Default: 5 s.
     pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
         self.shutdown_timeout = timeout;
+        self
+    }
+
+    /// How long Python may take to give up a call that is cancelled, because its deadline passed or its caller went
+    /// away, before the worker is killed and replaced. Default: 2 s.
+    pub fn cancel_grace(mut self, grace: Duration) -> Self {
+        self.cancel_grace = grace;
+        self
+    }
+
+    /// How long the module's `@on_session_end` hooks may take for one session, before they are cancelled like a call.
+    /// Default: 5 s. (`@on_start` hooks are bounded by the spawn timeout, `@on_stop` hooks by the shutdown timeout.)
+    pub fn hook_timeout(mut self, timeout: Duration) -> Self {
+        self.hook_timeout = timeout;
+        self
+    }
+
+    /// How long a session lives that is not used. Default: 1 h.
+    pub fn session_ttl(mut self, ttl: Duration) -> Self {
+        self.session_ttl = ttl;
+        self
+    }
+
+    /// How many sessions there may be; one more ends the one that has not been used for the longest time. Default:
+    /// 10 000. At least 1.
+    pub fn max_sessions(mut self, sessions: usize) -> Self {
+        self.max_sessions = sessions;
         self
     }
 
@@ -246,11 +281,16 @@ impl PoolBuilder {
             ("checkout_timeout", self.checkout_timeout),
             ("call_timeout", self.call_timeout),
             ("shutdown_timeout", self.shutdown_timeout),
+            ("hook_timeout", self.hook_timeout),
+            ("session_ttl", self.session_ttl),
         ];
         for (field, timeout) in timeouts {
             if timeout.is_zero() {
                 return refuse(field, &timeout, "more than zero");
             }
+        }
+        if self.max_sessions == 0 {
+            return refuse("max_sessions", &0, "at least 1");
         }
         if let Some((name, _)) = self.port.env.iter().find(|(name, _)| !is_variable(name)) {
             return refuse("env", name, "names that are not empty and hold neither `=` nor a zero byte");
@@ -276,6 +316,8 @@ impl PoolBuilder {
             size: self.size as u32,
             min_ready: min_ready as u32,
             queue_bound: self.queue_bound,
+            session_ttl: self.session_ttl,
+            max_sessions: self.max_sessions,
         };
         let mut port = self.port.clone();
         port.module = module;
@@ -286,6 +328,8 @@ impl PoolBuilder {
             call_timeout: self.call_timeout,
             checkout_timeout: self.checkout_timeout,
             shutdown_timeout: self.shutdown_timeout,
+            cancel_grace: self.cancel_grace,
+            hook_timeout: self.hook_timeout,
             handle: Arc::new(OnceLock::new()),
         })
     }

@@ -4,18 +4,21 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use actix::{Handler, Message};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
 use super::actor::PoolActor;
 use super::builder::PoolBuilder;
-use super::core::RequestId;
+use super::core::{RequestId, SessionUse};
 use super::home::Home;
 use super::lease::Lease;
 use super::messages::{Abandon, GetStatus, Item, Submit};
 use super::request::Request;
+use super::session::Session;
 use super::status::PoolStatus;
+use super::stream::CallStream;
 use crate::error::{CallError, UnavailableCause};
 use crate::supervisor::{ChildRef, SendError};
 use crate::timer;
@@ -82,9 +85,37 @@ impl Pool {
         self.request(function).args(args).send().await
     }
 
-    /// A call with options: its own timeout, keyword arguments, idempotence.
+    /// Calls a generator, or a function that returns another iterator, on any worker, and returns its items as a stream as soon as a worker
+    /// has it. Generators may be `async`. The call timeout (30 s) holds for all of it.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: hatchery::Pool) -> Result<(), hatchery::CallError> {
+    /// let mut tokens = pool.stream::<String>("generate", ("once upon a time",)).await?;
+    /// while let Some(token) = tokens.next().await {
+    ///     print!("{}", token?);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// See [`Request::stream`].
+    pub async fn stream<T: DeserializeOwned>(
+        &self,
+        function: &str,
+        args: impl Serialize,
+    ) -> Result<CallStream<T>, CallError> {
+        self.request(function).args(args).stream().await
+    }
+
+    /// A call with options: its own timeout, keyword arguments, idempotence, session, progress.
     pub fn request<'a>(&'a self, function: &'a str) -> Request<'a> {
-        Request::new(&self.inner, None, function)
+        Request::new(&self.inner, None, None, function)
+    }
+
+    /// The session of this name, whose calls find the same state in Python. Nothing is sent by this.
+    pub fn session(&self, name: &str) -> Session {
+        Session::new(self.inner.clone(), name)
     }
 
     /// A worker to yourself, waiting for one up to the pool's checkout timeout (5 s).
@@ -94,10 +125,7 @@ impl Pool {
     /// [`Timeout`](CallError::Timeout) in the queue, [`Overloaded`](CallError::Overloaded),
     /// [`Unavailable`](CallError::Unavailable), [`Draining`](CallError::Draining).
     pub async fn checkout(&self) -> Result<Lease, CallError> {
-        let (reply, answer) = oneshot::channel();
-        let waits = self.inner.settings.checkout_timeout;
-        let token = self.inner.submit(Item::Checkout { reply }, waits, answer).await?;
-        Ok(Lease::new(token, self.inner.clone()))
+        Lease::checkout(&self.inner, None).await
     }
 
     /// How the pool is now.
@@ -106,7 +134,7 @@ impl Pool {
     ///
     /// [`Unavailable`](CallError::Unavailable) when the pool has ended or its broker is being restarted.
     pub async fn status(&self) -> Result<PoolStatus, CallError> {
-        self.inner.broker.send(GetStatus).await.map_err(unavailable)
+        self.inner.send(GetStatus).await
     }
 
     /// The broker, for actors that would rather send it messages ([`Call`](super::Call),
@@ -132,9 +160,30 @@ impl fmt::Debug for Pool {
     }
 }
 
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.settings.name)
+    }
+}
+
 impl Inner {
     pub(super) fn new(settings: Settings, broker: ChildRef<PoolActor>, home: Home) -> Self {
         Self { settings, broker, home }
+    }
+
+    /// Asks the broker.
+    pub(super) async fn send<M>(&self, message: M) -> Result<M::Result, CallError>
+    where
+        M: Message + Send + 'static,
+        M::Result: Send,
+        PoolActor: Handler<M>,
+    {
+        self.broker.send(message).await.map_err(unavailable)
+    }
+
+    /// How long a call of this deadline may wait for a worker.
+    pub(super) fn waits(&self, deadline: Instant) -> Duration {
+        self.settings.checkout_timeout.min(deadline.saturating_duration_since(Instant::now()))
     }
 
     /// Submits a request and waits for what it is answered with. If the caller goes away meanwhile, the broker is
@@ -142,29 +191,40 @@ impl Inner {
     pub(super) async fn submit<T>(
         &self,
         item: Item,
+        session: Option<SessionUse>,
         waits: Duration,
         answer: oneshot::Receiver<Result<T, CallError>>,
     ) -> Result<T, CallError> {
-        let request = RequestId::new();
-        let deadline = timer::deadline(Instant::now(), waits);
-        self.broker.do_send(Submit { request, deadline, item }).map_err(unavailable)?;
-        let caller = Caller { request, broker: &self.broker, waits: true };
+        let caller = self.submitted(item, session, waits)?;
         let answer = answer.await;
         caller.answered();
         let gone = CallError::Unavailable { cause: UnavailableCause::BrokerRestarting };
         answer.unwrap_or(Err(gone))
     }
+
+    /// Submits a request; dropping the result before it is answered takes it out of the queue.
+    pub(super) fn submitted(
+        &self,
+        item: Item,
+        session: Option<SessionUse>,
+        waits: Duration,
+    ) -> Result<Caller<'_>, CallError> {
+        let request = RequestId::new();
+        let deadline = timer::deadline(Instant::now(), waits);
+        self.broker.do_send(Submit { request, deadline, session, item }).map_err(unavailable)?;
+        Ok(Caller { request, broker: &self.broker, waits: true })
+    }
 }
 
 /// A caller that waits; dropped before it is answered, it says so.
-struct Caller<'a> {
+pub(super) struct Caller<'a> {
     request: RequestId,
     broker: &'a ChildRef<PoolActor>,
     waits: bool,
 }
 
 impl Caller<'_> {
-    fn answered(mut self) {
+    pub(super) fn answered(mut self) {
         self.waits = false;
     }
 }

@@ -2,17 +2,19 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
 
 use actix::Addr;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
+use super::core::SessionUse;
 use super::handle::Inner;
+use super::messages::Item;
 use super::request::Request;
+use super::stream::{CallStream, Opened};
 use crate::error::CallError;
-use crate::worker::{Checkin, Dispatch, LeaseId, Run, Worker};
+use crate::worker::{Checkin, Dispatch, LeaseId, Order, Placement, Run, Worker};
 
 /// One worker to yourself, from [`Pool::checkout`](super::Pool::checkout): calls on it go straight to that
 /// worker, so that what one call leaves in Python's memory the next one finds.
@@ -31,6 +33,13 @@ impl Lease {
         Self { token, pool }
     }
 
+    pub(super) async fn checkout(pool: &Arc<Inner>, session: Option<SessionUse>) -> Result<Self, CallError> {
+        let (reply, answer) = oneshot::channel();
+        let item = Item::Checkout { session: session.as_ref().map(|used| used.session.clone()), reply };
+        let token = pool.submit(item, session, pool.settings.checkout_timeout, answer).await?;
+        Ok(Self::new(token, pool.clone()))
+    }
+
     /// The worker's name, as in the log and in [`PoolStatus`](super::PoolStatus).
     pub fn worker(&self) -> &str {
         &self.token.worker
@@ -39,6 +48,11 @@ impl Lease {
     /// The process id of its Python.
     pub fn pid(&self) -> u32 {
         self.token.pid
+    }
+
+    /// Of a lease in a session: whether it is the session's own worker.
+    pub fn placement(&self) -> Option<Placement> {
+        self.token.placement
     }
 
     /// Calls a function on this worker, with the pool's call timeout. See [`Pool::call`](super::Pool::call).
@@ -54,10 +68,25 @@ impl Lease {
         self.request(function).args(args).send().await
     }
 
+    /// Streams the items of a generator on this worker. See [`Pool::stream`](super::Pool::stream). A stream that
+    /// outlives the lease goes on to its end, and the worker is not handed out before.
+    ///
+    /// # Errors
+    ///
+    /// See [`Request::stream`].
+    pub async fn stream<T: DeserializeOwned>(
+        &self,
+        function: &str,
+        args: impl Serialize,
+    ) -> Result<CallStream<T>, CallError> {
+        self.request(function).args(args).stream().await
+    }
+
     /// A call with options. Calls of one lease run one after the other; a retry makes no sense here, so
-    /// [`idempotent`](Request::idempotent) changes nothing.
+    /// [`idempotent`](Request::idempotent) changes nothing; nor does [`session`](Request::session), since a lease's calls
+    /// belong to the session that it was checked out in, if any.
     pub fn request<'a>(&'a self, function: &'a str) -> Request<'a> {
-        Request::new(&self.pool, Some(&self.token), function)
+        Request::new(&self.pool, Some(&self.token), None, function)
     }
 }
 
@@ -71,20 +100,25 @@ impl fmt::Debug for Lease {
 pub(super) struct LeaseToken {
     id: LeaseId,
     addr: Addr<Worker>,
-    worker: String,
+    worker: Arc<str>,
     pid: u32,
+    pub(super) session: Option<Arc<str>>,
+    placement: Option<Placement>,
 }
 
 impl LeaseToken {
-    pub(super) fn new(id: LeaseId, addr: Addr<Worker>, worker: String, pid: u32) -> Self {
-        Self { id, addr, worker, pid }
+    pub(super) fn new(id: LeaseId, opened: Opened, pid: u32, session: Option<Arc<str>>) -> Self {
+        let Opened { addr, worker, placement } = opened;
+        Self { id, addr, worker, pid, session, placement }
     }
 
-    pub(super) async fn run(&self, body: bytes::Bytes, deadline: Instant) -> Result<bytes::Bytes, CallError> {
-        let (reply, answer) = oneshot::channel();
-        // A worker that has ended drops the dispatch, which then answers by itself.
-        self.addr.do_send(Run(Dispatch::new(body, deadline, reply)));
-        answer.await.unwrap_or(Err(CallError::Draining))
+    /// Gives the worker an order. One that has ended drops it, and the order then answers by itself.
+    pub(super) fn run(&self, order: Order) {
+        self.addr.do_send(Run { dispatch: Dispatch::new(order, self.placement), assigned: false });
+    }
+
+    pub(super) fn opened(&self) -> Opened {
+        Opened { addr: self.addr.clone(), worker: self.worker.clone(), placement: self.placement }
     }
 }
 

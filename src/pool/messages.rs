@@ -1,30 +1,35 @@
 //! What may be said to a [`PoolActor`](super::PoolActor).
 //!
-//! [`Call`], [`Checkout`] and [`GetStatus`] are for everybody: an actix actor that has the pool's
+//! [`Call`], [`Checkout`], [`EndSession`] and [`GetStatus`] are for everybody: an actix actor that has the pool's
 //! [`ChildRef`](crate::supervisor::ChildRef) may send them like any message. The others are the handles' own.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::Message;
 use bytes::Bytes;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
-use super::core::RequestId;
+use super::core::{Affinity, RequestId, SessionUse};
 use super::lease::{Lease, LeaseToken};
 use super::status::PoolStatus;
+use super::stream::Opened;
 use crate::error::CallError;
 use crate::port;
+use crate::worker::{Order, Reply};
 
 /// Call a function on any worker. Answered with the [`Reply`], or why there is none.
 ///
-/// One attempt; what [`Request`](super::Request) adds (retries of idempotent calls) belongs to the handle.
+/// One attempt; what [`Request`](super::Request) adds (retries of idempotent calls, streams, progress) belongs to the
+/// handle. Whoever drops the future of a message that was sent gives up the call, as with the handle; one that was sent
+/// without interest in its answer runs to its end.
 #[derive(Message, Debug, Clone)]
 #[rtype(result = "Result<Reply, CallError>")]
 pub struct Call {
     pub(super) body: Bytes,
     pub(super) timeout: Option<Duration>,
+    pub(super) session: Option<SessionUse>,
 }
 
 impl Call {
@@ -36,7 +41,7 @@ impl Call {
     /// [`CallError::Encode`] when the arguments have no JSON form.
     pub fn new(function: &str, args: impl Serialize) -> Result<Self, CallError> {
         let body = port::call_body(function, &args, None::<&()>)?;
-        Ok(Self { body, timeout: None })
+        Ok(Self { body, timeout: None, session: None })
     }
 
     /// How long it may take, waiting included. Default: the pool's call timeout.
@@ -45,27 +50,12 @@ impl Call {
         self.timeout = Some(timeout);
         self
     }
-}
 
-/// What a function returned, not decoded yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reply {
-    pub(super) body: Bytes,
-}
-
-impl Reply {
-    /// The result as a Rust value.
-    ///
-    /// # Errors
-    ///
-    /// [`CallError::Decode`] with the place where it does not fit.
-    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, CallError> {
-        Ok(port::decode_result(&self.body)?)
-    }
-
-    /// The result as the JSON text that came from Python.
-    pub fn as_json(&self) -> &[u8] {
-        &self.body
+    /// Makes it a call of this session. Default: of none.
+    #[must_use]
+    pub fn session(mut self, name: &str, affinity: Affinity) -> Self {
+        self.session = Some(SessionUse { session: name.into(), affinity });
+        self
     }
 }
 
@@ -76,6 +66,15 @@ pub struct Checkout {
     /// How long to wait for one. Default: the pool's checkout timeout.
     pub timeout: Option<Duration>,
 }
+
+/// End a session: its state is dropped in every worker that has some, and the module's `@on_session_end` hooks run
+/// there. Answered when they have.
+#[derive(Message, Debug, Clone)]
+#[rtype(result = "Result<(), CallError>")]
+pub struct EndSession(
+    /// The session's name.
+    pub String,
+);
 
 /// Ask how the pool is.
 #[derive(Message, Debug, Clone, Copy)]
@@ -89,6 +88,7 @@ pub(super) struct Submit {
     pub(super) request: RequestId,
     /// Until when it may wait for a worker.
     pub(super) deadline: Instant,
+    pub(super) session: Option<SessionUse>,
     pub(super) item: Item,
 }
 
@@ -97,22 +97,30 @@ pub(super) enum Item {
     /// Becomes a [`Dispatch`](crate::worker::Dispatch) when a worker gets it: before that, its end is no
     /// worker's death.
     Call {
-        body: Bytes,
-        deadline: Instant,
-        reply: oneshot::Sender<Result<Bytes, CallError>>,
+        order: Order,
+        /// Of a stream: who wants to know which worker has it.
+        opened: Option<oneshot::Sender<Opened>>,
     },
     Checkout {
+        session: Option<Arc<str>>,
         reply: oneshot::Sender<Result<LeaseToken, CallError>>,
+    },
+    /// Waits for nothing; it is here because the core hands it back.
+    EndSession {
+        reply: oneshot::Sender<Result<(), CallError>>,
     },
 }
 
 impl Item {
     pub(super) fn refuse(self, error: CallError) {
         match self {
-            Item::Call { reply, .. } => {
+            Item::Call { order, .. } => {
+                let _ = order.reply.outcome.send(Err(error));
+            }
+            Item::Checkout { reply, .. } => {
                 let _ = reply.send(Err(error));
             }
-            Item::Checkout { reply } => {
+            Item::EndSession { reply } => {
                 let _ = reply.send(Err(error));
             }
         }
@@ -121,8 +129,9 @@ impl Item {
     /// Whether the caller has gone away.
     pub(super) fn is_abandoned(&self) -> bool {
         match self {
-            Item::Call { reply, .. } => reply.is_closed(),
-            Item::Checkout { reply } => reply.is_closed(),
+            Item::Call { order, .. } => order.reply.outcome.is_closed(),
+            Item::Checkout { reply, .. } => reply.is_closed(),
+            Item::EndSession { reply } => reply.is_closed(),
         }
     }
 }

@@ -23,16 +23,23 @@ mod handle;
 mod home;
 mod lease;
 mod messages;
+mod progress;
 mod request;
+mod session;
 mod status;
+mod stream;
 
 #[cfg(test)]
 mod actor_tests;
 
 pub use actor::{PoolActor, StartupFailure};
 pub use builder::{PoolBuilder, PoolStartError};
+pub use core::Affinity;
 pub use handle::Pool;
 pub use lease::Lease;
-pub use messages::{Call, Checkout, GetStatus, Reply};
+pub use messages::{Call, Checkout, EndSession, GetStatus};
+pub use progress::Progress;
 pub use request::Request;
+pub use session::Session;
 pub use status::{PoolStatus, PythonInfo, WorkerState, WorkerStatus};
+pub use stream::CallStream;

@@ -6,17 +6,24 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
-use super::core::RequestId;
+use super::core::{Affinity, RequestId, SessionUse};
 use super::handle::Inner;
 use super::lease::LeaseToken;
-use super::messages::{Item, Reply};
+use super::messages::Item;
+use super::progress::{Handle, Listener, Progress};
+use super::stream::{CallStream, Opening};
 use crate::error::{CallError, Phase};
+use crate::port::CallOptions;
+use crate::worker::{Order, Outcome, Reply, ReplyTo, StreamId, Work};
 use crate::{port, timer};
 
 /// How often an idempotent call is handed to a worker at most.
 const IDEMPOTENT_ATTEMPTS: u32 = 2;
+
+/// How many items of a stream are on their way at most.
+const WINDOW: u32 = 32;
 
 /// A call being put together; [`send`](Request::send) sends it.
 ///
@@ -34,19 +41,41 @@ const IDEMPOTENT_ATTEMPTS: u32 = 2;
 /// ```
 #[must_use = "a request does nothing until it is sent"]
 pub struct Request<'a, A = (), K = ()> {
+    call: Unsent<'a>,
+    args: A,
+    kwargs: Option<K>,
+}
+
+/// A call without its arguments.
+struct Unsent<'a> {
     pool: &'a Arc<Inner>,
     lease: Option<&'a LeaseToken>,
     function: &'a str,
-    args: A,
-    kwargs: Option<K>,
     timeout: Duration,
     idempotent: bool,
+    session: Option<SessionUse>,
+    window: u32,
+    on_progress: Option<Handle>,
 }
 
 impl<'a> Request<'a> {
-    pub(super) fn new(pool: &'a Arc<Inner>, lease: Option<&'a LeaseToken>, function: &'a str) -> Self {
-        let timeout = pool.settings.call_timeout;
-        Self { pool, lease, function, args: (), kwargs: None, timeout, idempotent: false }
+    pub(super) fn new(
+        pool: &'a Arc<Inner>,
+        lease: Option<&'a LeaseToken>,
+        session: Option<SessionUse>,
+        function: &'a str,
+    ) -> Self {
+        let call = Unsent {
+            pool,
+            lease,
+            function,
+            timeout: pool.settings.call_timeout,
+            idempotent: false,
+            session,
+            window: WINDOW,
+            on_progress: None,
+        };
+        Self { call, args: (), kwargs: None }
     }
 }
 
@@ -54,34 +83,66 @@ impl<'a, A: Serialize, K: Serialize> Request<'a, A, K> {
     /// The arguments: a tuple, an array or a `Vec` gives positional ones, a map or struct gives keywords, `()`
     /// gives none. Default: none.
     pub fn args<B: Serialize>(self, args: B) -> Request<'a, B, K> {
-        let Self { pool, lease, function, kwargs, timeout, idempotent, .. } = self;
-        Request { pool, lease, function, args, kwargs, timeout, idempotent }
+        Request { call: self.call, args, kwargs: self.kwargs }
     }
 
     /// Keyword arguments beside positional ones: a map or struct. Default: none.
     pub fn kwargs<L: Serialize>(self, kwargs: L) -> Request<'a, A, L> {
-        let Self { pool, lease, function, args, timeout, idempotent, .. } = self;
-        Request { pool, lease, function, args, kwargs: Some(kwargs), timeout, idempotent }
+        Request { call: self.call, args: self.args, kwargs: Some(kwargs) }
     }
 
-    /// How long the call may take, waiting for a worker and a second attempt included. Each wait for
-    /// a worker is limited by the pool's checkout timeout too. Default: the pool's call timeout (30 s).
+    /// How long the call may take, waiting for a worker and a second attempt included; of a stream, all of it. Each wait
+    /// for a worker is limited by the pool's checkout timeout too. Default: the pool's call timeout (30 s).
+    ///
+    /// Python can ask for it: `hatchery.deadline()`.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.call.timeout = timeout;
         self
     }
 
     /// Running this call twice does no harm: if its worker dies, it is sent to another one, once, within the
-    /// same deadline. Default: off.
+    /// same deadline. Default: off. A stream is never sent twice.
     pub fn idempotent(mut self) -> Self {
-        self.idempotent = true;
+        self.call.idempotent = true;
+        self
+    }
+
+    /// Makes it a call of this session. Default: of none. See [`Session`](super::Session).
+    pub fn session(mut self, name: &str) -> Self {
+        let affinity = self.call.session.map(|used| used.affinity).unwrap_or_default();
+        self.call.session = Some(SessionUse { session: name.into(), affinity });
+        self
+    }
+
+    /// How strongly the call is tied to its session's worker. Default: [`Affinity::Hint`]. Without a session it changes
+    /// nothing.
+    pub fn affinity(mut self, affinity: Affinity) -> Self {
+        if let Some(used) = &mut self.call.session {
+            used.affinity = affinity;
+        }
+        self
+    }
+
+    /// Has `handle` called with what the function says by `hatchery.progress(value)`, in the task that waits for the
+    /// result (or reads the stream), each before the result. A task that is slower than the function misses older updates: the
+    /// newest 64 are kept. Default: nobody listens, and none are sent.
+    pub fn on_progress(mut self, handle: impl FnMut(Progress) + Send + 'static) -> Self {
+        self.call.on_progress = Some(Box::new(handle));
+        self
+    }
+
+    /// How many items of a stream may be on their way, at least 1: the generator stops there until some are taken.
+    /// Default: 32.
+    pub fn window(mut self, items: u32) -> Self {
+        self.call.window = items.max(1);
         self
     }
 
     /// Sends the call and waits for its result, decoded as `T`.
     ///
-    /// Dropping the future takes a waiting call out of the queue. One that runs already is not interrupted: its
-    /// result is thrown away, and its deadline still holds.
+    /// Dropping the future gives the call up. One that waits is taken out of the queue; one that runs is cancelled:
+    /// `hatchery.Cancelled` (in an `async` function, `asyncio.CancelledError`) is raised in it, and a worker that has
+    /// not come back within the pool's cancel grace (2 s) is killed and replaced.
     ///
     /// # Errors
     ///
@@ -90,22 +151,23 @@ impl<'a, A: Serialize, K: Serialize> Request<'a, A, K> {
         self.send_raw().await?.decode()
     }
 
-    /// Like [`send`](Request::send), with the result left as it came.
+    /// Like [`send`](Request::send), with the result left as it came, and with the worker that served it.
     ///
     /// # Errors
     ///
     /// Any [`CallError`] but [`Decode`](CallError::Decode).
     pub async fn send_raw(self) -> Result<Reply, CallError> {
-        let Self { pool, lease, function, args, kwargs, timeout, idempotent } = self;
-        let body = encode_call(function, &args, kwargs.as_ref(), pool.settings.max_frame_bytes)?;
-        let deadline = timer::deadline(Instant::now(), timeout);
-        if let Some(lease) = lease {
-            return lease.run(body, deadline).await.map(|body| Reply { body });
-        }
+        let Self { mut call, args, kwargs } = self;
+        let mut listener = call.on_progress.take().map(Listener::new);
+        let body = call.encode(&args, kwargs.as_ref(), None, listener.is_some())?;
+        let deadline = timer::deadline(Instant::now(), call.timeout);
         let mut attempts = 0;
         loop {
-            let error = match attempt(pool, body.clone(), deadline).await {
-                Ok(body) => return Ok(Reply { body }),
+            let progress = listener.as_ref().map(Listener::sender);
+            let attempt = call.attempt(body.clone(), deadline, progress);
+            let error = match Listener::during(&mut listener, attempt).await {
+                Ok(reply) => return Ok(reply),
+                Err(error) if call.lease.is_some() => return Err(error),
                 Err(error) => error,
             };
             // A call that surely had not begun is simply given to another worker, as if the dead one had never
@@ -114,7 +176,7 @@ impl<'a, A: Serialize, K: Serialize> Request<'a, A, K> {
                 CallError::WorkerDied { started: false, .. } => true,
                 CallError::WorkerDied { .. } => {
                     attempts += 1;
-                    idempotent && attempts < IDEMPOTENT_ATTEMPTS
+                    call.idempotent && attempts < IDEMPOTENT_ATTEMPTS
                 }
                 CallError::Timeout { phase: Phase::Queue, .. } => false,
                 _ => {
@@ -127,31 +189,106 @@ impl<'a, A: Serialize, K: Serialize> Request<'a, A, K> {
             }
         }
     }
+
+    /// Sends the call of a generator, or of a function that returns another iterator, and returns its items as a
+    /// stream as soon as a worker has it.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: hatchery::Pool) -> Result<(), hatchery::CallError> {
+    /// let mut tokens = pool.request("generate").args(("once",)).stream::<String>().await?;
+    /// while let Some(token) = tokens.next().await {
+    ///     print!("{}", token?);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Encode`](CallError::Encode), [`FrameTooLarge`](CallError::FrameTooLarge), and those of waiting for a worker.
+    /// What goes wrong in Python comes as an item. A function whose result is no iterator is an
+    /// [`Encode`](CallError::Encode) error.
+    pub async fn stream<T: DeserializeOwned>(self) -> Result<CallStream<T>, CallError> {
+        let Self { mut call, args, kwargs } = self;
+        let listener = call.on_progress.take().map(Listener::new);
+        let body = call.encode(&args, kwargs.as_ref(), Some(call.window), listener.is_some())?;
+        let deadline = timer::deadline(Instant::now(), call.timeout);
+        let (reply, outcome) = oneshot::channel();
+        let (sender, items) = mpsc::unbounded_channel();
+        let (id, window) = (StreamId::new(), call.window);
+        let reply = ReplyTo {
+            outcome: reply,
+            items: Some(sender),
+            progress: listener.as_ref().map(Listener::sender),
+        };
+        let order = Order { work: call.work(body, Some((id, window))), deadline, reply };
+        let opening = Opening { items, outcome, listener, id, window };
+        if let Some(lease) = call.lease {
+            lease.run(order);
+            return Ok(opening.opened(lease.opened(), call.pool.clone()));
+        }
+        let (opened, on_opened) = oneshot::channel();
+        let waits = call.pool.waits(deadline);
+        let item = Item::Call { order, opened: Some(opened) };
+        let caller = call.pool.submitted(item, call.session.clone(), waits)?;
+        let on_opened = on_opened.await;
+        caller.answered();
+        match on_opened {
+            Ok(opened) => Ok(opening.opened(opened, call.pool.clone())),
+            Err(_) => Err(opening.refused().await),
+        }
+    }
 }
 
-/// A call's body, under the wire's rules and the frame limit.
-pub(super) fn encode_call(
-    function: &str,
-    args: &impl Serialize,
-    kwargs: Option<&impl Serialize>,
-    max_frame_bytes: u32,
-) -> Result<Bytes, CallError> {
-    let body = port::call_body(function, args, kwargs)?;
-    check_frame(&body, max_frame_bytes)?;
-    Ok(body)
+impl Unsent<'_> {
+    /// The call's body, under the wire's rules and the frame limit.
+    fn encode(
+        &self,
+        args: &impl Serialize,
+        kwargs: Option<&impl Serialize>,
+        credit: Option<u32>,
+        progress: bool,
+    ) -> Result<Bytes, CallError> {
+        let body = port::call_body(self.function, args, kwargs)?;
+        let session = match self.lease {
+            Some(lease) => lease.session.as_deref(),
+            None => self.session.as_ref().map(|used| &*used.session),
+        };
+        let body = CallOptions { session, credit, progress }.append_to(body);
+        check_frame(&body, self.pool.settings.max_frame_bytes)?;
+        Ok(body)
+    }
+
+    fn work(&self, body: Bytes, stream: Option<(StreamId, u32)>) -> Work {
+        // A lease's calls belong to the session that the worker already knows from its checkout.
+        let session = match self.lease {
+            Some(lease) => lease.session.clone(),
+            None => self.session.as_ref().map(|used| used.session.clone()),
+        };
+        Work::Call { body, session, stream }
+    }
+
+    async fn attempt(
+        &self,
+        body: Bytes,
+        deadline: Instant,
+        progress: Option<crate::worker::UpdateSender>,
+    ) -> Outcome {
+        let (reply, answer) = oneshot::channel();
+        let reply = ReplyTo { progress, ..ReplyTo::once(reply) };
+        let order = Order { work: self.work(body, None), deadline, reply };
+        if let Some(lease) = self.lease {
+            lease.run(order);
+            return answer.await.unwrap_or(Err(CallError::Draining));
+        }
+        let item = Item::Call { order, opened: None };
+        self.pool.submit(item, self.session.clone(), self.pool.waits(deadline), answer).await
+    }
 }
 
 /// A body that fits no frame must not get to a worker, which could only be ended then.
 pub(super) fn check_frame(body: &Bytes, max_frame_bytes: u32) -> Result<(), CallError> {
     let (size, limit) = ((port::HEADER_BYTES + body.len()) as u64, u64::from(max_frame_bytes));
     if size > limit { Err(CallError::FrameTooLarge { size, limit }) } else { Ok(()) }
-}
-
-async fn attempt(pool: &Inner, body: Bytes, deadline: Instant) -> Result<Bytes, CallError> {
-    let (reply, answer) = oneshot::channel();
-    let waits = pool.settings.checkout_timeout.min(deadline.saturating_duration_since(Instant::now()));
-    let item = Item::Call { body, deadline, reply };
-    pool.submit(item, waits, answer).await
 }
 
 impl RequestId {

@@ -35,6 +35,12 @@ pub struct PoolStatus {
     pub abandoned: u64,
     /// Requests refused because no worker could start.
     pub unavailable: u64,
+    /// Requests refused because their session's worker had died.
+    pub session_lost: u64,
+    /// Requests of strict sessions refused because their worker was busy.
+    pub session_busy: u64,
+    /// Sessions that are known.
+    pub sessions: usize,
     /// How long a worker is busy with one call or lease, the recent ones weighing more. `None` before the first.
     pub mean_run: Option<Duration>,
     /// Workers that had been ready and ended since the broker started, each one replaced by its supervisor.

@@ -2,7 +2,7 @@
 //! same golden frames in `tests/golden/`.
 //!
 //! ```text
-//! length u32 | kind u8 | codec u8 | attachments u16 | timeout_ms u32 | call id u64 | body length u32   (big-endian)
+//! length u32 | kind u8 | codec u8 | attachments u16 | number u32 | call id u64 | body length u32   (big-endian)
 //!            | attachment length u64 ... | body | attachment ...
 //! ```
 //!
@@ -37,13 +37,13 @@ pub(crate) enum Kind {
     Result = 4,
     /// Worker: why there is no result, or no ready.
     Error = 5,
-    /// Reserved: one item of a stream.
+    /// Worker: one item of a stream.
     Chunk = 6,
-    /// Reserved: the end of a stream.
+    /// Worker: the end of a stream.
     End = 7,
-    /// Reserved: give up a call.
+    /// Host: give up a call.
     Cancel = 8,
-    /// Reserved: how many more chunks may come.
+    /// Host: how many more chunks may come.
     Credit = 9,
     /// Reserved: the worker calls the host.
     HostCall = 10,
@@ -55,14 +55,18 @@ pub(crate) enum Kind {
     Ping = 13,
     /// Reserved: it is.
     Pong = 14,
-    /// Reserved: a session is over.
+    /// Host: a session is over.
     SessionEnd = 15,
     /// Host: end in an orderly way.
     Shutdown = 16,
+    /// Worker: how far a call has come.
+    Progress = 17,
+    /// Host: where is this call? Worker: there.
+    Stack = 18,
 }
 
 impl Kind {
-    const ALL: [Kind; 16] = [
+    const ALL: [Kind; 18] = [
         Kind::Hello,
         Kind::Ready,
         Kind::Call,
@@ -79,6 +83,8 @@ impl Kind {
         Kind::Pong,
         Kind::SessionEnd,
         Kind::Shutdown,
+        Kind::Progress,
+        Kind::Stack,
     ];
 
     fn from_number(number: u8) -> Option<Kind> {
@@ -86,7 +92,7 @@ impl Kind {
     }
 
     fn is_supported(self) -> bool {
-        matches!(self, Kind::Hello | Kind::Ready | Kind::Call | Kind::Result | Kind::Error | Kind::Shutdown)
+        !matches!(self, Kind::HostCall | Kind::HostResult | Kind::Log | Kind::Ping | Kind::Pong)
     }
 }
 
@@ -105,8 +111,8 @@ pub(crate) enum Codec {
 pub(crate) struct Frame {
     pub(crate) kind: Kind,
     pub(crate) codec: Codec,
-    /// Of a call: how many milliseconds the caller still allows; 0 = no limit.
-    pub(crate) timeout_ms: u32,
+    /// Of a call: how many milliseconds the caller still allows, 0 = no limit. Of a credit: how many more chunks.
+    pub(crate) number: u32,
     /// The call that the frame belongs to; 0 = none.
     pub(crate) call_id: u64,
     pub(crate) body: Bytes,
@@ -144,7 +150,7 @@ pub(crate) enum FrameError {
 impl Frame {
     /// A frame without attachments.
     pub(crate) fn new(kind: Kind, call_id: u64, codec: Codec, body: Bytes) -> Frame {
-        Frame { kind, codec, timeout_ms: 0, call_id, body, attachments: Vec::new() }
+        Frame { kind, codec, number: 0, call_id, body, attachments: Vec::new() }
     }
 
     /// Bytes of the payload: what the limit is about.
@@ -170,7 +176,7 @@ impl Frame {
         into.put_u8(self.kind as u8);
         into.put_u8(self.codec as u8);
         into.put_u16(u16::try_from(self.attachments.len()).expect("attachments are counted by a u16"));
-        into.put_u32(self.timeout_ms);
+        into.put_u32(self.number);
         into.put_u64(self.call_id);
         into.put_u32(self.body.len() as u32); // no more than `length`
         for attachment in &self.attachments {
@@ -201,7 +207,7 @@ impl Frame {
             other => return Err(FrameError::UnknownCodec(other)),
         };
         let count = usize::from(rest.get_u16());
-        let timeout_ms = rest.get_u32();
+        let number = rest.get_u32();
         let call_id = rest.get_u64();
         let body_bytes = rest.get_u32();
         if !kind.is_supported() {
@@ -226,7 +232,7 @@ impl Frame {
         let body = rest.split_to(body_bytes as usize);
         // Their sum is at most `size`, so each fits a usize.
         let attachments = (0..count).map(|_| rest.split_to(lengths.get_u64() as usize)).collect();
-        Ok(Frame { kind, codec, timeout_ms, call_id, body, attachments })
+        Ok(Frame { kind, codec, number, call_id, body, attachments })
     }
 }
 

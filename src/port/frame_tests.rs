@@ -80,10 +80,10 @@ fn frames() -> impl Strategy<Value = Frame> {
     let parts = prop::collection::vec(prop::collection::vec(any::<u8>(), 0..64), 0..5);
     let body = prop::option::of(prop::collection::vec(any::<u8>(), 0..256));
     (prop::sample::select(supported), any::<u32>(), any::<u64>(), body, parts).prop_map(
-        |(kind, timeout_ms, call_id, body, parts)| Frame {
+        |(kind, number, call_id, body, parts)| Frame {
             kind,
             codec: if body.is_some() { Codec::Json } else { Codec::None },
-            timeout_ms,
+            number,
             call_id,
             body: body.unwrap_or_default().into(),
             attachments: parts.into_iter().map(Bytes::from).collect(),

@@ -22,7 +22,20 @@ pub(crate) struct Hello {
     pub(crate) functions: Option<Vec<String>>,
     /// The limit of a frame's payload, for both sides.
     pub(crate) max_frame_bytes: u32,
+    /// [`CANCEL_SIGNAL`].
+    pub(crate) cancel_signal: i32,
+    /// [`STACK_SIGNAL`].
+    pub(crate) stack_signal: i32,
+    /// The worker's end of the pipe for stacks.
+    pub(crate) stack_fd: i32,
 }
+
+/// Tells a worker's main thread to look for a [`Cancel`](Kind::Cancel) frame. The numbers are told by hello, so that
+/// two C libraries with different ideas of `SIGRTMIN` agree; both are real-time signals in all of them.
+pub(crate) const CANCEL_SIGNAL: i32 = 44;
+
+/// Makes a worker write its main thread's stack to the pipe for stacks.
+pub(crate) const STACK_SIGNAL: i32 = 45;
 
 impl Hello {
     /// The frame to send.
@@ -122,6 +135,15 @@ pub(crate) enum WorkerError {
         /// Bytes of payload.
         limit: u32,
     },
+    /// The function gave up because it was cancelled.
+    Cancelled,
+    /// A stop hook raised. Sent after shutdown, before the worker exits.
+    Stop {
+        #[serde(rename = "type")]
+        type_name: String,
+        message: String,
+        traceback: String,
+    },
     /// In place of ready: the module cannot serve. The worker then exits with code 1.
     Start {
         phase: StartPhase,
@@ -151,8 +173,12 @@ impl WorkerError {
             Self::Encode { message } => CallError::Encode { message },
             Self::FrameTooLarge { size, limit } => CallError::FrameTooLarge { size, limit: limit.into() },
             Self::Decode { message } | Self::Protocol { message } => CallError::Protocol { detail: message },
+            Self::Cancelled => CallError::Cancelled,
             Self::Start { message, .. } => {
                 CallError::Protocol { detail: format!("it had started: {message}") }
+            }
+            Self::Stop { message, .. } => {
+                CallError::Protocol { detail: format!("it was not told to stop: {message}") }
             }
         }
     }
@@ -182,10 +208,36 @@ pub(crate) enum Reply {
     },
     /// No result, or no ready.
     Error {
-        /// The call's; 0 when there is none (a failed start, a protocol error).
+        /// The call's; 0 when there is none (a failed start or stop, a protocol error).
         call_id: u64,
         /// Why.
         error: WorkerError,
+    },
+    /// One item of a stream.
+    Chunk {
+        /// The call's.
+        call_id: u64,
+        /// One JSON value.
+        body: Bytes,
+    },
+    /// A stream is at its end.
+    End {
+        /// The call's.
+        call_id: u64,
+    },
+    /// How far a call has come.
+    Progress {
+        /// The call's.
+        call_id: u64,
+        /// One JSON value.
+        body: Bytes,
+    },
+    /// Where a call is suspended.
+    Stack {
+        /// The call's.
+        call_id: u64,
+        /// As text, outermost frame first.
+        text: String,
     },
 }
 
@@ -200,24 +252,86 @@ impl Reply {
             return Err(FrameError::UnexpectedAttachments(kind));
         }
         let unreadable = |error: serde_json::Error| FrameError::Body { kind, message: error.to_string() };
+        if codec == Codec::None && matches!(kind, Kind::Result | Kind::Chunk | Kind::Progress) {
+            return Err(FrameError::Body { kind, message: "there is none".to_owned() });
+        }
         match kind {
-            Kind::Ready => serde_json::from_slice(&body).map(Reply::Ready).map_err(unreadable),
-            Kind::Result if codec == Codec::None => {
-                Err(FrameError::Body { kind, message: "there is none".to_owned() })
-            }
             Kind::Result => Ok(Reply::Result { call_id, body }),
+            Kind::Chunk => Ok(Reply::Chunk { call_id, body }),
+            Kind::End => Ok(Reply::End { call_id }),
+            Kind::Progress => Ok(Reply::Progress { call_id, body }),
+            Kind::Ready => serde_json::from_slice(&body).map(Reply::Ready).map_err(unreadable),
             Kind::Error => {
                 serde_json::from_slice(&body).map(|error| Reply::Error { call_id, error }).map_err(unreadable)
+            }
+            Kind::Stack => {
+                serde_json::from_slice(&body).map(|text| Reply::Stack { call_id, text }).map_err(unreadable)
             }
             other => Err(FrameError::UnexpectedKind(other)),
         }
     }
 }
 
+/// What a call says beside function and arguments.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct CallOptions<'a> {
+    /// The session that it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) session: Option<&'a str>,
+    /// The caller wants a stream, and so many items for a start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) credit: Option<u32>,
+    /// Somebody listens to its progress.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) progress: bool,
+}
+
+impl CallOptions<'_> {
+    /// Appends the options to a call's body; without any it stays as it is.
+    pub(crate) fn append_to(&self, body: Bytes) -> Bytes {
+        if self.session.is_none() && self.credit.is_none() && !self.progress {
+            return body;
+        }
+        let mut whole = Vec::with_capacity(body.len() + 64);
+        // `call_body` ends with the bracket of its list.
+        whole.extend_from_slice(&body[..body.len() - 1]);
+        whole.push(b',');
+        serde_json::to_writer(&mut whole, self).expect("strings and numbers are JSON");
+        whole.push(b']');
+        whole.into()
+    }
+}
+
 /// The frame of a call. `timeout_ms`: how long the caller still allows, 0 = no limit. `body` is that of
-/// [`call_body`](super::value::call_body).
+/// [`call_body`](super::value::call_body), with or without [`CallOptions`].
 pub(crate) fn call_frame(call_id: u64, timeout_ms: u32, body: Bytes) -> Frame {
-    Frame { timeout_ms, ..Frame::new(Kind::Call, call_id, Codec::Json, body) }
+    Frame { number: timeout_ms, ..Frame::new(Kind::Call, call_id, Codec::Json, body) }
+}
+
+/// The frame that gives a stream so many more items.
+pub(crate) fn credit_frame(call_id: u64, items: u32) -> Frame {
+    Frame { number: items, ..Frame::new(Kind::Credit, call_id, Codec::None, Bytes::new()) }
+}
+
+/// The frame that asks a call to give up.
+pub(crate) fn cancel_frame(call_id: u64) -> Frame {
+    Frame::new(Kind::Cancel, call_id, Codec::None, Bytes::new())
+}
+
+/// The frame that asks where a call is suspended.
+pub(crate) fn stack_frame(call_id: u64) -> Frame {
+    Frame::new(Kind::Stack, call_id, Codec::None, Bytes::new())
+}
+
+/// The frame that says that a session is over; answered like a call. `timeout_ms` bounds the module's hooks.
+pub(crate) fn session_end_frame(call_id: u64, timeout_ms: u32, session: &str, cause: &str) -> Frame {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        session: &'a str,
+        cause: &'a str,
+    }
+    let body = serde_json::to_vec(&Body { session, cause }).expect("strings are JSON");
+    Frame { number: timeout_ms, ..Frame::new(Kind::SessionEnd, call_id, Codec::Json, body.into()) }
 }
 
 /// The frame that asks a worker to end in an orderly way, running Python's exit handlers.

@@ -30,6 +30,9 @@ fn the_host_writes_the_golden_frames() {
         path: vec!["/srv/app".to_owned(), "/srv/naïve".to_owned()],
         functions: Some(vec!["count_words".to_owned()]),
         max_frame_bytes: 67_108_864,
+        cancel_signal: 44,
+        stack_signal: 45,
+        stack_fd: 5,
     };
     assert_eq!(hello.to_frame(), golden::frame("hello"));
     let body = call_body::<_, ()>("count_words", &("to be or not to be",), None).unwrap();

@@ -7,6 +7,7 @@
 //!   |           lifeline                |----------  one more inherited socket: our death kills the group
 //!   | channel   frames out, frames in   |<-------->  fd 0, a socket; moved away, then /dev/null
 //!   | capture   lines to log, tails kept|<---------  fd 1 and fd 2, pipes
+//!   | stacks    what it was doing       |<---------  one more pipe, written by faulthandler
 //!   +-----------------------------------+
 //! ```
 //!
@@ -19,6 +20,7 @@ mod interpreter;
 mod message;
 mod package;
 mod process;
+mod stack;
 mod start;
 mod value;
 
@@ -26,9 +28,12 @@ mod value;
 mod golden;
 
 pub(crate) use channel::ChannelError;
-pub(crate) use frame::HEADER_BYTES;
+pub(crate) use frame::{Frame, HEADER_BYTES};
+pub(crate) use message::{
+    CANCEL_SIGNAL, CallOptions, Ready, Reply, STACK_SIGNAL, WorkerError, call_frame, cancel_frame,
+    credit_frame, session_end_frame, shutdown_frame, stack_frame,
+};
 pub use message::{Function, Parameter, ParameterKind};
-pub(crate) use message::{Ready, Reply, call_frame, shutdown_frame};
 pub(crate) use process::{Exit, wait_until_reaped};
 pub(crate) use start::{CLOSED_GRACE, Port, PortSpec};
 pub(crate) use value::{call_body, decode_result};

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
@@ -11,6 +11,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags, Signal};
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
@@ -41,13 +42,16 @@ pub(crate) struct Spawned {
     pub(crate) socket: UnixStream,
     pub(crate) stdout: pipe::Receiver,
     pub(crate) stderr: pipe::Receiver,
+    /// Our end of the pipe for stacks, and the number of the process's end.
+    pub(crate) stacks: pipe::Receiver,
+    pub(crate) stack_fd: i32,
 }
 
 /// What both ends of the socket ask for as send buffer. The kernel caps it at `net.core.wmem_max`;
 /// nothing depends on how much is granted.
 const SEND_BUFFER_BYTES: usize = 4 << 20;
 
-/// Held while a lifeline is inheritable, so that no other worker started meanwhile gets it too.
+/// Held while descriptors are inheritable, so that no other worker started meanwhile gets them too.
 static SPAWNING: Mutex<()> = Mutex::new(());
 
 /// Starts a process. Must be called within a tokio runtime.
@@ -72,24 +76,49 @@ pub(crate) fn spawn(line: &CommandLine) -> io::Result<Spawned> {
     if let Some(dir) = &line.current_dir {
         command.current_dir(dir);
     }
-    let (lifeline, mut child) =
-        lifeline::spawn_with(&mut command).map_err(|error| match &line.current_dir {
-            // The system says the same as for a missing program.
-            Some(dir) if !dir.is_dir() => {
-                io::Error::new(error.kind(), format!("its current directory {} is none", dir.display()))
-            }
-            _ => error,
-        })?;
+    let (lifeline, held) = StdUnixStream::pair()?;
+    let (stacks, written) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    let spawned = spawn_inheriting(&mut command, [held.as_fd(), written.as_fd()]);
+    let mut child = spawned.map_err(|error| match &line.current_dir {
+        // The system says the same as for a missing program.
+        Some(dir) if !dir.is_dir() => {
+            io::Error::new(error.kind(), format!("its current directory {} is none", dir.display()))
+        }
+        _ => error,
+    })?;
+    let pid = Pid::from_child(&child);
+    lifeline::arm(held.as_raw_fd(), pid).inspect_err(|_| {
+        kill_group(pid);
+        let _ = reap(pid);
+    })?;
     let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
         unreachable!("both were asked for as pipes");
     };
-    let process = Process::new(&child, lifeline)?;
+    let process = Process::new(&child, lifeline.into())?;
     Ok(Spawned {
         process,
         socket: UnixStream::from_std(ours)?,
         stdout: pipe::Receiver::from_owned_fd(stdout.into())?,
         stderr: pipe::Receiver::from_owned_fd(stderr.into())?,
+        stacks: pipe::Receiver::from_owned_fd(stacks)?,
+        stack_fd: written.as_raw_fd(),
     })
+}
+
+/// Starts the command with these descriptors open under their own numbers.
+fn spawn_inheriting<const N: usize>(
+    command: &mut Command,
+    inherited: [BorrowedFd<'_>; N],
+) -> io::Result<std::process::Child> {
+    let _guard = SPAWNING.lock().unwrap_or_else(PoisonError::into_inner);
+    for fd in inherited {
+        rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?;
+    }
+    let child = command.spawn();
+    for fd in inherited {
+        rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC)?;
+    }
+    child
 }
 
 /// A running process. Dropping it kills its whole group and sees to it that it is reaped.
@@ -126,6 +155,17 @@ impl Process {
     pub(crate) fn kill(&self) {
         if self.exit.is_none() {
             kill_group(self.pid);
+        }
+    }
+
+    /// Sends the process itself, not its group, a signal.
+    pub(crate) fn signal(&self, signal: i32) {
+        if self.exit.is_none() {
+            // SAFETY: two integers; the process is not reaped yet, so the number is still its own.
+            #[allow(unsafe_code)]
+            unsafe {
+                libc::kill(self.pid.as_raw_nonzero().get(), signal);
+            }
         }
     }
 
@@ -267,28 +307,11 @@ fn peak_rss_bytes(pid: u32) -> Option<u64> {
 mod lifeline {
     use super::*;
 
-    /// Starts the command with a lifeline; our end keeps it alive.
-    pub(super) fn spawn_with(command: &mut Command) -> io::Result<(OwnedFd, std::process::Child)> {
-        let (ours, theirs) = StdUnixStream::pair()?;
-        let child = {
-            let _guard = SPAWNING.lock().unwrap_or_else(PoisonError::into_inner);
-            rustix::io::fcntl_setfd(&theirs, rustix::io::FdFlags::empty())?;
-            let child = command.spawn();
-            rustix::io::fcntl_setfd(&theirs, rustix::io::FdFlags::CLOEXEC)?;
-            child?
-        };
-        let pid = Pid::from_child(&child);
-        arm(theirs.as_fd().as_raw_fd(), pid).inspect_err(|_| {
-            kill_group(pid);
-            let _ = reap(pid);
-        })?;
-        Ok((ours.into(), child))
-    }
-
     /// `asm-generic/fcntl.h`; the libc crate lacks it.
     const F_SETSIG: libc::c_int = 10;
 
-    fn arm(fd: i32, group: Pid) -> io::Result<()> {
+    /// `fd`: the worker's end, which is still open here too.
+    pub(super) fn arm(fd: i32, group: Pid) -> io::Result<()> {
         let group = group.as_raw_nonzero().get();
         for (command, argument) in
             [(F_SETSIG, libc::SIGKILL), (libc::F_SETOWN, -group), (libc::F_SETFL, libc::O_ASYNC)]

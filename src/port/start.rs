@@ -12,9 +12,10 @@ use super::capture::Capture;
 use super::channel::{Channel, ChannelError};
 use super::frame::{DEFAULT_MAX_FRAME_BYTES, PROTOCOL};
 use super::interpreter::Interpreter;
-use super::message::{Hello, Ready, Reply, WorkerError};
+use super::message::{CANCEL_SIGNAL, Hello, Ready, Reply, STACK_SIGNAL, WorkerError};
 use super::package;
 use super::process::{self, CommandLine, Process, Spawned};
+use super::stack::Stacks;
 use crate::error::WorkerStartError;
 use crate::timer::deadline;
 
@@ -71,6 +72,7 @@ impl Default for PortSpec {
 pub(crate) struct Port {
     pub(crate) process: Process,
     pub(crate) channel: Channel,
+    pub(crate) stacks: Stacks,
     capture: Option<Capture>,
     pub(crate) ready: Ready,
 }
@@ -101,8 +103,8 @@ impl Port {
         let mut starting = Starting::spawn(spec, worker, &interpreter)?;
         match tokio::time::timeout_at(deadline, starting.handshake(spec, worker, &interpreter)).await {
             Ok(Ok(ready)) => {
-                let Starting { process, channel, capture } = starting;
-                Ok(Self { process, channel, capture: Some(capture), ready })
+                let Starting { process, channel, stacks, capture, .. } = starting;
+                Ok(Self { process, channel, stacks, capture: Some(capture), ready })
             }
             Ok(Err(failure)) => Err(starting.failed(failure, &interpreter).await),
             Err(_) => {
@@ -119,6 +121,9 @@ impl Port {
 struct Starting {
     process: Process,
     channel: Channel,
+    stacks: Stacks,
+    /// The number of the worker's end of the pipe for stacks.
+    stack_fd: i32,
     capture: Capture,
 }
 
@@ -139,11 +144,14 @@ impl Starting {
             env: spec.env.clone(),
             current_dir: spec.current_dir.clone(),
         };
-        let Spawned { process, socket, stdout, stderr } = process::spawn(&line).map_err(|error| {
-            WorkerStartError::Spawn { program: line.program.display().to_string(), source: Arc::new(error) }
+        let spawned = process::spawn(&line).map_err(|error| WorkerStartError::Spawn {
+            program: line.program.display().to_string(),
+            source: Arc::new(error),
         })?;
+        let Spawned { process, socket, stdout, stderr, stacks, stack_fd } = spawned;
         let channel = Channel::new(socket, spec.max_frame_bytes);
-        Ok(Self { process, channel, capture: Capture::start(worker, stdout, stderr) })
+        let capture = Capture::start(worker, stdout, stderr);
+        Ok(Self { process, channel, stacks: Stacks::new(stacks), stack_fd, capture })
     }
 
     async fn handshake(
@@ -159,6 +167,9 @@ impl Starting {
             path: spec.path.iter().map(|dir| dir.to_string_lossy().into_owned()).collect(),
             functions: spec.functions.clone(),
             max_frame_bytes: spec.max_frame_bytes,
+            cancel_signal: CANCEL_SIGNAL,
+            stack_signal: STACK_SIGNAL,
+            stack_fd: self.stack_fd,
         };
         let package = &interpreter.package;
         self.channel.queue(&(package.len() as u32).to_be_bytes());
@@ -182,7 +193,7 @@ impl Starting {
                 Err(Failure::Protocol(detail))
             }
             Reply::Error { error, .. } => Err(Failure::Told(error)),
-            Reply::Result { .. } => Err(Failure::Protocol("a result before the worker was ready".into())),
+            _ => Err(Failure::Protocol("an answer before the worker was ready".into())),
         }
     }
 

@@ -1,64 +1,151 @@
 //! One call on its way through a worker.
 
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
+use super::progress::UpdateSender;
+use super::reply::{Placement, Reply};
 use crate::error::CallError;
 
-/// What a call ends with: the result, still encoded.
-pub(crate) type Outcome = Result<Bytes, CallError>;
+/// What a call ends with: the result, still encoded. Of a stream: nothing, or why it broke off.
+pub(crate) type Outcome = Result<Reply, CallError>;
 
-/// A call that owes its caller an answer. Whatever becomes of it, the caller gets one: dropped without,
-/// it answers `WorkerDied`.
-pub(crate) struct Dispatch {
-    /// Function and arguments, encoded.
-    pub(crate) body: Bytes,
-    /// When the caller's patience ends, waiting included.
+/// Names one stream, for its credit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StreamId(u64);
+
+impl StreamId {
+    /// One that no other stream of this process has.
+    pub(crate) fn new() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self(LAST.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// What a worker is to do.
+pub(crate) enum Work {
+    Call {
+        /// Function and arguments, encoded.
+        body: Bytes,
+        session: Option<Arc<str>>,
+        /// Of a stream: its name, and how many items it may send for a start.
+        stream: Option<(StreamId, u32)>,
+    },
+    EndSession {
+        session: Arc<str>,
+        cause: &'static str,
+        /// From when the worker begins with it: whatever runs there is awaited first.
+        timeout: Duration,
+    },
+}
+
+/// Where the answer goes.
+pub(crate) struct ReplyTo {
+    pub(crate) outcome: oneshot::Sender<Outcome>,
+    /// Of a stream. Bounded by its credit.
+    pub(crate) items: Option<mpsc::UnboundedSender<Bytes>>,
+    pub(crate) progress: Option<UpdateSender>,
+}
+
+impl ReplyTo {
+    /// For one result and nothing else.
+    pub(crate) fn once(outcome: oneshot::Sender<Outcome>) -> Self {
+        Self { outcome, items: None, progress: None }
+    }
+}
+
+/// Work with its deadline and its caller, before a worker has it.
+pub(crate) struct Order {
+    pub(crate) work: Work,
+    /// When the caller's patience ends, waiting included; of the end of a session, never.
     pub(crate) deadline: Instant,
-    reply: Option<oneshot::Sender<Outcome>>,
+    pub(crate) reply: ReplyTo,
+}
+
+/// An order that a worker has. Whatever becomes of it, the caller gets an answer: dropped without, it answers
+/// `WorkerDied`.
+pub(crate) struct Dispatch {
+    pub(super) work: Work,
+    pub(super) deadline: Instant,
+    placement: Option<Placement>,
+    reply: Option<ReplyTo>,
     started: bool,
 }
 
 impl Dispatch {
-    pub(crate) fn new(body: Bytes, deadline: Instant, reply: oneshot::Sender<Outcome>) -> Self {
-        Self { body, deadline, reply: Some(reply), started: false }
+    pub(crate) fn new(order: Order, placement: Option<Placement>) -> Self {
+        let Order { work, deadline, reply } = order;
+        Self { work, deadline, placement, reply: Some(reply), started: false }
     }
 
     /// Whether the caller has gone away.
-    pub(crate) fn is_abandoned(&self) -> bool {
-        self.reply.as_ref().is_none_or(oneshot::Sender::is_closed)
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.reply.as_ref().is_none_or(|reply| reply.outcome.is_closed())
+    }
+
+    /// Ready once the caller has gone away.
+    pub(super) fn poll_abandoned(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.reply {
+            Some(reply) => reply.outcome.poll_closed(cx),
+            None => Poll::Ready(()),
+        }
     }
 
     /// From here on the function may have run.
-    pub(crate) fn mark_started(&mut self) {
+    pub(super) fn mark_started(&mut self) {
         self.started = true;
     }
 
-    pub(crate) fn started(&self) -> bool {
+    pub(super) fn started(&self) -> bool {
         self.started
     }
 
+    /// Hands the caller an item of its stream.
+    pub(super) fn item(&self, body: Bytes) {
+        if let Some(items) = self.reply.as_ref().and_then(|reply| reply.items.as_ref()) {
+            let _ = items.send(body);
+        }
+    }
+
+    /// Hands the caller an update, if it listens.
+    pub(super) fn progress(&self, body: Bytes) {
+        if let Some(progress) = self.reply.as_ref().and_then(|reply| reply.progress.as_ref()) {
+            progress.send(body);
+        }
+    }
+
     /// Answers the caller. A caller that went away wants no answer.
-    pub(crate) fn answer(mut self, outcome: Outcome) {
+    pub(super) fn succeed(mut self, body: Bytes, worker: &Arc<str>) {
+        let reply = Reply { body, worker: worker.clone(), placement: self.placement };
+        self.answer(Ok(reply));
+    }
+
+    pub(super) fn fail(mut self, error: CallError) {
+        self.answer(Err(error));
+    }
+
+    fn answer(&mut self, outcome: Outcome) {
         if let Some(reply) = self.reply.take() {
-            let _ = reply.send(outcome);
+            let _ = reply.outcome.send(outcome);
         }
     }
 }
 
 impl Drop for Dispatch {
     fn drop(&mut self) {
-        if let Some(reply) = self.reply.take() {
-            let _ = reply.send(Err(CallError::WorkerDied {
-                started: self.started,
-                exit: None,
-                signal: None,
-                max_rss_bytes: None,
-                stderr_tail: String::new(),
-                attempts: u32::from(self.started),
-            }));
-        }
+        let error = CallError::WorkerDied {
+            started: self.started,
+            exit: None,
+            signal: None,
+            max_rss_bytes: None,
+            stderr_tail: String::new(),
+            attempts: u32::from(self.started),
+        };
+        self.answer(Err(error));
     }
 }

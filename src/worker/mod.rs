@@ -1,18 +1,27 @@
 //! The worker: an actor that owns one port and dies with it.
 //!
 //! ```text
-//!            Attach, Run, Grant, Checkin                  frames
-//!   Pool  ----------------------------->  Worker  <------------------>  python
-//!         <-----------------------------    |
-//!                 WorkerEvent               '--> the caller's oneshot
+//!            Attach, Run, Credit, Grant, Checkin          frames, signals
+//!   Pool  ------------------------------------->  Worker  <------------->  python
+//!         <-------------------------------------    |  stacks
+//!                     WorkerEvent                   '--> the caller: items, progress, the outcome
 //! ```
 //!
 //! A worker is ready from its first moment: its factory ends only when its Python has answered. It
 //! never restarts anything: when its process ends, it answers whom it still owes an answer and ends too,
 //! with the reason; its supervisor starts the next one.
+//!
+//! `running` says, without I/O, when a call is asked for its stack, cancelled and killed.
 
 mod actor;
 mod dispatch;
+mod messages;
+mod progress;
+mod reply;
+mod running;
 
-pub(crate) use actor::{Attach, Attached, Checkin, Grant, LeaseId, Run, Worker, WorkerEvent};
-pub(crate) use dispatch::Dispatch;
+pub(crate) use actor::Worker;
+pub(crate) use dispatch::{Dispatch, Order, Outcome, ReplyTo, StreamId, Work};
+pub(crate) use messages::{Attach, Attached, Checkin, Credit, Grant, LeaseId, Run, WorkerEvent};
+pub(crate) use progress::{UpdateReceiver, UpdateSender, updates};
+pub use reply::{Placement, Reply};

@@ -1,0 +1,80 @@
+//! How far a call has come, as its function says.
+
+use std::fmt;
+use std::pin::pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+
+use crate::error::CallError;
+use crate::port;
+use crate::worker::{UpdateReceiver, UpdateSender, updates};
+
+/// An update from `hatchery.progress(value)`, not decoded yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    body: Bytes,
+}
+
+impl Progress {
+    /// The value as a Rust value.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Decode`] with the place where it does not fit.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, CallError> {
+        Ok(port::decode_result(&self.body)?)
+    }
+
+    /// The value as the JSON text that came from Python.
+    pub fn as_json(&self) -> &[u8] {
+        &self.body
+    }
+}
+
+/// What is done with a call's updates.
+pub(super) type Handle = Box<dyn FnMut(Progress) + Send>;
+
+/// Hands the updates of one call to its handler, in the task that waits for the call.
+pub(super) struct Listener {
+    sender: UpdateSender,
+    updates: UpdateReceiver,
+    handle: Handle,
+}
+
+impl Listener {
+    pub(super) fn new(handle: Handle) -> Self {
+        let (sender, updates) = updates();
+        Self { sender, updates, handle }
+    }
+
+    pub(super) fn sender(&self) -> UpdateSender {
+        self.sender.clone()
+    }
+
+    /// Handles what has come, and sees to it that the task is woken for more.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) {
+        while let Poll::Ready(body) = self.updates.poll_next(cx) {
+            (self.handle)(Progress { body });
+        }
+    }
+
+    /// Waits for an answer; whatever came before it is handled before it.
+    pub(super) async fn during<T>(listener: &mut Option<Self>, answer: impl Future<Output = T>) -> T {
+        let Some(listener) = listener else { return answer.await };
+        let mut answer = pin!(answer);
+        std::future::poll_fn(|cx| {
+            let answer = answer.as_mut().poll(cx);
+            listener.poll(cx);
+            answer
+        })
+        .await
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Listener")
+    }
+}

@@ -1,0 +1,159 @@
+//! The items of a generator, one by one.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use actix::Addr;
+use bytes::Bytes;
+use futures_util::Stream;
+use serde::de::DeserializeOwned;
+use tokio::sync::{mpsc, oneshot};
+
+use super::handle::Inner;
+use super::progress::Listener;
+use crate::error::{CallError, UnavailableCause};
+use crate::port;
+use crate::worker::{Credit, Outcome, Placement, StreamId, Worker};
+
+/// The items that a Python generator or other iterator yields, from [`Pool::stream`](super::Pool::stream).
+///
+/// A [`Stream`] of `Result<T, CallError>`; [`next`](CallStream::next) takes one item without any other crate. After
+/// an error nothing follows. At most [`window`](super::Request::window) items are on their way: a consumer that stops
+/// reading stops the generator there. The deadline holds for the whole of it.
+///
+/// Dropping it cancels the generator: `Cancelled` is raised where it stands, so that its `finally` blocks run.
+#[must_use = "dropping a stream cancels it"]
+pub struct CallStream<T> {
+    items: mpsc::UnboundedReceiver<Bytes>,
+    /// `None` once it has ended.
+    outcome: Option<oneshot::Receiver<Outcome>>,
+    listener: Option<Listener>,
+    id: StreamId,
+    opened: Opened,
+    window: u32,
+    /// Items taken since the last credit was given.
+    taken: u32,
+    /// Keeps the pool going.
+    _pool: Arc<Inner>,
+    item: PhantomData<fn() -> T>,
+}
+
+/// Which worker has a stream.
+pub(super) struct Opened {
+    pub(super) addr: Addr<Worker>,
+    pub(super) worker: Arc<str>,
+    pub(super) placement: Option<Placement>,
+}
+
+/// The receiving ends of a stream that is not opened yet.
+pub(super) struct Opening {
+    pub(super) items: mpsc::UnboundedReceiver<Bytes>,
+    pub(super) outcome: oneshot::Receiver<Outcome>,
+    pub(super) listener: Option<Listener>,
+    pub(super) id: StreamId,
+    pub(super) window: u32,
+}
+
+impl Opening {
+    pub(super) fn opened<T>(self, opened: Opened, pool: Arc<Inner>) -> CallStream<T> {
+        let Self { items, outcome, listener, id, window } = self;
+        CallStream {
+            items,
+            outcome: Some(outcome),
+            listener,
+            id,
+            opened,
+            window,
+            taken: 0,
+            _pool: pool,
+            item: PhantomData,
+        }
+    }
+
+    /// Why it was not opened.
+    pub(super) async fn refused(self) -> CallError {
+        match self.outcome.await {
+            Ok(Err(error)) => error,
+            Ok(Ok(_)) | Err(_) => gone(),
+        }
+    }
+}
+
+/// What a stream ends with that went down with the broker.
+fn gone() -> CallError {
+    CallError::Unavailable { cause: UnavailableCause::BrokerRestarting }
+}
+
+impl<T: DeserializeOwned> CallStream<T> {
+    /// The next item; `None` at the end, and after an error.
+    ///
+    /// Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Option<Result<T, CallError>> {
+        std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    }
+
+    fn take(&mut self, body: &Bytes) -> Result<T, CallError> {
+        self.taken += 1;
+        // In halves of the window, so that the generator need not stop in between.
+        if self.taken >= self.window.div_ceil(2) {
+            self.opened.addr.do_send(Credit { stream: self.id, items: self.taken });
+            self.taken = 0;
+        }
+        port::decode_result(body).map_err(|error| {
+            self.end();
+            error.into()
+        })
+    }
+}
+
+impl<T> CallStream<T> {
+    /// The name of the worker that serves it.
+    pub fn worker(&self) -> &str {
+        &self.opened.worker
+    }
+
+    /// Of a stream in a session: whether it went to the session's own worker.
+    pub fn placement(&self) -> Option<Placement> {
+        self.opened.placement
+    }
+
+    /// Nothing follows; a generator that still runs is cancelled.
+    fn end(&mut self) {
+        self.outcome = None;
+        self.items.close();
+    }
+}
+
+impl<T: DeserializeOwned> Stream for CallStream<T> {
+    type Item = Result<T, CallError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if this.outcome.is_none() {
+            return Poll::Ready(None);
+        }
+        if let Some(listener) = &mut this.listener {
+            listener.poll(cx);
+        }
+        // The worker drops the sender of items together with its answer, so no item is left behind by it.
+        if let Some(body) = ready!(this.items.poll_recv(cx)) {
+            return Poll::Ready(Some(this.take(&body)));
+        }
+        let Some(outcome) = &mut this.outcome else { return Poll::Ready(None) };
+        let outcome = ready!(Pin::new(outcome).poll(cx)).unwrap_or_else(|_| Err(gone()));
+        this.end();
+        Poll::Ready(outcome.err().map(Err))
+    }
+}
+
+impl<T> fmt::Debug for CallStream<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallStream")
+            .field("worker", &self.worker())
+            .field("placement", &self.placement())
+            .finish_non_exhaustive()
+    }
+}

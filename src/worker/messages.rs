@@ -1,0 +1,67 @@
+//! What may be said to a [`Worker`](super::Worker), and what it tells.
+
+use std::sync::Arc;
+
+use actix::{Message, Recipient};
+
+use super::dispatch::{Dispatch, StreamId};
+use crate::port::Ready;
+
+/// Names one lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LeaseId(pub(crate) u64);
+
+/// Run a call, or end a session. A call of the pool's only an idle worker gets; the others wait for what runs.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Run {
+    pub(crate) dispatch: Dispatch,
+    /// The pool has assigned this worker for it, and waits for its [`WorkerEvent::Freed`].
+    pub(crate) assigned: bool,
+}
+
+/// A stream may send so many more items.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Credit {
+    pub(crate) stream: StreamId,
+    pub(crate) items: u32,
+}
+
+/// Serve this lease alone, until its [`Checkin`].
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Grant(pub(crate) LeaseId);
+
+/// The lease is over; a call of it that still runs is awaited first.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Checkin(pub(crate) LeaseId);
+
+/// Tell this pool from now on what happens here.
+#[derive(Message)]
+#[rtype(result = "Attached")]
+pub(crate) struct Attach(pub(crate) Recipient<WorkerEvent>);
+
+/// What a pool needs to know of a worker that it did not know before.
+#[derive(Debug, Clone)]
+pub(crate) struct Attached {
+    pub(crate) incarnation: u64,
+    pub(crate) pid: u32,
+    pub(crate) ready: Ready,
+    /// It serves a call or a lease that an earlier pool gave it, and will tell that it is free.
+    pub(crate) busy: bool,
+    /// The sessions that have state here.
+    pub(crate) sessions: Vec<Arc<str>>,
+}
+
+/// What a worker tells its pool.
+#[derive(Message, Debug, Clone, PartialEq, Eq)]
+#[rtype(result = "()")]
+pub(crate) enum WorkerEvent {
+    /// The call or lease that it was given is over, and it can take another.
+    Freed { slot: u32, incarnation: u64 },
+    /// Its process has ended. Told before its callers are answered, so that none of them can be given this worker
+    /// again; its supervisor reports the end of the actor later.
+    Ended { slot: u32, incarnation: u64, reason: String },
+}

@@ -1,0 +1,57 @@
+//! What a function returned, and where it ran.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::CallError;
+use crate::port;
+
+/// What a function returned, not decoded yet, and which worker served it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    pub(super) body: Bytes,
+    pub(super) worker: Arc<str>,
+    pub(super) placement: Option<Placement>,
+}
+
+impl Reply {
+    /// The result as a Rust value.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Decode`] with the place where it does not fit.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, CallError> {
+        Ok(port::decode_result(&self.body)?)
+    }
+
+    /// The result as the JSON text that came from Python.
+    pub fn as_json(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// The name of the worker that served it, as in the log and in [`PoolStatus`](crate::PoolStatus).
+    pub fn worker(&self) -> &str {
+        &self.worker
+    }
+
+    /// Of a call in a session: whether it went to the session's own worker.
+    pub fn placement(&self) -> Option<Placement> {
+        self.placement
+    }
+}
+
+/// Where a session's call went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Placement {
+    /// The session began with this call: its state was empty.
+    New,
+    /// To the session's own worker, which has its state.
+    Kept,
+    /// The session's own worker was busy, so to another one, which does not have its state.
+    Elsewhere,
+}

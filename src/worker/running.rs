@@ -1,0 +1,235 @@
+//! One call in a worker, as a pure state machine: when it is asked for its stack, cancelled, and killed.
+//!
+//! ```text
+//!            deadline                 stack, or 100 ms later           grace
+//!   Runs -------------> AskedForStack ---------------------> Cancelled -----> Killed
+//!     |                      |          (caller answered)     ^   |
+//!     |                      |                                |   '-- signal again every 100 ms
+//!     +----------------------+----- the caller leaves --------+
+//! ```
+//!
+//! Whatever the state, Python's answer ends it. Time is an argument; what is to be done comes out as a [`Step`].
+
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
+use std::time::{Duration, Instant};
+
+/// How long a caller waits for the stack after its deadline.
+const STACK_WAIT: Duration = Duration::from_millis(100);
+/// How often the signal is repeated: it may have come where it could not be told from an old one, or have been
+/// swallowed where Python cannot raise.
+const SIGNAL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Ask Python what it is doing.
+    AskForStack,
+    /// Tell the caller that its time is up, then tell Python to give up.
+    TimeOut,
+    /// Tell Python to give up: nobody waits any more.
+    Cancel,
+    /// Remind it.
+    SignalAgain,
+    /// It did not: end the worker.
+    Kill,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Runs,
+    AskedForStack { until: Instant },
+    Cancelled { signal_at: Instant, kill_at: Instant },
+    Killed,
+}
+
+#[derive(Debug)]
+pub(super) struct Running {
+    deadline: Instant,
+    grace: Duration,
+    state: State,
+}
+
+impl Running {
+    pub(super) fn new(deadline: Instant, grace: Duration) -> Self {
+        Self { deadline, grace, state: State::Runs }
+    }
+
+    /// When [`tick`](Self::tick) is due.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        match self.state {
+            State::Runs => Some(self.deadline),
+            State::AskedForStack { until } => Some(until),
+            State::Cancelled { signal_at, kill_at } => Some(signal_at.min(kill_at)),
+            State::Killed => None,
+        }
+    }
+
+    pub(super) fn awaits_stack(&self) -> bool {
+        matches!(self.state, State::AskedForStack { .. })
+    }
+
+    /// What is due now, if anything.
+    pub(super) fn tick(&mut self, now: Instant) -> Option<Step> {
+        if self.next_deadline().is_none_or(|due| now < due) {
+            return None;
+        }
+        Some(match &mut self.state {
+            State::Runs => {
+                self.state = State::AskedForStack { until: now + STACK_WAIT };
+                Step::AskForStack
+            }
+            State::AskedForStack { .. } => return self.stack_came(now),
+            State::Cancelled { kill_at, .. } if *kill_at <= now => {
+                self.state = State::Killed;
+                Step::Kill
+            }
+            State::Cancelled { signal_at, .. } => {
+                *signal_at = now + SIGNAL_INTERVAL;
+                Step::SignalAgain
+            }
+            State::Killed => return None,
+        })
+    }
+
+    /// The stack has come.
+    pub(super) fn stack_came(&mut self, now: Instant) -> Option<Step> {
+        if !self.awaits_stack() {
+            return None;
+        }
+        // From the deadline on, unless we ourselves are late: Python then still gets its grace.
+        let since = self.deadline.max(now.checked_sub(STACK_WAIT).unwrap_or(now));
+        self.cancel(now, since + self.grace);
+        Some(Step::TimeOut)
+    }
+
+    /// The caller has gone away.
+    pub(super) fn caller_left(&mut self, now: Instant) -> Option<Step> {
+        if !matches!(self.state, State::Runs | State::AskedForStack { .. }) {
+            return None;
+        }
+        self.cancel(now, now + self.grace);
+        Some(Step::Cancel)
+    }
+
+    fn cancel(&mut self, now: Instant, kill_at: Instant) {
+        self.state = State::Cancelled { signal_at: now + SIGNAL_INTERVAL, kill_at };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const GRACE: Duration = Duration::from_secs(2);
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn at_the_deadline_the_stack_is_asked_for_then_the_caller_answered_then_the_worker_killed() {
+        let start = Instant::now();
+        let mut call = Running::new(start + ms(1000), GRACE);
+        assert_eq!(call.tick(start + ms(999)), None);
+        assert_eq!(call.tick(start + ms(1000)), Some(Step::AskForStack));
+        assert_eq!(call.tick(start + ms(1000)), None);
+        assert_eq!(call.next_deadline(), Some(start + ms(1100)));
+        assert_eq!(call.stack_came(start + ms(1003)), Some(Step::TimeOut));
+        assert_eq!(call.stack_came(start + ms(1004)), None);
+        for again in 1..20 {
+            assert_eq!(call.tick(start + ms(1003 + 100 * again)), Some(Step::SignalAgain), "{again}");
+        }
+        assert_eq!(call.next_deadline(), Some(start + ms(3000)));
+        assert_eq!(call.tick(start + ms(3000)), Some(Step::Kill));
+        assert_eq!((call.tick(start + ms(9000)), call.next_deadline()), (None, None));
+    }
+
+    #[test]
+    fn a_stack_that_does_not_come_is_not_waited_for() {
+        let start = Instant::now();
+        let mut call = Running::new(start, GRACE);
+        assert_eq!(call.tick(start), Some(Step::AskForStack));
+        assert_eq!(call.tick(start + ms(99)), None);
+        assert_eq!(call.tick(start + ms(100)), Some(Step::TimeOut));
+        assert_eq!(call.tick(start + GRACE), Some(Step::Kill));
+    }
+
+    #[test]
+    fn a_host_that_is_late_still_gives_the_grace() {
+        let start = Instant::now();
+        let mut call = Running::new(start, GRACE);
+        assert_eq!(call.tick(start + ms(5000)), Some(Step::AskForStack));
+        assert_eq!(call.tick(start + ms(5100)), Some(Step::TimeOut));
+        assert_eq!(call.tick(start + ms(6999)), Some(Step::SignalAgain));
+        assert_eq!(call.tick(start + ms(7000)), Some(Step::Kill));
+    }
+
+    #[test]
+    fn a_caller_that_leaves_cancels_once() {
+        let start = Instant::now();
+        let mut call = Running::new(start + ms(1000), GRACE);
+        assert_eq!(call.caller_left(start + ms(10)), Some(Step::Cancel));
+        assert_eq!(call.caller_left(start + ms(11)), None);
+        assert_eq!(call.tick(start + ms(1000)), Some(Step::SignalAgain), "the deadline is nobody's any more");
+        assert_eq!(call.tick(start + ms(2010)), Some(Step::Kill));
+
+        let mut call = Running::new(start, GRACE);
+        assert_eq!(call.tick(start), Some(Step::AskForStack));
+        assert_eq!(call.caller_left(start + ms(5)), Some(Step::Cancel));
+        assert_eq!(call.stack_came(start + ms(6)), None);
+    }
+
+    proptest! {
+        /// Whatever comes when: one cancel at most, before any kill, and a kill as soon as the grace is over.
+        #[test]
+        fn each_step_comes_once_and_in_order(
+            deadline in 0..500u64,
+            grace in 0..500u64,
+            events in prop::collection::vec((0..60u64, 0..4u8), 0..80),
+        ) {
+            let start = Instant::now();
+            let mut call = Running::new(start + ms(deadline), ms(grace));
+            let (mut now, mut steps, mut cancelled_at) = (start, Vec::new(), None);
+            for (wait, event) in events {
+                now += ms(wait);
+                let step = match event {
+                    0 => call.caller_left(now),
+                    1 => call.stack_came(now),
+                    _ => call.tick(now),
+                };
+                if let Some(step) = step {
+                    match step {
+                        Step::AskForStack => prop_assert!(now >= start + ms(deadline) && steps.is_empty()),
+                        Step::TimeOut => {
+                            prop_assert_eq!(&steps, &[Step::AskForStack]);
+                            cancelled_at = Some(now);
+                        }
+                        Step::Cancel => {
+                            prop_assert!(cancelled_at.is_none());
+                            cancelled_at = Some(now);
+                        }
+                        Step::SignalAgain => prop_assert!(cancelled_at.is_some_and(|at| now >= at + SIGNAL_INTERVAL)),
+                        Step::Kill => {
+                            let earliest = cancelled_at.map(|at| (at - STACK_WAIT.min(at - start)) + ms(grace));
+                            prop_assert!(earliest.is_some_and(|earliest| now >= earliest));
+                        }
+                    }
+                    steps.push(step);
+                }
+                prop_assert!(steps.iter().filter(|step| **step == Step::Kill).count() <= 1);
+            }
+            // Left to itself it comes to its end.
+            let mut bound = 0;
+            while let Some(due) = call.next_deadline() {
+                prop_assert!(call.tick(due.max(now)).is_some());
+                now = due.max(now);
+                bound += 1;
+                prop_assert!(bound < 20);
+            }
+            prop_assert_eq!(steps.last() == Some(&Step::Kill) || bound > 0, true);
+        }
+    }
+}
