@@ -17,8 +17,8 @@ mod worker;
 
 pub use error::{CallError, ConfigError, Phase, StartPhase, UnavailableCause, WorkerStartError};
 pub use pool::{
-    Call, Checkout, GetStatus, Lease, Pool, PoolActor, PoolBuilder, PoolStartError, PoolStatus, PythonInfo,
-    Reply, Request, StartupFailure, WorkerState, WorkerStatus,
+    Affinity, Call, Checkout, GetStatus, Lease, Placement, Pool, PoolActor, PoolBuilder, PoolStartError,
+    PoolStatus, PythonInfo, Reply, Request, StartupFailure, WorkerState, WorkerStatus,
 };
 pub use port::{Function, Parameter, ParameterKind};
 

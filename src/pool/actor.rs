@@ -140,6 +140,7 @@ impl PoolActor {
                     Command::StartSlot { slot } => self.start_slot(slot, ctx),
                     Command::Assign { worker, item, .. } => self.assign(worker, item),
                     Command::Reject { item, reason, .. } => item.refuse(rejected(reason)),
+                    Command::EndSession { .. } => {}
                     Command::StartupSucceeded => self.startup_ended(Ok(())),
                     Command::StartupFailed { cause } => self.startup_ended(Err(cause)),
                     // Whoever waits for the start sees this actor end.
@@ -216,7 +217,10 @@ impl PoolActor {
             let Ok(Attached { incarnation, pid, ready, busy }) = attached else { return };
             let python = Arc::new(ready.into());
             act.slots[slot as usize].current = Some(Current { incarnation, addr, pid, python });
-            act.handle(Event::WorkerReady { worker: WorkerId { slot, incarnation }, busy }, ctx);
+            act.handle(
+                Event::WorkerReady { worker: WorkerId { slot, incarnation }, busy, sessions: Vec::new() },
+                ctx,
+            );
         }));
     }
 
@@ -316,6 +320,9 @@ fn rejected(reason: Rejection<StartupFailure>) -> CallError {
             CallError::Unavailable { cause: UnavailableCause::StartFailed(cause.cause) }
         }
         Rejection::Draining => CallError::Draining,
+        Rejection::SessionLost { .. } | Rejection::SessionBusy { .. } => {
+            unreachable!("no request has a session yet")
+        }
     }
 }
 
@@ -388,7 +395,7 @@ impl Handler<Submit> for PoolActor {
     type Result = ();
 
     fn handle(&mut self, Submit { request, deadline, item }: Submit, ctx: &mut Context<Self>) {
-        self.handle(Event::Submitted { request, deadline, item }, ctx);
+        self.handle(Event::Submitted { request, deadline, item, session: None }, ctx);
     }
 }
 
@@ -436,7 +443,7 @@ impl Handler<Call> for PoolActor {
         let (now, timeout) = (Instant::now(), call.timeout.unwrap_or(self.config.call_timeout));
         let waits = deadline(now, timeout.min(self.config.checkout_timeout));
         let item = Item::Call { body: call.body, deadline: deadline(now, timeout), reply };
-        self.handle(Event::Submitted { request, deadline: waits, item }, ctx);
+        self.handle(Event::Submitted { request, deadline: waits, item, session: None }, ctx);
         let answer = Box::pin(async { Ok(Reply { body: answer.await.unwrap_or_else(lost)? }) });
         Answer { request, answer }
     }
@@ -450,7 +457,10 @@ impl Handler<Checkout> for PoolActor {
         let (reply, answer) = oneshot::channel();
         let timeout = checkout.timeout.unwrap_or(self.config.checkout_timeout);
         let item = Item::Checkout { reply };
-        self.handle(Event::Submitted { request, deadline: deadline(Instant::now(), timeout), item }, ctx);
+        self.handle(
+            Event::Submitted { request, deadline: deadline(Instant::now(), timeout), item, session: None },
+            ctx,
+        );
         let handle = self.config.handle.clone();
         let answer = Box::pin(async move {
             let token = answer.await.unwrap_or_else(lost)?;

@@ -276,6 +276,8 @@ impl PoolBuilder {
             size: self.size as u32,
             min_ready: min_ready as u32,
             queue_bound: self.queue_bound,
+            session_ttl: Duration::from_secs(3600),
+            max_sessions: 10_000,
         };
         let mut port = self.port.clone();
         port.module = module;

@@ -29,6 +29,7 @@ mod status;
 #[cfg(test)]
 mod actor_tests;
 
+pub use self::core::{Affinity, Placement};
 pub use actor::{PoolActor, StartupFailure};
 pub use builder::{PoolBuilder, PoolStartError};
 pub use handle::Pool;

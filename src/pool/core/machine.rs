@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use super::message::{Command, Config, Event, Rejection, RequestId};
-use super::queue::Queue;
-use super::slots::Slots;
+use super::message::{Command, Config, Event, Rejection, RequestId, SessionEnd, SessionUse, WorkerId};
+use super::queue::{Claim, Queue, Waiter};
+use super::sessions::Sessions;
+use super::slots::{Freed, Slots};
 use super::status::{Counts, SlotStatus, Totals};
 
 /// A caller told to come back sooner than this would only add to the overload.
-const SHORTEST_RETRY: Duration = Duration::from_secs(1);
+pub(super) const SHORTEST_RETRY: Duration = Duration::from_secs(1);
 
 /// A new run time weighs an eighth (as in TCP's smoothed round trip): some ten calls move the mean, one does not.
 const RUN_WEIGHT: u32 = 8;
@@ -16,8 +17,9 @@ const RUN_WEIGHT: u32 = 8;
 /// The state of one pool. `T` is the item of a request, `C` the cause of a worker's failure.
 pub(crate) struct Core<T, C> {
     config: Config,
-    slots: Slots<C>,
-    queue: Queue<T>,
+    pub(super) slots: Slots<C>,
+    pub(super) queue: Queue<T>,
+    pub(super) sessions: Sessions,
     starting_up: bool,
     closed: bool,
     /// The most recent cause, while the last start of every slot has failed.
@@ -56,7 +58,8 @@ impl<T, C: Clone> Core<T, C> {
         Self {
             config,
             slots: Slots::new(now, config.size),
-            queue: Queue::new(),
+            queue: Queue::new(config.size),
+            sessions: Sessions::new(config.size, config.session_ttl, config.max_sessions),
             starting_up: false,
             closed: false,
             unavailable: None,
@@ -68,49 +71,60 @@ impl<T, C: Clone> Core<T, C> {
     /// Takes in what happened and appends to `out` what is to be done.
     ///
     /// Whoever's deadline has come is sent away first, whatever the event: so nobody is assigned at or after it, even
-    /// when the tick is late, and the dead do not fill the queue against the living.
+    /// when the tick is late, and the dead do not fill the queue against the living. The same holds for the sessions
+    /// whose time to live is over.
     pub(crate) fn handle(&mut self, now: Instant, event: Event<T, C>, out: &mut Vec<Command<T, C>>) {
         self.expire(now, out);
         match event {
-            Event::Submitted { request, deadline, item } => self.submit(now, request, deadline, item, out),
+            Event::Submitted { request, deadline, item, session } => {
+                self.submit(now, request, deadline, item, session, out);
+            }
             Event::Abandoned { request } => {
-                if self.queue.remove(request).is_some() {
+                if let Some(waiter) = self.queue.remove(request) {
+                    self.leave(now, waiter.claim);
                     self.totals.abandoned += 1;
                 }
             }
-            Event::WorkerReady { worker, busy } => {
+            Event::EndSession { session, item } => self.end_session(now, session, item, out),
+            Event::WorkerReady { worker, busy, sessions } => {
                 if self.slots.ready(now, worker, busy) {
                     self.unavailable = None;
                     self.check_startup(out);
-                    self.dispatch(now, out);
+                    // An earlier one whose end was not heard.
+                    self.worker_gone(now, worker.slot, out);
+                    self.adopt(now, worker, sessions, out);
+                    self.serve(now, worker.slot, out);
                 }
             }
             Event::WorkerFreed { worker } => {
-                if let Some(ran) = self.slots.freed(now, worker) {
+                if let Freed::Idle(ran) = self.slots.freed(now, worker) {
                     self.measure(ran);
+                    self.sessions.freed(now, worker.slot);
+                    self.serve(now, worker.slot, out);
                 }
-                self.dispatch(now, out);
             }
             Event::WorkerExited { worker, cause } => {
                 if self.slots.exited(now, worker, cause.clone()) {
                     self.unavailable = None;
                     self.fail_startup(cause, out);
+                    self.worker_gone(now, worker.slot, out);
                 }
             }
             Event::StartFailed { slot, incarnation, cause } => {
                 if self.slots.start_failed(now, slot, incarnation, cause.clone()) {
                     self.fail_startup(cause.clone(), out);
-                    self.check_available(cause, out);
+                    self.worker_gone(now, slot, out);
+                    self.check_available(now, cause, out);
                 }
             }
-            Event::Closed => self.close(out),
+            Event::Closed => self.close(now, out),
             Event::Tick => {}
         }
     }
 
-    /// When a [`Event::Tick`] is due: the earliest deadline of those who wait.
+    /// When a [`Event::Tick`] is due: at the earliest deadline of those who wait, or the earliest end of a session.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.queue.earliest_deadline()
+        [self.queue.earliest_deadline(), self.sessions.next_expiry()].into_iter().flatten().min()
     }
 
     /// The pool in numbers.
@@ -124,6 +138,7 @@ impl<T, C: Clone> Core<T, C> {
             down: tally.down,
             failed: tally.failed,
             waiting: self.queue.len(),
+            sessions: self.sessions.living(),
             mean_run: self.mean_run,
             closed: self.closed,
             totals: self.totals,
@@ -141,52 +156,73 @@ impl<T, C: Clone> Core<T, C> {
         request: RequestId,
         deadline: Instant,
         item: T,
+        session: Option<SessionUse>,
         out: &mut Vec<Command<T, C>>,
     ) {
         self.totals.submitted += 1;
+        let route = self.route(session.as_ref());
         let reason = if self.closed {
             Rejection::Draining
         } else if deadline <= now {
             Rejection::TimedOut
         } else if let Some(cause) = &self.unavailable {
             Rejection::Unavailable { cause: cause.clone() }
-        } else if let Some(worker) = self.slots.next_idle() {
-            // An idle worker means an empty queue, so nobody is overtaken.
-            self.slots.assigned(now, worker);
-            self.totals.assigned += 1;
-            out.push(Command::Assign { worker, request, item });
-            return;
-        } else if self.queue.len() >= self.config.queue_bound {
-            Rejection::Overloaded { queue_len: self.queue.len(), retry_after: self.retry_after() }
+        } else if let Some(reason) = self.refuse(session.as_ref(), &route, out) {
+            reason
+        } else if route.idle.is_none() && self.queue.len() >= self.config.queue_bound {
+            self.overloaded()
         } else {
-            self.queue.push(request, deadline, item);
+            let claim = session.map(|session| self.enter(now, session, out));
+            match route.idle {
+                // Nobody who waits could be served by an idle worker, so nobody is overtaken.
+                Some(worker) => self.assign(now, worker, request, item, claim, out),
+                None => self.queue.push(request, deadline, item, claim, route.only),
+            }
             return;
         };
         self.reject(request, item, reason, out);
     }
 
-    fn dispatch(&mut self, now: Instant, out: &mut Vec<Command<T, C>>) {
-        while let Some(worker) = self.slots.next_idle()
-            && let Some(waiter) = self.queue.pop()
+    fn assign(
+        &mut self,
+        now: Instant,
+        worker: WorkerId,
+        request: RequestId,
+        item: T,
+        claim: Option<Claim>,
+        out: &mut Vec<Command<T, C>>,
+    ) {
+        self.slots.assigned(now, worker);
+        self.totals.assigned += 1;
+        let placement = claim.and_then(|claim| self.settle(claim, worker.slot));
+        out.push(Command::Assign { worker, request, item, placement });
+    }
+
+    /// Gives the slot's worker, if it is idle, to the one who has waited longest of those it may serve. Between two
+    /// events no idle worker could serve anybody who waits.
+    pub(super) fn serve(&mut self, now: Instant, slot: u32, out: &mut Vec<Command<T, C>>) {
+        if let Some(worker) = self.slots.idle_at(slot)
+            && let Some(Waiter { request, item, claim, .. }) = self.queue.pop_for(slot)
         {
-            self.slots.assigned(now, worker);
-            self.totals.assigned += 1;
-            out.push(Command::Assign { worker, request: waiter.request, item: waiter.item });
+            self.assign(now, worker, request, item, claim, out);
         }
     }
 
     fn expire(&mut self, now: Instant, out: &mut Vec<Command<T, C>>) {
         while let Some(waiter) = self.queue.pop_expired(now) {
-            self.reject(waiter.request, waiter.item, Rejection::TimedOut, out);
+            self.send_away(now, waiter, Rejection::TimedOut, out);
+        }
+        while let Some(session) = self.sessions.expired(now) {
+            self.forget(session, SessionEnd::Expired, out);
         }
     }
 
-    fn close(&mut self, out: &mut Vec<Command<T, C>>) {
+    fn close(&mut self, now: Instant, out: &mut Vec<Command<T, C>>) {
         self.closed = true;
         if std::mem::take(&mut self.starting_up) {
             out.push(Command::StartupAborted);
         }
-        self.reject_waiters(&Rejection::Draining, out);
+        self.send_all_away(now, &Rejection::Draining, out);
     }
 
     fn check_startup(&mut self, out: &mut Vec<Command<T, C>>) {
@@ -202,16 +238,34 @@ impl<T, C: Clone> Core<T, C> {
         }
     }
 
-    fn check_available(&mut self, cause: C, out: &mut Vec<Command<T, C>>) {
+    fn check_available(&mut self, now: Instant, cause: C, out: &mut Vec<Command<T, C>>) {
         if self.slots.all_failed() {
-            self.reject_waiters(&Rejection::Unavailable { cause: cause.clone() }, out);
+            self.send_all_away(now, &Rejection::Unavailable { cause: cause.clone() }, out);
             self.unavailable = Some(cause);
         }
     }
 
-    fn reject_waiters(&mut self, reason: &Rejection<C>, out: &mut Vec<Command<T, C>>) {
+    fn send_all_away(&mut self, now: Instant, reason: &Rejection<C>, out: &mut Vec<Command<T, C>>) {
         while let Some(waiter) = self.queue.pop() {
-            self.reject(waiter.request, waiter.item, reason.clone(), out);
+            self.send_away(now, waiter, reason.clone(), out);
+        }
+    }
+
+    pub(super) fn send_away(
+        &mut self,
+        now: Instant,
+        waiter: Waiter<T>,
+        reason: Rejection<C>,
+        out: &mut Vec<Command<T, C>>,
+    ) {
+        self.leave(now, waiter.claim);
+        self.reject(waiter.request, waiter.item, reason, out);
+    }
+
+    /// A waiter left the queue without a worker.
+    fn leave(&mut self, now: Instant, claim: Option<Claim>) {
+        if let Some(claim) = claim {
+            self.sessions.leave(now, claim.session);
         }
     }
 
@@ -221,21 +275,30 @@ impl<T, C: Clone> Core<T, C> {
             Rejection::TimedOut => &mut self.totals.timed_out,
             Rejection::Unavailable { .. } => &mut self.totals.unavailable,
             Rejection::Draining => &mut self.totals.draining,
+            Rejection::SessionLost { .. } => &mut self.totals.session_lost,
+            Rejection::SessionBusy { .. } => &mut self.totals.session_busy,
         } += 1;
         out.push(Command::Reject { request, item, reason });
     }
 
-    fn measure(&mut self, ran: Duration) {
+    fn measure(&mut self, ran: Option<Duration>) {
+        let Some(ran) = ran else { return };
         self.mean_run = Some(match self.mean_run {
             Some(mean) => mean - mean / RUN_WEIGHT + ran / RUN_WEIGHT,
             None => ran,
         });
     }
 
-    /// The time the ready workers need for the queue as it is.
-    fn retry_after(&self) -> Duration {
-        let queue_len = u32::try_from(self.queue.len()).unwrap_or(u32::MAX);
-        let work = self.mean_run.unwrap_or_default().saturating_mul(queue_len);
-        (work / self.slots.tally().ready().max(1)).max(SHORTEST_RETRY)
+    /// To come back after the time the ready workers need for the queue as it is.
+    pub(super) fn overloaded(&self) -> Rejection<C> {
+        let queue_len = self.queue.len();
+        let retry_after = self.work(queue_len) / self.slots.tally().ready().max(1);
+        Rejection::Overloaded { queue_len, retry_after: retry_after.max(SHORTEST_RETRY) }
+    }
+
+    /// How long a worker is busy with so many requests.
+    pub(super) fn work(&self, requests: usize) -> Duration {
+        let requests = u32::try_from(requests).unwrap_or(u32::MAX);
+        self.mean_run.unwrap_or_default().saturating_mul(requests)
     }
 }

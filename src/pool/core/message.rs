@@ -1,6 +1,70 @@
 //! What the core is told and what it answers.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+/// How strongly a session's calls are tied to the worker that holds its state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Affinity {
+    /// The session's own worker when it is free, else any other that is. The answer then says
+    /// [`Placement::Elsewhere`]: for state that is a cache and can be made again.
+    #[default]
+    Hint,
+    /// The session's own worker and no other: the call waits for it, up to its deadline, even while others are
+    /// free. A session that begins takes the first worker that it gets.
+    StrictQueue,
+    /// The session's own worker and no other: when that is busy, the call is refused at once. A session that
+    /// begins takes the first worker that it gets, and waits for one.
+    StrictFailFast,
+}
+
+/// Where a session's call went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Placement {
+    /// The session began with this call: its state was empty.
+    New,
+    /// To the session's own worker.
+    Kept,
+    /// To another worker, which does not have the session's state: its own was busy.
+    Elsewhere,
+}
+
+/// The session that a request belongs to.
+#[derive(Clone, Debug)]
+pub(crate) struct SessionUse {
+    /// Its name.
+    pub(crate) session: Arc<str>,
+    /// How strongly the request is tied to its worker.
+    pub(crate) affinity: Affinity,
+}
+
+/// Why a session is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum SessionEnd {
+    /// Its user said so; or its own worker died, and the others that served it are to drop what they have of it.
+    Ended,
+    /// It was not used for its time to live.
+    Expired,
+    /// There were too many, and it was the one not used for longest.
+    Evicted,
+}
+
+impl SessionEnd {
+    /// As the wire has it.
+    #[cfg_attr(not(test), expect(dead_code, reason = "nobody asks for sessions yet"))]
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Ended => "ended",
+            Self::Expired => "expired",
+            Self::Evicted => "evicted",
+        }
+    }
+}
 
 /// Names one request. Unique among the requests that wait; chosen by whoever submits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,6 +88,10 @@ pub(crate) struct Config {
     pub(crate) min_ready: u32,
     /// Requests that may wait at once; 0 refuses whatever no worker can take at once.
     pub(crate) queue_bound: usize,
+    /// A session that is not used for so long is over; more than zero.
+    pub(crate) session_ttl: Duration,
+    /// Sessions known at once, those included whose state is lost; 0 refuses all requests that belong to one.
+    pub(crate) max_sessions: usize,
 }
 
 /// What happened. `T` is the item of a request, `C` the cause of a worker's failure.
@@ -33,13 +101,17 @@ pub(crate) struct Config {
 /// since a second one could not be told from the end of the next assignment.
 #[derive(Clone, Debug)]
 pub(crate) enum Event<T, C> {
-    /// A caller wants a worker, and waits for it until `deadline`.
-    Submitted { request: RequestId, deadline: Instant, item: T },
+    /// A caller wants a worker, for `session` if there is one, and waits for it until `deadline`.
+    Submitted { request: RequestId, deadline: Instant, item: T, session: Option<SessionUse> },
     /// The caller went away.
     Abandoned { request: RequestId },
+    /// The session is over. A call of it that runs goes on; one that waits begins it anew, as one that is yet to
+    /// come does.
+    #[cfg_attr(not(test), expect(dead_code, reason = "nobody asks for sessions yet"))]
+    EndSession { session: Arc<str>, item: T },
     /// A worker can serve. `busy`: it still serves a call or lease from before a restart of the pool actor, and is
-    /// handed out only after its `WorkerFreed`.
-    WorkerReady { worker: WorkerId, busy: bool },
+    /// handed out only after its `WorkerFreed`. `sessions`: those that it has state of, from before that restart.
+    WorkerReady { worker: WorkerId, busy: bool, sessions: Vec<Arc<str>> },
     /// The worker's call or lease is over.
     WorkerFreed { worker: WorkerId },
     /// A worker that had been ready ended; its supervisor will start the next incarnation.
@@ -57,8 +129,11 @@ pub(crate) enum Event<T, C> {
 pub(crate) enum Command<T, C> {
     /// Ask the supervisor for the slot's worker. Said once per slot; restarts are the supervisor's.
     StartSlot { slot: u32 },
-    /// Give the request to the worker, which is busy from now on.
-    Assign { worker: WorkerId, request: RequestId, item: T },
+    /// Give the request to the worker, which is busy from now on. `placement` is for a request of a session.
+    Assign { worker: WorkerId, request: RequestId, item: T, placement: Option<Placement> },
+    /// Tell these workers, perhaps none, that the session is over. `item` is the one of [`Event::EndSession`]; without
+    /// it there is at least one worker.
+    EndSession { workers: Vec<WorkerId>, session: Arc<str>, cause: SessionEnd, item: Option<T> },
     /// Tell the caller that it gets no worker.
     Reject { request: RequestId, item: T, reason: Rejection<C> },
     /// `min_ready` workers are ready: the start is complete.
@@ -72,7 +147,7 @@ pub(crate) enum Command<T, C> {
 /// Why a request got no worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Rejection<C> {
-    /// The queue is full.
+    /// The queue is full; or the request begins a session, and all sessions that may be known are in use.
     Overloaded {
         /// Requests that wait.
         queue_len: usize,
@@ -88,4 +163,17 @@ pub(crate) enum Rejection<C> {
     },
     /// The pool shuts down.
     Draining,
+    /// The worker that held the session's state died. Said once: whoever comes next begins the session anew.
+    SessionLost {
+        /// Its name.
+        session: Arc<str>,
+    },
+    /// The request would not wait, and the session's own worker is busy.
+    SessionBusy {
+        /// Its name.
+        session: Arc<str>,
+        /// When to try again: the time that worker needs for what it runs and for those who wait for it alone, at
+        /// least 1 s.
+        retry_after: Duration,
+    },
 }

@@ -1,45 +1,103 @@
-//! Who waits, in which order, and until when.
+//! Who waits, for which worker, in which order, and until when.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
 
 use super::message::RequestId;
+use super::sessions::SessionId;
+
+/// What a request has to do with a session.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Claim {
+    pub(super) session: SessionId,
+    /// Only the session's own worker may serve it.
+    pub(super) strict: bool,
+}
 
 /// A request that waits.
 pub(super) struct Waiter<T> {
     pub(super) request: RequestId,
     deadline: Instant,
     pub(super) item: T,
+    pub(super) claim: Option<Claim>,
+    /// The slot whose worker alone may serve it; `None`: any.
+    only: Option<u32>,
 }
+
+/// The tickets of those who wait for the same, the longest waiting first.
+type Line = BTreeSet<u64>;
 
 /// First in, first out, with an exact view of the deadlines.
 ///
-/// A waiter may leave from any place (abandoned, timed out), so both orders are trees keyed by the ticket drawn at the
+/// A waiter may leave from any place (abandoned, timed out), so all orders are trees keyed by the ticket drawn at the
 /// entrance: every operation is O(log n), and nothing dead stays behind that would have to be swept up later.
+///
+/// Who may be served by any worker stands in one line, who needs a certain one in that worker's own. A worker takes
+/// the lower ticket of the two heads: so it serves in order of arrival, and nobody who waits for another one is in
+/// its way. Only when a session gets a home, or loses it, do its waiters change lines, with their tickets.
 pub(super) struct Queue<T> {
     next_ticket: u64,
     waiters: BTreeMap<u64, Waiter<T>>,
+    for_any: Line,
+    /// Each slot's own line.
+    for_one: Vec<Line>,
+    of_session: HashMap<SessionId, Line>,
     deadlines: BTreeSet<(Instant, u64)>,
     tickets: HashMap<RequestId, u64>,
 }
 
 impl<T> Queue<T> {
-    pub(super) fn new() -> Self {
-        Self { next_ticket: 0, waiters: BTreeMap::new(), deadlines: BTreeSet::new(), tickets: HashMap::new() }
+    pub(super) fn new(size: u32) -> Self {
+        Self {
+            next_ticket: 0,
+            waiters: BTreeMap::new(),
+            for_any: Line::new(),
+            for_one: (0..size).map(|_| Line::new()).collect(),
+            of_session: HashMap::new(),
+            deadlines: BTreeSet::new(),
+            tickets: HashMap::new(),
+        }
     }
 
     pub(super) fn len(&self) -> usize {
         self.waiters.len()
     }
 
+    /// Those whom any worker may serve.
+    pub(super) fn len_for_any(&self) -> usize {
+        self.for_any.len()
+    }
+
+    /// Those who wait for this slot's worker alone.
+    pub(super) fn len_for(&self, slot: u32) -> usize {
+        self.for_one[slot as usize].len()
+    }
+
+    /// Those who wait for a worker to serve this session.
+    pub(super) fn len_of(&self, session: SessionId) -> usize {
+        self.of_session.get(&session).map_or(0, Line::len)
+    }
+
     pub(super) fn earliest_deadline(&self) -> Option<Instant> {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
-    pub(super) fn push(&mut self, request: RequestId, deadline: Instant, item: T) {
+    /// `only`: the slot whose worker alone may serve it.
+    pub(super) fn push(
+        &mut self,
+        request: RequestId,
+        deadline: Instant,
+        item: T,
+        claim: Option<Claim>,
+        only: Option<u32>,
+    ) {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        self.waiters.insert(ticket, Waiter { request, deadline, item });
+        self.line(only).insert(ticket);
+        if let Some(claim) = claim {
+            self.of_session.entry(claim.session).or_default().insert(ticket);
+        }
+        self.waiters.insert(ticket, Waiter { request, deadline, item, claim, only });
         self.deadlines.insert((deadline, ticket));
         let doubled = self.tickets.insert(request, ticket);
         debug_assert!(doubled.is_none(), "{request:?} waits already");
@@ -47,10 +105,21 @@ impl<T> Queue<T> {
 
     /// The one that has waited longest.
     pub(super) fn pop(&mut self) -> Option<Waiter<T>> {
-        let (ticket, waiter) = self.waiters.pop_first()?;
-        self.deadlines.remove(&(waiter.deadline, ticket));
-        self.tickets.remove(&waiter.request);
-        Some(waiter)
+        let ticket = *self.waiters.keys().next()?;
+        self.remove_ticket(ticket)
+    }
+
+    /// The one that has waited longest of those whom this slot's worker may serve.
+    pub(super) fn pop_for(&mut self, slot: u32) -> Option<Waiter<T>> {
+        let (own, any) = (self.for_one[slot as usize].first(), self.for_any.first());
+        let ticket = *own.into_iter().chain(any).min()?;
+        self.remove_ticket(ticket)
+    }
+
+    /// The one of the session that has waited longest.
+    pub(super) fn pop_of(&mut self, session: SessionId) -> Option<Waiter<T>> {
+        let ticket = *self.of_session.get(&session)?.first()?;
+        self.remove_ticket(ticket)
     }
 
     /// The one whose deadline is the earliest, if it is at or before `now`.
@@ -65,8 +134,54 @@ impl<T> Queue<T> {
         self.remove_ticket(ticket)
     }
 
+    /// The session has found its home: whoever is strict about it waits for that slot's worker from now on.
+    pub(super) fn bind(&mut self, session: SessionId, slot: u32) {
+        for ticket in self.of_session.get(&session).cloned().unwrap_or_default() {
+            let is_strict = |waiter: &Waiter<T>| waiter.claim.is_some_and(|claim| claim.strict);
+            if self.waiters.get(&ticket).is_some_and(is_strict) {
+                self.change_line(ticket, Some(slot));
+            }
+        }
+    }
+
+    /// The session is over, and begins anew as `next` with those who wait: any worker may serve them.
+    pub(super) fn begin_anew(&mut self, session: SessionId, next: SessionId) {
+        let Some(tickets) = self.of_session.remove(&session) else { return };
+        for ticket in &tickets {
+            self.change_line(*ticket, None);
+            if let Some(claim) = self.waiters.get_mut(ticket).and_then(|waiter| waiter.claim.as_mut()) {
+                claim.session = next;
+            }
+        }
+        self.of_session.insert(next, tickets);
+    }
+
+    fn change_line(&mut self, ticket: u64, only: Option<u32>) {
+        let Some(waiter) = self.waiters.get_mut(&ticket) else { return };
+        let before = std::mem::replace(&mut waiter.only, only);
+        self.line(before).remove(&ticket);
+        self.line(only).insert(ticket);
+    }
+
+    fn line(&mut self, only: Option<u32>) -> &mut Line {
+        match only {
+            Some(slot) => &mut self.for_one[slot as usize],
+            None => &mut self.for_any,
+        }
+    }
+
+    /// The one way out, so that no line keeps a ticket of somebody who left.
     fn remove_ticket(&mut self, ticket: u64) -> Option<Waiter<T>> {
         let waiter = self.waiters.remove(&ticket)?;
+        self.line(waiter.only).remove(&ticket);
+        if let Some(Claim { session, .. }) = waiter.claim
+            && let Some(line) = self.of_session.get_mut(&session)
+        {
+            line.remove(&ticket);
+            if line.is_empty() {
+                self.of_session.remove(&session);
+            }
+        }
         self.deadlines.remove(&(waiter.deadline, ticket));
         self.tickets.remove(&waiter.request);
         Some(waiter)

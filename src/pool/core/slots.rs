@@ -31,6 +31,14 @@ struct Slot<C> {
     since: Instant,
 }
 
+/// What the news that a worker is free was worth.
+pub(super) enum Freed {
+    /// It is stale or early: nothing changes now.
+    Not,
+    /// The worker is idle again; how long it was busy, where its beginning is known.
+    Idle(Option<Duration>),
+}
+
 /// How many slots are in each state.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Tally {
@@ -126,31 +134,40 @@ impl<C> Slots<C> {
         news
     }
 
-    /// The time that the worker was busy, where its beginning is known.
-    pub(super) fn freed(&mut self, now: Instant, worker: WorkerId) -> Option<Duration> {
-        let it = self.slots.get_mut(worker.slot as usize)?;
+    pub(super) fn freed(&mut self, now: Instant, worker: WorkerId) -> Freed {
+        let Some(it) = self.slots.get_mut(worker.slot as usize) else { return Freed::Not };
         if it.newest < Some(worker.incarnation) {
             it.freed_early = it.freed_early.max(Some(worker.incarnation));
-            return None;
+            return Freed::Not;
         }
-        let SlotState::Busy { adopted } = it.state else { return None };
+        let SlotState::Busy { adopted } = it.state else { return Freed::Not };
         if it.newest != Some(worker.incarnation) {
-            return None;
+            return Freed::Not;
         }
         let ran = now.saturating_duration_since(it.since);
         self.change(now, worker.slot, SlotState::Idle);
         self.idle.push(worker.slot);
-        (!adopted).then_some(ran)
+        Freed::Idle((!adopted).then_some(ran))
     }
 
     /// The idle worker to hand out next.
     pub(super) fn next_idle(&self) -> Option<WorkerId> {
-        let slot = *self.idle.last()?;
+        self.newest(*self.idle.last()?)
+    }
+
+    /// The slot's worker, if it is idle.
+    pub(super) fn idle_at(&self, slot: u32) -> Option<WorkerId> {
+        let is_idle = matches!(self.slots[slot as usize].state, SlotState::Idle);
+        if is_idle { self.newest(slot) } else { None }
+    }
+
+    /// The newest incarnation of one of our slots; it need not be alive.
+    pub(super) fn newest(&self, slot: u32) -> Option<WorkerId> {
         let incarnation = self.slots[slot as usize].newest?;
         Some(WorkerId { slot, incarnation })
     }
 
-    /// Marks what [`Self::next_idle`] returned as busy.
+    /// Marks an idle worker as busy.
     pub(super) fn assigned(&mut self, now: Instant, worker: WorkerId) {
         self.change(now, worker.slot, SlotState::Busy { adopted: false });
     }
@@ -178,7 +195,8 @@ impl<C> Slots<C> {
         let old = std::mem::replace(&mut it.state, state);
         it.since = now;
         if matches!(old, SlotState::Idle) {
-            // An assignment finds its slot at once, at the end; only an idle worker's death searches.
+            // Most assignments find their slot at once, at the end. A session's own worker and an idle worker's death
+            // are searched for, which a pool of a thousand still does faster than a tree would.
             if let Some(at) = self.idle.iter().rposition(|idle| *idle == slot) {
                 self.idle.remove(at);
             }

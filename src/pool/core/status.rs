@@ -21,6 +21,8 @@ pub(crate) struct Counts {
     pub(crate) failed: u32,
     /// Requests in the queue.
     pub(crate) waiting: usize,
+    /// Sessions whose state lives on a worker.
+    pub(crate) sessions: usize,
     /// From assignment to end of work, the recent ones weighing more; `None` before the first one ended.
     pub(crate) mean_run: Option<Duration>,
     /// The shutdown has begun.
@@ -53,6 +55,10 @@ pub(crate) struct Totals {
     pub(crate) unavailable: u64,
     /// Refused or sent away by the shutdown.
     pub(crate) draining: u64,
+    /// Refused or sent away once, the session's worker having died.
+    pub(crate) session_lost: u64,
+    /// Refused, the session's worker being busy.
+    pub(crate) session_busy: u64,
 }
 
 /// One slot.

@@ -89,14 +89,14 @@ impl Model {
         self.waiting.push((request, deadline));
         self.newcomer = Some(request);
         self.submitted += 1;
-        Event::Submitted { request, deadline, item: Item { request, _alive: alive } }
+        Event::Submitted { request, deadline, item: Item { request, _alive: alive }, session: None }
     }
 
     /// Takes note of an event that the core is about to be told.
     pub(super) fn hear(&mut self, now: Instant, event: &Event<Item, WorkerId>) {
         match *event {
             Event::Abandoned { request } => self.abandon(now, request),
-            Event::WorkerReady { worker, busy } => self.hear_ready(worker, busy),
+            Event::WorkerReady { worker, busy, .. } => self.hear_ready(worker, busy),
             Event::WorkerFreed { worker } => self.hear_freed(worker),
             Event::WorkerExited { worker, .. } => self.hear_end(worker, Told::Down),
             Event::StartFailed { slot, incarnation, .. } => {
@@ -106,7 +106,7 @@ impl Model {
                 self.closed = true;
                 self.startup_ends(Startup::Aborted);
             }
-            Event::Submitted { .. } | Event::Tick => {}
+            Event::Submitted { .. } | Event::EndSession { .. } | Event::Tick => {}
         }
     }
 
@@ -198,7 +198,7 @@ impl Model {
         for command in said {
             let ended = match command {
                 Command::StartSlot { slot } => return Err(TestCaseError::fail(format!("start of {slot}"))),
-                Command::Assign { worker, request, item } => {
+                Command::Assign { worker, request, item, .. } => {
                     prop_assert_eq!(item.request, request);
                     self.judge_assign(now, worker, request, world)?;
                     continue;
@@ -207,6 +207,9 @@ impl Model {
                     prop_assert_eq!(item.request, request);
                     self.judge_reject(now, request, reason)?;
                     continue;
+                }
+                Command::EndSession { session, .. } => {
+                    return Err(TestCaseError::fail(format!("end of {session}")));
                 }
                 Command::StartupSucceeded => Startup::Succeeded,
                 Command::StartupFailed { cause } => Startup::Failed(cause),
@@ -278,6 +281,9 @@ impl Model {
             Rejection::Draining => {
                 prop_assert!(self.closed);
                 self.ends(request, "draining")
+            }
+            Rejection::SessionLost { session } | Rejection::SessionBusy { session, .. } => {
+                Err(TestCaseError::fail(format!("{request:?} has no session, and not {session}")))
             }
         }
     }

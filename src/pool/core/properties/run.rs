@@ -99,7 +99,10 @@ fn operation() -> impl Strategy<Value = Operation> {
 
 fn config() -> impl Strategy<Value = Config> {
     (1..=4u32, 0..=5usize).prop_flat_map(|(size, queue_bound)| {
-        (0..=size).prop_map(move |min_ready| Config { size, min_ready, queue_bound })
+        (0..=size).prop_map(move |min_ready| {
+            let (session_ttl, max_sessions) = (Duration::from_secs(1), 1);
+            Config { size, min_ready, queue_bound, session_ttl, max_sessions }
+        })
     })
 }
 

@@ -15,7 +15,7 @@ pub(super) enum News {
 impl News {
     pub(super) fn event(self) -> Event<Item, WorkerId> {
         match self {
-            Self::Ready { worker, busy } => Event::WorkerReady { worker, busy },
+            Self::Ready { worker, busy } => Event::WorkerReady { worker, busy, sessions: Vec::new() },
             Self::Freed { worker } => Event::WorkerFreed { worker },
             Self::Exited { worker } => Event::WorkerExited { worker, cause: worker },
             Self::StartFailed { worker } => {

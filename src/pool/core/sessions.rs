@@ -1,0 +1,227 @@
+//! Which sessions there are, where each one's state lives, and which are in use.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::message::Placement;
+
+/// Names one session from its beginning to its end. A session of the same name that begins later has another one, so
+/// that the end of an old call cannot be taken for the new session's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct SessionId(u64);
+
+/// The worker that a session is bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Home {
+    /// None yet: its first requests wait.
+    Nowhere,
+    /// The slot's living worker.
+    At(u32),
+    /// It died, and the state with it; the session's next user is to hear of it.
+    Lost,
+}
+
+struct Session {
+    name: Arc<str>,
+    home: Home,
+    /// The slots whose living workers served it, its home among them.
+    places: BTreeSet<u32>,
+    /// Requests of it that wait, and those that run.
+    uses: usize,
+    /// The end of the last use.
+    last_used: Instant,
+    /// Its turn among those that rest, while it does.
+    turn: Option<u64>,
+}
+
+/// What a slot's living worker has of sessions.
+#[derive(Default)]
+struct Resident {
+    /// The sessions that have this slot among their places.
+    sessions: BTreeSet<SessionId>,
+    /// The session whose call or lease it serves.
+    serves: Option<SessionId>,
+}
+
+/// All sessions of the pool.
+///
+/// All of them live equally long, so the order in which they came to rest is the order in which they expire, and
+/// the one in which they are evicted: one tree serves for both. One in use is not in it.
+pub(super) struct Sessions {
+    ttl: Duration,
+    max: usize,
+    last_id: u64,
+    last_turn: u64,
+    ids: HashMap<Arc<str>, SessionId>,
+    table: HashMap<SessionId, Session>,
+    resting: BTreeMap<u64, SessionId>,
+    residents: Vec<Resident>,
+    living: usize,
+}
+
+impl Sessions {
+    pub(super) fn new(size: u32, ttl: Duration, max: usize) -> Self {
+        Self {
+            ttl,
+            max,
+            last_id: 0,
+            last_turn: 0,
+            ids: HashMap::new(),
+            table: HashMap::new(),
+            resting: BTreeMap::new(),
+            residents: (0..size).map(|_| Resident::default()).collect(),
+            living: 0,
+        }
+    }
+
+    /// Sessions that have a home.
+    pub(super) fn living(&self) -> usize {
+        self.living
+    }
+
+    pub(super) fn find(&self, name: &str) -> Option<(SessionId, Home)> {
+        let id = *self.ids.get(name)?;
+        Some((id, self.table.get(&id)?.home))
+    }
+
+    /// Whether another session can begin, if need be in the place of one that rests.
+    pub(super) fn has_room(&self) -> bool {
+        self.table.len() < self.max || (self.max > 0 && !self.resting.is_empty())
+    }
+
+    /// Whoever must go before another session begins.
+    pub(super) fn surplus(&self) -> Option<SessionId> {
+        if self.table.len() < self.max { None } else { self.resting.values().next().copied() }
+    }
+
+    /// A new session without home or use: one of them is to follow.
+    pub(super) fn begin(&mut self, now: Instant, name: Arc<str>) -> SessionId {
+        self.last_id += 1;
+        let id = SessionId(self.last_id);
+        self.ids.insert(name.clone(), id);
+        let (home, places) = (Home::Nowhere, BTreeSet::new());
+        self.table.insert(id, Session { name, home, places, uses: 0, last_used: now, turn: None });
+        id
+    }
+
+    /// A request of the session was accepted.
+    pub(super) fn enter(&mut self, id: SessionId) {
+        let Some(session) = self.table.get_mut(&id) else { return };
+        session.uses += 1;
+        if let Some(turn) = session.turn.take() {
+            self.resting.remove(&turn);
+        }
+    }
+
+    /// A request of the session is over, in whatever way. One that waited in vain counts as a use: as long as
+    /// somebody tries, the session is wanted.
+    pub(super) fn leave(&mut self, now: Instant, id: SessionId) {
+        let Some(session) = self.table.get_mut(&id) else { return };
+        session.uses -= 1;
+        if session.uses > 0 {
+            return;
+        }
+        if session.home == Home::Nowhere {
+            self.end(id);
+        } else {
+            self.rest(now, id);
+        }
+    }
+
+    fn rest(&mut self, now: Instant, id: SessionId) {
+        let Some(session) = self.table.get_mut(&id) else { return };
+        self.last_turn += 1;
+        session.last_used = now;
+        session.turn = Some(self.last_turn);
+        self.resting.insert(self.last_turn, id);
+    }
+
+    /// The slot's worker serves a request of the session, whose home it becomes if there is none.
+    pub(super) fn assigned(&mut self, id: SessionId, slot: u32) -> Option<Placement> {
+        let placement = self.settle(id, slot)?;
+        self.residents[slot as usize].serves = Some(id);
+        Some(placement)
+    }
+
+    /// The slot's worker was found to have state of the session from an earlier life of the pool actor. What that
+    /// worker runs just now is not known, so this moment counts as the last use.
+    pub(super) fn adopted(&mut self, now: Instant, id: SessionId, slot: u32) -> Option<Placement> {
+        let placement = self.settle(id, slot)?;
+        if self.table.get(&id).is_some_and(|it| it.uses == 0 && it.turn.is_none()) {
+            self.rest(now, id);
+        }
+        Some(placement)
+    }
+
+    fn settle(&mut self, id: SessionId, slot: u32) -> Option<Placement> {
+        let session = self.table.get_mut(&id)?;
+        session.places.insert(slot);
+        self.residents[slot as usize].sessions.insert(id);
+        Some(match session.home {
+            Home::Nowhere => {
+                session.home = Home::At(slot);
+                self.living += 1;
+                Placement::New
+            }
+            Home::At(home) if home == slot => Placement::Kept,
+            Home::At(_) | Home::Lost => Placement::Elsewhere,
+        })
+    }
+
+    /// What the slot's worker served is over.
+    pub(super) fn freed(&mut self, now: Instant, slot: u32) {
+        if let Some(id) = self.residents[slot as usize].serves.take() {
+            self.leave(now, id);
+        }
+    }
+
+    /// The slot's worker is gone, if it had one. The sessions that had their home there are lost from now on; returns
+    /// them in the order of their beginning.
+    pub(super) fn worker_gone(&mut self, now: Instant, slot: u32) -> Vec<SessionId> {
+        self.freed(now, slot);
+        let mut lost = Vec::new();
+        for id in std::mem::take(&mut self.residents[slot as usize].sessions) {
+            let Some(session) = self.table.get_mut(&id) else { continue };
+            session.places.remove(&slot);
+            if session.home == Home::At(slot) {
+                session.home = Home::Lost;
+                self.living -= 1;
+                lost.push(id);
+            }
+        }
+        lost
+    }
+
+    /// Forgets the session; returns its name and the slots to be told.
+    pub(super) fn end(&mut self, id: SessionId) -> Option<(Arc<str>, BTreeSet<u32>)> {
+        let session = self.table.remove(&id)?;
+        self.ids.remove(&session.name);
+        if let Some(turn) = session.turn {
+            self.resting.remove(&turn);
+        }
+        for slot in &session.places {
+            self.residents[*slot as usize].sessions.remove(&id);
+        }
+        if matches!(session.home, Home::At(_)) {
+            self.living -= 1;
+        }
+        Some((session.name, session.places))
+    }
+
+    /// One whose time to live is over.
+    pub(super) fn expired(&self, now: Instant) -> Option<SessionId> {
+        let (id, session) = self.first_at_rest()?;
+        (now.saturating_duration_since(session.last_used) >= self.ttl).then_some(id)
+    }
+
+    /// When the next one expires. `None` also when that is beyond what a clock can say.
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
+        self.first_at_rest()?.1.last_used.checked_add(self.ttl)
+    }
+
+    fn first_at_rest(&self) -> Option<(SessionId, &Session)> {
+        let id = *self.resting.values().next()?;
+        Some((id, self.table.get(&id)?))
+    }
+}
