@@ -43,8 +43,8 @@ class Call:
     """A call that is in this worker."""
 
     __slots__ = (
-        "arrived", "async_items", "cancelled", "credit", "entered", "id", "items", "over", "progress", "session", "task",
-        "timeout_ms", "waiter",
+        "arrived", "async_items", "cancelled", "credit", "entered", "id", "items", "over", "progress", "session",
+        "task", "timeout_ms", "waiter",
     )  # fmt: skip
 
     def __init__(self, call_id: int, timeout_ms: int, options: dict[str, Any] | None = None) -> None:
