@@ -67,7 +67,7 @@ pub enum CallError {
         attempts: u32,
     },
     /// The worker's process ended while it had the call.
-    #[error("{}", worker_died(*.started, *.exit, *.signal, *.max_rss_bytes, .stderr_tail))]
+    #[error("{}", worker_died(*.started, *.exit, *.signal, *.max_rss_bytes, .stderr_tail, .reason.as_deref()))]
     WorkerDied {
         /// `false` when the call surely had not begun; every doubt is `true`.
         started: bool,
@@ -79,6 +79,8 @@ pub enum CallError {
         max_rss_bytes: Option<u64>,
         /// The last lines it wrote to its standard error.
         stderr_tail: String,
+        /// Why the pool ended it, when the pool did: a neighbouring call that did not give up, a broken protocol.
+        reason: Option<String>,
         /// How often the call was handed to a worker.
         attempts: u32,
     },
@@ -226,9 +228,14 @@ fn worker_died(
     signal: Option<i32>,
     max_rss_bytes: Option<u64>,
     stderr_tail: &str,
+    reason: Option<&str>,
 ) -> String {
     let mut text = format!("the worker died {}", ended_by(exit, signal));
     text.push_str(if started { " while it had the call" } else { " before the call began" });
+    if let Some(reason) = reason {
+        text.push_str(": ");
+        text.push_str(reason);
+    }
     if let Some(bytes) = max_rss_bytes {
         text.push_str(&format!("; it had used up to {} MB", bytes / 1_000_000));
     }

@@ -28,6 +28,12 @@ pub(crate) struct Hello {
     pub(crate) stack_signal: i32,
     /// The worker's end of the pipe for stacks.
     pub(crate) stack_fd: i32,
+    /// Where it marks which calls have begun.
+    pub(crate) begun_fd: Option<i32>,
+    /// How many calls it gets at most.
+    pub(crate) in_flight: u32,
+    /// How many threads run synchronous functions; 0: the main thread does.
+    pub(crate) threads: u32,
 }
 
 /// Tells a worker's main thread to look for a [`Cancel`](Kind::Cancel) frame. The numbers are told by hello, so that

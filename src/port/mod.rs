@@ -13,6 +13,7 @@
 //!
 //! `frame`, `message` and `value` are the wire, pure; `interpreter` finds the Python; `start` brings all of it together.
 
+mod begun;
 mod capture;
 mod channel;
 mod frame;
@@ -27,6 +28,7 @@ mod value;
 #[cfg(test)]
 mod golden;
 
+pub(crate) use begun::Begun;
 pub(crate) use channel::ChannelError;
 pub(crate) use frame::{Frame, HEADER_BYTES};
 pub(crate) use message::{

@@ -59,7 +59,9 @@ static SPAWNING: Mutex<()> = Mutex::new(());
 /// `Command` takes posix_spawn here (0.2 ms whatever the size of this process): nothing in this
 /// function may make it fall back to fork (`pre_exec`, `uid`, a cleared environment with a bare
 /// program name).
-pub(crate) fn spawn(line: &CommandLine) -> io::Result<Spawned> {
+///
+/// `shared`: a descriptor that the process gets under its own number.
+pub(crate) fn spawn(line: &CommandLine, shared: Option<BorrowedFd<'_>>) -> io::Result<Spawned> {
     let (ours, theirs) = StdUnixStream::pair()?;
     for end in [&ours, &theirs] {
         rustix::net::sockopt::set_socket_send_buffer_size(end, SEND_BUFFER_BYTES)?;
@@ -78,7 +80,8 @@ pub(crate) fn spawn(line: &CommandLine) -> io::Result<Spawned> {
     }
     let (lifeline, held) = StdUnixStream::pair()?;
     let (stacks, written) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-    let spawned = spawn_inheriting(&mut command, [held.as_fd(), written.as_fd()]);
+    let inherited: Vec<_> = [held.as_fd(), written.as_fd()].into_iter().chain(shared).collect();
+    let spawned = spawn_inheriting(&mut command, &inherited);
     let mut child = spawned.map_err(|error| match &line.current_dir {
         // The system says the same as for a missing program.
         Some(dir) if !dir.is_dir() => {
@@ -106,16 +109,13 @@ pub(crate) fn spawn(line: &CommandLine) -> io::Result<Spawned> {
 }
 
 /// Starts the command with these descriptors open under their own numbers.
-fn spawn_inheriting<const N: usize>(
-    command: &mut Command,
-    inherited: [BorrowedFd<'_>; N],
-) -> io::Result<std::process::Child> {
+fn spawn_inheriting(command: &mut Command, inherited: &[BorrowedFd<'_>]) -> io::Result<std::process::Child> {
     let _guard = SPAWNING.lock().unwrap_or_else(PoisonError::into_inner);
-    for fd in inherited {
+    for &fd in inherited {
         rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?;
     }
     let child = command.spawn();
-    for fd in inherited {
+    for &fd in inherited {
         rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC)?;
     }
     child

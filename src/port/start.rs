@@ -3,11 +3,13 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::future::poll_fn;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use super::begun::{Begun, BegunMark};
 use super::capture::Capture;
 use super::channel::{Channel, ChannelError};
 use super::frame::{DEFAULT_MAX_FRAME_BYTES, PROTOCOL};
@@ -32,13 +34,26 @@ pub(crate) struct PortSpec {
     pub(crate) path: Vec<PathBuf>,
     pub(crate) functions: Option<Vec<String>>,
     pub(crate) max_frame_bytes: u32,
+    pub(crate) in_flight: u32,
+    pub(crate) threads: u32,
     pub(crate) spawn_timeout: Duration,
 }
 
 impl fmt::Debug for PortSpec {
     /// The environment's values may be secrets: only its names are shown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { python, env, current_dir, module, path, functions, max_frame_bytes, spawn_timeout } = self;
+        let Self {
+            python,
+            env,
+            current_dir,
+            module,
+            path,
+            functions,
+            max_frame_bytes,
+            in_flight,
+            threads,
+            spawn_timeout,
+        } = self;
         let env: Vec<_> = env.iter().map(|(name, _)| name).collect();
         f.debug_struct("PortSpec")
             .field("python", python)
@@ -48,6 +63,8 @@ impl fmt::Debug for PortSpec {
             .field("path", path)
             .field("functions", functions)
             .field("max_frame_bytes", max_frame_bytes)
+            .field("in_flight", in_flight)
+            .field("threads", threads)
             .field("spawn_timeout", spawn_timeout)
             .finish()
     }
@@ -63,6 +80,8 @@ impl Default for PortSpec {
             path: Vec::new(),
             functions: None,
             max_frame_bytes: DEFAULT_MAX_FRAME_BYTES,
+            in_flight: 1,
+            threads: 0,
             spawn_timeout: Duration::from_secs(30),
         }
     }
@@ -73,11 +92,17 @@ pub(crate) struct Port {
     pub(crate) process: Process,
     pub(crate) channel: Channel,
     pub(crate) stacks: Stacks,
+    begun: Option<BegunMark>,
     capture: Option<Capture>,
     pub(crate) ready: Ready,
 }
 
 impl Port {
+    /// Which of several calls have begun; `None` where only one is in the worker at a time.
+    pub(crate) fn begun(&self) -> Option<Begun> {
+        self.begun.as_ref().map(BegunMark::read)
+    }
+
     /// Takes in what a process that has ended had still written; the last lines of its standard error.
     pub(crate) fn finish_capture(&mut self) -> impl Future<Output = String> + use<> {
         let capture = self.capture.take();
@@ -103,8 +128,8 @@ impl Port {
         let mut starting = Starting::spawn(spec, worker, &interpreter)?;
         match tokio::time::timeout_at(deadline, starting.handshake(spec, worker, &interpreter)).await {
             Ok(Ok(ready)) => {
-                let Starting { process, channel, stacks, capture, .. } = starting;
-                Ok(Self { process, channel, stacks, capture: Some(capture), ready })
+                let Starting { process, channel, stacks, begun, capture, .. } = starting;
+                Ok(Self { process, channel, stacks, begun, capture: Some(capture), ready })
             }
             Ok(Err(failure)) => Err(starting.failed(failure, &interpreter).await),
             Err(_) => {
@@ -124,6 +149,7 @@ struct Starting {
     stacks: Stacks,
     /// The number of the worker's end of the pipe for stacks.
     stack_fd: i32,
+    begun: Option<BegunMark>,
     capture: Capture,
 }
 
@@ -144,14 +170,20 @@ impl Starting {
             env: spec.env.clone(),
             current_dir: spec.current_dir.clone(),
         };
-        let spawned = process::spawn(&line).map_err(|error| WorkerStartError::Spawn {
+        let several = spec.in_flight > 1 || spec.threads > 0;
+        let begun = several.then(BegunMark::new).transpose();
+        let spawned = begun.and_then(|begun| {
+            let shared = begun.as_ref().map(|begun| begun.as_fd());
+            Ok((process::spawn(&line, shared)?, begun))
+        });
+        let (spawned, begun) = spawned.map_err(|error| WorkerStartError::Spawn {
             program: line.program.display().to_string(),
             source: Arc::new(error),
         })?;
         let Spawned { process, socket, stdout, stderr, stacks, stack_fd } = spawned;
         let channel = Channel::new(socket, spec.max_frame_bytes);
         let capture = Capture::start(worker, stdout, stderr);
-        Ok(Self { process, channel, stacks: Stacks::new(stacks), stack_fd, capture })
+        Ok(Self { process, channel, stacks: Stacks::new(stacks), stack_fd, begun, capture })
     }
 
     async fn handshake(
@@ -170,6 +202,9 @@ impl Starting {
             cancel_signal: CANCEL_SIGNAL,
             stack_signal: STACK_SIGNAL,
             stack_fd: self.stack_fd,
+            begun_fd: self.begun.as_ref().map(|begun| begun.as_fd().as_raw_fd()),
+            in_flight: spec.in_flight,
+            threads: spec.threads,
         };
         let package = &interpreter.package;
         self.channel.queue(&(package.len() as u32).to_be_bytes());

@@ -44,6 +44,15 @@ pub(crate) enum Work {
     },
 }
 
+impl Work {
+    pub(super) fn session(&self) -> Option<&Arc<str>> {
+        match self {
+            Work::Call { session, .. } => session.as_ref(),
+            Work::EndSession { session, .. } => Some(session),
+        }
+    }
+}
+
 /// Where the answer goes.
 pub(crate) struct ReplyTo {
     pub(crate) outcome: oneshot::Sender<Outcome>,
@@ -72,15 +81,25 @@ pub(crate) struct Order {
 pub(crate) struct Dispatch {
     pub(super) work: Work,
     pub(super) deadline: Instant,
+    /// The pool counts it, and waits to hear that its place is free.
+    pub(super) assigned: bool,
     placement: Option<Placement>,
     reply: Option<ReplyTo>,
     started: bool,
 }
 
 impl Dispatch {
+    /// One that the pool does not count: a lease's, or the end of a session.
     pub(crate) fn new(order: Order, placement: Option<Placement>) -> Self {
         let Order { work, deadline, reply } = order;
-        Self { work, deadline, placement, reply: Some(reply), started: false }
+        Self { work, deadline, assigned: false, placement, reply: Some(reply), started: false }
+    }
+
+    /// One that the pool has a place for, and waits to hear that it is free again.
+    pub(crate) fn assigned(order: Order, placement: Option<Placement>) -> Self {
+        let mut dispatch = Self::new(order, placement);
+        dispatch.assigned = true;
+        dispatch
     }
 
     /// Whether the caller has gone away.
@@ -144,6 +163,7 @@ impl Drop for Dispatch {
             signal: None,
             max_rss_bytes: None,
             stderr_tail: String::new(),
+            reason: None,
             attempts: u32::from(self.started),
         };
         self.answer(Err(error));

@@ -15,13 +15,14 @@
 
 mod actor;
 mod dispatch;
+mod in_flight;
 mod messages;
 mod progress;
 mod reply;
 mod running;
 
-pub(crate) use actor::Worker;
+pub(crate) use actor::{Settings, Worker};
 pub(crate) use dispatch::{Dispatch, Order, Outcome, ReplyTo, StreamId, Work};
-pub(crate) use messages::{Attach, Attached, Checkin, Credit, Grant, LeaseId, Run, WorkerEvent};
+pub(crate) use messages::{Attach, Attached, Checkin, Credit, Grant, LeaseId, Load, Run, WorkerEvent};
 pub(crate) use progress::{UpdateReceiver, UpdateSender, updates};
 pub use reply::{Placement, Reply};
