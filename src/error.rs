@@ -130,6 +130,16 @@ pub enum CallError {
     /// somebody still waited for it. (One that is cancelled because its caller left answers nobody.)
     #[error("the call was cancelled")]
     Cancelled,
+    /// The function called the host (`hatchery.call_host`), which could not do it, and let that pass.
+    #[error("the host call `{name}` failed ({cause}): {message}")]
+    HostCall {
+        /// What it called.
+        name: String,
+        /// What went wrong.
+        message: String,
+        /// In which way.
+        cause: HostCallCause,
+    },
     /// The session's worker has ended, and the session's state with it. The call was not run. Told once: the next
     /// call of the session begins a new one, with an empty state.
     #[error("the session {session:?} is lost: its worker ended")]
@@ -154,6 +164,35 @@ pub enum CallError {
         /// Why.
         cause: UnavailableCause,
     },
+}
+
+/// In which way a host call failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum HostCallCause {
+    /// The host has no function of that name.
+    NoSuchFunction,
+    /// Host calls were nested too deep.
+    Depth,
+    /// The host's function returned an error, or panicked.
+    Failed,
+    /// The deadline of the call on whose behalf it was made passed.
+    Timeout,
+    /// It was given up, or the host's actor has stopped.
+    Cancelled,
+}
+
+impl fmt::Display for HostCallCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            HostCallCause::NoSuchFunction => "no such function",
+            HostCallCause::Depth => "nested too deep",
+            HostCallCause::Failed => "it failed",
+            HostCallCause::Timeout => "the deadline passed",
+            HostCallCause::Cancelled => "it was given up",
+        })
+    }
 }
 
 /// Why a pool cannot serve.

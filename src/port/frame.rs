@@ -45,11 +45,11 @@ pub(crate) enum Kind {
     Cancel = 8,
     /// Host: how many more chunks may come.
     Credit = 9,
-    /// Reserved: the worker calls the host.
+    /// Worker: it calls the host.
     HostCall = 10,
-    /// Reserved: what the host answered.
+    /// Host: what that gave.
     HostResult = 11,
-    /// Reserved: a structured log record.
+    /// Worker: a record of Python's `logging`.
     Log = 12,
     /// Reserved: is the worker there?
     Ping = 13,
@@ -63,10 +63,12 @@ pub(crate) enum Kind {
     Progress = 17,
     /// Host: where is this call? Worker: there.
     Stack = 18,
+    /// Worker: give up a host call.
+    HostCancel = 19,
 }
 
 impl Kind {
-    const ALL: [Kind; 18] = [
+    const ALL: [Kind; 19] = [
         Kind::Hello,
         Kind::Ready,
         Kind::Call,
@@ -85,6 +87,7 @@ impl Kind {
         Kind::Shutdown,
         Kind::Progress,
         Kind::Stack,
+        Kind::HostCancel,
     ];
 
     fn from_number(number: u8) -> Option<Kind> {
@@ -92,7 +95,7 @@ impl Kind {
     }
 
     fn is_supported(self) -> bool {
-        !matches!(self, Kind::HostCall | Kind::HostResult | Kind::Log | Kind::Ping | Kind::Pong)
+        !matches!(self, Kind::Ping | Kind::Pong)
     }
 }
 
@@ -111,7 +114,8 @@ pub(crate) enum Codec {
 pub(crate) struct Frame {
     pub(crate) kind: Kind,
     pub(crate) codec: Codec,
-    /// Of a call: how many milliseconds the caller still allows, 0 = no limit. Of a credit: how many more chunks.
+    /// Of a call: how many milliseconds the caller still allows, 0 = no limit. Of a credit: how many more chunks. Of a
+    /// host's result: 1 when it is an error. Of a log record: its level.
     pub(crate) number: u32,
     /// The call that the frame belongs to; 0 = none.
     pub(crate) call_id: u64,

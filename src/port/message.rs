@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
-use crate::error::{CallError, StartPhase, WorkerStartError};
+use crate::error::{CallError, HostCallCause, StartPhase, WorkerStartError};
 
 use super::frame::{Codec, Frame, FrameError, Kind};
 
@@ -34,6 +35,10 @@ pub(crate) struct Hello {
     pub(crate) in_flight: u32,
     /// How many threads run synchronous functions; 0: the main thread does.
     pub(crate) threads: u32,
+    /// Python's number of the lowest level that is logged.
+    pub(crate) log_level: u32,
+    /// What it may call here.
+    pub(crate) host_functions: Vec<String>,
 }
 
 /// Tells a worker's main thread to look for a [`Cancel`](Kind::Cancel) frame. The numbers are told by hello, so that
@@ -143,6 +148,14 @@ pub(crate) enum WorkerError {
     },
     /// The function gave up because it was cancelled.
     Cancelled,
+    /// The host could not do what the function asked of it, and the function let that pass. Also the body of a failed
+    /// host result.
+    HostCall {
+        /// What was called.
+        name: String,
+        message: String,
+        cause: HostCallCause,
+    },
     /// A stop hook raised. Sent after shutdown, before the worker exits.
     Stop {
         #[serde(rename = "type")]
@@ -180,6 +193,7 @@ impl WorkerError {
             Self::FrameTooLarge { size, limit } => CallError::FrameTooLarge { size, limit: limit.into() },
             Self::Decode { message } | Self::Protocol { message } => CallError::Protocol { detail: message },
             Self::Cancelled => CallError::Cancelled,
+            Self::HostCall { name, message, cause } => CallError::HostCall { name, message, cause },
             Self::Start { message, .. } => {
                 CallError::Protocol { detail: format!("it had started: {message}") }
             }
@@ -238,6 +252,25 @@ pub(crate) enum Reply {
         /// One JSON value.
         body: Bytes,
     },
+    /// It calls the host.
+    HostCall {
+        /// The host call's own.
+        id: u64,
+        /// What is called, for which call.
+        request: HostRequest,
+    },
+    /// It gives a host call up.
+    HostCancel {
+        /// The host call's.
+        id: u64,
+    },
+    /// A record of Python's `logging`.
+    Log {
+        /// Python's number.
+        level: u32,
+        /// The rest of it.
+        record: LogRecord,
+    },
     /// Where a call is suspended.
     Stack {
         /// The call's.
@@ -253,7 +286,7 @@ impl Reply {
     /// # Errors
     /// [`FrameError`] when it is none that a worker sends, or its body cannot be read.
     pub(crate) fn from_frame(frame: Frame) -> Result<Reply, FrameError> {
-        let Frame { kind, codec, call_id, body, attachments, .. } = frame;
+        let Frame { kind, codec, number, call_id, body, attachments } = frame;
         if !attachments.is_empty() {
             return Err(FrameError::UnexpectedAttachments(kind));
         }
@@ -273,13 +306,51 @@ impl Reply {
             Kind::Stack => {
                 serde_json::from_slice(&body).map(|text| Reply::Stack { call_id, text }).map_err(unreadable)
             }
+            Kind::HostCall => serde_json::from_slice(&body)
+                .map(|request| Reply::HostCall { id: call_id, request })
+                .map_err(unreadable),
+            Kind::HostCancel => Ok(Reply::HostCancel { id: call_id }),
+            Kind::Log => serde_json::from_slice(&body)
+                .map(|record| Reply::Log { level: number, record })
+                .map_err(unreadable),
             other => Err(FrameError::UnexpectedKind(other)),
         }
     }
 }
 
+/// A call of the host: `[name, args, kwargs, {"call": id}]`.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct HostRequest(
+    pub(crate) String,
+    pub(crate) Option<Box<RawValue>>,
+    pub(crate) Option<Box<RawValue>>,
+    pub(crate) OnBehalf,
+);
+
+impl PartialEq for HostRequest {
+    fn eq(&self, other: &Self) -> bool {
+        let text = |value: &Option<Box<RawValue>>| value.as_ref().map(|value| value.get().to_owned());
+        (&self.0, text(&self.1), text(&self.2), self.3.call)
+            == (&other.0, text(&other.1), text(&other.2), other.3.call)
+    }
+}
+
+/// The call that calls the host.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(crate) struct OnBehalf {
+    pub(crate) call: u64,
+}
+
+/// A record of Python's `logging`, without its level.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct LogRecord {
+    pub(crate) logger: String,
+    pub(crate) message: String,
+    pub(crate) request_id: Option<String>,
+}
+
 /// What a call says beside function and arguments.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct CallOptions<'a> {
     /// The session that it belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -290,12 +361,26 @@ pub(crate) struct CallOptions<'a> {
     /// Somebody listens to its progress.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) progress: bool,
+    /// Names the request in logs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) request_id: Option<&'a str>,
+    /// W3C trace context.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) traceparent: Option<&'a str>,
+    /// How many host calls it is nested in.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) depth: u32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde wants it
+fn is_zero(depth: &u32) -> bool {
+    *depth == 0
 }
 
 impl CallOptions<'_> {
     /// Appends the options to a call's body; without any it stays as it is.
     pub(crate) fn append_to(&self, body: Bytes) -> Bytes {
-        if self.session.is_none() && self.credit.is_none() && !self.progress {
+        if *self == CallOptions::default() {
             return body;
         }
         let mut whole = Vec::with_capacity(body.len() + 64);
@@ -317,6 +402,11 @@ pub(crate) fn call_frame(call_id: u64, timeout_ms: u32, body: Bytes) -> Frame {
 /// The frame that gives a stream so many more items.
 pub(crate) fn credit_frame(call_id: u64, items: u32) -> Frame {
     Frame { number: items, ..Frame::new(Kind::Credit, call_id, Codec::None, Bytes::new()) }
+}
+
+/// The answer to a host call: one JSON value, or an error as [`WorkerError`] has it.
+pub(crate) fn host_result_frame(id: u64, body: Bytes, failed: bool) -> Frame {
+    Frame { number: u32::from(failed), ..Frame::new(Kind::HostResult, id, Codec::Json, body) }
 }
 
 /// The frame that asks a call to give up.

@@ -32,8 +32,8 @@ pub(crate) use begun::Begun;
 pub(crate) use channel::ChannelError;
 pub(crate) use frame::{Frame, HEADER_BYTES};
 pub(crate) use message::{
-    CANCEL_SIGNAL, CallOptions, Ready, Reply, STACK_SIGNAL, WorkerError, call_frame, cancel_frame,
-    credit_frame, session_end_frame, shutdown_frame, stack_frame,
+    CANCEL_SIGNAL, CallOptions, HostRequest, LogRecord, Ready, Reply, STACK_SIGNAL, WorkerError, call_frame,
+    cancel_frame, credit_frame, session_end_frame, shutdown_frame, stack_frame,
 };
 pub use message::{Function, Parameter, ParameterKind};
 pub(crate) use process::{Exit, wait_until_reaped};

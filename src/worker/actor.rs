@@ -10,13 +10,15 @@ use actix::fut::{ActorFuture, ActorFutureExt, WrapFuture};
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, MessageResult, Recipient, Running as Stay};
 
 use super::dispatch::{Dispatch, StreamId, Work};
+use super::host::{Ended, HostCalls, HostContext, HostFunctions, OnBehalf};
 use super::in_flight::{Current, InFlight, Stream};
 use super::messages::{Attach, Attached, Checkin, Credit, Grant, LeaseId, Load, Run, WorkerEvent};
 use super::running::{Running, Step};
-use crate::error::{CallError, Phase};
+use crate::error::{CallError, HostCallCause, Phase};
 use crate::port::{
-    CANCEL_SIGNAL, CLOSED_GRACE, ChannelError, Exit, Port, Reply, STACK_SIGNAL, WorkerError, call_frame,
-    cancel_frame, credit_frame, session_end_frame, shutdown_frame, stack_frame,
+    CANCEL_SIGNAL, CLOSED_GRACE, ChannelError, Exit, HostRequest, LogRecord, Port, Reply, STACK_SIGNAL,
+    WorkerError, call_frame, cancel_frame, credit_frame, host_result_frame, session_end_frame,
+    shutdown_frame, stack_frame,
 };
 use crate::supervisor::{ChildContext, ExitReason};
 use crate::timer::{Timer, deadline};
@@ -38,6 +40,8 @@ pub(crate) struct Worker {
     lease_over: bool,
     /// What Python has.
     calls: InFlight,
+    host_functions: HostFunctions,
+    host_calls: HostCalls,
     /// Calls of the lease that wait for a place, and ends of sessions that wait for their calls.
     waiting: VecDeque<Dispatch>,
     /// Those that have state here.
@@ -66,17 +70,19 @@ struct Leaving {
 }
 
 /// How a worker treats its calls.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Settings {
     /// How many Python has at most.
     pub(crate) in_flight: usize,
     /// How long Python may take to give up a call.
     pub(crate) cancel_grace: Duration,
+    /// What Python may call here.
+    pub(crate) host_functions: HostFunctions,
 }
 
 impl Worker {
     pub(crate) fn new(slot: u32, name: &str, port: Port, settings: Settings, context: ChildContext) -> Self {
-        let Settings { in_flight, cancel_grace } = settings;
+        let Settings { in_flight, cancel_grace, host_functions } = settings;
         Self {
             slot,
             name: name.into(),
@@ -87,6 +93,8 @@ impl Worker {
             lease: None,
             lease_over: false,
             calls: InFlight::new(in_flight),
+            host_functions,
+            host_calls: HostCalls::default(),
             waiting: VecDeque::new(),
             sessions: HashSet::new(),
             last_call_id: 0,
@@ -140,9 +148,10 @@ impl Worker {
             dispatch.deadline = deadline(now, timeout);
         }
         let allowed = u32::try_from((dispatch.deadline - now).as_millis()).unwrap_or(u32::MAX).max(1);
-        let (mut opened, mut of_session) = (None, None);
+        let (mut opened, mut of_session, mut nested) = (None, None, 0);
         let frame = match &dispatch.work {
-            Work::Call { body, session, stream } => {
+            Work::Call { body, session, stream, depth } => {
+                nested = *depth;
                 opened = stream.map(|(id, credit)| Stream { id, credit });
                 if let Some(session) = session {
                     of_session = Some(session.clone());
@@ -169,6 +178,8 @@ impl Worker {
             dispatch: Some(dispatch),
             session: of_session,
             stream: opened,
+            depth: nested,
+            host_calls: OnBehalf::default(),
             stack: None,
         });
         self.sample_memory_at.get_or_insert(now + MEMORY_INTERVAL);
@@ -257,6 +268,9 @@ impl Worker {
                     self.stack_came(call_id);
                 }
             }
+            Reply::HostCall { id, request } => self.host_call(id, request),
+            Reply::HostCancel { id } => self.calls.iter().for_each(|current| current.host_calls.abort(id)),
+            Reply::Log { level, record } => self.log(level, &record),
             Reply::Ready(_) => self.protocol_broken("it was ready already".into()),
         }
     }
@@ -300,6 +314,36 @@ impl Worker {
         stream.credit = left;
         if let Some(dispatch) = dispatch {
             dispatch.item(body);
+        }
+    }
+
+    /// Python calls us, on behalf of one of its calls.
+    fn host_call(&mut self, id: u64, request: HostRequest) {
+        match self.calls.get(request.3.call) {
+            Some(current) if current.dispatch.is_some() => {
+                let deadline = current.call.deadline();
+                let context = HostContext { worker: self.name.clone(), depth: current.depth + 1, deadline };
+                self.host_calls.begin(&self.host_functions, id, request, context, &mut current.host_calls);
+            }
+            // Nobody waits for it any more.
+            _ => self.host_calls.refuse(id, request.0, HostCallCause::Cancelled, "its call is over"),
+        }
+    }
+
+    /// A record of Python's `logging`.
+    fn log(&self, level: u32, record: &LogRecord) {
+        let level = match level {
+            40.. => log::Level::Error,
+            30.. => log::Level::Warn,
+            20.. => log::Level::Info,
+            10.. => log::Level::Debug,
+            _ => log::Level::Trace,
+        };
+        let LogRecord { logger, message, request_id } = record;
+        let target = format!("hatchery::python::{}", self.name);
+        match request_id {
+            Some(id) => log::log!(target: &target, level, "{logger}: {message} [request {id}]"),
+            None => log::log!(target: &target, level, "{logger}: {message}"),
         }
     }
 
@@ -466,6 +510,9 @@ impl Worker {
     }
 
     fn cancel(&mut self, call_id: u64) {
+        if let Some(current) = self.calls.get(call_id) {
+            current.host_calls = OnBehalf::default();
+        }
         self.send(&cancel_frame(call_id));
         self.signal();
     }
@@ -597,6 +644,9 @@ impl ActorFuture<Worker> for Drive {
                 }
             }
             act.poll_calls(cx);
+            while let Poll::Ready(Ended { id, body, failed }) = act.host_calls.poll_ended(cx) {
+                act.send(&host_result_frame(id, body, failed));
+            }
             if let Poll::Ready(Err(error)) = act.port.channel.poll_flush(cx) {
                 act.channel_failed(error);
             }

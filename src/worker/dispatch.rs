@@ -35,6 +35,8 @@ pub(crate) enum Work {
         session: Option<Arc<str>>,
         /// Of a stream: its name, and how many items it may send for a start.
         stream: Option<(StreamId, u32)>,
+        /// How many host calls it is nested in.
+        depth: u32,
     },
     EndSession {
         session: Arc<str>,

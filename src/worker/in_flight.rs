@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use super::dispatch::{Dispatch, StreamId, Work};
+use super::host::OnBehalf;
 use super::running::{Running, Step};
 
 /// One of them.
@@ -17,6 +18,9 @@ pub(super) struct Current {
     pub(super) assigned: bool,
     pub(super) session: Option<Arc<str>>,
     pub(super) stream: Option<Stream>,
+    /// How many host calls it is nested in.
+    pub(super) depth: u32,
+    pub(super) host_calls: OnBehalf,
     /// What Python was doing at the deadline, as far as it is known.
     pub(super) stack: Option<String>,
 }

@@ -15,6 +15,7 @@
 
 mod actor;
 mod dispatch;
+mod host;
 mod in_flight;
 mod messages;
 mod progress;
@@ -23,6 +24,7 @@ mod running;
 
 pub(crate) use actor::{Settings, Worker};
 pub(crate) use dispatch::{Dispatch, Order, Outcome, ReplyTo, StreamId, Work};
+pub(crate) use host::{HostContext, HostFunction, HostFunctions, HostOutcome};
 pub(crate) use messages::{Attach, Attached, Checkin, Credit, Grant, LeaseId, Load, Run, WorkerEvent};
 pub(crate) use progress::{UpdateReceiver, UpdateSender, updates};
 pub use reply::{Placement, Reply};

@@ -65,6 +65,10 @@ impl Running {
         }
     }
 
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
     /// Whether its grace is over.
     pub(super) fn is_killed(&self) -> bool {
         self.state == State::Killed
