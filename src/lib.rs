@@ -15,9 +15,9 @@ pub mod supervisor;
 mod timer;
 mod worker;
 
-pub use error::{CallError, ConfigError, Phase, StartPhase, UnavailableCause, WorkerStartError};
+pub use error::{CallError, ConfigError, HostCallCause, Phase, StartPhase, UnavailableCause, WorkerStartError};
 pub use pool::{
-    Affinity, Call, CallStream, Checkout, EndSession, GetStatus, Lease, Pool, PoolActor, PoolBuilder,
+    Affinity, Call, CallStream, Checkout, EndSession, GetStatus, HostCall, HostError, HostReply, Lease, Pool, PoolActor, PoolBuilder,
     PoolStartError, PoolStatus, Progress, PythonInfo, Request, Session, StartupFailure, WorkerState,
     WorkerStatus,
 };

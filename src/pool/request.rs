@@ -52,15 +52,19 @@ struct Unsent<'a> {
     pool: &'a Arc<Inner>,
     lease: Option<&'a LeaseToken>,
     function: &'a str,
+    depth: u32,
     timeout: Duration,
     idempotent: bool,
     session: Option<SessionUse>,
     window: u32,
+    request_id: Option<String>,
+    traceparent: Option<String>,
 }
 
 impl<'a> Request<'a> {
     pub(super) fn new(
         pool: &'a Arc<Inner>,
+        depth: u32,
         lease: Option<&'a LeaseToken>,
         session: Option<SessionUse>,
         function: &'a str,
@@ -69,10 +73,13 @@ impl<'a> Request<'a> {
             pool,
             lease,
             function,
+            depth,
             timeout: pool.settings.call_timeout,
             idempotent: false,
             session,
             window: WINDOW,
+            request_id: None,
+            traceparent: None,
         };
         Self { call, args: (), kwargs: None, on_progress: None }
     }
@@ -136,6 +143,19 @@ impl<'a, A: Serialize, K: Serialize> Request<'a, A, K> {
     /// Default: 32.
     pub fn window(mut self, items: u32) -> Self {
         self.call.window = items.max(1);
+        self
+    }
+
+    /// Names the request: in the log records of Python's `logging` that come of it, and to Python as
+    /// `hatchery.request_id()`. Default: none.
+    pub fn request_id(mut self, id: impl Into<String>) -> Self {
+        self.call.request_id = Some(id.into());
+        self
+    }
+
+    /// The W3C trace context that the call belongs to, for Python: `hatchery.traceparent()`. Default: none.
+    pub fn traceparent(mut self, traceparent: impl Into<String>) -> Self {
+        self.call.traceparent = Some(traceparent.into());
         self
     }
 
@@ -254,7 +274,15 @@ impl Unsent<'_> {
             Some(lease) => lease.session.as_deref(),
             None => self.session.as_ref().map(|used| &*used.session),
         };
-        let body = CallOptions { session, credit, progress }.append_to(body);
+        let options = CallOptions {
+            session,
+            credit,
+            progress,
+            request_id: self.request_id.as_deref(),
+            traceparent: self.traceparent.as_deref(),
+            depth: self.depth,
+        };
+        let body = options.append_to(body);
         check_frame(&body, self.pool.settings.max_frame_bytes)?;
         Ok(body)
     }
@@ -265,7 +293,7 @@ impl Unsent<'_> {
             Some(lease) => lease.session.clone(),
             None => self.session.as_ref().map(|used| used.session.clone()),
         };
-        Work::Call { body, session, stream }
+        Work::Call { body, session, stream, depth: self.depth }
     }
 
     async fn attempt(

@@ -38,4 +38,4 @@ pub(crate) use message::{
 pub use message::{Function, Parameter, ParameterKind};
 pub(crate) use process::{Exit, wait_until_reaped};
 pub(crate) use start::{CLOSED_GRACE, Port, PortSpec};
-pub(crate) use value::{call_body, decode_result};
+pub(crate) use value::{call_body, decode_arguments, decode_result, encode_value};

@@ -104,6 +104,27 @@ pub(crate) fn decode_result<T: DeserializeOwned>(body: &[u8]) -> Result<T, Decod
     })
 }
 
+/// Decodes the arguments of a host call.
+///
+/// # Errors
+/// [`DecodeError`] when they are not a `T`.
+pub(crate) fn decode_arguments<T: DeserializeOwned>(text: &str, root: &str) -> Result<T, DecodeError> {
+    serde_json::from_str(text).map_err(|error| {
+        let read = text.len().min(error.column());
+        DecodeError { path: place(&text.as_bytes()[..read], root), message: reason(&error) }
+    })
+}
+
+/// Encodes one value, under the wire's rules.
+///
+/// # Errors
+/// [`EncodeError`] for a value that the wire does not carry.
+pub(crate) fn encode_value<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, EncodeError> {
+    let mut body = Vec::with_capacity(128);
+    append(value, "result", &mut body)?;
+    Ok(body.into())
+}
+
 fn refuse<T>(message: &str) -> Result<T, EncodeError> {
     Err(EncodeError { message: message.to_owned() })
 }
