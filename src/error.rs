@@ -388,6 +388,12 @@ pub enum WorkerStartError {
         /// The last lines it printed.
         output: String,
     },
+    /// A function is not as [`PoolBuilder::declares`](crate::PoolBuilder::declares) says.
+    #[error("the module is not as declared: {0}")]
+    Declaration(
+        /// Which function, and what is wrong.
+        String,
+    ),
     /// It did not speak the protocol.
     #[error("protocol error during the start: {detail}{}", printed(.output))]
     Protocol {

@@ -17,7 +17,7 @@ mod worker;
 
 pub use error::{CallError, ConfigError, HostCallCause, Phase, StartPhase, UnavailableCause, WorkerStartError};
 pub use pool::{
-    Affinity, Call, CallStream, Checkout, EndSession, GetStatus, HostCall, HostError, HostReply, Lease, Pool, PoolActor, PoolBuilder,
+    Affinity, Call, CallStream, Checkout, Declaration, EndSession, GetStatus, HostCall, HostError, HostReply, Lease, Module, Pool, PoolActor, PoolBuilder,
     PoolStartError, PoolStatus, Progress, PythonInfo, Request, Session, StartupFailure, WorkerState,
     WorkerStatus,
 };

@@ -19,6 +19,7 @@ mod actor;
 mod answer;
 mod builder;
 mod core;
+mod declared;
 mod handle;
 mod home;
 mod host;
@@ -33,6 +34,7 @@ mod stream;
 #[cfg(test)]
 mod actor_tests;
 
+pub use declared::{Declaration, Module};
 pub use self::core::Affinity;
 pub use actor::{PoolActor, StartupFailure};
 pub use builder::{PoolBuilder, PoolStartError};
