@@ -70,7 +70,7 @@ pub(crate) struct Stack {
 
 impl Stack {
     /// The newest whole stack in what a worker wrote; None while there is none.
-    fn parse(written: &str) -> Option<Self> {
+    pub(super) fn parse(written: &str) -> Option<Self> {
         let mut frames = Vec::new();
         let mut whole = None;
         for line in written.lines() {
