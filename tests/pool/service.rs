@@ -167,7 +167,7 @@ alone_test! {
         kill(workers[0]);
         assert!(lines.any(|line| line == "event: error"));
         let why = lines.next().expect("it says why");
-        assert_eq!(why, "data: \"the worker died (signal 9) while it had the call\"");
+        assert!(why.starts_with("data: \"the worker died (signal 9) while it had the call"), "{why}");
         let status = service.end();
         assert!(status.success(), "{status}");
     }

@@ -18,7 +18,6 @@ from tests.support import GOLDEN, Worker, frame
 
 MANIFEST = json.loads((GOLDEN / "manifest.json").read_text())
 SECONDS = float(os.environ.get("HATCHERY_FUZZ_SECONDS", "1"))  # for each test
-SIGNALS = {"cancel_signal": 44, "stack_signal": 45}
 MODULE = """
 import hatchery, time
 
@@ -56,7 +55,7 @@ def calls() -> list[bytes]:
         ["no_such_function", None, None],
     ]
     frames = [frame(_wire.CALL, json.dumps(body).encode(), call_id=at + 1) for at, body in enumerate(bodies)]
-    frames += [frame(_wire.CREDIT, call_id=at, timeout_ms=2) for at in (3, 4, 99)]
+    frames += [frame(_wire.CREDIT, call_id=at, number=2) for at in (3, 4, 99)]
     frames += [frame(_wire.CANCEL, call_id=at) for at in (1, 3, 4, 5, 99)]
     frames += [frame(_wire.STACK, call_id=at) for at in (4, 5, 99)]
     ended = json.dumps({"session": "alice", "cause": "ended"}).encode()
@@ -144,7 +143,7 @@ class Fuzz(unittest.TestCase):
         parts = calls() + golden("hello", "result", "shutdown")
         for _ in self.rounds():
             data = damaged(self.rng, parts)
-            with Worker(MODULE, max_frame_bytes=65536, **SIGNALS) as worker:
+            with Worker(MODULE, max_frame_bytes=65536) as worker:
                 worker.ready()
                 worker.send(data)
                 # A call behind it, whose id rises still, and the end: whoever waits for the rest of a frame has it.
