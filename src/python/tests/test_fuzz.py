@@ -65,8 +65,8 @@ def calls() -> list[bytes]:
 
 def damaged(rng: random.Random, parts: list[bytes]) -> bytes:
     """Join some of the parts, and do things to them."""
-    data = bytearray(b"".join(rng.choices(parts, k=rng.randint(1, 4))))
-    for _ in range(rng.randint(0, 3)):
+    data = bytearray(b"".join(rng.choices(parts, k=rng.randint(1, 6))))
+    for _ in range(rng.choices((0, 1, 2, 3), (3, 5, 2, 1))[0]):
         at = rng.randrange(len(data)) if data else 0
         what = rng.randrange(6)
         if what == 0:
@@ -124,7 +124,7 @@ class Fuzz(unittest.TestCase):
         """Return the frames, and last how they end."""
         host, worker = socket.socketpair()
         with host, worker:
-            channel = _wire.Channel(worker.fileno(), max_frame_bytes=4096)
+            channel = _wire.Channel(worker.fileno(), max_frame_bytes=65536)
             read: list[object] = []
             try:
                 for piece in pieces:
@@ -142,20 +142,35 @@ class Fuzz(unittest.TestCase):
     def test_a_worker_stays_in_step_or_says_what_was_wrong(self) -> None:
         parts = calls() + golden("hello", "result", "shutdown")
         for _ in self.rounds():
-            data = damaged(self.rng, parts)
+            # A call behind it, whose id rises still, and the end: whoever waits for the rest of a frame has it.
+            data = damaged(self.rng, parts) + frame(_wire.CALL, b'["echo",["last"],null]', call_id=1 << 62)
             with Worker(MODULE, max_frame_bytes=65536) as worker:
                 worker.ready()
                 worker.send(data)
-                # A call behind it, whose id rises still, and the end: whoever waits for the rest of a frame has it.
-                worker.send(frame(_wire.CALL, b'["echo",["last"],null]', call_id=1 << 62))
                 worker.sock.shutdown(socket.SHUT_WR)
                 answers = self.answers(worker)
                 code = worker.end()
-                self.assertNotIn(b"Traceback", worker.printed["stderr"], (data, worker.printed["stderr"]))
-                self.assertIn(code, (0, _wire.EXIT_CONNECTION, _wire.EXIT_PROTOCOL), (data, answers))
-                if code == _wire.EXIT_PROTOCOL:
-                    self.assertEqual((answers[-1][0], answers[-1][1]), (_wire.ERROR, 0), (data, answers))
-                    self.assertEqual(answers[-1][2]["kind"], "protocol", (data, answers))
+                self.check(data, answers, code, worker.printed["stderr"])
+
+    def check(self, data: bytes, answers: list[tuple[int, int, object]], code: int, stderr: bytes) -> None:
+        said = (data, answers, code, stderr)
+        self.assertNotIn(b"Traceback", stderr, said)
+        self.assertIn(code, (0, _wire.EXIT_CONNECTION, _wire.EXIT_PROTOCOL), said)
+        if code == _wire.EXIT_PROTOCOL:
+            self.assertEqual(answers[-1][:2], (_wire.ERROR, 0), said)
+            self.assertEqual(answers.pop()[2]["kind"], "protocol", said)
+        # What was asked is answered once at most, and nothing else is.
+        asked = self.read([data])
+        ids = [received[3] for received in asked[:-1] if received[0] in (_wire.CALL, _wire.SESSION_END)]
+        for kind, call_id, _ in answers:
+            self.assertIn(call_id, ids, said)
+            if kind in (_wire.RESULT, _wire.ERROR, _wire.END):
+                ids.remove(call_id)
+        # Until the end all of it is, but for streams and tasks, which the end interrupts.
+        kinds = [received[0] for received in asked[:-1]]
+        bodies = b"".join(received[4] for received in asked[:-1])
+        if code == 0 and _wire.SHUTDOWN not in kinds and b"count" not in bodies and b"wait" not in bodies:
+            self.assertEqual((asked[-1], ids), ("end", []), said)
 
     def answers(self, worker: Worker) -> list[tuple[int, int, object]]:
         """Return all frames up to the end."""
