@@ -221,7 +221,8 @@ impl Model {
             self.startup_ends(Startup::Succeeded);
         }
         self.worker_gone(now, worker.slot);
-        for session in sessions {
+        let (known, new): (Vec<_>, Vec<_>) = sessions.into_iter().partition(|it| self.knows(it));
+        for session in known.into_iter().chain(new) {
             self.adopts(now, worker, session);
         }
     }

@@ -74,6 +74,10 @@ impl Model {
         }
     }
 
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.sessions.known.contains_key(name)
+    }
+
     pub(super) fn knows_no_session(&self) -> bool {
         self.sessions.known.is_empty()
     }
