@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{IsTerminal, Write, stdin, stdout};
+use std::pin::pin;
 use std::time::Duration;
 
 use hatchery::{CallError, Pool};
@@ -48,13 +49,14 @@ async fn until_cancelled(pool: &Pool) -> Result<(), Box<dyn Error>> {
         .stream::<String>()
         .await?;
     let (mut taken, mut wanted) = (0, if somebody_looks { usize::MAX } else { 15 });
+    let mut ctrl_c = pin!(actix_rt::signal::ctrl_c());
     while wanted > 0 {
         tokio::select! {
             word = words.next() => match word {
                 Some(word) => show(&format!("{} ", word?)),
                 None => break,
             },
-            pressed = actix_rt::signal::ctrl_c() => {
+            pressed = &mut ctrl_c => {
                 pressed?;
                 break;
             }
