@@ -9,7 +9,8 @@ use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestRunner};
 
 use super::super::{Affinity, Command, Config, Core, Event, RequestId, SessionUse, WorkerId};
-use super::model::{Item, Model, Verdict};
+use super::judge::Verdict;
+use super::model::{Item, Model};
 use super::world::{News, World, heard};
 
 /// How news travel.

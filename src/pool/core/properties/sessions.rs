@@ -8,7 +8,8 @@ use proptest::prelude::*;
 
 use super::super::status::Counts;
 use super::super::{Affinity, Placement, RequestId, SessionEnd, SessionUse, WorkerId};
-use super::model::{Model, Outcome, Verdict};
+use super::judge::Verdict;
+use super::model::{Model, Outcome};
 use super::world::World;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
