@@ -232,8 +232,5 @@ fn a_session_evicted_while_others_are_taken_up_is_evicted_wherever_it_lives() {
     rig.ready_with(0, 1, false, &["z"]);
     let out = rig.ready_with(1, 1, false, &["a", "z"]);
     assert_eq!(out, [ends(&[0, 1], "z", SessionEnd::Evicted, None)]);
-    assert_eq!(
-        rig.hint("z", 1),
-        [ends(&[1], "a", SessionEnd::Evicted, None), placed(1, 1, 1, Placement::New)]
-    );
+    assert_eq!(rig.hint("z", 1), [ends(&[1], "a", SessionEnd::Evicted, None), placed(0, 1, 1, New)]);
 }
