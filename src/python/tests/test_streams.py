@@ -117,7 +117,8 @@ class AsyncIterator:
         return self.n
 
 def make(kind, n):
-    return {"sync": Iterator, "async": AsyncIterator, "map": lambda n: map(str, range(n)), "iter": lambda n: iter(range(n))}[kind](n)
+    makers = {"sync": Iterator, "async": AsyncIterator, "map": lambda n: map(str, range(n)), "iter": iter}
+    return makers[kind](range(n) if kind == "iter" else n)
 
 async def make_later(kind, n):
     await asyncio.sleep(0)
