@@ -50,7 +50,7 @@ def generate(prompt: str, tokens: int = 40, pause: float = 0.03) -> Iterator[str
                 hatchery.progress(f"{made} of {tokens}")
     finally:
         # Here a model would free what it holds for this text. It runs at the end of the text, and also when nobody
-        # wants the rest of it: then `hatchery.Cancelled` comes out of the `sleep`, or `GeneratorExit` of the `yield`.
+        # wants the rest of it: then `hatchery.Cancelled` comes out of the `sleep`, or of the `yield`.
         _last_ended = f"closed after {made} words"
         print(f"generate({prompt!r}): {_last_ended}")
 
