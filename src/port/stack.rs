@@ -72,15 +72,22 @@ impl Stack {
     /// The newest whole stack in what a worker wrote; None while there is none.
     fn parse(written: &str) -> Option<Self> {
         let mut frames = Vec::new();
-        let mut whole = None;
+        let mut whole: Option<Vec<&str>> = None;
+        // Whether `whole` is of the stack whose lines come.
+        let mut is_newest = false;
         for line in written.lines() {
             if line.starts_with(OURS) || line == CUT {
-                whole = Some(std::mem::take(&mut frames));
+                // Ours are several, below user code and, where it asks the package for something, above it.
+                if !std::mem::replace(&mut is_newest, true) {
+                    whole = None;
+                }
+                whole.get_or_insert_default().append(&mut frames);
             } else if line.starts_with(FRAME) {
                 frames.push(line);
             } else {
                 // A heading: another stack begins.
                 frames.clear();
+                is_newest = false;
             }
         }
         let frames = whole?;
@@ -127,6 +134,16 @@ mod tests {
         for cut in 0..end + OURS.len() {
             assert_eq!(Stack::parse(&SLEEPING[..cut]), None, "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn frames_of_ours_are_left_out_wherever_they_are() {
+        let ours = "  File \"<hatchery>/_calls.py\", line 1 in progress\n";
+        let (heading, rest) = SLEEPING.split_once('\n').expect("a heading");
+        let many = format!("{heading}\n{ours}{rest}{ours}{ours}");
+        assert_eq!(Stack::parse(&many), Stack::parse(SLEEPING));
+        let idle = Stack::parse(&format!("{SLEEPING}{heading}\n{ours}{ours}")).expect("whole");
+        assert_eq!(idle, Stack { text: String::new(), is_waiting: true }, "the newest counts");
     }
 
     #[test]
