@@ -34,6 +34,9 @@ test-python PYTHON="python3":
 bench *ARGS:
     cargo bench --bench calls -- {{ARGS}}
 
+bench-streams *ARGS:
+    cargo bench --bench streams -- {{ARGS}}
+
 bench-supervision:
     cargo bench --bench supervision
 
