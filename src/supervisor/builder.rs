@@ -15,6 +15,7 @@ use super::{
     Supervisor,
     actor::SupervisorTask,
     control::{Control, Link, Upward},
+    guard::discard,
     options::SupervisorOptions,
     shared::{Entry, Shared},
     spec::{Launch, validate_id},
@@ -144,6 +145,13 @@ impl From<SupervisorBuilder> for ChildSpec {
 pub(crate) struct Blueprint {
     pub(crate) options: SupervisorOptions,
     pub(crate) children: Vec<ChildSpec>,
+}
+
+impl Drop for Blueprint {
+    /// What factories hold is the user's: one at a time, since two panics at once end the process.
+    fn drop(&mut self) {
+        self.children.drain(..).for_each(discard);
+    }
 }
 
 impl Launch for Blueprint {

@@ -31,6 +31,10 @@ pub enum StartFailure {
     /// No actix system runs on the current thread.
     #[error("no actix system runs on this thread")]
     NoSystem,
+    /// A former instance of the child blocks its thread, so that it could not be killed: a second one is not started
+    /// beside it.
+    #[error("the former instance still runs and cannot be killed")]
+    StillRunning,
     /// The start was cancelled: the supervisor was stopped or dropped meanwhile.
     #[error("the start was cancelled")]
     Cancelled,

@@ -37,6 +37,10 @@ pub(super) enum Stopping {
 #[derive(Debug)]
 pub(super) enum State {
     Down(Down),
+    /// A former instance of it lives: it is started when that has ended, and fails at the time of its timer.
+    Blocked {
+        incarnation: u64,
+    },
     Starting {
         incarnation: u64,
     },
@@ -95,7 +99,7 @@ impl<T, C> Child<T, C> {
         }
     }
 
-    /// Whether a task of this child exists.
+    /// Whether a task of this child exists, other than a former instance that was given up.
     pub(super) fn is_live(&self) -> bool {
         matches!(self.state, State::Starting { .. } | State::Running { .. } | State::Stopping { .. })
     }
@@ -130,12 +134,14 @@ pub(crate) struct ChildView<'a> {
 }
 
 impl<T, C> Child<T, C> {
-    pub(super) fn view(&self) -> ChildView<'_> {
+    /// `former`: an instance that lives on, although it was given up.
+    pub(super) fn view(&self, former: Option<u64>) -> ChildView<'_> {
         let (state, incarnation) = match &self.state {
+            State::Down(_) if former.is_some() => (StateView::Stopping, former),
             State::Down(down) => (StateView::Down(*down), None),
             State::Starting { incarnation } => (StateView::Starting, Some(*incarnation)),
             State::Running { incarnation } => (StateView::Running, Some(*incarnation)),
-            State::Dead { .. } | State::Restarting => (StateView::Restarting, None),
+            State::Dead { .. } | State::Restarting | State::Blocked { .. } => (StateView::Restarting, former),
             State::Stopping { incarnation, .. } => (StateView::Stopping, Some(*incarnation)),
         };
         ChildView {

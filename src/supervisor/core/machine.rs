@@ -14,12 +14,14 @@ use super::{
     child::{Child, ChildView, Down, Key, Starter, State, Stopping},
     event::{Answer, Command, Ending, Event, Order},
     exits::Fate,
+    former::Former,
     plan::{Goal, Plan, Work},
+    resize::Resizing,
 };
 
-/// How long after a kill a child that still lives is called unkillable. A nested supervisor gets longer, since it
-/// waits for its own children's grace.
-fn kill_grace(kind: Kind) -> Duration {
+/// How long after a kill a child that still lives is called unkillable, and how long a start waits for the end of one
+/// that was. A nested supervisor gets longer, since it waits for its own children's grace.
+pub(super) fn kill_grace(kind: Kind) -> Duration {
     match kind {
         Kind::Worker => Duration::from_secs(1),
         Kind::Supervisor => Duration::from_secs(10),
@@ -46,8 +48,13 @@ pub(crate) struct Core<T, C> {
     pub(super) phase: Phase,
     pub(super) plan: Option<Plan>,
     pub(super) queue: VecDeque<Work<T, C>>,
-    /// How many children have a task.
+    /// How many children have a task, those that were given up not counted.
     pub(super) live: usize,
+    /// Instances that live on although they were given up: rare, and so kept apart.
+    pub(super) formers: BTreeMap<Key, Former>,
+    /// Of a partition supervisor: how many are in use.
+    pub(super) in_use: usize,
+    pub(super) resizing: Option<Resizing<C>>,
     next_key: u64,
     next_incarnation: u64,
     random: fastrand::Rng,
@@ -64,6 +71,9 @@ impl<T, C> Core<T, C> {
     ) -> Self {
         let mut core = Self {
             intensity: Intensity::new(options.intensity, options.period),
+            formers: BTreeMap::new(),
+            in_use: options.partitions.unwrap_or(0),
+            resizing: None,
             options,
             children: BTreeMap::new(),
             ids: HashMap::new(),
@@ -93,6 +103,17 @@ impl<T, C> Core<T, C> {
         match event {
             Event::Boot => self.plan = Some(Plan::boot(self.children.keys().copied())),
             Event::Started { child, incarnation } => self.started(now, child, incarnation, out),
+            Event::StartFailed { child, incarnation, .. } | Event::Declined { child, incarnation }
+                if self.is_former(child, incarnation) =>
+            {
+                self.former_ended(child, ExitReason::Killed, out)
+            }
+            Event::Ended { child, incarnation, reason } if self.is_former(child, incarnation) => {
+                self.former_ended(child, reason, out)
+            }
+            Event::StillRuns { child, incarnation, former } => {
+                self.still_runs(now, child, incarnation, former, out)
+            }
             Event::StartFailed { child, incarnation, cause } => {
                 self.start_failed(now, child, incarnation, cause, out)
             }
@@ -102,6 +123,7 @@ impl<T, C> Core<T, C> {
             Event::TerminateChild { id, caller } => self.terminate_child(now, id, caller, out),
             Event::RestartChild { id, caller } => self.restart_child(id, caller, out),
             Event::DeleteChild { id, caller } => self.delete_child(id, caller, out),
+            Event::Resize { size, caller } => self.resize(size, caller, out),
             Event::Tick => self.tick(now, out),
             Event::Stop => self.stop(out),
             Event::Kill => self.kill(now, out),
@@ -127,6 +149,11 @@ impl<T, C> Core<T, C> {
         self.children.get_mut(&child).map(|child| &mut child.payload)
     }
 
+    /// Takes all children away: for one who drops the core.
+    pub(crate) fn take_payloads(&mut self) -> impl Iterator<Item = T> + use<T, C> {
+        std::mem::take(&mut self.children).into_values().map(|child| child.payload)
+    }
+
     pub(crate) fn payloads(&self) -> impl Iterator<Item = &T> {
         self.children.values().map(|child| &child.payload)
     }
@@ -137,12 +164,13 @@ impl<T, C> Core<T, C> {
 
     /// All children, in start order.
     pub(crate) fn children(&self) -> impl Iterator<Item = ChildView<'_>> {
-        self.children.values().map(|child| child.view())
+        self.children.iter().map(|(&key, child)| child.view(self.former(key)))
     }
 
     /// One child.
     pub(crate) fn child(&self, id: &str) -> Option<ChildView<'_>> {
-        self.children.get(self.ids.get(id)?).map(|child| child.view())
+        let &key = self.ids.get(id)?;
+        self.children.get(&key).map(|child| child.view(self.former(key)))
     }
 
     pub(super) fn insert(&mut self, options: ChildOptions, payload: T) -> Key {
@@ -156,6 +184,7 @@ impl<T, C> Core<T, C> {
     pub(super) fn remove(&mut self, key: Key, out: &mut Vec<Command<T, C>>) {
         self.clear_timer(key);
         self.significant.remove(&key);
+        self.formers.remove(&key);
         if let Some(child) = self.children.remove(&key) {
             self.ids.remove(&child.options.id);
             out.push(Command::Removed(child.payload));
@@ -193,17 +222,20 @@ impl<T, C> Core<T, C> {
         self.random.f64()
     }
 
-    pub(super) fn begin_start(&mut self, key: Key, out: &mut Vec<Command<T, C>>) {
+    pub(super) fn begin_start(&mut self, key: Key, now: Instant, out: &mut Vec<Command<T, C>>) {
         self.clear_timer(key);
         let Some(child) = self.children.get_mut(&key) else { return };
         let incarnation = self.next_incarnation;
         self.next_incarnation += 1;
-        child.state = State::Starting { incarnation };
         child.up_since = None;
-        self.live += 1;
         if child.options.significant {
             self.significant.insert(key);
         }
+        if self.formers.contains_key(&key) {
+            return self.block(key, incarnation, now);
+        }
+        child.state = State::Starting { incarnation };
+        self.live += 1;
         out.push(Command::Start { child: key, incarnation });
     }
 
@@ -211,11 +243,6 @@ impl<T, C> Core<T, C> {
     pub(super) fn begin_stop(&mut self, key: Key, now: Instant, out: &mut Vec<Command<T, C>>) -> bool {
         let Some(child) = self.children.get_mut(&key) else { return false };
         match &child.state {
-            // Known to be unkillable: tried once more, so that the wait has an end.
-            State::Stopping { how, .. } if *how != Stopping::Asked && child.timer.is_none() => {
-                self.order_kill(key, now, out);
-                true
-            }
             State::Stopping { .. } => true,
             State::Running { incarnation } => {
                 let incarnation = *incarnation;
@@ -249,6 +276,10 @@ impl<T, C> Core<T, C> {
             }
             State::Restarting => {
                 self.put_down(key, Down::Idle, out);
+                false
+            }
+            State::Blocked { .. } => {
+                self.cancel_blocked(key, Down::Idle, out);
                 false
             }
             State::Down(_) => false,
@@ -291,13 +322,13 @@ impl<T, C> Core<T, C> {
     ) {
         let Some(child) = self.children.get_mut(&key) else { return };
         match child.state {
-            State::Starting { incarnation: i } if i == incarnation => {}
+            State::Starting { incarnation: i } if i == incarnation => self.live -= 1,
+            State::Blocked { incarnation: i } if i == incarnation => {}
             State::Stopping { incarnation: i, .. } if i == incarnation => {
                 return self.settle(key, ExitReason::Killed, out);
             }
             _ => return,
         }
-        self.live -= 1;
         let id = child.options.id.clone();
         let starter = child.starter.take();
         self.resolved(key);
@@ -321,6 +352,10 @@ impl<T, C> Core<T, C> {
             }
             (_, starter) => {
                 let retry = match starter {
+                    None if self.resizing.is_some() => {
+                        self.resize_failed(key, cause.clone(), out);
+                        None
+                    }
                     None => Some(self.schedule_retry(key, now)),
                     Some(Starter { caller, keep }) => {
                         let retry = self.children[&key]
@@ -416,6 +451,10 @@ impl<T, C> Core<T, C> {
                     self.order_kill(key, now, out);
                 }
                 State::Stopping { .. } => self.unkillable(key, out),
+                &mut State::Blocked { incarnation } => {
+                    let cause = Arc::new(StartFailure::StillRunning);
+                    self.start_failed(now, key, incarnation, cause, out);
+                }
                 _ => {}
             }
         }

@@ -20,8 +20,10 @@ mod calls;
 mod child;
 mod event;
 mod exits;
+mod former;
 mod machine;
 mod plan;
+mod resize;
 mod shutdown;
 #[cfg(test)]
 mod tests;

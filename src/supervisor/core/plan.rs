@@ -18,6 +18,8 @@ pub(super) enum Goal {
     Restart,
     /// One child is stopped, or started; or a group is held down until a retry.
     Single,
+    /// As many partitions are in use as somebody wants.
+    Resize,
     /// The supervisor has ended.
     Shutdown,
 }
@@ -64,6 +66,10 @@ impl Plan {
         Self::new(Goal::Single, Vec::new(), Starts::These(VecDeque::from([child])))
     }
 
+    pub(super) fn resize(stops: Vec<Key>, starts: VecDeque<Key>) -> Self {
+        Self::new(Goal::Resize, stops, Starts::These(starts))
+    }
+
     /// Waits for a child that is already stopping.
     pub(super) fn wait_for(child: Key) -> Self {
         Self { waiting_for: Some(child), ..Self::stop_only(Vec::new()) }
@@ -88,6 +94,8 @@ pub(super) enum Work<T, C> {
     StartChild { options: ChildOptions, payload: T, caller: C },
     TerminateChild { id: Arc<str>, caller: C },
     RestartChild { id: Arc<str>, caller: C },
+    DeleteChild { id: Arc<str>, caller: C },
+    Resize { size: usize, caller: C },
 }
 
 impl<T, C> Core<T, C> {
@@ -133,9 +141,12 @@ impl<T, C> Core<T, C> {
             return true;
         }
         if let Some(key) = plan.stops.pop() {
-            if self.begin_stop(key, now, out)
-                && let Some(plan) = &mut self.plan
-            {
+            let goal = plan.goal;
+            if !self.begin_stop(key, now, out) {
+                if goal == Goal::Resize {
+                    self.put_down(key, Down::Terminated, out);
+                }
+            } else if let Some(plan) = &mut self.plan {
                 plan.waiting_for = Some(key);
             }
             return true;
@@ -150,7 +161,7 @@ impl<T, C> Core<T, C> {
             }
             Starts::These(starts) => match starts.pop_front() {
                 Some(key) if self.may_start(key) => {
-                    self.begin_start(key, out);
+                    self.begin_start(key, now, out);
                     if let Some(plan) = &mut self.plan {
                         plan.waiting_for = Some(key);
                     }
@@ -163,6 +174,7 @@ impl<T, C> Core<T, C> {
                             self.phase = Phase::Up;
                             out.push(Command::Booted);
                         }
+                        Goal::Resize => self.resized(out),
                         Goal::Shutdown | Goal::Restart | Goal::Single => {}
                     }
                 }
@@ -196,10 +208,12 @@ impl<T, C> Core<T, C> {
             Work::Exit { child, incarnation } => self.exited(now, child, incarnation, out),
             Work::Retry { child } => self.retry(now, child, out),
             Work::StartChild { options, payload, caller } => {
-                self.perform_start(options, payload, caller, out)
+                self.perform_start(now, options, payload, caller, out)
             }
             Work::TerminateChild { id, caller } => self.perform_terminate(now, id, caller, out),
-            Work::RestartChild { id, caller } => self.perform_restart(id, caller, out),
+            Work::RestartChild { id, caller } => self.perform_restart(now, id, caller, out),
+            Work::DeleteChild { id, caller } => self.perform_delete(id, caller, out),
+            Work::Resize { size, caller } => self.perform_resize(size, caller, out),
         }
     }
 }

@@ -4,4 +4,6 @@ mod otp;
 mod otp_dynamic;
 mod otp_tree;
 mod property;
+mod resize;
 mod sim;
+mod unkillable;
