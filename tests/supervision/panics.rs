@@ -25,7 +25,7 @@ impl Drop for Bomb {
 }
 
 /// An error that can neither be printed nor dropped.
-struct Bad(#[expect(dead_code, reason = "dropped")] Bomb);
+struct Bad(Bomb);
 
 impl fmt::Debug for Bad {
     fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -88,14 +88,14 @@ fn an_error_that_cannot_be_printed_or_dropped() {
                 Supervisor::builder("inner").intensity(3, PATIENCE).child_spec(Puppet::spec(&diary, "a"));
             let app = Supervisor::builder("app").supervisor("inner", inner).start().await.unwrap();
             let inner = app.supervisor("inner").unwrap();
-            for _ in 0..3 {
-                let bad = ChildSpec::new("bad", || async { Err::<Idle, _>(Bad(Bomb)) });
+            for round in 0..3 {
+                let bad = ChildSpec::new(format!("bad{round}"), || async { Err::<Idle, _>(Bad(Bomb)) });
                 let error = within("an answer", inner.start_child(bad)).await.unwrap_err();
                 assert!(matches!(&error, ChildError::Start { cause, .. } if cause.is::<Bad>()));
                 // The last of the error is ours.
                 std::mem::forget(error);
                 // And now the last is the supervisor's: nobody waits for the answer.
-                let bad = ChildSpec::new("bad", || async { Err::<Idle, _>(Bad(Bomb)) });
+                let bad = ChildSpec::new(format!("worse{round}"), || async { Err::<Idle, _>(Bad(Bomb)) });
                 let mut start = Box::pin(inner.start_child(bad));
                 let waker = std::task::Waker::noop();
                 assert!(start.as_mut().poll(&mut TaskContext::from_waker(waker)).is_pending());
@@ -290,7 +290,7 @@ fn an_actor_that_panics_on_its_way_out() {
 fn a_message_that_panics_when_dropped() {
     #[derive(Message)]
     #[rtype(result = "()")]
-    struct Parcel(#[expect(dead_code, reason = "dropped")] Bomb);
+    struct Parcel(Bomb);
     impl Handler<Parcel> for Puppet {
         type Result = ();
         fn handle(&mut self, parcel: Parcel, _: &mut Self::Context) {
