@@ -84,12 +84,11 @@ pub(crate) struct Unit {
     is_listed: bool,
     /// Of the last incarnation.
     control: Option<Arc<Control>>,
-    incarnation: u64,
 }
 
 impl Unit {
     fn new(id: Arc<str>, starter: Starter, entry: Entry, is_listed: bool) -> Self {
-        Self { id, starter, entry, is_listed, control: None, incarnation: 0 }
+        Self { id, starter, entry, is_listed, control: None }
     }
 }
 
@@ -190,7 +189,7 @@ impl SupervisorTask {
             Command::GaveUp { child, incarnation } => {
                 if let Some(unit) = self.core.payload(child) {
                     unit.entry.withdraw(incarnation);
-                    self.outlived_by(unit);
+                    self.outlived_by(unit, incarnation);
                 }
             }
             Command::Down { child } => {
@@ -229,7 +228,6 @@ impl SupervisorTask {
         let upward = Upward::Supervisor { inbox: self.sender.clone(), child, incarnation };
         let link = Link::new(control.clone(), upward);
         unit.control = Some(control.clone());
-        unit.incarnation = incarnation;
         let context = ChildContext::new(id.clone(), incarnation, control, self.shared.clone());
         unit.starter.launch(unit.entry.clone(), link, context);
     }
@@ -251,19 +249,24 @@ impl SupervisorTask {
         }
     }
 
+    /// The children are put down before anybody can learn of the end.
     fn close(&mut self) {
         self.shared.keep_incarnation(self.core.next_incarnation());
-        if self.shared.close() {
-            // In start order, which is that of their memory; the table's is none.
-            self.core.payloads().for_each(|unit| unit.entry.put_down());
+        let is_down = self.shared.close();
+        // One at a time, since what factories hold is the user's, and two panics at once end the process; and in start
+        // order, which is that of their memory.
+        for unit in self.core.take_payloads() {
+            if is_down {
+                unit.entry.put_down();
+            }
+            discard(unit);
         }
     }
 
-    /// This child's last instance lives, and nothing may be started beside it by whoever comes after this supervisor.
-    fn outlived_by(&self, unit: &Unit) {
+    /// This instance of a child lives: nothing may be started beside it by whoever comes after this supervisor.
+    fn outlived_by(&self, unit: &Unit, incarnation: u64) {
         if let Some(control) = unit.control.clone().filter(|control| !control.is_over()) {
-            let former = Former { control, incarnation: unit.incarnation };
-            self.shared.registry.outlives(self.shared.path_of(&unit.id), former);
+            self.shared.registry.outlives(self.shared.path_of(&unit.id), Former { control, incarnation });
         }
     }
 
@@ -324,16 +327,14 @@ impl Drop for SupervisorTask {
     /// The arbiter stops under its supervisor: the children, wherever they run, are killed.
     fn drop(&mut self) {
         if self.link.is_some() {
-            for unit in self.core.payloads() {
+            for (unit, incarnation) in self.core.live() {
                 if let Some(control) = &unit.control {
                     control.order(Order::Kill);
-                    self.outlived_by(unit);
+                    self.outlived_by(unit, incarnation);
                 }
             }
             self.close();
         }
-        // What factories and errors hold is the user's: one at a time, since two panics at once end the process.
-        self.core.take_payloads().for_each(discard);
         while let Ok(input) = self.inbox.try_recv() {
             discard(input);
         }

@@ -118,7 +118,7 @@ impl<T, C> Core<T, C> {
             // A start in progress is cancelled at once, however long it may take.
             State::Starting { incarnation } => {
                 child.state = State::Stopping { incarnation, how: Stopping::Cancelled };
-                child.stoppers.push(caller);
+                self.stoppers.entry(key).or_default().push(caller);
                 self.order_kill(key, now, out);
             }
             State::Restarting => {
@@ -150,9 +150,7 @@ impl<T, C> Core<T, C> {
             return out.push(Command::Reply { caller, result: Err(ChildError::NotFound) });
         };
         if self.begin_stop(key, now, out) {
-            if let Some(child) = self.children.get_mut(&key) {
-                child.stoppers.push(caller);
-            }
+            self.stoppers.entry(key).or_default().push(caller);
             if !self.options.dynamic {
                 self.plan = Some(Plan::wait_for(key));
             }

@@ -8,6 +8,12 @@ use super::super::{ChildOptions, ExitReason};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key(pub(super) u64);
 
+impl Key {
+    pub(super) fn next(self) -> Key {
+        Key(self.0 + 1)
+    }
+}
+
 /// Why a child is not running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Down {
@@ -80,7 +86,6 @@ pub(super) struct Child<T, C> {
     pub(super) starts: u64,
     pub(super) last_exit: Option<ExitReason>,
     pub(super) starter: Option<Starter<C>>,
-    pub(super) stoppers: Vec<C>,
 }
 
 impl<T, C> Child<T, C> {
@@ -95,7 +100,6 @@ impl<T, C> Child<T, C> {
             starts: 0,
             last_exit: None,
             starter: None,
-            stoppers: Vec::new(),
         }
     }
 

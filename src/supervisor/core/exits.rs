@@ -39,8 +39,7 @@ impl<T, C> Core<T, C> {
                 if delay.is_zero() {
                     self.restart(now, key, out);
                 } else {
-                    let stops = self.group(key).filter(|&other| other != key).collect();
-                    self.plan = Some(Plan::stop_only(stops));
+                    self.plan = Some(Plan::hold_down(key, self.group(key)));
                 }
             }
             Fate::Restart => self.count_and_restart(now, key, out),
@@ -77,8 +76,7 @@ impl<T, C> Core<T, C> {
         if self.options.dynamic {
             return self.begin_start(key, now, out);
         }
-        let stops = self.group(key).filter(|&other| other != key).collect();
-        self.plan = Some(Plan::restart(key, stops));
+        self.plan = Some(Plan::restart(key, self.group(key)));
     }
 
     /// Reports the end of a dead child, and puts it down or removes it when that was its last.

@@ -45,7 +45,7 @@ impl<T, C> Core<T, C> {
         self.live -= 1;
         let id: Arc<str> = child.options.id.clone();
         let temporary = child.options.restart == Restart::Temporary;
-        let stoppers = std::mem::take(&mut child.stoppers);
+        let stoppers = self.stoppers.remove(&key).unwrap_or_default();
         let starter = child.starter.take();
         out.push(Command::GaveUp { child: key, incarnation });
         out.push(Command::Report(ReportEvent::Unkillable { id, incarnation }));

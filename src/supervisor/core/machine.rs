@@ -50,6 +50,8 @@ pub(crate) struct Core<T, C> {
     pub(super) queue: VecDeque<Work<T, C>>,
     /// How many children have a task, those that were given up not counted.
     pub(super) live: usize,
+    /// Who waits for the end of a child: few, and so kept apart.
+    pub(super) stoppers: BTreeMap<Key, Vec<C>>,
     /// Instances that live on although they were given up: rare, and so kept apart.
     pub(super) formers: BTreeMap<Key, Former>,
     /// Of a partition supervisor: how many are in use.
@@ -71,6 +73,7 @@ impl<T, C> Core<T, C> {
     ) -> Self {
         let mut core = Self {
             intensity: Intensity::new(options.intensity, options.period),
+            stoppers: BTreeMap::new(),
             formers: BTreeMap::new(),
             in_use: options.partitions.unwrap_or(0),
             resizing: None,
@@ -101,7 +104,7 @@ impl<T, C> Core<T, C> {
             return self.refuse(event, out);
         }
         match event {
-            Event::Boot => self.plan = Some(Plan::boot(self.children.keys().copied())),
+            Event::Boot => self.plan = Some(Plan::boot()),
             Event::Started { child, incarnation } => self.started(now, child, incarnation, out),
             Event::StartFailed { child, incarnation, .. } | Event::Declined { child, incarnation }
                 if self.is_former(child, incarnation) =>
@@ -149,13 +152,15 @@ impl<T, C> Core<T, C> {
         self.children.get_mut(&child).map(|child| &mut child.payload)
     }
 
-    /// Takes all children away: for one who drops the core.
+    /// Takes all children away: for one whose supervisor has ended.
     pub(crate) fn take_payloads(&mut self) -> impl Iterator<Item = T> + use<T, C> {
         std::mem::take(&mut self.children).into_values().map(|child| child.payload)
     }
 
-    pub(crate) fn payloads(&self) -> impl Iterator<Item = &T> {
-        self.children.values().map(|child| &child.payload)
+    /// The children that have a task, and the incarnation of that.
+    pub(crate) fn live(&self) -> impl Iterator<Item = (&T, u64)> {
+        let live = |child: &Child<T, C>| child.is_live().then(|| child.view(None).incarnation).flatten();
+        self.children.values().filter_map(move |child| Some((&child.payload, live(child)?)))
     }
 
     pub(crate) fn auto_shutdown(&self) -> AutoShutdown {

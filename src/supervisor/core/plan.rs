@@ -1,6 +1,6 @@
 //! The serial work of a static supervisor: stop these, newest first, then start those, oldest first.
 
-use std::{collections::VecDeque, sync::Arc, time::Instant};
+use std::{ops::Range, sync::Arc, time::Instant};
 
 use super::{
     super::{ChildOptions, Strategy},
@@ -24,65 +24,63 @@ pub(super) enum Goal {
     Shutdown,
 }
 
-/// Which children a plan starts.
-#[derive(Debug)]
-enum Starts {
-    /// Known when the stops are done, since these may remove children.
-    GroupOf(Key),
-    /// Worked off from the front.
-    These(VecDeque<Key>),
-}
-
-/// One operation in progress.
+/// One operation in progress. Ranges of keys, so that nothing is lost by children that go meanwhile.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) goal: Goal,
-    /// Ascending; worked off from the end.
-    stops: Vec<Key>,
-    starts: Starts,
+    /// Stopped from the end.
+    stops: Range<Key>,
+    /// Not stopped: the one that is dead already.
+    spared: Option<Key>,
+    /// Started from the front, after the stops.
+    starts: Range<Key>,
     /// The child whose start or end is awaited.
     pub(super) waiting_for: Option<Key>,
 }
 
+const NONE: Range<Key> = Key(0)..Key(0);
+pub(super) const ALL: Range<Key> = Key(0)..Key(u64::MAX);
+
 impl Plan {
-    fn new(goal: Goal, stops: Vec<Key>, starts: Starts) -> Self {
-        Self { goal, stops, starts, waiting_for: None }
+    fn new(goal: Goal, stops: Range<Key>, starts: Range<Key>) -> Self {
+        Self { goal, stops, spared: None, starts, waiting_for: None }
     }
 
-    pub(super) fn boot(children: impl Iterator<Item = Key>) -> Self {
-        Self::new(Goal::Boot, Vec::new(), Starts::These(children.collect()))
+    pub(super) fn boot() -> Self {
+        Self::new(Goal::Boot, NONE, ALL)
     }
 
-    /// Restarts the group of `child`, of which `stops` are the others.
-    pub(super) fn restart(child: Key, stops: Vec<Key>) -> Self {
-        Self::new(Goal::Restart, stops, Starts::GroupOf(child))
+    /// Restarts the group of `child`.
+    pub(super) fn restart(child: Key, group: Range<Key>) -> Self {
+        Self { spared: Some(child), ..Self::new(Goal::Restart, group.clone(), group) }
     }
 
-    pub(super) fn stop_only(stops: Vec<Key>) -> Self {
-        Self::new(Goal::Single, stops, Starts::These(VecDeque::new()))
+    /// Stops the group of `child`.
+    pub(super) fn hold_down(child: Key, group: Range<Key>) -> Self {
+        Self { spared: Some(child), ..Self::new(Goal::Single, group, NONE) }
     }
 
     pub(super) fn start_one(child: Key) -> Self {
-        Self::new(Goal::Single, Vec::new(), Starts::These(VecDeque::from([child])))
+        Self::new(Goal::Single, NONE, child..child.next())
     }
 
-    pub(super) fn resize(stops: Vec<Key>, starts: VecDeque<Key>) -> Self {
-        Self::new(Goal::Resize, stops, Starts::These(starts))
+    pub(super) fn resize(stops: Range<Key>, starts: Range<Key>) -> Self {
+        Self::new(Goal::Resize, stops, starts)
     }
 
     /// Waits for a child that is already stopping.
     pub(super) fn wait_for(child: Key) -> Self {
-        Self { waiting_for: Some(child), ..Self::stop_only(Vec::new()) }
+        Self { waiting_for: Some(child), ..Self::new(Goal::Single, NONE, NONE) }
     }
 
     /// `stopping`: the child whose end a former plan awaits.
-    pub(super) fn shutdown(stops: Vec<Key>, stopping: Option<Key>) -> Self {
-        Self { waiting_for: stopping, ..Self::new(Goal::Shutdown, stops, Starts::These(VecDeque::new())) }
+    pub(super) fn shutdown(stopping: Option<Key>) -> Self {
+        Self { waiting_for: stopping, ..Self::new(Goal::Shutdown, ALL, NONE) }
     }
 
     /// Starts nothing more.
     pub(super) fn abandon(&mut self) {
-        self.starts = Starts::These(VecDeque::new());
+        self.starts = NONE;
     }
 }
 
@@ -132,16 +130,22 @@ impl<T, C> Core<T, C> {
         if plan.waiting_for.is_some() {
             return false;
         }
-        if self.options.dynamic && !plan.stops.is_empty() {
+        if self.options.dynamic && plan.goal == Goal::Shutdown {
             // All together: the end comes with the last of them.
-            for key in std::mem::take(&mut plan.stops) {
-                self.begin_stop(key, now, out);
-            }
             self.plan = None;
+            let mut from = Key(0);
+            while let Some(key) = self.next_key(from) {
+                self.begin_stop(key, now, out);
+                from = key.next();
+            }
             return true;
         }
-        if let Some(key) = plan.stops.pop() {
-            let goal = plan.goal;
+        let goal = plan.goal;
+        if let Some((&key, _)) = self.children.range(plan.stops.clone()).next_back() {
+            plan.stops.end = key;
+            if plan.spared == Some(key) {
+                return true;
+            }
             if !self.begin_stop(key, now, out) {
                 if goal == Goal::Resize {
                     self.put_down(key, Down::Terminated, out);
@@ -149,38 +153,31 @@ impl<T, C> Core<T, C> {
             } else if let Some(plan) = &mut self.plan {
                 plan.waiting_for = Some(key);
             }
-            return true;
-        }
-        let goal = plan.goal;
-        match &mut plan.starts {
-            &mut Starts::GroupOf(key) => {
-                let group = self.group(key).filter(|&key| self.may_start(key)).collect();
+        } else if let Some((&key, _)) = self.children.range(plan.starts.clone()).next() {
+            plan.starts.start = key.next();
+            if self.may_start(key) {
+                self.begin_start(key, now, out);
                 if let Some(plan) = &mut self.plan {
-                    plan.starts = Starts::These(group);
+                    plan.waiting_for = Some(key);
                 }
             }
-            Starts::These(starts) => match starts.pop_front() {
-                Some(key) if self.may_start(key) => {
-                    self.begin_start(key, now, out);
-                    if let Some(plan) = &mut self.plan {
-                        plan.waiting_for = Some(key);
-                    }
+        } else {
+            self.plan = None;
+            match goal {
+                Goal::Boot => {
+                    self.phase = Phase::Up;
+                    out.push(Command::Booted);
                 }
-                Some(_) => {}
-                None => {
-                    self.plan = None;
-                    match goal {
-                        Goal::Boot => {
-                            self.phase = Phase::Up;
-                            out.push(Command::Booted);
-                        }
-                        Goal::Resize => self.resized(out),
-                        Goal::Shutdown | Goal::Restart | Goal::Single => {}
-                    }
-                }
-            },
+                Goal::Resize => self.resized(out),
+                Goal::Shutdown | Goal::Restart | Goal::Single => {}
+            }
         }
         true
+    }
+
+    /// The child that has this key, or else the first one after it.
+    pub(super) fn next_key(&self, from: Key) -> Option<Key> {
+        self.children.range(from..).next().map(|(&key, _)| key)
     }
 
     /// A finished child is left alone, and one that somehow lives is not started twice.
@@ -192,15 +189,14 @@ impl<T, C> Core<T, C> {
         })
     }
 
-    /// The child and those that share its fate, in start order.
-    pub(super) fn group(&self, key: Key) -> impl Iterator<Item = Key> {
-        let range = match self.options.strategy {
-            _ if self.options.dynamic => key..=key,
-            Strategy::OneForOne => key..=key,
-            Strategy::RestForOne => key..=Key(u64::MAX),
-            Strategy::OneForAll => Key(0)..=Key(u64::MAX),
-        };
-        self.children.range(range).map(|(&key, _)| key)
+    /// The child and those that share its fate.
+    pub(super) fn group(&self, key: Key) -> Range<Key> {
+        match self.options.strategy {
+            _ if self.options.dynamic => key..key.next(),
+            Strategy::OneForOne => key..key.next(),
+            Strategy::RestForOne => key..ALL.end,
+            Strategy::OneForAll => ALL,
+        }
     }
 
     fn perform(&mut self, now: Instant, work: Work<T, C>, out: &mut Vec<Command<T, C>>) {

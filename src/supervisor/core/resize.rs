@@ -29,11 +29,11 @@ impl<T, C> Core<T, C> {
 
     /// The partitions are the children that were declared, so that their keys are their numbers.
     pub(super) fn perform_resize(&mut self, size: usize, caller: C, out: &mut Vec<Command<T, C>>) {
-        let keys = |range: std::ops::Range<usize>| range.map(|number| Key(number as u64));
+        let key = |number: usize| Key(number as u64);
         let max = self.options.partitions.unwrap_or(0);
         // All that is out of use is stopped: somebody may have started some of it again.
-        let stops = keys(size..max).filter(|key| self.children.contains_key(key)).collect();
-        let starts = keys(self.in_use.min(size)..size).collect();
+        let stops = key(size)..key(max);
+        let starts = key(self.in_use.min(size))..key(size);
         if size < self.in_use {
             // Out of use first, so that no new message goes to one that stops.
             out.push(Command::Resized(size));

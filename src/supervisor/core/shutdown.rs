@@ -33,8 +33,9 @@ impl<T, C> Core<T, C> {
             _ => self.enter_shutdown(ShutdownCause::Killed, killed, out),
         }
         self.plan = None;
-        let keys: Vec<Key> = self.children.keys().copied().collect();
-        for key in keys {
+        let mut from = Key(0);
+        while let Some(key) = self.next_key(from) {
+            from = key.next();
             let Some(child) = self.children.get_mut(&key) else { continue };
             match &mut child.state {
                 State::Running { incarnation } | State::Starting { incarnation } => {
@@ -79,8 +80,7 @@ impl<T, C> Core<T, C> {
             self.children.get(key).is_some_and(|child| matches!(child.state, State::Stopping { .. }))
         });
         self.enter_shutdown(cause, ending, out);
-        let keys: Vec<Key> = self.children.keys().copied().collect();
-        self.plan = Some(Plan::shutdown(keys, stopping));
+        self.plan = Some(Plan::shutdown(stopping));
     }
 
     fn enter_shutdown(&mut self, cause: ShutdownCause, ending: Ending, out: &mut Vec<Command<T, C>>) {
@@ -123,7 +123,7 @@ impl<T, C> Core<T, C> {
         child.last_exit = Some(reason.clone());
         let id = child.options.id.clone();
         let starter = child.starter.take();
-        let stoppers = std::mem::take(&mut child.stoppers);
+        let stoppers = self.stoppers.remove(&key).unwrap_or_default();
         if was_up {
             out.push(Command::Report(if as_asked {
                 ReportEvent::Stopped { id, incarnation }
