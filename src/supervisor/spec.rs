@@ -118,7 +118,7 @@ impl ChildSpec {
 
     /// Waits between restarts, and does not count them. Default: none, as in OTP.
     pub fn backoff(mut self, backoff: Backoff) -> Self {
-        self.options.backoff = Some(backoff);
+        self.options.backoff = Some(Box::new(backoff));
         self
     }
 

@@ -32,9 +32,9 @@ impl<T, C> Core<T, C> {
 
     fn check_start(&self, options: &ChildOptions) -> Result<(), ChildError> {
         self.check_up()?;
-        if let Some(key) = self.ids.get(&options.id) {
-            let child = &self.children[key];
-            if let (State::Down(_), Some(incarnation)) = (&child.state, self.former(*key)) {
+        if let Some(key) = self.key(&options.id) {
+            let child = &self.children[&key];
+            if let (State::Down(_), Some(incarnation)) = (&child.state, self.former(key)) {
                 return Err(ChildError::AlreadyStarted { incarnation });
             }
             return Err(match child.state {
@@ -100,7 +100,7 @@ impl<T, C> Core<T, C> {
         if let Err(error) = self.check_up() {
             return out.push(Command::Reply { caller, result: Err(error) });
         }
-        let Some(&key) = self.ids.get(&id) else {
+        let Some(key) = self.key(&id) else {
             // A static supervisor may have its start in the queue.
             let queued = self
                 .queue
@@ -146,7 +146,7 @@ impl<T, C> Core<T, C> {
         caller: C,
         out: &mut Vec<Command<T, C>>,
     ) {
-        let Some(&key) = self.ids.get(&id) else {
+        let Some(key) = self.key(&id) else {
             return out.push(Command::Reply { caller, result: Err(ChildError::NotFound) });
         };
         if self.begin_stop(key, now, out) {
@@ -213,7 +213,7 @@ impl<T, C> Core<T, C> {
         if self.options.dynamic {
             return Err(ChildError::Dynamic);
         }
-        let key = *self.ids.get(id).ok_or(ChildError::NotFound)?;
+        let key = self.key(id).ok_or(ChildError::NotFound)?;
         match self.children[&key].state {
             State::Down(_) if self.formers.contains_key(&key) => Err(ChildError::Running),
             State::Down(_) => Ok(key),

@@ -4,14 +4,13 @@ use std::time::Instant;
 
 use super::super::{ChildOptions, ExitReason};
 
-/// A child's place in its supervisor: rises with each declaration, so that the order of keys is the start order.
+/// A child of a supervisor. The order of keys is the start order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Key(pub(super) u64);
-
-impl Key {
-    pub(super) fn next(self) -> Key {
-        Key(self.0 + 1)
-    }
+pub(crate) struct Key {
+    /// Rises with each declaration.
+    pub(super) order: u64,
+    /// Where it is kept. Another child may come there later, with an order of its own.
+    pub(super) place: u32,
 }
 
 /// Why a child is not running.
@@ -76,6 +75,7 @@ pub(super) struct Starter<C> {
 
 #[derive(Debug)]
 pub(super) struct Child<T, C> {
+    pub(super) key: Key,
     pub(super) options: ChildOptions,
     pub(super) payload: T,
     pub(super) state: State,
@@ -89,8 +89,9 @@ pub(super) struct Child<T, C> {
 }
 
 impl<T, C> Child<T, C> {
-    pub(super) fn new(options: ChildOptions, payload: T) -> Self {
+    pub(super) fn new(key: Key, options: ChildOptions, payload: T) -> Self {
         Self {
+            key,
             options,
             payload,
             state: State::Down(Down::Idle),

@@ -1,10 +1,13 @@
 //! The state machine: events in, commands out.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    hash::{BuildHasher, RandomState},
     sync::Arc,
     time::{Duration, Instant},
 };
+
+use hashbrown::HashTable;
 
 use super::{
     super::{
@@ -12,6 +15,7 @@ use super::{
         ShutdownCause, StartFailure, intensity::Intensity, options::SupervisorOptions,
     },
     child::{Child, ChildView, Down, Key, Starter, State, Stopping},
+    children::Children,
     event::{Answer, Command, Ending, Event, Order},
     exits::Fate,
     former::Former,
@@ -38,9 +42,10 @@ pub(super) enum Phase {
 /// The state of one supervisor. `T` is what the shell keeps with a child, `C` somebody who waits for an answer.
 pub(crate) struct Core<T, C> {
     pub(super) options: SupervisorOptions,
-    /// Boxed, because the nodes of a tree that only grows at its end stay half empty.
-    pub(super) children: BTreeMap<Key, Box<Child<T, C>>>,
-    pub(super) ids: HashMap<Arc<str>, Key>,
+    pub(super) children: Children<T, C>,
+    /// The keys by their ids, which the children have.
+    ids: HashTable<Key>,
+    hasher: RandomState,
     pub(super) timers: BTreeSet<(Instant, Key)>,
     /// Significant children that have not ended for good.
     pub(super) significant: BTreeSet<Key>,
@@ -57,7 +62,6 @@ pub(crate) struct Core<T, C> {
     /// Of a partition supervisor: how many are in use.
     pub(super) in_use: usize,
     pub(super) resizing: Option<Resizing<C>>,
-    next_key: u64,
     next_incarnation: u64,
     random: fastrand::Rng,
 }
@@ -78,20 +82,20 @@ impl<T, C> Core<T, C> {
             in_use: options.partitions.unwrap_or(0),
             resizing: None,
             options,
-            children: BTreeMap::new(),
-            ids: HashMap::new(),
+            children: Children::new(),
+            ids: HashTable::new(),
+            hasher: RandomState::new(),
             timers: BTreeSet::new(),
             significant: BTreeSet::new(),
             phase: Phase::Booting,
             plan: None,
             queue: VecDeque::new(),
             live: 0,
-            next_key: 0,
             next_incarnation: first_incarnation,
             random: fastrand::Rng::with_seed(seed),
         };
         let declared = declared.into_iter();
-        core.ids.reserve(declared.size_hint().0);
+        core.ids.reserve(declared.size_hint().0, |_| unreachable!("none was inserted"));
         for (options, payload) in declared {
             core.insert(options, payload);
         }
@@ -154,7 +158,7 @@ impl<T, C> Core<T, C> {
 
     /// Takes all children away: for one whose supervisor has ended.
     pub(crate) fn take_payloads(&mut self) -> impl Iterator<Item = T> + use<T, C> {
-        std::mem::take(&mut self.children).into_values().map(|child| child.payload)
+        std::mem::replace(&mut self.children, Children::new()).into_values().map(|child| child.payload)
     }
 
     /// The children that have a task, and the incarnation of that.
@@ -169,20 +173,26 @@ impl<T, C> Core<T, C> {
 
     /// All children, in start order.
     pub(crate) fn children(&self) -> impl Iterator<Item = ChildView<'_>> {
-        self.children.iter().map(|(&key, child)| child.view(self.former(key)))
+        self.children.values().map(|child| child.view(self.former(child.key)))
     }
 
     /// One child.
     pub(crate) fn child(&self, id: &str) -> Option<ChildView<'_>> {
-        let &key = self.ids.get(id)?;
+        let key = self.key(id)?;
         self.children.get(&key).map(|child| child.view(self.former(key)))
     }
 
+    /// The child of this id.
+    pub(super) fn key(&self, id: &str) -> Option<Key> {
+        let is_it = |key: &Key| &*self.children[key].options.id == id;
+        self.ids.find(self.hasher.hash_one(id), is_it).copied()
+    }
+
     pub(super) fn insert(&mut self, options: ChildOptions, payload: T) -> Key {
-        let key = Key(self.next_key);
-        self.next_key += 1;
-        self.ids.insert(options.id.clone(), key);
-        self.children.insert(key, Box::new(Child::new(options, payload)));
+        let id = options.id.clone();
+        let key = self.children.insert(|key| Child::new(key, options, payload));
+        let hash = |id: &str| self.hasher.hash_one(id);
+        self.ids.insert_unique(hash(&id), key, |key| hash(&self.children[key].options.id));
         key
     }
 
@@ -191,7 +201,10 @@ impl<T, C> Core<T, C> {
         self.significant.remove(&key);
         self.formers.remove(&key);
         if let Some(child) = self.children.remove(&key) {
-            self.ids.remove(&child.options.id);
+            let hash = self.hasher.hash_one(&*child.options.id);
+            if let Ok(entry) = self.ids.find_entry(hash, |&other| other == key) {
+                entry.remove();
+            }
             out.push(Command::Removed(child.payload));
         }
     }

@@ -18,6 +18,7 @@
 
 mod calls;
 mod child;
+mod children;
 mod event;
 mod exits;
 mod former;

@@ -24,25 +24,25 @@ pub(super) enum Goal {
     Shutdown,
 }
 
-/// One operation in progress. Ranges of keys, so that nothing is lost by children that go meanwhile.
+/// One operation in progress. Ranges of orders, so that nothing is lost by children that go meanwhile.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) goal: Goal,
     /// Stopped from the end.
-    stops: Range<Key>,
+    stops: Range<u64>,
     /// Not stopped: the one that is dead already.
     spared: Option<Key>,
     /// Started from the front, after the stops.
-    starts: Range<Key>,
+    starts: Range<u64>,
     /// The child whose start or end is awaited.
     pub(super) waiting_for: Option<Key>,
 }
 
-const NONE: Range<Key> = Key(0)..Key(0);
-pub(super) const ALL: Range<Key> = Key(0)..Key(u64::MAX);
+const NONE: Range<u64> = 0..0;
+pub(super) const ALL: Range<u64> = 0..u64::MAX;
 
 impl Plan {
-    fn new(goal: Goal, stops: Range<Key>, starts: Range<Key>) -> Self {
+    fn new(goal: Goal, stops: Range<u64>, starts: Range<u64>) -> Self {
         Self { goal, stops, spared: None, starts, waiting_for: None }
     }
 
@@ -51,20 +51,20 @@ impl Plan {
     }
 
     /// Restarts the group of `child`.
-    pub(super) fn restart(child: Key, group: Range<Key>) -> Self {
+    pub(super) fn restart(child: Key, group: Range<u64>) -> Self {
         Self { spared: Some(child), ..Self::new(Goal::Restart, group.clone(), group) }
     }
 
     /// Stops the group of `child`.
-    pub(super) fn hold_down(child: Key, group: Range<Key>) -> Self {
+    pub(super) fn hold_down(child: Key, group: Range<u64>) -> Self {
         Self { spared: Some(child), ..Self::new(Goal::Single, group, NONE) }
     }
 
     pub(super) fn start_one(child: Key) -> Self {
-        Self::new(Goal::Single, NONE, child..child.next())
+        Self::new(Goal::Single, NONE, child.order..child.order + 1)
     }
 
-    pub(super) fn resize(stops: Range<Key>, starts: Range<Key>) -> Self {
+    pub(super) fn resize(stops: Range<u64>, starts: Range<u64>) -> Self {
         Self::new(Goal::Resize, stops, starts)
     }
 
@@ -133,16 +133,15 @@ impl<T, C> Core<T, C> {
         if self.options.dynamic && plan.goal == Goal::Shutdown {
             // All together: the end comes with the last of them.
             self.plan = None;
-            let mut from = Key(0);
-            while let Some(key) = self.next_key(from) {
+            let mut rest = ALL;
+            while let Some(key) = self.next_of(&mut rest) {
                 self.begin_stop(key, now, out);
-                from = key.next();
             }
             return true;
         }
         let goal = plan.goal;
-        if let Some((&key, _)) = self.children.range(plan.stops.clone()).next_back() {
-            plan.stops.end = key;
+        if let Some(key) = self.children.last_of(&plan.stops) {
+            plan.stops.end = key.order;
             if plan.spared == Some(key) {
                 return true;
             }
@@ -153,8 +152,8 @@ impl<T, C> Core<T, C> {
             } else if let Some(plan) = &mut self.plan {
                 plan.waiting_for = Some(key);
             }
-        } else if let Some((&key, _)) = self.children.range(plan.starts.clone()).next() {
-            plan.starts.start = key.next();
+        } else if let Some(key) = self.children.first_of(&plan.starts) {
+            plan.starts.start = key.order + 1;
             if self.may_start(key) {
                 self.begin_start(key, now, out);
                 if let Some(plan) = &mut self.plan {
@@ -175,9 +174,11 @@ impl<T, C> Core<T, C> {
         true
     }
 
-    /// The child that has this key, or else the first one after it.
-    pub(super) fn next_key(&self, from: Key) -> Option<Key> {
-        self.children.range(from..).next().map(|(&key, _)| key)
+    /// Takes the first child off a walk through these; children may go meanwhile.
+    pub(super) fn next_of(&self, rest: &mut Range<u64>) -> Option<Key> {
+        let key = self.children.first_of(rest)?;
+        rest.start = key.order + 1;
+        Some(key)
     }
 
     /// A finished child is left alone, and one that somehow lives is not started twice.
@@ -190,12 +191,11 @@ impl<T, C> Core<T, C> {
     }
 
     /// The child and those that share its fate.
-    pub(super) fn group(&self, key: Key) -> Range<Key> {
+    pub(super) fn group(&self, key: Key) -> Range<u64> {
         match self.options.strategy {
-            _ if self.options.dynamic => key..key.next(),
-            Strategy::OneForOne => key..key.next(),
-            Strategy::RestForOne => key..ALL.end,
-            Strategy::OneForAll => ALL,
+            Strategy::RestForOne if !self.options.dynamic => key.order..ALL.end,
+            Strategy::OneForAll if !self.options.dynamic => ALL,
+            _ => key.order..key.order + 1,
         }
     }
 

@@ -27,13 +27,12 @@ impl<T, C> Core<T, C> {
         }
     }
 
-    /// The partitions are the children that were declared, so that their keys are their numbers.
+    /// The partitions are the children that were declared, so that they have their numbers as orders.
     pub(super) fn perform_resize(&mut self, size: usize, caller: C, out: &mut Vec<Command<T, C>>) {
-        let key = |number: usize| Key(number as u64);
         let max = self.options.partitions.unwrap_or(0);
         // All that is out of use is stopped: somebody may have started some of it again.
-        let stops = key(size)..key(max);
-        let starts = key(self.in_use.min(size))..key(size);
+        let stops = size as u64..max as u64;
+        let starts = self.in_use.min(size) as u64..size as u64;
         if size < self.in_use {
             // Out of use first, so that no new message goes to one that stops.
             out.push(Command::Resized(size));
@@ -46,7 +45,7 @@ impl<T, C> Core<T, C> {
     pub(super) fn resize_failed(&mut self, key: Key, cause: Cause, out: &mut Vec<Command<T, C>>) {
         self.put_down(key, Down::Terminated, out);
         if let Some(resizing) = &mut self.resizing {
-            resizing.size = usize::try_from(key.0).unwrap_or(resizing.size);
+            resizing.size = usize::try_from(key.order).unwrap_or(resizing.size);
             resizing.error = Some(ChildError::Start { cause, retrying: false });
         }
         if let Some(plan) = &mut self.plan {

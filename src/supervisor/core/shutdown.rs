@@ -5,7 +5,7 @@ use super::{
     child::{Down, Key, State, Stopping},
     event::{Command, Ending, Event},
     machine::{Core, Phase},
-    plan::{Plan, Work},
+    plan::{ALL, Plan, Work},
     resize::Resizing,
 };
 use std::time::Instant;
@@ -33,9 +33,8 @@ impl<T, C> Core<T, C> {
             _ => self.enter_shutdown(ShutdownCause::Killed, killed, out),
         }
         self.plan = None;
-        let mut from = Key(0);
-        while let Some(key) = self.next_key(from) {
-            from = key.next();
+        let mut rest = ALL;
+        while let Some(key) = self.next_of(&mut rest) {
             let Some(child) = self.children.get_mut(&key) else { continue };
             match &mut child.state {
                 State::Running { incarnation } | State::Starting { incarnation } => {

@@ -413,7 +413,7 @@ fn hanging_restart_loop() {
 fn a_backoff_holds_its_group_down_and_does_not_count() {
     let backoff = Backoff { free: 0, jitter: 0.0, first: S, ..Backoff::default() };
     let mut b = worker("b");
-    b.backoff = Some(backoff);
+    b.backoff = Some(Box::new(backoff));
     let children = [worker("a"), b, worker("c")];
     let mut sim = Sim::up(options(Strategy::RestForOne, 0, S), &children);
     sim.crash("b");
@@ -437,7 +437,7 @@ fn a_backoff_holds_its_group_down_and_does_not_count() {
 
 #[test]
 fn a_manual_restart_starts_the_backoff_afresh() {
-    let backoff = Some(Backoff { free: 1, jitter: 0.0, first: S, ..Backoff::default() });
+    let backoff = Some(Box::new(Backoff { free: 1, jitter: 0.0, first: S, ..Backoff::default() }));
     let a = crate::supervisor::ChildOptions { backoff, ..worker("a") };
     let mut sim = Sim::up(one_for_one(0), &[a]);
     for wait in [0, 1, 2] {

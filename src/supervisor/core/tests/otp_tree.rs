@@ -130,7 +130,7 @@ fn a_death_while_the_supervisor_boots_is_looked_at_afterwards() {
 #[test]
 fn a_message_from_an_older_incarnation_is_ignored() {
     let mut sim = one_for_all(&[worker("a")]);
-    let key = sim.core.ids["a"];
+    let key = sim.core.key("a").unwrap();
     sim.crash("a");
     let incarnation = sim.incarnation("a").unwrap();
     sim.event(Event::Ended { child: key, incarnation: incarnation - 1, reason: ExitReason::Normal });

@@ -40,7 +40,7 @@ fn random_child(random: &mut fastrand::Rng, id: &str) -> crate::supervisor::Chil
     );
     child.shutdown = pick(random, &[Shutdown::Brutal, Shutdown::Timeout(S), Shutdown::Infinity]);
     if random.u8(..4) == 0 {
-        child.backoff = Some(Backoff { free: random.u32(..3), ..Backoff::default() });
+        child.backoff = Some(Box::new(Backoff { free: random.u32(..3), ..Backoff::default() }));
     }
     child
 }

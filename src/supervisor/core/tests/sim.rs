@@ -230,7 +230,7 @@ impl Sim {
     }
 
     fn key(&self, id: &str) -> Key {
-        self.core.ids[id]
+        self.core.key(id).unwrap()
     }
 
     fn end_task(&mut self, child: Key, reason: ExitReason) {
@@ -255,7 +255,9 @@ impl Sim {
         }
         let counted = self.core.children.values().filter(|child| child.is_live()).count();
         assert_eq!(self.core.live, counted, "the count of live children has drifted");
-        assert_eq!(self.core.ids.len(), self.core.children.len());
+        for child in self.core.children.values() {
+            assert_eq!(self.core.key(&child.options.id), Some(child.key));
+        }
         for (key, former) in &self.core.formers {
             assert!(self.core.children.contains_key(key), "a former instance of nobody: {former:?}");
             assert!(!self.core.children[key].is_live(), "a second instance beside {former:?}");
@@ -276,14 +278,14 @@ impl Sim {
     /// What an earlier supervisor has left behind ends at last.
     pub(super) fn former_ends(&mut self, id: &str) {
         let incarnation = self.formers.remove(id).expect("it lives");
-        if let Some(&child) = self.core.ids.get(id) {
+        if let Some(child) = self.core.key(id) {
             self.event(Event::Ended { child, incarnation, reason: ExitReason::Killed });
         }
     }
 
     /// Whether a task of this child exists.
     pub(super) fn lives(&self, id: &str) -> bool {
-        self.core.ids.get(id).is_some_and(|key| self.tasks.contains_key(key))
+        self.core.key(id).is_some_and(|key| self.tasks.contains_key(&key))
     }
 
     pub(super) fn crash(&mut self, id: &str) {
