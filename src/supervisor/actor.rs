@@ -198,6 +198,11 @@ impl SupervisorTask {
                 }
             }
             Command::Removed(unit) => self.shared.remove(&unit.id, &unit.entry),
+            Command::Done(unit) => {
+                if self.shared.is_down() {
+                    unit.entry.put_down();
+                }
+            }
             Command::Resized(size) => self.shared.partitions.store(size, Ordering::Release),
             Command::Booted => {
                 if let Some(link) = &mut self.link {

@@ -103,6 +103,15 @@ impl Shared {
         format!("{}/{id}", self.path).into()
     }
 
+    fn is_root(&self) -> bool {
+        self.parent.strong_count() == 0
+    }
+
+    /// Whether nobody will start this supervisor by itself when it has ended.
+    pub(crate) fn is_down(&self) -> bool {
+        self.is_root() || self.inbox().is_down
+    }
+
     fn inbox(&self) -> MutexGuard<'_, Inbox> {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -114,7 +123,7 @@ impl Shared {
 
     /// The supervisor does not run; true when nobody will start it by itself, so that its children are down too.
     pub(crate) fn close(&self) -> bool {
-        let is_root = self.parent.strong_count() == 0;
+        let is_root = self.is_root();
         if is_root {
             self.end_reports();
         }

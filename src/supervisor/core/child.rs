@@ -77,7 +77,8 @@ pub(super) struct Starter<C> {
 pub(super) struct Child<T, C> {
     pub(super) key: Key,
     pub(super) options: ChildOptions,
-    pub(super) payload: T,
+    /// Gone, when the supervisor is on its way out and the child has ended.
+    pub(super) payload: Option<T>,
     pub(super) state: State,
     pub(super) timer: Option<Instant>,
     /// Deaths and failed starts in a row, for the back-off.
@@ -93,7 +94,7 @@ impl<T, C> Child<T, C> {
         Self {
             key,
             options,
-            payload,
+            payload: Some(payload),
             state: State::Down(Down::Idle),
             timer: None,
             deaths: 0,

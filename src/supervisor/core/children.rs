@@ -128,7 +128,7 @@ mod tests {
     }
 
     fn numbers(children: &Children<usize, ()>) -> Vec<usize> {
-        children.values().map(|child| child.payload).collect()
+        children.values().map(|child| child.payload.unwrap()).collect()
     }
 
     #[test]
@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(children.chunks.len(), 4, "no new place before the vacant ones are taken");
         assert_eq!(numbers(&children), (150..300).collect::<Vec<_>>());
         assert!(keys[..150].iter().all(|key| !children.contains_key(key)), "an old key finds no new child");
-        assert_eq!(children[&more[7]].payload, 207);
+        assert_eq!(children[&more[7]].payload, Some(207));
         assert_eq!(children.first_of(&(0..u64::MAX)), Some(keys[150]));
         assert_eq!(children.last_of(&(0..more[3].order)), Some(more[2]));
         assert_eq!((children.len(), children.into_values().count()), (150, 150));

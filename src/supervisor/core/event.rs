@@ -104,6 +104,8 @@ pub(crate) enum Command<T, C> {
     },
     /// The child's specification is gone, or was refused.
     Removed(T),
+    /// The child has ended, and so will the supervisor.
+    Done(T),
     /// So many partitions are in use.
     Resized(usize),
     /// All declared children are up.

@@ -120,6 +120,9 @@ impl<T, C> Core<T, C> {
             _ => false,
         };
         child.last_exit = Some(reason.clone());
+        let shutting_down = !matches!(self.phase, Phase::Up | Phase::Booting);
+        // At once, while its memory is at hand.
+        let done = if shutting_down { child.payload.take() } else { None };
         let id = child.options.id.clone();
         let starter = child.starter.take();
         let stoppers = self.stoppers.remove(&key).unwrap_or_default();
@@ -130,13 +133,13 @@ impl<T, C> Core<T, C> {
                 ReportEvent::ShutdownError { id, incarnation, reason }
             }));
         }
-        let shutting_down = !matches!(self.phase, Phase::Up | Phase::Booting);
         let temporary = child.options.restart == Restart::Temporary;
         if (temporary || self.options.dynamic) && !shutting_down {
             self.remove(key, out);
         } else {
             let wanted = !stoppers.is_empty() || self.resizing.is_some();
             self.put_down(key, if wanted { Down::Terminated } else { Down::Idle }, out);
+            out.extend(done.map(Command::Done));
         }
         if let Some(starter) = starter {
             let error = if shutting_down { ChildError::SupervisorDown } else { ChildError::Cancelled };

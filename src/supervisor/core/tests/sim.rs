@@ -218,7 +218,7 @@ impl Sim {
                 assert!(self.replies.insert(caller, result).is_none(), "answered twice");
             }
             Command::Report(event) => self.reports.push(event),
-            Command::Down { .. } | Command::Removed(()) | Command::GaveUp { .. } => {}
+            Command::Down { .. } | Command::Removed(()) | Command::Done(()) | Command::GaveUp { .. } => {}
             Command::Resized(size) => self.partitions = size,
             Command::Booted => self.booted = true,
             Command::Finished(ending) => self.ending = Some(ending),

@@ -138,7 +138,8 @@ fn every_call_made_meanwhile_is_answered_in_time() {
 
 #[test]
 fn with_a_backoff_it_is_tried_for_as_long_as_it_takes() {
-    let backoff = Some(Box::new(Backoff { free: 0, first: S, max: 10 * S, jitter: 0.0, ..Backoff::default() }));
+    let backoff =
+        Some(Box::new(Backoff { free: 0, first: S, max: 10 * S, jitter: 0.0, ..Backoff::default() }));
     let b = ChildOptions { backoff, ..stopped_by(Shutdown::Brutal, "b") };
     let mut sim = group_of(Strategy::RestForOne, 1, &[worker("a"), b, worker("c")]);
     sim.crash("a");
