@@ -101,7 +101,7 @@ pub enum ChildError {
     /// The child was terminated before it had started.
     #[error("terminated before it had started")]
     Cancelled,
-    /// The child blocks its thread and cannot be killed; it may still be alive.
+    /// The child blocks its thread and cannot be killed; it is still alive, and keeps its place until it ends.
     #[error("cannot be killed: it blocks its thread")]
     Unkillable,
     /// The specification was refused.

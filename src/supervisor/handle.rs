@@ -226,7 +226,8 @@ impl SupervisorRef {
     /// child's group brings it up again, as in OTP.
     ///
     /// # Errors
-    /// [`ChildError::NotFound`]; [`ChildError::Unkillable`] when it blocks its thread.
+    /// [`ChildError::NotFound`]; [`ChildError::Unkillable`] when it blocks its thread: it is not started again by
+    /// itself, and not by anybody before it has ended.
     pub async fn terminate_child(&self, path: &str) -> Result<(), ChildError> {
         let (supervisor, id) = self.owner_of(path)?;
         supervisor.call(|caller| Input::TerminateChild { id, caller }).await.map(drop)

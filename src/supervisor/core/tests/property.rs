@@ -11,7 +11,7 @@ use crate::supervisor::{
     options::SupervisorOptions,
 };
 
-fn seeds() -> Vec<u64> {
+pub(super) fn seeds() -> Vec<u64> {
     match std::env::var("SUPERVISOR_SEED") {
         Ok(seed) => vec![seed.parse().expect("a number")],
         Err(_) => (0..3_000).collect(),
@@ -19,7 +19,7 @@ fn seeds() -> Vec<u64> {
 }
 
 /// Prints the seed when a check fails.
-struct Seed(u64);
+pub(super) struct Seed(pub(super) u64);
 
 impl Drop for Seed {
     fn drop(&mut self) {
@@ -29,8 +29,8 @@ impl Drop for Seed {
     }
 }
 
-fn pick<T: Copy>(random: &mut fastrand::Rng, of: &[T]) -> T {
-    of[random.usize(..of.len())]
+pub(super) fn pick<T: Clone>(random: &mut fastrand::Rng, of: &[T]) -> T {
+    of[random.usize(..of.len())].clone()
 }
 
 fn random_child(random: &mut fastrand::Rng, id: &str) -> crate::supervisor::ChildOptions {
