@@ -77,8 +77,7 @@ pub(super) struct Starter<C> {
 pub(super) struct Child<T, C> {
     pub(super) key: Key,
     pub(super) options: ChildOptions,
-    /// Gone, when the supervisor is on its way out and the child has ended.
-    pub(super) payload: Option<T>,
+    pub(super) payload: T,
     pub(super) state: State,
     pub(super) timer: Option<Instant>,
     /// Deaths and failed starts in a row, for the back-off.
@@ -94,7 +93,7 @@ impl<T, C> Child<T, C> {
         Self {
             key,
             options,
-            payload: Some(payload),
+            payload,
             state: State::Down(Down::Idle),
             timer: None,
             deaths: 0,

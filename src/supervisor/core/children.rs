@@ -11,66 +11,79 @@ use super::child::{Child, Key};
 const CHUNK: usize = 64;
 
 /// A child's place is in its key, so that only a walk in order needs the tree. Children lie next to each other, as
-/// they are started and stopped: with a hundred thousand of them memory is what takes the time.
+/// they are started and stopped, and go together: with a hundred thousand of them memory is what takes the time.
 #[derive(Debug)]
 pub(super) struct Children<T, C> {
-    /// All full but the last.
-    chunks: Vec<Vec<Option<Child<T, C>>>>,
+    chunks: Vec<Chunk<T, C>>,
+    /// How many places there are, in all chunks.
+    made: u32,
+    /// Places without a child.
     vacant: Vec<u32>,
     /// The place of each child, in start order.
     places: BTreeMap<u64, u32>,
     next: u64,
 }
 
+/// Without memory while nobody is in it.
+#[derive(Debug)]
+struct Chunk<T, C> {
+    children: Vec<Option<Child<T, C>>>,
+    count: usize,
+}
+
 impl<T, C> Children<T, C> {
     pub(super) fn new() -> Self {
-        Self { chunks: Vec::new(), vacant: Vec::new(), places: BTreeMap::new(), next: 0 }
+        Self { chunks: Vec::new(), made: 0, vacant: Vec::new(), places: BTreeMap::new(), next: 0 }
     }
 
     /// Adds a child after all others.
-    ///
-    /// # Panics
-    /// With four thousand million children.
     pub(super) fn insert(&mut self, child: impl FnOnce(Key) -> Child<T, C>) -> Key {
         let order = self.next;
         self.next += 1;
-        let place = self.vacant.pop().unwrap_or_else(|| self.new_place());
+        let place = self.vacant.pop().unwrap_or_else(|| {
+            self.made += 1;
+            self.made - 1
+        });
         self.places.insert(order, place);
         let key = Key { order, place };
-        let (chunk, index) = indices(place);
-        self.chunks[chunk][index] = Some(child(key));
+        let (number, index) = indices(place);
+        if number == self.chunks.len() {
+            self.chunks.push(Chunk { children: Vec::new(), count: 0 });
+        }
+        let chunk = &mut self.chunks[number];
+        // A supervisor of few children needs no whole chunk.
+        if chunk.count == 0 && number > 0 {
+            chunk.children.reserve_exact(CHUNK);
+        }
+        if chunk.children.len() <= index {
+            chunk.children.resize_with(index + 1, || None);
+        }
+        chunk.children[index] = Some(child(key));
+        chunk.count += 1;
         key
     }
 
-    fn new_place(&mut self) -> u32 {
-        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
-            // A supervisor of few children needs no whole chunk.
-            let capacity = if self.chunks.is_empty() { 0 } else { CHUNK };
-            self.chunks.push(Vec::with_capacity(capacity));
-        }
-        let full = (self.chunks.len() - 1) * CHUNK;
-        let chunk = self.chunks.last_mut().expect("one was pushed");
-        chunk.push(None);
-        u32::try_from(full + chunk.len() - 1).expect("memory ends before")
-    }
-
     pub(super) fn remove(&mut self, key: &Key) -> Option<Child<T, C>> {
-        let (chunk, index) = indices(key.place);
-        let place = self.chunks.get_mut(chunk)?.get_mut(index)?;
-        let child = place.take_if(|child| child.key == *key)?;
+        let (number, index) = indices(key.place);
+        let chunk = self.chunks.get_mut(number)?;
+        let child = chunk.children.get_mut(index)?.take_if(|child| child.key == *key)?;
+        chunk.count -= 1;
+        if chunk.count == 0 {
+            chunk.children = Vec::new();
+        }
         self.places.remove(&key.order);
         self.vacant.push(key.place);
         Some(child)
     }
 
     pub(super) fn get(&self, key: &Key) -> Option<&Child<T, C>> {
-        let (chunk, index) = indices(key.place);
-        self.chunks.get(chunk)?.get(index)?.as_ref().filter(|child| child.key == *key)
+        let (number, index) = indices(key.place);
+        self.chunks.get(number)?.children.get(index)?.as_ref().filter(|child| child.key == *key)
     }
 
     pub(super) fn get_mut(&mut self, key: &Key) -> Option<&mut Child<T, C>> {
-        let (chunk, index) = indices(key.place);
-        self.chunks.get_mut(chunk)?.get_mut(index)?.as_mut().filter(|child| child.key == *key)
+        let (number, index) = indices(key.place);
+        self.chunks.get_mut(number)?.children.get_mut(index)?.as_mut().filter(|child| child.key == *key)
     }
 
     pub(super) fn contains_key(&self, key: &Key) -> bool {
@@ -98,7 +111,7 @@ impl<T, C> Children<T, C> {
 
     /// All children, in the order of their memory.
     pub(super) fn into_values(self) -> impl Iterator<Item = Child<T, C>> {
-        self.chunks.into_iter().flatten().flatten()
+        self.chunks.into_iter().flat_map(|chunk| chunk.children).flatten()
     }
 }
 
@@ -128,7 +141,7 @@ mod tests {
     }
 
     fn numbers(children: &Children<usize, ()>) -> Vec<usize> {
-        children.values().map(|child| child.payload.unwrap()).collect()
+        children.values().map(|child| child.payload).collect()
     }
 
     #[test]
@@ -139,11 +152,13 @@ mod tests {
             assert!(children.remove(key).is_some());
         }
         assert!(children.remove(&keys[0]).is_none());
+        let memory: Vec<_> = children.chunks.iter().map(|chunk| chunk.children.capacity()).collect();
+        assert_eq!(memory, [0, 0, 64, 64]);
         let more: Vec<Key> = (200..300).map(|number| insert(&mut children, number)).collect();
-        assert_eq!(children.chunks.len(), 4, "no new place before the vacant ones are taken");
+        assert_eq!(children.made, 200, "no new place before the vacant ones are taken");
         assert_eq!(numbers(&children), (150..300).collect::<Vec<_>>());
         assert!(keys[..150].iter().all(|key| !children.contains_key(key)), "an old key finds no new child");
-        assert_eq!(children[&more[7]].payload, Some(207));
+        assert_eq!(children[&more[7]].payload, 207);
         assert_eq!(children.first_of(&(0..u64::MAX)), Some(keys[150]));
         assert_eq!(children.last_of(&(0..more[3].order)), Some(more[2]));
         assert_eq!((children.len(), children.into_values().count()), (150, 150));

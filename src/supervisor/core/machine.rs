@@ -149,22 +149,22 @@ impl<T, C> Core<T, C> {
     }
 
     pub(crate) fn payload(&self, child: Key) -> Option<&T> {
-        self.children.get(&child)?.payload.as_ref()
+        self.children.get(&child).map(|child| &child.payload)
     }
 
     pub(crate) fn payload_mut(&mut self, child: Key) -> Option<&mut T> {
-        self.children.get_mut(&child)?.payload.as_mut()
+        self.children.get_mut(&child).map(|child| &mut child.payload)
     }
 
     /// Takes all children away: for one whose supervisor has ended.
     pub(crate) fn take_payloads(&mut self) -> impl Iterator<Item = T> + use<T, C> {
-        std::mem::replace(&mut self.children, Children::new()).into_values().filter_map(|child| child.payload)
+        std::mem::replace(&mut self.children, Children::new()).into_values().map(|child| child.payload)
     }
 
     /// The children that have a task, and the incarnation of that.
     pub(crate) fn live(&self) -> impl Iterator<Item = (&T, u64)> {
         let live = |child: &Child<T, C>| child.is_live().then(|| child.view(None).incarnation).flatten();
-        self.children.values().filter_map(move |child| Some((child.payload.as_ref()?, live(child)?)))
+        self.children.values().filter_map(move |child| Some((&child.payload, live(child)?)))
     }
 
     pub(crate) fn auto_shutdown(&self) -> AutoShutdown {
@@ -184,7 +184,8 @@ impl<T, C> Core<T, C> {
 
     /// The child of this id.
     pub(super) fn key(&self, id: &str) -> Option<Key> {
-        let is_it = |key: &Key| &*self.children[key].options.id == id;
+        // Those of an ending supervisor leave their keys behind.
+        let is_it = |key: &Key| self.children.get(key).is_some_and(|child| &*child.options.id == id);
         self.ids.find(self.hasher.hash_one(id), is_it).copied()
     }
 
@@ -205,7 +206,7 @@ impl<T, C> Core<T, C> {
             if let Ok(entry) = self.ids.find_entry(hash, |&other| other == key) {
                 entry.remove();
             }
-            out.extend(child.payload.map(Command::Removed));
+            out.push(Command::Removed(child.payload));
         }
     }
 

@@ -120,9 +120,6 @@ impl<T, C> Core<T, C> {
             _ => false,
         };
         child.last_exit = Some(reason.clone());
-        let shutting_down = !matches!(self.phase, Phase::Up | Phase::Booting);
-        // At once, while its memory is at hand.
-        let done = if shutting_down { child.payload.take() } else { None };
         let id = child.options.id.clone();
         let starter = child.starter.take();
         let stoppers = self.stoppers.remove(&key).unwrap_or_default();
@@ -133,22 +130,35 @@ impl<T, C> Core<T, C> {
                 ReportEvent::ShutdownError { id, incarnation, reason }
             }));
         }
+        let shutting_down = !matches!(self.phase, Phase::Up | Phase::Booting);
         let temporary = child.options.restart == Restart::Temporary;
-        if (temporary || self.options.dynamic) && !shutting_down {
+        let answer = self.end_of(key);
+        if shutting_down {
+            self.done(key, out);
+        } else if temporary || self.options.dynamic {
             self.remove(key, out);
         } else {
             let wanted = !stoppers.is_empty() || self.resizing.is_some();
             self.put_down(key, if wanted { Down::Terminated } else { Down::Idle }, out);
-            out.extend(done.map(Command::Done));
         }
         if let Some(starter) = starter {
             let error = if shutting_down { ChildError::SupervisorDown } else { ChildError::Cancelled };
             out.push(Command::Reply { caller: starter.caller, result: Err(error) });
         }
         for caller in stoppers {
-            out.push(Command::Reply { caller, result: self.end_of(key) });
+            out.push(Command::Reply { caller, result: answer.clone() });
         }
         self.resolved(key);
+    }
+
+    /// Lets go of a child that has ended for the last time, while its memory is at hand.
+    fn done(&mut self, key: Key, out: &mut Vec<Command<T, C>>) {
+        self.clear_timer(key);
+        self.significant.remove(&key);
+        self.formers.remove(&key);
+        if let Some(child) = self.children.remove(&key) {
+            out.push(Command::Done(child.payload));
+        }
     }
 
     /// Without a plan, a supervisor on its way out ends with its last child.
