@@ -143,6 +143,10 @@ impl<T, C> Core<T, C> {
         let goal = plan.goal;
         match &mut plan.starts {
             &mut Starts::GroupOf(key) => {
+                // It is down like the others now: when an earlier one fails to start, that one's retry brings it up.
+                if self.children.get(&key).is_some_and(|child| matches!(child.state, State::Restarting)) {
+                    self.put_down(key, Down::Idle, out);
+                }
                 let group = self.group(key).filter(|&key| self.may_start(key)).collect();
                 if let Some(plan) = &mut self.plan {
                     plan.starts = Starts::These(group);
@@ -189,6 +193,31 @@ impl<T, C> Core<T, C> {
             Strategy::OneForAll => Key(0)..=Key(u64::MAX),
         };
         self.children.range(range).map(|(&key, _)| key)
+    }
+
+    /// The restart of this child has been cancelled, and with it that of its group: as in OTP, those that waited for
+    /// it stay down, unless another one's restart will bring them up.
+    pub(super) fn abandon_group(&mut self, key: Key, out: &mut Vec<Command<T, C>>) {
+        if let Some(plan) = &mut self.plan
+            && plan.goal == Goal::Restart
+            && plan.waiting_for == Some(key)
+        {
+            plan.abandon();
+        }
+        let is_idle = |key: &Key| matches!(self.children[key].state, State::Down(Down::Idle));
+        let mut left: Vec<Key> = self.group(key).filter(is_idle).collect();
+        if left.is_empty() {
+            return;
+        }
+        let mut restarting = self.children.iter().filter(|(_, child)| child.is_restarting());
+        // Groups that share a fate have no end: that of the first one which is restarted is all that any will bring up.
+        if let Some((&first, _)) = restarting.next() {
+            let kept = self.group(first).next();
+            left.retain(|&key| kept.is_none_or(|kept| key < kept));
+        }
+        for key in left {
+            self.put_down(key, Down::Terminated, out);
+        }
     }
 
     fn perform(&mut self, now: Instant, work: Work<T, C>, out: &mut Vec<Command<T, C>>) {

@@ -131,6 +131,9 @@ impl<T, C> Core<T, C> {
             let down = if stoppers.is_empty() { Down::Idle } else { Down::Terminated };
             self.put_down(key, down, out);
         }
+        if how == Stopping::Cancelled && !shutting_down {
+            self.abandon_group(key, out);
+        }
         if let Some(starter) = starter {
             let error = if shutting_down { ChildError::SupervisorDown } else { ChildError::Cancelled };
             out.push(Command::Reply { caller: starter.caller, result: Err(error) });
