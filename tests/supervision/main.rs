@@ -3,8 +3,9 @@
 mod support;
 
 mod actix;
+mod arbiters;
+mod backoff;
 mod children;
 mod ends;
 mod lifetimes;
 mod random;
-mod restarts;
