@@ -1,6 +1,6 @@
 //! Dynamic supervisors: OTP's `simple_one_for_one`, and Elixir's `DynamicSupervisor`.
 
-use hatchery::supervisor::{ChildError, Restart, SendError, Supervisor};
+use hatchery::supervisor::{Backoff, ChildError, Restart, SendError, Supervisor};
 
 use crate::support::*;
 
@@ -161,6 +161,15 @@ async fn restarting_children_count_in_max_children() {
     started(&mut reports, "a").await;
     is_full().await;
     app.terminate_child("a").await.unwrap();
+
+    // Between two attempts, too; a back-off makes that last.
+    let backoff = Backoff { free: 0, first: HOUR, max: HOUR, ..Backoff::default() };
+    app.start_child(Puppet::spec(&diary, "c").backoff(backoff)).await.unwrap();
+    end(&app, "c", End::Panic).await;
+    assert_eq!(listed(&app).await, ["c restarting"]);
+    assert_eq!(diary.living(), 0);
+    is_full().await;
+    app.terminate_child("c").await.unwrap();
     app.start_child(Puppet::spec(&diary, "b")).await.unwrap();
     stop(app, &diary).await;
 }
