@@ -73,14 +73,19 @@ impl Stack {
     fn parse(written: &str) -> Option<Self> {
         let mut frames = Vec::new();
         let mut whole = None;
+        let mut is_over = false;
         for line in written.lines() {
             if line.starts_with(OURS) || line == CUT {
-                whole = Some(std::mem::take(&mut frames));
+                if !is_over {
+                    whole = Some(std::mem::take(&mut frames));
+                    is_over = true;
+                }
             } else if line.starts_with(FRAME) {
                 frames.push(line);
             } else {
                 // A heading: another stack begins.
                 frames.clear();
+                is_over = false;
             }
         }
         let frames = whole?;
@@ -111,7 +116,8 @@ mod tests {
     const SLEEPING: &str = "Stack (most recent call first):\n\
         \x20 File \"/srv/app.py\", line 12 in nap\n\
         \x20 File \"/srv/app.py\", line 15 in serve\n\
-        \x20 File \"<hatchery>/_worker.py\", line 71 in serve\n\
+        \x20 File \"<hatchery>/_serving.py\", line 80 in serve\n\
+        \x20 File \"<hatchery>/_worker.py\", line 146 in main\n\
         \x20 File \"<string>\", line 38 in <module>\n";
 
     #[test]
