@@ -52,6 +52,12 @@ def once(folder):
 
 def never():
     os._exit(8)
+
+def wait_in_c():
+    # For a mutex that it holds itself, with the GIL held.
+    mutex = ctypes.create_string_buffer(64)
+    for _ in range(2):
+        ctypes.PyDLL(None).pthread_mutex_lock(mutex)
 ";
 
 async fn died(pool: &Pool, function: &str, args: impl serde::Serialize) -> CallError {
@@ -162,16 +168,30 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_call_past_its_deadline_costs_the_worker() {
+    async fn a_call_past_its_deadline_that_gives_up_costs_nothing() {
         let pool = start(pool_of(SOURCE)).await;
         let before = pid(&pool).await;
         let call = pool.request("end").args(("never",)).timeout(Duration::from_millis(300));
         let error = call.send::<Value>().await.expect_err("it never ends");
         assert!(matches!(error, CallError::Timeout { phase: Phase::Run, attempts: 1, .. }), "{error:?}");
         serves(&pool).await;
+        assert_eq!((pid(&pool).await, status(&pool).await.restarts), (before, 0));
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_call_past_its_deadline_that_cannot_give_up_costs_the_worker() {
+        let pool = start(pool_of(SOURCE).cancel_grace(Duration::from_millis(1500))).await;
+        let before = pid(&pool).await;
+        let call = pool.request("wait_in_c").timeout(Duration::from_millis(300));
+        let error = call.send::<Value>().await.expect_err("it never ends");
+        assert!(is_alive(before), "the caller is answered before the kill");
+        assert!(matches!(error, CallError::Timeout { phase: Phase::Run, attempts: 1, .. }), "{error:?}");
+        serves(&pool).await;
         assert!(!is_alive(before));
         let why = status(&pool).await.workers[0].last_exit.clone().expect("one has ended");
-        assert!(why.contains("a call passed its deadline"), "{why}");
+        assert!(why.contains("a call did not give up in time"), "{why}");
         pool.shutdown().await;
     }
 }

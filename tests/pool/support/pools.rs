@@ -52,6 +52,29 @@ def hold(name):
     return os.getpid()
 
 
+def leave(name):
+    """Tell NAME.began and run on; cancelled, tell NAME.cancelled, wait for NAME.go, tell NAME.ended."""
+    touch(name + ".began")
+    try:
+        while True:
+            time.sleep(0.002)
+    finally:
+        touch(name + ".cancelled")
+        wait_for(name + ".go")
+        touch(name + ".ended")
+
+
+def stay(name):
+    """Tell NAME.began and run on; cancelled, tell NAME.cancelled and run on all the same."""
+    touch(name + ".began")
+    while True:
+        try:
+            while True:
+                time.sleep(0.002)
+        except BaseException:
+            touch(name + ".cancelled")
+
+
 def echo(*args, **kwargs):
     return [args, kwargs]
 
