@@ -6,7 +6,7 @@ use hatchery::{CallError, Phase, Pool};
 use serde_json::Value;
 
 use super::pools::{pid, pool_of, serves, start, status};
-use crate::support::{alone_test, is_alive, scratch, status_when};
+use crate::support::{MODULE, alone_test, is_alive, scratch, status_when};
 
 const SOURCE: &str = "
 import ctypes, os, resource, signal, sys, threading, time
@@ -52,12 +52,6 @@ def once(folder):
 
 def never():
     os._exit(8)
-
-def wait_in_c():
-    # For a mutex that it holds itself, with the GIL held.
-    mutex = ctypes.create_string_buffer(64)
-    for _ in range(2):
-        ctypes.PyDLL(None).pthread_mutex_lock(mutex)
 ";
 
 async fn died(pool: &Pool, function: &str, args: impl serde::Serialize) -> CallError {
@@ -182,7 +176,7 @@ alone_test! {
 
 alone_test! {
     async fn a_call_past_its_deadline_that_cannot_give_up_costs_the_worker() {
-        let pool = start(pool_of(SOURCE).cancel_grace(Duration::from_millis(1500))).await;
+        let pool = start(pool_of(MODULE).cancel_grace(Duration::from_millis(1500))).await;
         let before = pid(&pool).await;
         let call = pool.request("wait_in_c").timeout(Duration::from_millis(300));
         let error = call.send::<Value>().await.expect_err("it never ends");
