@@ -211,10 +211,9 @@ class Stacks(unittest.TestCase):
         call_id = self.hang("deep", 500)
         self.worker.process.send_signal(STACK_SIGNAL)
         text = ""
-        while not text.endswith("  ...\n"):
+        while not text.endswith("  ...\n") and text.count(" in deep\n") < 100:  # some Pythons just stop there
             self.assertTrue(select.select([self.worker.stacks], [], [], DEADLINE)[0], text)
             text += os.read(self.worker.stacks, 65536).decode()
-        self.assertIn("in deep", text)
         self.assertEqual(self.worker.cancelled(call_id), CANCELLED)
 
     def test_a_stopped_worker_says_nothing(self) -> None:
