@@ -23,7 +23,7 @@ PROTOCOL = 1
 DEFAULT_MAX_FRAME_BYTES = 64 * 1024 * 1024
 LEAST_MAX_FRAME_BYTES = 4096  # the shortest form of any error fits
 
-# Kinds of frames. 10 to 14 are reserved: host_call, host_result, log, ping, pong.
+# Kinds of frames. 13 and 14 are reserved: ping, pong.
 HELLO = 1  # host: what to import; the first frame
 READY = 2  # worker: what it exports
 CALL = 3  # host: run a function
@@ -33,10 +33,14 @@ CHUNK = 6  # worker: one item of a stream
 END = 7  # worker: the end of a stream
 CANCEL = 8  # host: give up a call
 CREDIT = 9  # host: how many more items may come
+HOST_CALL = 10  # worker: call a function of the host
+HOST_RESULT = 11  # host: what that returned, or why not
+LOG = 12  # worker: a record of `logging`
 SESSION_END = 15  # host: a session is over
 SHUTDOWN = 16  # host: end in an orderly way
 PROGRESS = 17  # worker: how far a call is
 STACK = 18  # host: where is a call suspended? worker: there
+HOST_CANCEL = 19  # worker: give up a host call
 
 NO_BODY = 0
 JSON = 1
@@ -83,7 +87,7 @@ def decode(payload: Buffer) -> Frame:
     if size < HEADER_BYTES:
         raise ProtocolError(f"a payload of {size} bytes is shorter than its header of {HEADER_BYTES}")
     kind, codec, count, number, call_id, body_bytes = _HEADER.unpack_from(payload)
-    if not HELLO <= kind <= STACK:
+    if not HELLO <= kind <= HOST_CANCEL:
         raise ProtocolError(f"unknown kind of frame: {kind}")
     if codec > JSON:
         raise ProtocolError(f"unknown codec: {codec}")
@@ -111,7 +115,7 @@ class Channel:
     the main thread reads. Any thread may write once `shared` is set, which makes all writes happen under `lock`.
     """
 
-    __slots__ = ("_poll", "_tail", "_wanted", "broken", "fd", "lock", "max_frame_bytes", "pending", "shared")
+    __slots__ = ("_poll", "_tail", "_wanted", "broken", "fd", "late", "lock", "max_frame_bytes", "pending", "shared")
 
     def __init__(self, fd: int, max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES) -> None:
         """`fd` is a connected stream socket in blocking mode."""
@@ -122,6 +126,8 @@ class Channel:
         self.broken: ProtocolError | None = None
         self.shared = False  # more threads than the main one may write
         self.lock = RLock()
+        # Frames that were to be sent in the middle of another, by the same thread: kind, call id, body, number.
+        self.late: list[tuple[int, int, bytes, int]] = []
         self._tail: Buffer = b""
         self._wanted = 0  # bytes of tail below which it holds no whole frame
         self._poll = poll()
@@ -130,6 +136,7 @@ class Channel:
     def abandon(self) -> None:
         """Close this process's copy of the socket: for a forked child, which must not answer for us."""
         fd, self.fd = self.fd, -1
+        self.late.clear()
         self.lock = RLock()  # a thread that the child does not have may hold the other one
         self.pending.clear()
         if fd >= 0:
@@ -166,6 +173,11 @@ class Channel:
     def in_mid_frame(self) -> bool:
         """Whether the beginning of a frame has come, but not its end."""
         return bool(self._tail)
+
+    def check_end(self) -> None:
+        """Raise if the stream has ended where it should not."""
+        if self._tail:
+            raise ConnectionError("the host closed the socket in the middle of a frame")
 
     def receive(self) -> Frame | None:
         """Wait for the next frame; None when the host closed the socket between two frames."""
@@ -248,12 +260,12 @@ class Channel:
             raise ProtocolError(f"a frame of {length} bytes is shorter than its header of {HEADER_BYTES}")
         return length
 
-    def send(self, kind: int, call_id: int, body: bytes = b"") -> None:
+    def send(self, kind: int, call_id: int, body: bytes = b"", number: int = 0) -> None:
         """Write one frame. Raises `FrameTooLargeError` before anything is written."""
         size = HEADER_BYTES + len(body)
         if size > self.max_frame_bytes:
             raise FrameTooLargeError(size, self.max_frame_bytes)
-        head = _pack_prefixed(size, kind, JSON if body else NO_BODY, 0, 0, call_id, len(body))
+        head = _pack_prefixed(size, kind, JSON if body else NO_BODY, 0, number, call_id, len(body))
         lock = self.lock if self.shared else None  # it costs as much as packing the head
         if lock is not None:
             lock.acquire()
@@ -271,6 +283,16 @@ class Channel:
         finally:
             if lock is not None:
                 lock.release()
+                if self.late:
+                    self._send_late()
+
+    def is_sending(self) -> bool:
+        """Tell whether this thread is in the middle of a frame, while more threads than the main one may write."""
+        return self.lock._is_owned()  # type: ignore[attr-defined,no-any-return] # noqa: SLF001 - as `threading` does
+
+    def _send_late(self) -> None:
+        while self.late and not self.is_sending():
+            self.send(*self.late.pop(0))
 
     def _write_rest(self, rest: memoryview) -> None:
         while rest:

@@ -64,7 +64,8 @@ def _take_signals(channel: _wire.Channel, hello: dict[str, Any]) -> None:
     main.channel = channel
     os.register_at_fork(after_in_child=main.forked)
     if hello.get("cancel_signal"):
-        _signal.signal(hello["cancel_signal"], main.on_signal)
+        main.cancel_signal = hello["cancel_signal"]
+        _signal.signal(main.cancel_signal, main.on_signal)
     if hello.get("stack_signal"):
         fd = hello["stack_fd"]
         os.set_inheritable(fd, False)  # noqa: FBT003
@@ -118,9 +119,9 @@ def _serve_host(channel: _wire.Channel) -> None:
         return
     try:
         _take_signals(channel, hello)
+        worker = _serving.Worker(channel, hello)
     except Exception as error:
         raise _wire.ProtocolError(f"hello cannot be followed: {type(error).__name__}: {error}") from error
-    worker = _serving.Worker(channel)
     _start(worker, hello)
     try:
         worker.serve()

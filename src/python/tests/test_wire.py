@@ -16,9 +16,10 @@ from tests.support import GOLDEN, frame
 MANIFEST = json.loads((GOLDEN / "manifest.json").read_text())
 KINDS = {
     "hello": 1, "ready": 2, "call": 3, "result": 4, "error": 5, "chunk": 6, "end": 7, "cancel": 8, "credit": 9,
-    "session_end": 15, "shutdown": 16, "progress": 17, "stack": 18,
+    "host_call": 10, "host_result": 11, "log": 12, "session_end": 15, "shutdown": 16, "progress": 17, "stack": 18,
+    "host_cancel": 19,
 }  # fmt: skip
-SENT = ("ready", "result", "error", "chunk", "end", "progress", "stack")
+SENT = ("ready", "result", "error", "chunk", "end", "progress", "stack", "host_call", "host_cancel", "log")
 CODECS = {"none": 0, "json": 1}
 
 
@@ -78,7 +79,8 @@ class GoldenFrames(unittest.TestCase):
             if entry["kind"] not in SENT or entry["attachments"]:
                 continue
             with self.subTest(entry["name"]), Pair() as pair:
-                pair.channel.send(KINDS[entry["kind"]], entry["call_id"], (entry["body"] or "").encode())
+                body = (entry["body"] or "").encode()
+                pair.channel.send(KINDS[entry["kind"]], entry["call_id"], body, entry["number"])
                 self.assertEqual(pair.host.recv(1 << 20), golden(entry["name"]))
 
     def test_refusals(self) -> None:
