@@ -121,6 +121,8 @@ class Host:
                     str(value.get("cause", "failed")),
                 )
                 value = None
+        except (RecursionError, MemoryError):
+            raise  # of user code that a signal interrupted: the next look will do
         except Exception as problem:
             value = None
             error = _calls.HostCallError(waiter.name, f"its result cannot be read: {problem}", "failed")
@@ -302,10 +304,14 @@ def _let_main_read(channel: _wire.Channel, waiter: Waiter) -> None:
     signal = _main.cancel_signal
     readable = poll()
     readable.register(channel.fd, POLLIN)
+    pause = 0.0005
     while _main.armed and not waiter.done and signal:
         if readable.poll(1000 * _LOOK_SECONDS) and _main.armed:
             _signal.pthread_kill(_main.ident, signal)
-            sleep(0.0005)
+            sleep(pause)
+            pause = min(2 * pause, _LOOK_SECONDS)
+        else:
+            pause = 0.0005
 
 
 # In asynchronous code.

@@ -43,6 +43,7 @@ class Inbox:
         self._worker = worker
         self._channel = worker.channel
         self._async_names: set[bytes] | None = None
+        self.began = False  # asynchronous calls that have not had their first turn
         self._streams_turn = False
         self._look_at = 0.0
         self._handed: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()  # by threads, to the main one
@@ -106,6 +107,7 @@ class Inbox:
             if kind == _CALL:
                 if names and _name(body) in names and not attachments:
                     worker.serve_async(frame)
+                    self.began = True
                 elif pool is not None:
                     pool.serve(frame)
                 else:

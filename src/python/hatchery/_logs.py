@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 MESSAGE_CHARS = 16 * 1024
 _SHORT_CHARS = 400
-_MOST_LATE = 1000  # records that wait for a frame to be written in whose middle they were made
 _MOST_LEVEL = 2**32 - 1
 
 
@@ -72,10 +71,6 @@ class Handler(logging.Handler):
 
     def _send(self, call_id: int, body: bytes, level: int) -> None:
         channel = self._channel
-        if channel.is_sending():  # this very thread: a signal handler, or a `__del__`, logs in the middle of it
-            if len(channel.late) < _MOST_LATE:
-                channel.late.append((_wire.LOG, call_id, body, level))
-            return
         runner = _calls.runners.get(get_ident())
         if runner is not None:
             runner.send(_wire.LOG, call_id, body, level)

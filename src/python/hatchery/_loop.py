@@ -55,7 +55,8 @@ class Loop:
             if channel.pending:
                 inbox.sort()
             if inbox.queue or inbox.resumed:
-                if monotonic() > self._turn_at:
+                if inbox.began or monotonic() > self._turn_at:
+                    inbox.began = False
                     self._loop.call_soon(self._loop.stop)
                     self._turn(reading=True)
                     self._turn_at = monotonic() + _TURN_SECONDS

@@ -124,11 +124,11 @@ class Worker:
                     main.armed = False
             except BaseException as error:
                 main.call = None
-                begun[1] = 0
+                main.begun[1] = 0  # not `begun`: a child that user code has forked has another
                 self._send_error(call_id, _errors.of_function(function, args, kwargs, error))
                 continue
             main.call = None
-            begun[1] = 0
+            main.begun[1] = 0
             if result.__class__ is coroutine_type:
                 call = _calls.Call(call_id, timeout_ms)
                 call.cancelled = plain.cancelled

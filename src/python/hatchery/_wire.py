@@ -59,6 +59,7 @@ HEADER_BYTES = _HEADER.size
 _HEAD_BYTES = _PREFIX_BYTES + HEADER_BYTES
 _READ_BYTES = 64 * 1024
 _MOST_READ_BYTES = 1024 * 1024
+_MOST_LATE = 1000  # frames that wait for another to be written
 _GATHER_BYTES = 16 * 1024  # from here on two pieces are written by writev, not joined by a copy
 
 _read = os.read
@@ -115,7 +116,7 @@ class Channel:
     the main thread reads. Any thread may write once `shared` is set, which makes all writes happen under `lock`.
     """
 
-    __slots__ = ("_poll", "_tail", "_wanted", "broken", "fd", "late", "lock", "max_frame_bytes", "pending", "shared")
+    __slots__ = ("_late", "_poll", "_tail", "_wanted", "_writing", "broken", "fd", "lock", "max_frame_bytes", "pending", "shared")
 
     def __init__(self, fd: int, max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES) -> None:
         """`fd` is a connected stream socket in blocking mode."""
@@ -126,8 +127,9 @@ class Channel:
         self.broken: ProtocolError | None = None
         self.shared = False  # more threads than the main one may write
         self.lock = RLock()
+        self._writing = False
         # Frames that were to be sent in the middle of another, by the same thread: kind, call id, body, number.
-        self.late: list[tuple[int, int, bytes, int]] = []
+        self._late: list[tuple[int, int, bytes, int]] = []
         self._tail: Buffer = b""
         self._wanted = 0  # bytes of tail below which it holds no whole frame
         self._poll = poll()
@@ -136,7 +138,8 @@ class Channel:
     def abandon(self) -> None:
         """Close this process's copy of the socket: for a forked child, which must not answer for us."""
         fd, self.fd = self.fd, -1
-        self.late.clear()
+        self._writing = False
+        self._late.clear()
         self.lock = RLock()  # a thread that the child does not have may hold the other one
         self.pending.clear()
         if fd >= 0:
@@ -269,6 +272,12 @@ class Channel:
         lock = self.lock if self.shared else None  # it costs as much as packing the head
         if lock is not None:
             lock.acquire()
+            if self._writing:  # a signal handler, or a `__del__`, in the middle of a frame of this very thread
+                if len(self._late) < _MOST_LATE:
+                    self._late.append((kind, call_id, body, number))
+                lock.release()
+                return
+            self._writing = True
         try:
             if size < _GATHER_BYTES:
                 data = head + body
@@ -282,17 +291,10 @@ class Channel:
             self._write_rest(memoryview(body)[written - len(head) :])
         finally:
             if lock is not None:
+                self._writing = False
                 lock.release()
-                if self.late:
-                    self._send_late()
-
-    def is_sending(self) -> bool:
-        """Tell whether this thread is in the middle of a frame, while more threads than the main one may write."""
-        return self.lock._is_owned()  # type: ignore[attr-defined,no-any-return] # noqa: SLF001 - as `threading` does
-
-    def _send_late(self) -> None:
-        while self.late and not self.is_sending():
-            self.send(*self.late.pop(0))
+                while self._late:
+                    self.send(*self._late.pop(0))
 
     def _write_rest(self, rest: memoryview) -> None:
         while rest:
