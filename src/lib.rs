@@ -21,7 +21,7 @@ pub use pool::{
     PoolStartError, PoolStatus, Progress, PythonInfo, Request, Session, StartupFailure, WorkerState,
     WorkerStatus,
 };
-pub use port::{Function, Parameter, ParameterKind};
+pub use port::{Array, Buffer, BufferMut, Codec, Element, Function, Parameter, ParameterKind, ShapeError};
 pub use worker::{Placement, Reply};
 
 /// The guides' snippets are compiled with the tests.

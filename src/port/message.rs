@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{CallError, StartPhase, WorkerStartError};
 
+use super::attachment::Body;
+use super::codec;
 use super::frame::{Codec, Frame, FrameError, Kind};
 
 /// The host's first frame: what to become.
@@ -28,6 +30,10 @@ pub(crate) struct Hello {
     pub(crate) stack_signal: i32,
     /// The worker's end of the pipe for stacks.
     pub(crate) stack_fd: i32,
+    /// The worker's end of the socket for memfds.
+    pub(crate) fd_socket: i32,
+    /// How the worker reads and writes JSON.
+    pub(crate) codec: codec::Codec,
 }
 
 /// Tells a worker's main thread to look for a [`Cancel`](Kind::Cancel) frame. The numbers are told by hello, so that
@@ -199,12 +205,12 @@ impl WorkerError {
 pub(crate) enum Reply {
     /// The module is imported.
     Ready(Ready),
-    /// What a function returned: JSON, to be decoded by the caller.
+    /// What a function returned, to be decoded by the caller.
     Result {
         /// The call's.
         call_id: u64,
         /// One JSON value.
-        body: Bytes,
+        body: Body,
     },
     /// No result, or no ready.
     Error {
@@ -218,7 +224,7 @@ pub(crate) enum Reply {
         /// The call's.
         call_id: u64,
         /// One JSON value.
-        body: Bytes,
+        body: Body,
     },
     /// A stream is at its end.
     End {
@@ -230,7 +236,7 @@ pub(crate) enum Reply {
         /// The call's.
         call_id: u64,
         /// One JSON value.
-        body: Bytes,
+        body: Body,
     },
     /// Where a call is suspended.
     Stack {
@@ -248,25 +254,28 @@ impl Reply {
     /// [`FrameError`] when it is none that a worker sends, or its body cannot be read.
     pub(crate) fn from_frame(frame: Frame) -> Result<Reply, FrameError> {
         let Frame { kind, codec, call_id, body, attachments, .. } = frame;
-        if !attachments.is_empty() {
+        let carries_values = matches!(kind, Kind::Result | Kind::Chunk | Kind::Progress);
+        if !attachments.is_empty() && !carries_values {
             return Err(FrameError::UnexpectedAttachments(kind));
         }
         let unreadable = |error: serde_json::Error| FrameError::Body { kind, message: error.to_string() };
-        if codec == Codec::None && matches!(kind, Kind::Result | Kind::Chunk | Kind::Progress) {
+        if codec == Codec::None && carries_values {
             return Err(FrameError::Body { kind, message: "there is none".to_owned() });
         }
+        let body =
+            Body::received(body, attachments).map_err(|message| FrameError::Attachments { kind, message })?;
         match kind {
             Kind::Result => Ok(Reply::Result { call_id, body }),
             Kind::Chunk => Ok(Reply::Chunk { call_id, body }),
             Kind::End => Ok(Reply::End { call_id }),
             Kind::Progress => Ok(Reply::Progress { call_id, body }),
-            Kind::Ready => serde_json::from_slice(&body).map(Reply::Ready).map_err(unreadable),
-            Kind::Error => {
-                serde_json::from_slice(&body).map(|error| Reply::Error { call_id, error }).map_err(unreadable)
-            }
-            Kind::Stack => {
-                serde_json::from_slice(&body).map(|text| Reply::Stack { call_id, text }).map_err(unreadable)
-            }
+            Kind::Ready => serde_json::from_slice(&body.json).map(Reply::Ready).map_err(unreadable),
+            Kind::Error => serde_json::from_slice(&body.json)
+                .map(|error| Reply::Error { call_id, error })
+                .map_err(unreadable),
+            Kind::Stack => serde_json::from_slice(&body.json)
+                .map(|text| Reply::Stack { call_id, text })
+                .map_err(unreadable),
             other => Err(FrameError::UnexpectedKind(other)),
         }
     }
@@ -288,10 +297,15 @@ pub(crate) struct CallOptions<'a> {
 
 impl CallOptions<'_> {
     /// Appends the options to a call's body; without any it stays as it is.
-    pub(crate) fn append_to(&self, body: Bytes) -> Bytes {
+    pub(crate) fn append_to(&self, mut body: Body) -> Body {
         if self.session.is_none() && self.credit.is_none() && !self.progress {
             return body;
         }
+        body.json = self.append_to_json(&body.json);
+        body
+    }
+
+    fn append_to_json(&self, body: &[u8]) -> Bytes {
         let mut whole = Vec::with_capacity(body.len() + 64);
         // `call_body` ends with the bracket of its list.
         whole.extend_from_slice(&body[..body.len() - 1]);
@@ -304,8 +318,8 @@ impl CallOptions<'_> {
 
 /// The frame of a call. `timeout_ms`: how long the caller still allows, 0 = no limit. `body` is that of
 /// [`call_body`](super::value::call_body), with or without [`CallOptions`].
-pub(crate) fn call_frame(call_id: u64, timeout_ms: u32, body: Bytes) -> Frame {
-    Frame { number: timeout_ms, ..Frame::new(Kind::Call, call_id, Codec::Json, body) }
+pub(crate) fn call_frame(call_id: u64, timeout_ms: u32, body: Body) -> Frame {
+    Frame { number: timeout_ms, ..Frame::with_body(Kind::Call, call_id, body) }
 }
 
 /// The frame that gives a stream so many more items.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::capture::Capture;
 use super::channel::{Channel, ChannelError};
+use super::codec::Codec;
 use super::frame::{DEFAULT_MAX_FRAME_BYTES, PROTOCOL};
 use super::interpreter::Interpreter;
 use super::message::{CANCEL_SIGNAL, Hello, Ready, Reply, STACK_SIGNAL, WorkerError};
@@ -33,12 +34,14 @@ pub(crate) struct PortSpec {
     pub(crate) functions: Option<Vec<String>>,
     pub(crate) max_frame_bytes: u32,
     pub(crate) spawn_timeout: Duration,
+    pub(crate) codec: Codec,
 }
 
 impl fmt::Debug for PortSpec {
     /// The environment's values may be secrets: only its names are shown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { python, env, current_dir, module, path, functions, max_frame_bytes, spawn_timeout } = self;
+        let Self { python, env, current_dir, module, path, functions, max_frame_bytes, spawn_timeout, codec } =
+            self;
         let env: Vec<_> = env.iter().map(|(name, _)| name).collect();
         f.debug_struct("PortSpec")
             .field("python", python)
@@ -49,6 +52,7 @@ impl fmt::Debug for PortSpec {
             .field("functions", functions)
             .field("max_frame_bytes", max_frame_bytes)
             .field("spawn_timeout", spawn_timeout)
+            .field("codec", codec)
             .finish()
     }
 }
@@ -64,6 +68,7 @@ impl Default for PortSpec {
             functions: None,
             max_frame_bytes: DEFAULT_MAX_FRAME_BYTES,
             spawn_timeout: Duration::from_secs(30),
+            codec: Codec::Auto,
         }
     }
 }
@@ -124,6 +129,8 @@ struct Starting {
     stacks: Stacks,
     /// The number of the worker's end of the pipe for stacks.
     stack_fd: i32,
+    /// The number of the worker's end of the socket for memfds.
+    fd_socket: i32,
     capture: Capture,
 }
 
@@ -148,10 +155,10 @@ impl Starting {
             program: line.program.display().to_string(),
             source: Arc::new(error),
         })?;
-        let Spawned { process, socket, stdout, stderr, stacks, stack_fd } = spawned;
-        let channel = Channel::new(socket, spec.max_frame_bytes);
+        let Spawned { process, socket, stdout, stderr, stacks, stack_fd, descriptors, fd_socket } = spawned;
+        let channel = Channel::new(socket, descriptors, spec.max_frame_bytes);
         let capture = Capture::start(worker, stdout, stderr);
-        Ok(Self { process, channel, stacks: Stacks::new(stacks), stack_fd, capture })
+        Ok(Self { process, channel, stacks: Stacks::new(stacks), stack_fd, fd_socket, capture })
     }
 
     async fn handshake(
@@ -170,6 +177,8 @@ impl Starting {
             cancel_signal: CANCEL_SIGNAL,
             stack_signal: STACK_SIGNAL,
             stack_fd: self.stack_fd,
+            fd_socket: self.fd_socket,
+            codec: spec.codec,
         };
         let package = &interpreter.package;
         self.channel.queue(&(package.len() as u32).to_be_bytes());

@@ -14,8 +14,8 @@ use super::messages::{Attach, Attached, Checkin, Credit, Grant, LeaseId, Run, Wo
 use super::running::{Running, Step};
 use crate::error::{CallError, Phase};
 use crate::port::{
-    CANCEL_SIGNAL, CLOSED_GRACE, ChannelError, Exit, Port, Reply, STACK_SIGNAL, WorkerError, call_frame,
-    cancel_frame, credit_frame, session_end_frame, shutdown_frame, stack_frame,
+    Body, CANCEL_SIGNAL, CLOSED_GRACE, ChannelError, Exit, FrameError, Port, Reply, STACK_SIGNAL,
+    WorkerError, call_frame, cancel_frame, credit_frame, session_end_frame, shutdown_frame, stack_frame,
 };
 use crate::supervisor::{ChildContext, ExitReason};
 use crate::timer::{Timer, deadline};
@@ -151,6 +151,10 @@ impl Worker {
         };
         match self.port.channel.send(&frame) {
             Ok(()) => dispatch.mark_started(),
+            // Its memfds did not find their way, and within the frame they are too much.
+            Err(ChannelError::Frame(FrameError::TooLarge { size, limit })) => {
+                return dispatch.fail(CallError::FrameTooLarge { size, limit: limit.into() });
+            }
             // It is answered when the process has ended, which then is near: that tells why.
             Err(error) => self.channel_failed(error),
         }
@@ -193,7 +197,7 @@ impl Worker {
                 None => self.protocol_broken(format!("a result of the unknown call {call_id}")),
             },
             Reply::End { call_id } => match self.take_current(call_id, true) {
-                Some(current) => self.answered(current, Ok(bytes::Bytes::new())),
+                Some(current) => self.answered(current, Ok(Body::default())),
                 None => self.protocol_broken(format!("the end of the unknown stream {call_id}")),
             },
             Reply::Error { call_id: 0, error } => self.failed_as_a_whole(error),
@@ -236,7 +240,7 @@ impl Worker {
         self.current.as_mut().filter(|current| current.call_id == call_id)
     }
 
-    fn answered(&mut self, current: Current, outcome: Result<bytes::Bytes, CallError>) {
+    fn answered(&mut self, current: Current, outcome: Result<Body, CallError>) {
         if let Some(dispatch) = current.dispatch {
             match outcome {
                 Ok(body) => dispatch.succeed(body, &self.name),
@@ -246,7 +250,7 @@ impl Worker {
         self.next();
     }
 
-    fn item(&mut self, call_id: u64, body: bytes::Bytes) {
+    fn item(&mut self, call_id: u64, body: Body) {
         let Some(Current { stream: Some(stream), dispatch, .. }) =
             self.current.as_mut().filter(|current| current.call_id == call_id)
         else {

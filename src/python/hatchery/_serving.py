@@ -98,8 +98,8 @@ class Worker:
                 self._send_error(call_id, _errors.unsendable(error, result))
 
     def _call(self, call_id: int, timeout_ms: int, request: list[Any]) -> None:
-        """Run a call with options. Raises when it cannot be read."""
-        name, args, kwargs, options = request
+        """Run a call that may have options. Raises when it cannot be read."""
+        name, args, kwargs, options = request if len(request) != 3 else (*request, None)
         function = self.functions[name]
         call = self.admit(call_id, timeout_ms, options)
         try:
@@ -108,6 +108,20 @@ class Worker:
             self.fail(call, _errors.of_function(function, args, kwargs, error))
         else:
             self.returned(call, result)
+
+    def _call_with_attachments(self, frame: _wire.Frame) -> None:
+        from hatchery import _attachments
+
+        _, _, timeout_ms, call_id, body, attachments = frame
+        try:
+            request = _attachments.scan(body, attachments)
+            if request.__class__ is not list:
+                raise ValueError("it is no array")  # noqa: TRY301
+            self._call(call_id, timeout_ms, request)
+        except _wire.ProtocolError:
+            raise
+        except Exception as error:
+            self.refuse(call_id, body, error)
 
     def admit(self, call_id: int, timeout_ms: int, options: Any) -> _calls.Call:
         """Take in a call with what belongs to it. Raises `ValueError` when its options cannot be read."""
@@ -141,7 +155,7 @@ class Worker:
         """Serve a frame that is no call, or none that this worker takes."""
         kind, codec, number, call_id, body, attachments = frame
         if kind == _wire.CALL:
-            self._send_error(call_id, {"kind": "decode", "message": "calls with attachments are not supported"})
+            self._call_with_attachments(frame)
             return
         if kind == _wire.SESSION_END:
             self._end_session(call_id, number, body)

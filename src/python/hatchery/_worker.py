@@ -63,6 +63,9 @@ def _take_signals(channel: _wire.Channel, hello: dict[str, Any]) -> None:
     main = _calls.main
     main.channel = channel
     os.register_at_fork(after_in_child=main.forked)
+    if hello.get("fd_socket") is not None:
+        os.set_inheritable(hello["fd_socket"], False)  # noqa: FBT003
+        channel.fd_socket = hello["fd_socket"]
     if hello.get("cancel_signal"):
         _signal.signal(hello["cancel_signal"], main.on_signal)
     if hello.get("stack_signal"):
