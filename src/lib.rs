@@ -24,6 +24,11 @@ pub use pool::{
 pub use port::{Array, Buffer, BufferMut, Codec, Element, Function, Parameter, ParameterKind, ShapeError};
 pub use worker::{Placement, Reply};
 
+/// For `fuzz/` only.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use port::fuzzing;
+
 /// The guides' snippets are compiled with the tests.
 #[cfg(doctest)]
 mod guides {

@@ -5,11 +5,10 @@ This module is imported when the first bytes come or go.
 
 from __future__ import annotations
 
+import _socket  # the rest of `socket` is not needed
 import os
 from array import array
 from struct import Struct
-
-import _socket  # the rest of `socket` is not needed
 
 from hatchery import _wire
 
@@ -23,6 +22,7 @@ except (ImportError, AttributeError):  # built for an old C library
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from typing import Any
 
     from hatchery._attachments import Encoded
@@ -104,8 +104,8 @@ def _memfd_of(data: Any) -> int:
     return fd
 
 
-def send_locked(channel: _wire.Channel, kind: int, call_id: int, body: Encoded) -> None:
-    """Write a frame with attachments, by a thread that holds the lock."""
+def send(channel: _wire.Channel, kind: int, call_id: int, body: Encoded) -> None:
+    """Write a frame with attachments. Raises `FrameTooLargeError` before anything is written."""
     attachments = body.attachments
     large: list[int] = []
     if _MEMFD_FLAGS and channel.fd_socket >= 0:
@@ -113,48 +113,55 @@ def send_locked(channel: _wire.Channel, kind: int, call_id: int, body: Encoded) 
     _check_size(channel, body, large)
     fds: list[int] = []
     try:
-        for index in large:
-            fds.append(_memfd_of(attachments[index]))
-        if fds:
-            rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array("i", fds))
-            socket = _connected(channel.fd_socket)
-            socket.sendmsg([_CALL_ID.pack(call_id)], [rights], _socket.MSG_NOSIGNAL)
-    except OSError as error:
-        if isinstance(error, ConnectionError):
-            raise
-        large = []  # the kernel has no more descriptors, or no more memory for them
-        _check_size(channel, body, large)
+        try:
+            for index in large:
+                fds.append(_memfd_of(attachments[index]))  # noqa: PERF401 - those before a failure must be closed
+        except OSError:
+            large = _none_large(channel, body)
+        with channel.lock:  # the memfds of frames come in the order of the frames
+            if large:
+                try:
+                    rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array("i", fds))
+                    socket = _connected(channel.fd_socket)
+                    socket.sendmsg([_CALL_ID.pack(call_id)], [rights], _socket.MSG_NOSIGNAL)
+                except ConnectionError:
+                    raise
+                except OSError:
+                    large = _none_large(channel, body)
+            _write_frame(channel.fd, kind, call_id, body, set(large))
     finally:
         for fd in fds:
             os.close(fd)
-    size = _size(body, large)
+
+
+def _none_large(channel: _wire.Channel, body: Encoded) -> list[int]:
+    """Send all of it within the frame: the kernel has no more descriptors, or no more memory for them."""
+    _check_size(channel, body, [])
+    return []
+
+
+def _write_frame(fd: int, kind: int, call_id: int, body: Encoded, large: set[int]) -> None:
+    attachments = body.attachments
     count = len(attachments)
-    head = Struct(f">IBBHIQI{count}Q").pack(
-        size,
-        kind,
-        _wire.JSON,
-        count,
-        0,
-        call_id,
-        len(body.json),
-        *(len(data) | (1 << 63) if index in large else len(data) for index, data in enumerate(attachments)),
-    )
+    lengths = [len(data) | (1 << 63 if index in large else 0) for index, data in enumerate(attachments)]
+    size = _size(body, large)
+    head = Struct(f">IBBHIQI{count}Q").pack(size, kind, _wire.JSON, count, 0, call_id, len(body.json), *lengths)
     inline = [data for index, data in enumerate(attachments) if index not in large] if large else attachments
-    write_all(channel.fd, [head, body.json, *inline])
+    _write_all(fd, [head, body.json, *inline])
 
 
-def _size(body: Encoded, large: list[int]) -> int:
+def _size(body: Encoded, large: Collection[int]) -> int:
     inline = sum(map(len, body.attachments)) - sum(len(body.attachments[index]) for index in large)
     return _wire.HEADER_BYTES + 8 * len(body.attachments) + len(body.json) + inline
 
 
-def _check_size(channel: _wire.Channel, body: Encoded, large: list[int]) -> None:
+def _check_size(channel: _wire.Channel, body: Encoded, large: Collection[int]) -> None:
     size = _size(body, large)
     if size > channel.max_frame_bytes:
         raise _wire.FrameTooLargeError(size, channel.max_frame_bytes)
 
 
-def write_all(fd: int, pieces: list[Any]) -> None:
+def _write_all(fd: int, pieces: list[Any]) -> None:
     """Write pieces one after the other, without joining them."""
     at = 0
     while at < len(pieces):
