@@ -174,6 +174,7 @@ impl<T: Element> Array<T> {
 
     /// The memory of an array that came from Python.
     fn received<E: de::Error>(buffer: Buffer, array: ArrayType) -> Result<Self, E> {
+        check(buffer.len(), &array.shape, size_of_kind(&array.dtype)).map_err(E::custom)?;
         let wanted = T::KIND;
         let mut letters = array.dtype.chars();
         let order = letters.next();
@@ -205,8 +206,13 @@ fn check(bytes: usize, shape: &[usize], element: usize) -> Result<(), ShapeError
     Err(ShapeError { bytes, shape: shape.to_vec(), element })
 }
 
+/// Bytes of one element of this dtype.
+fn size_of_kind(dtype: &str) -> usize {
+    dtype.get(2..).and_then(|size| size.parse().ok()).unwrap_or(0)
+}
+
 /// How much memory an array takes; `None` when there is no such amount.
-pub(crate) fn bytes_of(shape: &[usize], element: usize) -> Option<usize> {
+fn bytes_of(shape: &[usize], element: usize) -> Option<usize> {
     if shape.contains(&0) {
         return Some(0);
     }

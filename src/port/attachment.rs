@@ -161,7 +161,7 @@ impl From<TooMany> for EncodeError {
 fn check_placeholders(json: &[u8], count: usize) -> Result<(), String> {
     let mut named = vec![false; count];
     let mut at = 0;
-    while let Some(found) = json[at..].iter().position(|byte| *byte == b'"') {
+    while let Some(found) = json.get(at..).and_then(|rest| rest.iter().position(|byte| *byte == b'"')) {
         let start = at + found + 1;
         at = start;
         while json.get(at).is_some_and(|byte| *byte != b'"') {
@@ -172,7 +172,7 @@ fn check_placeholders(json: &[u8], count: usize) -> Result<(), String> {
         if string != br"\u0000" {
             continue;
         }
-        let Some(value) = after(&json[at..], b':') else { continue };
+        let Some(value) = json.get(at..).and_then(|rest| after(rest, b':')) else { continue };
         let index = after(value, b'[').map(<[u8]>::trim_ascii_start).map(|list| {
             let digits = list.iter().take_while(|byte| byte.is_ascii_digit()).count();
             std::str::from_utf8(&list[..digits]).ok().and_then(|digits| digits.parse::<usize>().ok())

@@ -17,7 +17,7 @@ use serde::forward_to_deserialize_any;
 use super::array::ARRAY_NEWTYPE;
 use super::attachment::{Attachment, Body, PLACEHOLDER};
 use super::offer::{self, ArrayType, Offer};
-use super::value::{place, reason};
+use super::value::{PLACEHOLDER_START, place, reason};
 use crate::error::CallError;
 
 /// The name by which serde_json knows its `RawValue`.
@@ -58,7 +58,15 @@ pub(crate) fn decode_result<T: DeserializeOwned>(body: &Body) -> Result<T, Decod
         if let Some(within) = path.find(r#"["\u0000"]"#).filter(|_| !attachments.is_empty()) {
             path.truncate(within);
         }
-        DecodeError { path, message: reason(&error) }
+        let mut message = reason(&error);
+        // serde_json itself does not know that it is none.
+        if let Some(expected) = message.strip_prefix("invalid type: map")
+            && [read.saturating_sub(1), read].iter().any(|at| json[*at..].starts_with(PLACEHOLDER_START))
+            && !attachments.is_empty()
+        {
+            message = format!("invalid type: bytes{expected}");
+        }
+        DecodeError { path, message }
     })
 }
 

@@ -209,6 +209,14 @@ impl Frame {
         std::iter::once(&self.body).chain(inline)
     }
 
+    /// Appends the whole frame, by a copy.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn encode(&self, max_frame_bytes: u32, into: &mut BytesMut) -> Result<(), FrameError> {
+        self.encode_head(max_frame_bytes, into)?;
+        self.parts().for_each(|part| into.extend_from_slice(part));
+        Ok(())
+    }
+
     /// Takes a payload apart; body and attachments are slices of it, not copies. Those in memfds are left to be received.
     ///
     /// # Errors

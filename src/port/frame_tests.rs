@@ -3,14 +3,6 @@ use proptest::prelude::*;
 use super::*;
 use crate::port::golden;
 
-impl Frame {
-    fn encode(&self, max_frame_bytes: u32, into: &mut BytesMut) -> Result<(), FrameError> {
-        self.encode_head(max_frame_bytes, into)?;
-        self.parts().for_each(|part| into.extend_from_slice(part));
-        Ok(())
-    }
-}
-
 fn decoder() -> FrameDecoder {
     FrameDecoder { max_frame_bytes: DEFAULT_MAX_FRAME_BYTES }
 }

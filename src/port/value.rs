@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::ser::{CharEscape, CompactFormatter, Formatter};
 
 use super::attachment::{Body, Collected};
-use super::offer;
+use super::offer::{self, ArrayType};
 use crate::error::CallError;
 
 impl From<EncodeError> for CallError {
@@ -24,7 +24,7 @@ impl From<EncodeError> for CallError {
 pub(crate) const MAX_DEPTH: usize = 120;
 
 /// How a placeholder begins, as JSON text.
-const PLACEHOLDER_START: &[u8] = br#"{"\u0000":"#;
+pub(super) const PLACEHOLDER_START: &[u8] = br#"{"\u0000":"#;
 
 /// U+0000 as JSON text.
 const ESCAPED_NUL: &[u8] = br"\u0000";
@@ -232,7 +232,10 @@ impl Formatter for Ruled<'_> {
         writer.write_all(PLACEHOLDER_START)?;
         match offer.and_then(|offer| offer.array) {
             None => write!(writer, "[{index}]}}"),
-            Some(array) => write!(writer, "[{index},\"{}\",{:?}]}}", array.dtype, array.shape),
+            Some(ArrayType { dtype, shape }) => {
+                let shape = format!("{shape:?}").replace(' ', "");
+                write!(writer, "[{index},\"{dtype}\",{shape}]}}")
+            }
         }
     }
 

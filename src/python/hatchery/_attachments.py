@@ -1,4 +1,4 @@
-"""Bytes beside the JSON of a frame's body: what stands for them in it, and what that means.
+r"""Bytes beside the JSON of a frame's body: what stands for them in it, and what that means.
 
 An object whose only member is `"\\0"` stands for one, see docs/wire-protocol.md. This module is imported when the first
 bytes come or go.
@@ -113,17 +113,17 @@ def _bytes_of(value: Any) -> tuple[Any, ...] | None:
 
 
 def _bytes_of_array(value: Any) -> tuple[Any, ...]:
-    import numpy
+    import numpy as np
 
     dtype = value.dtype
     if dtype.kind not in "biufc" or dtype.str[:1] not in "<>|":
         raise RefusedError(f"is a numpy.ndarray of dtype {dtype}: {_hint(dtype)}")
     if hasattr(value, "mask"):
         raise RefusedError("is a masked numpy array: send .filled() and .mask")
-    plain = numpy.asarray(value)
+    plain = np.asarray(value)
     if not plain.flags.c_contiguous:
         plain = plain.copy(order="C")
-    data = plain.reshape(-1).view(numpy.uint8).data if plain.size else b""
+    data = plain.reshape(-1).view(np.uint8).data if plain.size else b""
     return data, dtype.str, list(plain.shape)
 
 
@@ -178,7 +178,7 @@ class _Meanings:
             if named or index < 0:
                 raise ValueError(f"attachment {index} is named twice")  # noqa: TRY301
             self._named[index] = True
-            if type(data) is memoryview and not data.readonly:
+            if type(data.obj) in (bytes, bytearray):
                 data = bytes(data)  # it came within the frame
             return _array(data, *array_type) if array_type else data
         except Exception as error:
@@ -191,7 +191,7 @@ class _Meanings:
 
 
 def scan(body: Any, attachments: tuple[Any, ...]) -> Any:
-    """Read a body with attachments. Raises `ProtocolError` for placeholders that are none, `ValueError` for the rest."""
+    """Read a body with attachments. Raises `ProtocolError` for placeholders that are none, `ValueError` otherwise."""
     text = str(body, "utf-8")
     meanings = _Meanings(attachments, escaped=text.count("\\u0000") != len(attachments))
     value, end = _values.scanner(meanings.members)(text, 0)
@@ -208,10 +208,10 @@ def _array(data: Any, dtype: str, shape: list[int]) -> Any:
     if size != len(data) or min(shape, default=0) < 0:
         raise ValueError(f"{len(data)} bytes are no array of {dtype} and shape {shape}")
     try:
-        import numpy
+        import numpy as np
     except Exception:  # it is not there, or does not work
         return _view(data, dtype, shape)
-    return numpy.ndarray(shape, dtype, data)
+    return np.ndarray(shape, dtype, data)
 
 
 def _view(data: Any, dtype: str, shape: list[int]) -> memoryview:

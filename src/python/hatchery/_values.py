@@ -96,6 +96,13 @@ _HINTS = {
     "decimal.Decimal": "for example with str() or float()",
     "uuid.UUID": "for example with str()",
     "complex": "for example to a list of two numbers",
+    "numpy.float32": "for example with .item()",
+    "numpy.float16": "for example with .item()",
+    "numpy.int64": "for example with .item()",
+    "numpy.int32": "for example with .item()",
+    "numpy.uint8": "for example with .item()",
+    "numpy.bool": "for example with .item()",
+    "numpy.bool_": "for example with .item()",
     "torch.Tensor": "for example with .numpy()",
     "coroutine": "for example by awaiting it",
 }
