@@ -58,8 +58,8 @@ class Encoding(unittest.TestCase):
         order = "<" if sys.byteorder == "little" else ">"
         for code, dtype in [("b", "|i1"), ("h", "i2"), ("i", "i4"), ("q", "i8"), ("Q", "u8"), ("f", "f4"), ("d", "f8")]:
             value = array.array(code, [1, 2, 3])
-            dtype = dtype if dtype[0] == "|" else order + dtype
-            self.assertEqual(encoded(value), ({"\0": [0, dtype, [3]]}, [value.tobytes()]))
+            named = dtype if dtype[0] == "|" else order + dtype
+            self.assertEqual(encoded(value), ({"\0": [0, named, [3]]}, [value.tobytes()]))
         long = array.array("l", [1])
         self.assertEqual(encoded(long)[0], {"\0": [0, f"{order}i{long.itemsize}", [1]]})
         grid = memoryview(b"abcdef").cast("B", (2, 3))
@@ -80,9 +80,7 @@ class Encoding(unittest.TestCase):
     def test_names_that_look_like_placeholders(self):
         self.assertEqual(encoded({"\0": [0]}), ({"\0": [0]}, []))
         value = {"\0": [0], "\0\0": 1, "\0a": 2, "a\0": 3, "b": b"x"}
-        self.assertEqual(
-            encoded(value), ({"\0\0": [0], "\0\0\0": 1, "\0\0a": 2, "a\0": 3, "b": {"\0": [0]}}, [b"x"])
-        )
+        self.assertEqual(encoded(value), ({"\0\0": [0], "\0\0\0": 1, "\0\0a": 2, "a\0": 3, "b": {"\0": [0]}}, [b"x"]))
         for value in ({"\0": b"x"}, [b"x", {"\0": {"\0": [0]}}], {"a": "\0", "b": b"x"}, {'\\"\0': b"x"}):
             self.assertEqual(there_and_back(value), value)
 
