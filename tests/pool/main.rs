@@ -4,12 +4,14 @@
 //! of its own that is checked for leaks; `support` says how.
 
 mod calls;
+mod conversation;
 mod examples;
 mod faults;
 mod harness;
 mod kills;
 mod leases;
 mod lifetimes;
+mod payloads;
 mod python_half;
 mod service;
 mod start;
