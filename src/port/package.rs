@@ -8,6 +8,7 @@ pub(super) const SOURCES: &[(&str, &str)] = &[
     ("hatchery", include_str!("../python/hatchery/__init__.py")),
     ("hatchery._attachments", include_str!("../python/hatchery/_attachments.py")),
     ("hatchery._calls", include_str!("../python/hatchery/_calls.py")),
+    ("hatchery._codecs", include_str!("../python/hatchery/_codecs.py")),
     ("hatchery._embedded", include_str!("../python/hatchery/_embedded.py")),
     ("hatchery._errors", include_str!("../python/hatchery/_errors.py")),
     ("hatchery._functions", include_str!("../python/hatchery/_functions.py")),

@@ -293,10 +293,9 @@ class Loop:
             worker.control(frame)
             return
         try:
-            text = str(body, "utf-8")
-            request, end = _values.scan(text, 0)
-            if end != len(text) or request.__class__ is not list:
-                raise ValueError("it is no array, or something follows it")  # noqa: TRY301
+            request = _values.read(body)
+            if request.__class__ is not list:
+                raise ValueError("it is no array")  # noqa: TRY301
             name, args, kwargs, options = request if len(request) != 3 else (*request, None)
             function = worker.functions[name]
             call = worker.admit(call_id, timeout_ms, options)

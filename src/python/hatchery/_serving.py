@@ -39,6 +39,7 @@ class Worker:
         receive = self.receive
         send = self.channel.send
         functions = self.functions
+        values = _values
         scan = _values.scan
         encode = _values.encode
         list_type, coroutine_type = list, CoroutineType
@@ -58,10 +59,13 @@ class Worker:
                 receive = self.receive
                 continue
             try:
-                text = str(body, "utf-8")
-                request, end = scan(text, 0)
-                if end != len(text):
-                    raise ValueError("something follows the call")  # noqa: TRY301
+                if len(body) >= values.large_bytes:
+                    request = values.read(body)
+                else:
+                    text = str(body, "utf-8")
+                    request, end = scan(text, 0)
+                    if end != len(text):
+                        raise ValueError("something follows the call")  # noqa: TRY301
                 if len(request) != 3:
                     self._call(call_id, timeout_ms, body, request)
                     receive = self.receive

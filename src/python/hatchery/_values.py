@@ -84,6 +84,13 @@ _DIGITS = bytes(0x30 if byte in b"0123456789" else byte if byte in b".-" else 0x
 _LONG_NATURAL = b"0" * 20  # 2^64 has 20 digits
 _LONG_NEGATIVE = b"-" + b"0" * 19  # and 2^63 has 19
 
+NEVER = sys.maxsize
+# Set by `_codecs`. From `large_bytes` on a body is read by `fast_decode`, or the first one asks `consider` for one.
+large_bytes = NEVER
+consider: Callable[[], None] | None = None
+fast_decode: Callable[[Any], Any] | None = None
+fast_encode: Callable[[Any], bytes | None] | None = None  # returns None for what it cannot, or may not, encode
+
 _HINTS = {
     "set": "for example to a list",
     "frozenset": "for example to a list",
@@ -122,15 +129,22 @@ def encode(value: Any) -> bytes | Encoded:
     kind = type(value)
     try:
         if kind is str:
-            return _encode_text(value).encode()
+            fast = fast_encode(value) if fast_encode is not None and len(value) > 1000 else None
+            return _encode_text(value).encode() if fast is None else fast
         if kind is int:
             if MIN_INTEGER <= value <= MAX_INTEGER:
                 return b"%d" % value
         elif kind is float or kind is bool or value is None:
             return _encode_text(value).encode()
         else:
+            if fast_encode is not None:
+                fast = fast_encode(value)
+                if fast is not None:
+                    return fast
             data = guarded(_encode_text, value).encode()
             if is_surely_fine(data):
+                if len(data) >= large_bytes and consider is not None:
+                    consider()
                 return data
     except TypeError:  # perhaps there are bytes in it
         from hatchery import _attachments
@@ -157,7 +171,24 @@ def guarded(encode_text: Callable[[Any], str], value: Any) -> str:
 
 def is_surely_fine(data: bytes) -> bool:
     """Tell whether what the C encoder lets pass, but the rules do not, is surely not in this text."""
-    return not _is_too_deep(data) and not _may_hold_a_long_integer(data)
+    return not is_too_deep(data) and not _may_hold_a_long_integer(data)
+
+
+def read(body: Any) -> Any:
+    """Read the one value of a body. Raises whatever is wrong with it."""
+    if len(body) >= large_bytes:
+        if consider is not None:
+            consider()
+        if fast_decode is not None:
+            try:
+                return fast_decode(body)
+            except Exception:  # noqa: S110
+                pass  # what is wrong is told by the one whose words are known, if it is wrong
+    text = str(body, "utf-8")
+    value, end = scan(text, 0)
+    if end != len(text):
+        raise ValueError("something follows the call")
+    return value
 
 
 def encode_leniently(value: Any) -> bytes:
@@ -183,14 +214,17 @@ def _encode_exactly(value: Any) -> bytes | Encoded:
         raise EncodeError(f"result cannot be encoded: {type(error).__name__}: {error}") from error
 
 
-def _is_too_deep(data: bytes) -> bool:
+def is_too_deep(data: bytes) -> bool:
     """Tell whether nesting is over the limit."""
     if len(data) <= 2 * MAX_DEPTH or data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
         return False
     if b"\\" in data:
         data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
+    # Two quotes side by side are a string without brackets, or make one of two strings.
+    brackets = data.translate(_ALL_SQUARE, _NO_MARKS).replace(b'""', b"")
+    if b'"' in brackets:
+        brackets = b"".join(brackets.split(b'"')[::2])
     # Brackets outside strings; each pass then takes the innermost level away.
-    brackets = b"".join(data.translate(_ALL_SQUARE, _NO_MARKS).split(b'"')[::2])
     for _ in range(MAX_DEPTH):
         brackets = brackets.replace(b"[]", b"")
         if not brackets:

@@ -92,6 +92,10 @@ def _start(worker: _serving.Worker, hello: dict[str, Any]) -> None:
         __import__(hello["module"])
         import_ms = (perf_counter() - began) * 1000
         phase = "setup"
+        if hello.get("codec", "json") != "json":
+            from hatchery import _codecs
+
+            _codecs.choose(hello["codec"])
         functions = _functions.exported(sys.modules[hello["module"]], hello["functions"], _hooks.exports)
         phase = "on_start"
         for hook in _hooks.start_hooks:

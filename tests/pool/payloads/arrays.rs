@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use hatchery::{Array, Buffer, CallError, Element};
 
+use super::pool_of;
 use super::python_with_extras;
-use crate::support::{alone_test, pool_of};
+use crate::support::alone_test;
 
 const SOURCE: &str = r#"
 import array

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::pattern;
-use crate::support::{alone_test, pool_of};
+use super::pool_of;
+use crate::support::alone_test;
 
 const SOURCE: &str = r#"
 import hatchery

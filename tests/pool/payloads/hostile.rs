@@ -2,7 +2,8 @@
 
 use hatchery::{Buffer, CallError};
 
-use crate::support::{alone_test, fds, pool_of, status_when};
+use super::pool_of;
+use crate::support::{alone_test, fds, status_when};
 
 /// User code that bends the package's own way of sending.
 const SOURCE: &str = r#"
@@ -126,18 +127,19 @@ const MISDEEDS: &[&str] = &[
 
 alone_test! {
     async fn what_cannot_be_mapped_safely_is_a_protocol_error_and_costs_the_worker() {
-        let pool = pool_of(SOURCE).start().await.expect("it starts");
-        let before = fds(std::process::id()).len();
-        for (round, function) in MISDEEDS.iter().enumerate() {
+        let mut before = None;
+        for function in MISDEEDS {
+            // Each has a pool of its own: one whose workers die again and again waits before it starts the next.
+            let pool = pool_of(SOURCE).start().await.expect("it starts");
             let error = pool.call::<_, Buffer>(function, ()).await.expect_err(function);
             let CallError::Protocol { detail } = &error else { panic!("{function}: {error:?}") };
             assert!(detail.contains("attachments of a frame"), "{function}: {detail}");
-            let replaced = |it: &hatchery::PoolStatus| it.restarts == round as u64 + 1 && it.ready == 1;
-            status_when(&pool, "it is replaced", replaced).await;
+            status_when(&pool, "it is replaced", |it| it.restarts == 1 && it.ready == 1).await;
             assert_eq!(pool.call::<_, String>("ping", ()).await.expect("the pool serves"), "pong");
+            pool.shutdown().await;
+            let open = fds(std::process::id()).len();
+            assert_eq!(*before.get_or_insert(open), open, "{function}: what came is closed");
         }
-        assert_eq!(fds(std::process::id()).len(), before, "what came is closed");
-        pool.shutdown().await;
     }
 }
 

@@ -7,7 +7,8 @@ use hatchery::{Buffer, CallError};
 use serde_json::Value;
 
 use super::pattern;
-use crate::support::{alone_test, fds, kill, pool_of, status_when, wait_until};
+use super::pool_of;
+use crate::support::{alone_test, fds, kill, status_when, wait_until};
 
 const SOURCE: &str = r#"
 import os, time

@@ -24,3 +24,8 @@ fn python_with_extras() -> Option<PathBuf> {
 fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|at| (at / 251 + at) as u8).collect()
 }
+
+/// A pool of one worker over a module of this source.
+fn pool_of(source: &str) -> hatchery::PoolBuilder {
+    crate::support::pool_of(source).size(1)
+}
