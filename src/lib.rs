@@ -35,6 +35,9 @@ mod guides {
     #[doc = include_str!("../docs/getting-started.md")]
     struct GettingStarted;
 
+    #[doc = include_str!("../docs/payloads.md")]
+    struct Payloads;
+
     #[doc = include_str!("../docs/supervision.md")]
     struct Supervision;
 }

@@ -2,6 +2,7 @@
 
 mod arrays;
 mod bytes;
+mod codecs;
 mod hostile;
 mod lifetimes;
 
@@ -9,7 +10,7 @@ use std::path::PathBuf;
 
 /// A Python that has numpy, orjson and msgspec: `HATCHERY_TEST_PYTHON_EXTRAS`. `None` where it is not set, and then it
 /// is said what to do.
-fn python_with_extras() -> Option<PathBuf> {
+pub(crate) fn python_with_extras() -> Option<PathBuf> {
     let python = std::env::var_os("HATCHERY_TEST_PYTHON_EXTRAS").map(PathBuf::from);
     if python.is_none() {
         eprintln!(
