@@ -15,13 +15,15 @@ pub mod supervisor;
 mod timer;
 mod worker;
 
-pub use error::{CallError, ConfigError, HostCallCause, Phase, StartPhase, UnavailableCause, WorkerStartError};
-pub use pool::{
-    Affinity, Call, CallStream, Checkout, Declaration, EndSession, GetStatus, HostCall, HostError, HostReply, Lease, Module, Pool, PoolActor, PoolBuilder,
-    PoolStartError, PoolStatus, Progress, PythonInfo, Request, Session, StartupFailure, WorkerState,
-    WorkerStatus,
+pub use error::{
+    CallError, ConfigError, HostCallCause, Phase, StartPhase, UnavailableCause, WorkerStartError,
 };
-pub use port::{Function, Parameter, ParameterKind};
+pub use pool::{
+    Affinity, Call, CallStream, Checkout, Declaration, EndSession, GetStatus, HostCall, HostError, HostReply,
+    Lease, Module, Pool, PoolActor, PoolBuilder, PoolStartError, PoolStatus, Progress, PythonInfo, Request,
+    Session, StartupFailure, WorkerState, WorkerStatus,
+};
+pub use port::{Array, Buffer, BufferMut, Codec, Element, Function, Parameter, ParameterKind, ShapeError};
 pub use worker::{Placement, Reply};
 
 /// For `fuzz/` only.
@@ -34,6 +36,9 @@ pub use port::fuzzing;
 mod guides {
     #[doc = include_str!("../docs/getting-started.md")]
     struct GettingStarted;
+
+    #[doc = include_str!("../docs/payloads.md")]
+    struct Payloads;
 
     #[doc = include_str!("../docs/supervision.md")]
     struct Supervision;

@@ -15,7 +15,7 @@ use super::handle::{Inner, Pool, Settings};
 use super::home::{self, Home, Place};
 use super::messages::TellStartup;
 use crate::error::{ConfigError, WorkerStartError};
-use crate::port::PortSpec;
+use crate::port::{Codec, PortSpec};
 use crate::supervisor::{ChildRef, Shutdown, StartError, Strategy, Supervisor};
 
 /// The smallest frame limit: room for any error.
@@ -110,7 +110,7 @@ impl PoolBuilder {
         self
     }
 
-    /// How many workers. Default: the number of cores. At least 1, at most 1024; each takes six file descriptors here.
+    /// How many workers. Default: the number of cores. At least 1, at most 1024; each takes seven file descriptors here.
     pub fn size(mut self, workers: usize) -> Self {
         self.size = workers;
         self
@@ -185,6 +185,12 @@ impl PoolBuilder {
     /// 64 KiB, at most 4 GiB - 1.
     pub fn max_frame_bytes(mut self, bytes: u32) -> Self {
         self.port.max_frame_bytes = bytes;
+        self
+    }
+
+    /// What the workers read and write JSON with. Default: [`Codec::Auto`].
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.port.codec = codec;
         self
     }
 

@@ -44,12 +44,15 @@ impl Declaration {
         let signature = function.signature.as_deref().unwrap_or("unknown");
         let by_place: Vec<_> = parameters
             .iter()
-            .filter(|it| matches!(it.kind, ParameterKind::PositionalOnly | ParameterKind::PositionalOrKeyword))
+            .filter(|it| {
+                matches!(it.kind, ParameterKind::PositionalOnly | ParameterKind::PositionalOrKeyword)
+            })
             .collect();
         let takes_more = parameters.iter().any(|it| it.kind == ParameterKind::VarPositional);
         for (place, name) in self.parameters.iter().enumerate() {
             match by_place.get(place) {
-                Some(parameter) if parameter.kind == ParameterKind::PositionalOnly || parameter.name == *name => {}
+                Some(parameter)
+                    if parameter.kind == ParameterKind::PositionalOnly || parameter.name == *name => {}
                 Some(parameter) => {
                     let found = &parameter.name;
                     return wrong(format!(
@@ -70,10 +73,9 @@ impl Declaration {
         let missing = by_place.iter().skip(self.parameters.len()).copied();
         let by_keyword = parameters.iter().filter(|it| it.kind == ParameterKind::KeywordOnly);
         match missing.chain(by_keyword).find(|parameter| parameter.required) {
-            Some(parameter) => wrong(format!(
-                "declared without `{}`, which Python requires: {signature}",
-                parameter.name
-            )),
+            Some(parameter) => {
+                wrong(format!("declared without `{}`, which Python requires: {signature}", parameter.name))
+            }
             None => Ok(()),
         }
     }
@@ -187,7 +189,8 @@ mod tests {
     use crate::port::Parameter;
 
     fn function(name: &str, parameters: &[(&str, ParameterKind, bool)]) -> Function {
-        let parameters = parameters.iter().map(|&(name, kind, required)| Parameter { name: name.into(), kind, required });
+        let parameters =
+            parameters.iter().map(|&(name, kind, required)| Parameter { name: name.into(), kind, required });
         Function {
             name: name.into(),
             signature: Some("(…)".into()),
@@ -216,7 +219,12 @@ mod tests {
 
         let odd = [function(
             "f",
-            &[("x", PositionalOnly, true), ("rest", VarPositional, false), ("k", KeywordOnly, false), ("kw", VarKeyword, false)],
+            &[
+                ("x", PositionalOnly, true),
+                ("rest", VarPositional, false),
+                ("k", KeywordOnly, false),
+                ("kw", VarKeyword, false),
+            ],
         )];
         assert_eq!(f(&["whatever", "more", "still_more"]).check(&odd), Ok(()));
         let strict = [function("f", &[("k", KeywordOnly, true)])];

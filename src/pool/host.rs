@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 
 use super::handle::{Inner, Pool};
 use crate::error::{CallError, HostCallCause};
-use crate::port::{self, HostRequest};
+use crate::port::{self, Body, HostRequest};
 use crate::worker::{HostContext, HostFunction, HostFunctions, HostOutcome};
 
 /// How deep host calls may nest unless configured otherwise.
@@ -47,7 +47,7 @@ impl HostCall {
     ///
     /// [`CallError::Decode`] with the place where they do not fit.
     pub fn args<T: DeserializeOwned>(&self) -> Result<T, CallError> {
-        Ok(port::decode_arguments(self.args.as_deref().map_or("[]", RawValue::get), "args")?)
+        self.decode(self.args.as_deref().map_or("[]", RawValue::get), "args")
     }
 
     /// The keyword arguments, as a struct or a map.
@@ -56,7 +56,15 @@ impl HostCall {
     ///
     /// [`CallError::Decode`] with the place where they do not fit.
     pub fn kwargs<T: DeserializeOwned>(&self) -> Result<T, CallError> {
-        Ok(port::decode_arguments(self.kwargs.as_deref().map_or("{}", RawValue::get), "kwargs")?)
+        self.decode(self.kwargs.as_deref().map_or("{}", RawValue::get), "kwargs")
+    }
+
+    fn decode<T: DeserializeOwned>(&self, text: &str, root: &str) -> Result<T, CallError> {
+        let (json, attachments) = (Bytes::copy_from_slice(text.as_bytes()), self.context.attachments.clone());
+        port::decode_result(&Body { json, attachments }).map_err(|error| {
+            let path = error.path.replacen("result", root, 1);
+            CallError::Decode { path, message: error.message }
+        })
     }
 
     /// The worker that calls.
@@ -89,7 +97,7 @@ impl HostCall {
 
 /// What an actor answers a [`HostCall`] with.
 #[derive(Debug, Clone)]
-pub struct HostReply(Bytes);
+pub struct HostReply(Body);
 
 impl HostReply {
     /// A value for Python.
@@ -117,7 +125,8 @@ pub(super) struct HostBuilder {
     pub(super) max_depth: u32,
 }
 
-type Registered = Arc<dyn Fn(HostCall) -> futures_util::future::LocalBoxFuture<'static, HostOutcome> + Send + Sync>;
+type Registered =
+    Arc<dyn Fn(HostCall) -> futures_util::future::LocalBoxFuture<'static, HostOutcome> + Send + Sync>;
 
 impl Default for HostBuilder {
     fn default() -> Self {
@@ -184,9 +193,10 @@ impl HostBuilder {
                 let answer = registered(HostCall { name, args, kwargs, context, pool: pool.clone() });
                 async move {
                     let body = answer.await?;
-                    let size = port::HEADER_BYTES + body.len();
+                    let size = port::HEADER_BYTES + body.frame_bytes();
                     if size > max_frame_bytes as usize {
-                        let message = format!("the result of {size} bytes is over the limit of {max_frame_bytes}");
+                        let message =
+                            format!("the result of {size} bytes is over the limit of {max_frame_bytes}");
                         return Err((HostCallCause::Failed, message));
                     }
                     Ok(body)

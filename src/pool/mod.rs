@@ -34,10 +34,10 @@ mod stream;
 #[cfg(test)]
 mod actor_tests;
 
-pub use declared::{Declaration, Module};
 pub use self::core::Affinity;
 pub use actor::{PoolActor, StartupFailure};
 pub use builder::{PoolBuilder, PoolStartError};
+pub use declared::{Declaration, Module};
 pub use handle::Pool;
 pub use host::{HostCall, HostError, HostReply};
 pub use lease::Lease;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot};
@@ -15,7 +14,7 @@ use super::messages::Item;
 use super::progress::{Handle, Listener, Progress};
 use super::stream::{CallStream, Opening};
 use crate::error::{CallError, Phase};
-use crate::port::CallOptions;
+use crate::port::{Body, CallOptions};
 use crate::worker::{Order, Outcome, Reply, ReplyTo, StreamId, Work};
 use crate::{port, timer};
 
@@ -268,7 +267,7 @@ impl Unsent<'_> {
         kwargs: Option<&impl Serialize>,
         credit: Option<u32>,
         progress: bool,
-    ) -> Result<Bytes, CallError> {
+    ) -> Result<Body, CallError> {
         let body = port::call_body(self.function, args, kwargs)?;
         let session = match self.lease {
             Some(lease) => lease.session.as_deref(),
@@ -287,7 +286,7 @@ impl Unsent<'_> {
         Ok(body)
     }
 
-    fn work(&self, body: Bytes, stream: Option<(StreamId, u32)>) -> Work {
+    fn work(&self, body: Body, stream: Option<(StreamId, u32)>) -> Work {
         // A lease's calls belong to the session that the worker already knows from its checkout.
         let session = match self.lease {
             Some(lease) => lease.session.clone(),
@@ -298,7 +297,7 @@ impl Unsent<'_> {
 
     async fn attempt(
         &self,
-        body: Bytes,
+        body: Body,
         deadline: Instant,
         progress: Option<crate::worker::UpdateSender>,
     ) -> Outcome {
@@ -315,8 +314,8 @@ impl Unsent<'_> {
 }
 
 /// A body that fits no frame must not get to a worker, which could only be ended then.
-pub(super) fn check_frame(body: &Bytes, max_frame_bytes: u32) -> Result<(), CallError> {
-    let (size, limit) = ((port::HEADER_BYTES + body.len()) as u64, u64::from(max_frame_bytes));
+pub(super) fn check_frame(body: &Body, max_frame_bytes: u32) -> Result<(), CallError> {
+    let (size, limit) = ((port::HEADER_BYTES + body.frame_bytes()) as u64, u64::from(max_frame_bytes));
     if size > limit { Err(CallError::FrameTooLarge { size, limit }) } else { Ok(()) }
 }
 

@@ -6,6 +6,8 @@ use serde_json::value::RawValue;
 
 use crate::error::{CallError, HostCallCause, StartPhase, WorkerStartError};
 
+use super::attachment::{Attachment, Body};
+use super::codec;
 use super::frame::{Codec, Frame, FrameError, Kind};
 
 /// The host's first frame: what to become.
@@ -39,6 +41,10 @@ pub(crate) struct Hello {
     pub(crate) log_level: u32,
     /// What it may call here.
     pub(crate) host_functions: Vec<String>,
+    /// The worker's end of the socket for memfds.
+    pub(crate) fd_socket: i32,
+    /// How the worker reads and writes JSON.
+    pub(crate) codec: codec::Codec,
 }
 
 /// Tells a worker's main thread to look for a [`Cancel`](Kind::Cancel) frame. The numbers are told by hello, so that
@@ -219,12 +225,12 @@ impl WorkerError {
 pub(crate) enum Reply {
     /// The module is imported.
     Ready(Ready),
-    /// What a function returned: JSON, to be decoded by the caller.
+    /// What a function returned, to be decoded by the caller.
     Result {
         /// The call's.
         call_id: u64,
         /// One JSON value.
-        body: Bytes,
+        body: Body,
     },
     /// No result, or no ready.
     Error {
@@ -238,7 +244,7 @@ pub(crate) enum Reply {
         /// The call's.
         call_id: u64,
         /// One JSON value.
-        body: Bytes,
+        body: Body,
     },
     /// A stream is at its end.
     End {
@@ -250,7 +256,7 @@ pub(crate) enum Reply {
         /// The call's.
         call_id: u64,
         /// One JSON value.
-        body: Bytes,
+        body: Body,
     },
     /// It calls the host.
     HostCall {
@@ -258,6 +264,8 @@ pub(crate) enum Reply {
         id: u64,
         /// What is called, for which call.
         request: HostRequest,
+        /// What its placeholders stand for.
+        attachments: Vec<Attachment>,
     },
     /// It gives a host call up.
     HostCancel {
@@ -287,30 +295,33 @@ impl Reply {
     /// [`FrameError`] when it is none that a worker sends, or its body cannot be read.
     pub(crate) fn from_frame(frame: Frame) -> Result<Reply, FrameError> {
         let Frame { kind, codec, number, call_id, body, attachments } = frame;
-        if !attachments.is_empty() {
+        let carries_values = matches!(kind, Kind::Result | Kind::Chunk | Kind::Progress | Kind::HostCall);
+        if !attachments.is_empty() && !carries_values {
             return Err(FrameError::UnexpectedAttachments(kind));
         }
         let unreadable = |error: serde_json::Error| FrameError::Body { kind, message: error.to_string() };
-        if codec == Codec::None && matches!(kind, Kind::Result | Kind::Chunk | Kind::Progress) {
+        if codec == Codec::None && carries_values {
             return Err(FrameError::Body { kind, message: "there is none".to_owned() });
         }
+        let body =
+            Body::received(body, attachments).map_err(|message| FrameError::Attachments { kind, message })?;
         match kind {
             Kind::Result => Ok(Reply::Result { call_id, body }),
             Kind::Chunk => Ok(Reply::Chunk { call_id, body }),
             Kind::End => Ok(Reply::End { call_id }),
             Kind::Progress => Ok(Reply::Progress { call_id, body }),
-            Kind::Ready => serde_json::from_slice(&body).map(Reply::Ready).map_err(unreadable),
-            Kind::Error => {
-                serde_json::from_slice(&body).map(|error| Reply::Error { call_id, error }).map_err(unreadable)
-            }
-            Kind::Stack => {
-                serde_json::from_slice(&body).map(|text| Reply::Stack { call_id, text }).map_err(unreadable)
-            }
-            Kind::HostCall => serde_json::from_slice(&body)
-                .map(|request| Reply::HostCall { id: call_id, request })
+            Kind::Ready => serde_json::from_slice(&body.json).map(Reply::Ready).map_err(unreadable),
+            Kind::Error => serde_json::from_slice(&body.json)
+                .map(|error| Reply::Error { call_id, error })
+                .map_err(unreadable),
+            Kind::Stack => serde_json::from_slice(&body.json)
+                .map(|text| Reply::Stack { call_id, text })
+                .map_err(unreadable),
+            Kind::HostCall => serde_json::from_slice(&body.json)
+                .map(|request| Reply::HostCall { id: call_id, request, attachments: body.attachments })
                 .map_err(unreadable),
             Kind::HostCancel => Ok(Reply::HostCancel { id: call_id }),
-            Kind::Log => serde_json::from_slice(&body)
+            Kind::Log => serde_json::from_slice(&body.json)
                 .map(|record| Reply::Log { level: number, record })
                 .map_err(unreadable),
             other => Err(FrameError::UnexpectedKind(other)),
@@ -379,10 +390,15 @@ fn is_zero(depth: &u32) -> bool {
 
 impl CallOptions<'_> {
     /// Appends the options to a call's body; without any it stays as it is.
-    pub(crate) fn append_to(&self, body: Bytes) -> Bytes {
+    pub(crate) fn append_to(&self, mut body: Body) -> Body {
         if *self == CallOptions::default() {
             return body;
         }
+        body.json = self.append_to_json(&body.json);
+        body
+    }
+
+    fn append_to_json(&self, body: &[u8]) -> Bytes {
         let mut whole = Vec::with_capacity(body.len() + 64);
         // `call_body` ends with the bracket of its list.
         whole.extend_from_slice(&body[..body.len() - 1]);
@@ -395,8 +411,8 @@ impl CallOptions<'_> {
 
 /// The frame of a call. `timeout_ms`: how long the caller still allows, 0 = no limit. `body` is that of
 /// [`call_body`](super::value::call_body), with or without [`CallOptions`].
-pub(crate) fn call_frame(call_id: u64, timeout_ms: u32, body: Bytes) -> Frame {
-    Frame { number: timeout_ms, ..Frame::new(Kind::Call, call_id, Codec::Json, body) }
+pub(crate) fn call_frame(call_id: u64, timeout_ms: u32, body: Body) -> Frame {
+    Frame { number: timeout_ms, ..Frame::with_body(Kind::Call, call_id, body) }
 }
 
 /// The frame that gives a stream so many more items.
@@ -405,8 +421,9 @@ pub(crate) fn credit_frame(call_id: u64, items: u32) -> Frame {
 }
 
 /// The answer to a host call: one JSON value, or an error as [`WorkerError`] has it.
-pub(crate) fn host_result_frame(id: u64, body: Bytes, failed: bool) -> Frame {
-    Frame { number: u32::from(failed), ..Frame::new(Kind::HostResult, id, Codec::Json, body) }
+pub(crate) fn host_result_frame(id: u64, body: Body, failed: bool) -> Frame {
+    let Body { json, attachments } = body;
+    Frame { number: u32::from(failed), attachments, ..Frame::new(Kind::HostResult, id, Codec::Json, json) }
 }
 
 /// The frame that asks a call to give up.

@@ -6,8 +6,10 @@ pub(super) const BOOTSTRAP: &str = include_str!("../python/bootstrap.py");
 /// Every module of the package, and its source.
 pub(super) const SOURCES: &[(&str, &str)] = &[
     ("hatchery", include_str!("../python/hatchery/__init__.py")),
+    ("hatchery._attachments", include_str!("../python/hatchery/_attachments.py")),
     ("hatchery._begun", include_str!("../python/hatchery/_begun.py")),
     ("hatchery._calls", include_str!("../python/hatchery/_calls.py")),
+    ("hatchery._codecs", include_str!("../python/hatchery/_codecs.py")),
     ("hatchery._embedded", include_str!("../python/hatchery/_embedded.py")),
     ("hatchery._errors", include_str!("../python/hatchery/_errors.py")),
     ("hatchery._functions", include_str!("../python/hatchery/_functions.py")),
@@ -16,6 +18,7 @@ pub(super) const SOURCES: &[(&str, &str)] = &[
     ("hatchery._inbox", include_str!("../python/hatchery/_inbox.py")),
     ("hatchery._logs", include_str!("../python/hatchery/_logs.py")),
     ("hatchery._loop", include_str!("../python/hatchery/_loop.py")),
+    ("hatchery._memfds", include_str!("../python/hatchery/_memfds.py")),
     ("hatchery._serving", include_str!("../python/hatchery/_serving.py")),
     ("hatchery._stack", include_str!("../python/hatchery/_stack.py")),
     ("hatchery._streams", include_str!("../python/hatchery/_streams.py")),

@@ -17,6 +17,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 
+use super::descriptors::Descriptors;
+
 /// What to start. Everything of this process's environment that `env` does not change is inherited.
 #[derive(Debug, Clone)]
 pub(crate) struct CommandLine {
@@ -45,6 +47,9 @@ pub(crate) struct Spawned {
     /// Our end of the pipe for stacks, and the number of the process's end.
     pub(crate) stacks: pipe::Receiver,
     pub(crate) stack_fd: i32,
+    /// Our end of the socket for memfds, and the number of the process's end.
+    pub(crate) descriptors: Descriptors,
+    pub(crate) fd_socket: i32,
 }
 
 /// What both ends of the socket ask for as send buffer. The kernel caps it at `net.core.wmem_max`;
@@ -80,7 +85,9 @@ pub(crate) fn spawn(line: &CommandLine, shared: Option<BorrowedFd<'_>>) -> io::R
     }
     let (lifeline, held) = StdUnixStream::pair()?;
     let (stacks, written) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-    let inherited: Vec<_> = [held.as_fd(), written.as_fd()].into_iter().chain(shared).collect();
+    let (descriptors, fd_socket) = Descriptors::pair()?;
+    let inherited: Vec<_> =
+        [held.as_fd(), written.as_fd(), fd_socket.as_fd()].into_iter().chain(shared).collect();
     let spawned = spawn_inheriting(&mut command, &inherited);
     let mut child = spawned.map_err(|error| match &line.current_dir {
         // The system says the same as for a missing program.
@@ -105,6 +112,8 @@ pub(crate) fn spawn(line: &CommandLine, shared: Option<BorrowedFd<'_>>) -> io::R
         stderr: pipe::Receiver::from_owned_fd(stderr.into())?,
         stacks: pipe::Receiver::from_owned_fd(stacks)?,
         stack_fd: written.as_raw_fd(),
+        descriptors,
+        fd_socket: fd_socket.as_raw_fd(),
     })
 }
 

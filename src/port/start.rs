@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::begun::{Begun, BegunMark};
 use super::capture::Capture;
 use super::channel::{Channel, ChannelError};
+use super::codec::Codec;
 use super::frame::{DEFAULT_MAX_FRAME_BYTES, PROTOCOL};
 use super::interpreter::Interpreter;
 use super::message::{CANCEL_SIGNAL, Hello, Ready, Reply, STACK_SIGNAL, WorkerError};
@@ -37,6 +38,7 @@ pub(crate) struct PortSpec {
     pub(crate) in_flight: u32,
     pub(crate) threads: u32,
     pub(crate) spawn_timeout: Duration,
+    pub(crate) codec: Codec,
 }
 
 impl fmt::Debug for PortSpec {
@@ -53,6 +55,7 @@ impl fmt::Debug for PortSpec {
             in_flight,
             threads,
             spawn_timeout,
+            codec,
         } = self;
         let env: Vec<_> = env.iter().map(|(name, _)| name).collect();
         f.debug_struct("PortSpec")
@@ -66,6 +69,7 @@ impl fmt::Debug for PortSpec {
             .field("in_flight", in_flight)
             .field("threads", threads)
             .field("spawn_timeout", spawn_timeout)
+            .field("codec", codec)
             .finish()
     }
 }
@@ -83,6 +87,7 @@ impl Default for PortSpec {
             in_flight: 1,
             threads: 0,
             spawn_timeout: Duration::from_secs(30),
+            codec: Codec::Auto,
         }
     }
 }
@@ -150,6 +155,8 @@ struct Starting {
     /// The number of the worker's end of the pipe for stacks.
     stack_fd: i32,
     begun: Option<BegunMark>,
+    /// The number of the worker's end of the socket for memfds.
+    fd_socket: i32,
     capture: Capture,
 }
 
@@ -180,10 +187,10 @@ impl Starting {
             program: line.program.display().to_string(),
             source: Arc::new(error),
         })?;
-        let Spawned { process, socket, stdout, stderr, stacks, stack_fd } = spawned;
-        let channel = Channel::new(socket, spec.max_frame_bytes);
+        let Spawned { process, socket, stdout, stderr, stacks, stack_fd, descriptors, fd_socket } = spawned;
+        let channel = Channel::new(socket, descriptors, spec.max_frame_bytes);
         let capture = Capture::start(worker, stdout, stderr);
-        Ok(Self { process, channel, stacks: Stacks::new(stacks), stack_fd, begun, capture })
+        Ok(Self { process, channel, stacks: Stacks::new(stacks), stack_fd, fd_socket, begun, capture })
     }
 
     async fn handshake(
@@ -205,6 +212,8 @@ impl Starting {
             begun_fd: self.begun.as_ref().map(|begun| begun.as_fd().as_raw_fd()),
             in_flight: spec.in_flight,
             threads: spec.threads,
+            fd_socket: self.fd_socket,
+            codec: spec.codec,
         };
         let package = &interpreter.package;
         self.channel.queue(&(package.len() as u32).to_be_bytes());

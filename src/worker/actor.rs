@@ -16,9 +16,9 @@ use super::messages::{Attach, Attached, Checkin, Credit, Grant, LeaseId, Load, R
 use super::running::{Running, Step};
 use crate::error::{CallError, HostCallCause, Phase};
 use crate::port::{
-    CANCEL_SIGNAL, CLOSED_GRACE, ChannelError, Exit, HostRequest, LogRecord, Port, Reply, STACK_SIGNAL,
-    WorkerError, call_frame, cancel_frame, credit_frame, host_result_frame, session_end_frame,
-    shutdown_frame, stack_frame,
+    Attachment, Body, CANCEL_SIGNAL, CLOSED_GRACE, ChannelError, Exit, FrameError, HostRequest, LogRecord,
+    Port, Reply, STACK_SIGNAL, WorkerError, call_frame, cancel_frame, credit_frame, host_result_frame,
+    session_end_frame, shutdown_frame, stack_frame,
 };
 use crate::supervisor::{ChildContext, ExitReason};
 use crate::timer::{Timer, deadline};
@@ -168,6 +168,10 @@ impl Worker {
         };
         match self.port.channel.send(&frame) {
             Ok(()) => dispatch.mark_started(),
+            // Its memfds did not find their way, and within the frame they are too much.
+            Err(ChannelError::Frame(FrameError::TooLarge { size, limit })) => {
+                return self.refuse(dispatch, CallError::FrameTooLarge { size, limit: limit.into() });
+            }
             // It is answered when the process has ended, which then is near: that tells why.
             Err(error) => self.channel_failed(error),
         }
@@ -244,7 +248,7 @@ impl Worker {
                 None => self.protocol_broken(format!("a result of the unknown call {call_id}")),
             },
             Reply::End { call_id } => match self.take(call_id, true) {
-                Some(current) => self.answered(current, Ok(bytes::Bytes::new())),
+                Some(current) => self.answered(current, Ok(Body::default())),
                 None => self.protocol_broken(format!("the end of the unknown stream {call_id}")),
             },
             Reply::Error { call_id: 0, error } => self.failed_as_a_whole(error),
@@ -268,7 +272,7 @@ impl Worker {
                     self.stack_came(call_id);
                 }
             }
-            Reply::HostCall { id, request } => self.host_call(id, request),
+            Reply::HostCall { id, request, attachments } => self.host_call(id, request, attachments),
             Reply::HostCancel { id } => self.calls.iter().for_each(|current| current.host_calls.abort(id)),
             Reply::Log { level, record } => self.log(level, &record),
             Reply::Ready(_) => self.protocol_broken("it was ready already".into()),
@@ -291,7 +295,7 @@ impl Worker {
         self.calls.get(call_id)
     }
 
-    fn answered(&mut self, current: Current, outcome: Result<bytes::Bytes, CallError>) {
+    fn answered(&mut self, current: Current, outcome: Result<Body, CallError>) {
         // The pool knows that the worker is free before the caller can ask for it again: a session's next call would
         // find its own worker busy.
         if current.assigned {
@@ -306,7 +310,7 @@ impl Worker {
         }
     }
 
-    fn item(&mut self, call_id: u64, body: bytes::Bytes) {
+    fn item(&mut self, call_id: u64, body: Body) {
         let Some(Current { stream: Some(stream), dispatch, .. }) = self.calls.get(call_id) else {
             return self.protocol_broken(format!("an item of the unknown stream {call_id}"));
         };
@@ -320,15 +324,30 @@ impl Worker {
     }
 
     /// Python calls us, on behalf of one of its calls.
-    fn host_call(&mut self, id: u64, request: HostRequest) {
+    fn host_call(&mut self, id: u64, request: HostRequest, attachments: Vec<Attachment>) {
         match self.calls.get(request.3.call) {
             Some(current) if current.dispatch.is_some() => {
                 let deadline = current.call.deadline();
-                let context = HostContext { worker: self.name.clone(), depth: current.depth + 1, deadline };
+                let (worker, depth) = (self.name.clone(), current.depth + 1);
+                let context = HostContext { worker, depth, deadline, attachments };
                 self.host_calls.begin(&self.host_functions, id, request, context, &mut current.host_calls);
             }
             // Nobody waits for it any more.
             _ => self.host_calls.refuse(id, request.0, HostCallCause::Cancelled, "its call is over"),
+        }
+    }
+
+    fn tell_host_result(&mut self, id: u64, body: Body, failed: bool) {
+        if self.ending.is_some() {
+            return;
+        }
+        match self.port.channel.send(&host_result_frame(id, body, failed)) {
+            Ok(()) => {}
+            // Its memfds did not find their way, and within the frame they are too much.
+            Err(ChannelError::Frame(error @ FrameError::TooLarge { .. })) => {
+                self.host_calls.refuse(id, "call_host".into(), HostCallCause::Failed, &error.to_string());
+            }
+            Err(error) => self.channel_failed(error),
         }
     }
 
@@ -648,7 +667,7 @@ impl ActorFuture<Worker> for Drive {
             }
             act.poll_calls(cx);
             while let Poll::Ready(Ended { id, body, failed }) = act.host_calls.poll_ended(cx) {
-                act.send(&host_result_frame(id, body, failed));
+                act.tell_host_result(id, body, failed);
             }
             if let Poll::Ready(Err(error)) = act.port.channel.poll_flush(cx) {
                 act.channel_failed(error);

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use super::progress::UpdateSender;
 use super::reply::{Placement, Reply};
 use crate::error::CallError;
+use crate::port::Body;
 
 /// What a call ends with: the result, still encoded. Of a stream: nothing, or why it broke off.
 pub(crate) type Outcome = Result<Reply, CallError>;
@@ -31,7 +31,7 @@ impl StreamId {
 pub(crate) enum Work {
     Call {
         /// Function and arguments, encoded.
-        body: Bytes,
+        body: Body,
         session: Option<Arc<str>>,
         /// Of a stream: its name, and how many items it may send for a start.
         stream: Option<(StreamId, u32)>,
@@ -59,7 +59,7 @@ impl Work {
 pub(crate) struct ReplyTo {
     pub(crate) outcome: oneshot::Sender<Outcome>,
     /// Of a stream. Bounded by its credit.
-    pub(crate) items: Option<mpsc::UnboundedSender<Bytes>>,
+    pub(crate) items: Option<mpsc::UnboundedSender<Body>>,
     pub(crate) progress: Option<UpdateSender>,
 }
 
@@ -127,21 +127,21 @@ impl Dispatch {
     }
 
     /// Hands the caller an item of its stream.
-    pub(super) fn item(&self, body: Bytes) {
+    pub(super) fn item(&self, body: Body) {
         if let Some(items) = self.reply.as_ref().and_then(|reply| reply.items.as_ref()) {
             let _ = items.send(body);
         }
     }
 
     /// Hands the caller an update, if it listens.
-    pub(super) fn progress(&self, body: Bytes) {
+    pub(super) fn progress(&self, body: Body) {
         if let Some(progress) = self.reply.as_ref().and_then(|reply| reply.progress.as_ref()) {
             progress.send(body);
         }
     }
 
     /// Answers the caller. A caller that went away wants no answer.
-    pub(super) fn succeed(mut self, body: Bytes, worker: &Arc<str>) {
+    pub(super) fn succeed(mut self, body: Body, worker: &Arc<str>) {
         let reply = Reply { body, worker: worker.clone(), placement: self.placement };
         self.answer(Ok(reply));
     }

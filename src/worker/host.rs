@@ -7,15 +7,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use bytes::Bytes;
 use futures_util::future::{AbortHandle, Abortable, FutureExt, LocalBoxFuture};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use crate::error::HostCallCause;
-use crate::port::{HostRequest, WorkerError};
+use crate::port::{Attachment, Body, HostRequest, WorkerError};
 
 /// What a host call ends with: one JSON value, or what went wrong.
-pub(crate) type HostOutcome = Result<Bytes, (HostCallCause, String)>;
+pub(crate) type HostOutcome = Result<Body, (HostCallCause, String)>;
 
 /// What a host function is told beside its arguments.
 #[derive(Debug, Clone)]
@@ -26,6 +25,8 @@ pub(crate) struct HostContext {
     pub(crate) depth: u32,
     /// The deadline of the call on whose behalf it comes.
     pub(crate) deadline: Instant,
+    /// What placeholders in its arguments stand for.
+    pub(crate) attachments: Vec<Attachment>,
 }
 
 /// A function of the host's. Its future runs in the worker's task, so it must not block.
@@ -49,7 +50,7 @@ pub(super) struct HostCalls {
 /// One that has ended.
 pub(super) struct Ended {
     pub(super) id: u64,
-    pub(super) body: Bytes,
+    pub(super) body: Body,
     pub(super) failed: bool,
 }
 
@@ -132,7 +133,7 @@ impl HostCalls {
 fn failure(id: u64, name: String, cause: HostCallCause, message: String) -> Ended {
     let error = WorkerError::HostCall { name, message, cause };
     let body = serde_json::to_vec(&error).expect("strings are JSON");
-    Ended { id, body: body.into(), failed: true }
+    Ended { id, body: bytes::Bytes::from(body).into(), failed: true }
 }
 
 fn message_of(panic: &(dyn Any + Send)) -> &str {

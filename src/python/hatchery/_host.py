@@ -109,11 +109,11 @@ class Host:
         value, error = None, None
         try:
             if attachments:
-                raise ValueError("attachments are not supported")  # noqa: TRY301
-            text = str(body, "utf-8")
-            value, end = _values.scan(text, 0)
-            if end != len(text):
-                raise ValueError("something follows it")  # noqa: TRY301
+                from hatchery import _attachments
+
+                value = _attachments.scan(body, attachments)
+            else:
+                value = _values.read(body)
             if failed:
                 error = _calls.HostCallError(
                     str(value.get("name", waiter.name)),
@@ -188,7 +188,7 @@ def _unknown(name: str, names: dict[str, Any]) -> _calls.HostCallError:
     return _calls.HostCallError(name, f"the host has no function {name!r}{hint}", "no_such_function")
 
 
-def _body(waiter: Waiter, args: tuple[object, ...], kwargs: dict[str, object]) -> bytes:
+def _body(waiter: Waiter, args: tuple[object, ...], kwargs: dict[str, object]) -> bytes | Encoded:
     try:
         positional = _values.encode(args) if args else b"null"
     except _values.EncodeError as error:
@@ -197,7 +197,10 @@ def _body(waiter: Waiter, args: tuple[object, ...], kwargs: dict[str, object]) -
         named = _values.encode(kwargs) if kwargs else b"null"
     except _values.EncodeError as error:
         raise ValueError(f"hatchery.call_host(): {error.about('kwargs')}") from None
-    return b'[%b,%b,%b,{"call":%d}]' % (_values.encode(waiter.name), positional, named, waiter.call_id)
+    if positional.__class__ is bytes and named.__class__ is bytes:
+        return b'[%b,%b,%b,{"call":%d}]' % (_values.encode(waiter.name), positional, named, waiter.call_id)
+    # Bytes are numbered over the whole of it.
+    return _values.encode([waiter.name, args or None, kwargs or None, {"call": waiter.call_id}])
 
 
 def _outcome(waiter: Waiter) -> Any:

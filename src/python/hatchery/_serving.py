@@ -66,6 +66,7 @@ class Worker:
         begun = main.begun
         modules = sys.modules
         wants_logging = self.log_level is not None
+        values = _values
         scan = _values.scan
         encode = _values.encode
         list_type, coroutine_type = list, CoroutineType
@@ -87,10 +88,13 @@ class Worker:
                 receive = self.receive
                 continue
             try:
-                text = str(body, "utf-8")
-                request, end = scan(text, 0)
-                if end != len(text):
-                    raise ValueError("something follows the call")  # noqa: TRY301
+                if len(body) >= values.large_bytes:
+                    request = values.read(body)
+                else:
+                    text = str(body, "utf-8")
+                    request, end = scan(text, 0)
+                    if end != len(text):
+                        raise ValueError("something follows the call")  # noqa: TRY301
                 if len(request) != 3:
                     self._call(call_id, timeout_ms, body, request)
                     receive = self.receive
@@ -141,9 +145,9 @@ class Worker:
                 self._send_error(call_id, _errors.unsendable(error, result))
 
     def _call(self, call_id: int, timeout_ms: int, body: _wire.Buffer, request: list[Any]) -> None:
-        """Run a call with options."""
+        """Run a call that may have options."""
         try:
-            name, args, kwargs, options = request
+            name, args, kwargs, options = request if len(request) != 3 else (*request, None)
             function = self.functions[name]
             call = self.admit(call_id, timeout_ms, options)
         except Exception as error:
@@ -161,23 +165,15 @@ class Worker:
     def read(self, frame: _wire.Frame) -> tuple[_calls.Call, Callable[..., Any], Any, Any] | None:
         """Read a call: it, its function, args and kwargs; None when it has been refused."""
         _, _, timeout_ms, call_id, body, attachments = frame
-        if attachments:
-            self.control(frame)
-            return None
         if self.log_level is not None:
             self.wants_logging()
         try:
-            text = str(body, "utf-8")
-            request, end = _values.scan(text, 0)
-            if end != len(text) or request.__class__ is not list:
-                raise ValueError("it is no array, or something follows it")  # noqa: TRY301
-            if len(request) == 3:
-                name, args, kwargs = request
-                function = self.functions[name]
-                return _calls.Call(call_id, timeout_ms), function, args or (), kwargs or {}
-            name, args, kwargs, options = request
+            request = _read(body, attachments)
+            name, args, kwargs, options = request if len(request) != 3 else (*request, None)
             function = self.functions[name]
             return self.admit(call_id, timeout_ms, options), function, args or (), kwargs or {}
+        except _wire.ProtocolError:
+            raise
         except Exception as error:
             self.refuse(call_id, body, error)
             return None
@@ -221,6 +217,17 @@ class Worker:
         """Hand on what a host call ended with."""
         if self.host is not None:
             self.host.deliver(frame)
+
+    def _call_with_attachments(self, frame: _wire.Frame) -> None:
+        _, _, timeout_ms, call_id, body, attachments = frame
+        try:
+            request = _read(body, attachments)
+        except _wire.ProtocolError:
+            raise
+        except Exception as error:
+            self.refuse(call_id, body, error)
+            return
+        self._call(call_id, timeout_ms, body, request)
 
     def admit(self, call_id: int, timeout_ms: int, options: Any) -> _calls.Call:
         """Take in a call with what belongs to it. Raises `ValueError` when its options cannot be read."""
@@ -267,7 +274,7 @@ class Worker:
         """Serve a frame that is no call, or none that this worker takes."""
         kind, codec, number, call_id, body, attachments = frame
         if kind == _wire.CALL:
-            self._send_error(call_id, {"kind": "decode", "message": "calls with attachments are not supported"})
+            self._call_with_attachments(frame)
             return
         if kind == _wire.SESSION_END:
             self._end_session(call_id, number, body)
@@ -412,6 +419,19 @@ class Worker:
         """End the event loop with what is left on it."""
         if self.loop is not None:
             self.loop.close()
+
+
+def _read(body: _wire.Buffer, attachments: tuple[Any, ...]) -> list[Any]:
+    """Read the body of a call. Raises `ProtocolError` for attachments that are not as they should be."""
+    if attachments:
+        from hatchery import _attachments
+
+        request = _attachments.scan(body, attachments)
+    else:
+        request = _values.read(body)
+    if request.__class__ is not list:
+        raise ValueError("it is no array")
+    return request  # type: ignore[no-any-return]
 
 
 def send_error(channel: _wire.Channel, call_id: int, error: dict[str, Any]) -> None:

@@ -1,7 +1,8 @@
 """Frames over the socket to the host. `src/port/frame.rs` is the other end; both read the same golden frames.
 
 A frame is a length (u32) and so many bytes of payload: header, lengths of the attachments (u64 each), body,
-attachments. All integers are big-endian.
+attachments. All integers are big-endian. An attachment whose length has its highest bit set is not in the payload, but
+in a memfd.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Union
 
+    from hatchery._attachments import Encoded
+
     Buffer = Union[bytes, bytearray, memoryview]
-    # kind, codec, number, call id, body, attachments
-    Frame = tuple[int, int, int, int, Buffer, tuple[Buffer, ...]]
+    # kind, codec, number, call id, body, attachments; of one in a memfd that is not received yet, its length
+    Frame = tuple[int, int, int, int, Buffer, tuple[Union[Buffer, int], ...]]
 
 PROTOCOL = 1
 DEFAULT_MAX_FRAME_BYTES = 64 * 1024 * 1024
@@ -60,6 +63,7 @@ _HEAD_BYTES = _PREFIX_BYTES + HEADER_BYTES
 _READ_BYTES = 64 * 1024
 _MOST_READ_BYTES = 1024 * 1024
 _MOST_LATE = 1000  # frames that wait for another to be written
+_IN_MEMFD = 1 << 63
 _GATHER_BYTES = 16 * 1024  # from here on two pieces are written by writev, not joined by a copy
 
 _read = os.read
@@ -98,14 +102,17 @@ def decode(payload: Buffer) -> Frame:
     if body_at > size:
         raise ProtocolError(f"a payload of {size} bytes cannot hold the lengths of {count} attachments")
     lengths = Struct(f">{count}Q").unpack_from(payload, HEADER_BYTES)
-    described = body_at + body_bytes + sum(lengths)
+    described = body_at + body_bytes + sum([length for length in lengths if not length & _IN_MEMFD])
     if described != size:
         raise ProtocolError(f"the header describes a payload of {described} bytes, but it has {size}")
     at = body_at + body_bytes
-    attachments = []
+    attachments: list[Buffer | int] = []
     for length in lengths:
-        attachments.append(payload[at : at + length])
-        at += length
+        if length & _IN_MEMFD:
+            attachments.append(length ^ _IN_MEMFD)
+        else:
+            attachments.append(payload[at : at + length])
+            at += length
     return kind, codec, number, call_id, payload[body_at : body_at + body_bytes], tuple(attachments)
 
 
@@ -116,18 +123,22 @@ class Channel:
     the main thread reads. Any thread may write once `shared` is set, which makes all writes happen under `lock`.
     """
 
-    __slots__ = ("_late", "_poll", "_tail", "_wanted", "_writing", "broken", "fd", "lock", "max_frame_bytes", "pending", "shared")
+    __slots__ = (
+        "_late", "_poll", "_tail", "_wanted", "broken", "fd", "fd_socket", "lock", "max_frame_bytes", "pending", "shared",
+        "writing",
+    )  # fmt: skip
 
     def __init__(self, fd: int, max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES) -> None:
         """`fd` is a connected stream socket in blocking mode."""
         self.fd = fd
         self.max_frame_bytes = max_frame_bytes
+        self.fd_socket = -1  # where memfds come and go
         self.pending: list[Frame] = []
         # What `receive` raises when its turn comes, seen by a read that did not wait.
         self.broken: ProtocolError | None = None
         self.shared = False  # more threads than the main one may write
         self.lock = RLock()
-        self._writing = False
+        self.writing = False
         # Frames that were to be sent in the middle of another, by the same thread: kind, call id, body, number.
         self._late: list[tuple[int, int, bytes, int]] = []
         self._tail: Buffer = b""
@@ -138,10 +149,13 @@ class Channel:
     def abandon(self) -> None:
         """Close this process's copy of the socket: for a forked child, which must not answer for us."""
         fd, self.fd = self.fd, -1
-        self._writing = False
+        self.writing = False
         self._late.clear()
         self.lock = RLock()  # a thread that the child does not have may hold the other one
         self.pending.clear()
+        if self.fd_socket >= 0:
+            os.close(self.fd_socket)
+            self.fd_socket = -1
         if fd >= 0:
             os.close(fd)
 
@@ -225,11 +239,21 @@ class Channel:
                 at += count
             self._tail = b""
             self._wanted = 0
-            return decode(view)
+            return self._decode(view)
         view = memoryview(tail)
-        frame = decode(view[_PREFIX_BYTES : _PREFIX_BYTES + length])
+        frame = self._decode(view[_PREFIX_BYTES : _PREFIX_BYTES + length])
         self._split(_PREFIX_BYTES + length)
         return frame
+
+    def _decode(self, payload: memoryview) -> Frame:
+        frame = decode(payload)
+        if not frame[5] or int not in map(type, frame[5]):
+            return frame
+        if self.fd_socket < 0:
+            raise ProtocolError("a memfd was announced, but there is no socket for it")
+        from hatchery import _memfds
+
+        return *frame[:5], _memfds.receive(self.fd_socket, frame[3], frame[5])
 
     def _split(self, at: int = 0) -> None:
         """Queue the whole frames that stand in the tail from `at` on."""
@@ -241,7 +265,7 @@ class Channel:
                 if end > len(view):
                     self._wanted = end - at
                     break
-                self.pending.append(decode(view[at + _PREFIX_BYTES : end]))
+                self.pending.append(self._decode(view[at + _PREFIX_BYTES : end]))
                 at = end
         except ProtocolError as error:
             self.broken = error.with_traceback(None)  # raised when its turn comes
@@ -263,8 +287,13 @@ class Channel:
             raise ProtocolError(f"a frame of {length} bytes is shorter than its header of {HEADER_BYTES}")
         return length
 
-    def send(self, kind: int, call_id: int, body: bytes = b"", number: int = 0) -> None:
+    def send(self, kind: int, call_id: int, body: bytes | Encoded = b"", number: int = 0) -> None:
         """Write one frame. Raises `FrameTooLargeError` before anything is written."""
+        if body.__class__ is not bytes:
+            from hatchery import _memfds
+
+            _memfds.send(self, kind, call_id, body)  # type: ignore[arg-type]
+            return
         size = HEADER_BYTES + len(body)
         if size > self.max_frame_bytes:
             raise FrameTooLargeError(size, self.max_frame_bytes)
@@ -272,12 +301,11 @@ class Channel:
         lock = self.lock if self.shared else None  # it costs as much as packing the head
         if lock is not None:
             lock.acquire()
-            if self._writing:  # a signal handler, or a `__del__`, in the middle of a frame of this very thread
-                if len(self._late) < _MOST_LATE:
-                    self._late.append((kind, call_id, body, number))
+            if self.writing:  # a signal handler, or a `__del__`, in the middle of a frame of this very thread
+                self.send_later(kind, call_id, body, number)
                 lock.release()
                 return
-            self._writing = True
+            self.writing = True
         try:
             if size < _GATHER_BYTES:
                 data = head + body
@@ -291,10 +319,19 @@ class Channel:
             self._write_rest(memoryview(body)[written - len(head) :])
         finally:
             if lock is not None:
-                self._writing = False
+                self.writing = False
                 lock.release()
-                while self._late:
-                    self.send(*self._late.pop(0))
+                self.send_late()
+
+    def send_later(self, kind: int, call_id: int, body: bytes | Encoded, number: int) -> None:
+        """Keep a frame until the one that this thread is writing is whole. Call it under `lock`."""
+        if len(self._late) < _MOST_LATE:
+            self._late.append((kind, call_id, body, number))
+
+    def send_late(self) -> None:
+        """Write what had to wait."""
+        while self._late:
+            self.send(*self._late.pop(0))
 
     def _write_rest(self, rest: memoryview) -> None:
         while rest:

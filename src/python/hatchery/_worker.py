@@ -63,6 +63,9 @@ def _take_signals(channel: _wire.Channel, hello: dict[str, Any]) -> None:
     main = _calls.main
     main.channel = channel
     os.register_at_fork(after_in_child=main.forked)
+    if hello.get("fd_socket") is not None:
+        os.set_inheritable(hello["fd_socket"], False)  # noqa: FBT003
+        channel.fd_socket = hello["fd_socket"]
     if hello.get("cancel_signal"):
         main.cancel_signal = hello["cancel_signal"]
         _signal.signal(main.cancel_signal, main.on_signal)
@@ -90,6 +93,10 @@ def _start(worker: _serving.Worker, hello: dict[str, Any]) -> None:
         __import__(hello["module"])
         import_ms = (perf_counter() - began) * 1000
         phase = "setup"
+        if hello.get("codec", "json") != "json":
+            from hatchery import _codecs
+
+            _codecs.choose(hello["codec"])
         functions = _functions.exported(sys.modules[hello["module"]], hello["functions"], _hooks.exports)
         phase = "on_start"
         for hook in _hooks.start_hooks:

@@ -68,7 +68,7 @@ def frame(kind: int, body: bytes = b"", *, call_id: int = 0, number: int = 0, co
 class Worker:
     """One worker process, and the host's end of its socket."""
 
-    def __init__(self, source: str, files: dict[str, str] | None = None, **hello) -> None:
+    def __init__(self, source: str, files: dict[str, str] | None = None, pass_fds: list[int] = [], **hello) -> None:  # noqa: B006
         self.directory = tempfile.TemporaryDirectory()
         (pathlib.Path(self.directory.name) / "usermodule.py").write_text(textwrap.dedent(source))
         for name, text in (files or {}).items():
@@ -93,7 +93,7 @@ class Worker:
             stdin=child,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            pass_fds=[inherited.fileno(), *passed],
+            pass_fds=[inherited.fileno(), *passed, *pass_fds],
             cwd=self.directory.name,
             start_new_session=True,
         )
