@@ -145,8 +145,8 @@ impl HostBuilder {
     where
         F: Fn(HostCall) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<T, E>> + 'static,
-        T: Serialize,
-        E: Into<Box<dyn Error + Send + Sync>>,
+        T: Serialize + 'static,
+        E: Into<Box<dyn Error + Send + Sync>> + 'static,
     {
         let registered: Registered = Arc::new(move |call| {
             let answer = function(call);

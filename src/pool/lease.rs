@@ -87,7 +87,8 @@ impl Lease {
         self.request(function).args(args).stream().await
     }
 
-    /// A call with options. Calls of one lease run one after the other; a retry makes no sense here, so
+    /// A call with options. Calls of one lease run one after the other, or as many at once as
+    /// [`in_flight`](super::PoolBuilder::in_flight) says; a retry makes no sense here, so
     /// [`idempotent`](Request::idempotent) changes nothing; nor does [`session`](Request::session), since a lease's calls
     /// belong to the session that it was checked out in, if any.
     pub fn request<'a>(&'a self, function: &'a str) -> Request<'a> {

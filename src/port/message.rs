@@ -31,20 +31,20 @@ pub(crate) struct Hello {
     pub(crate) stack_signal: i32,
     /// The worker's end of the pipe for stacks.
     pub(crate) stack_fd: i32,
+    /// The worker's end of the socket for memfds.
+    pub(crate) fd_socket: i32,
     /// Where it marks which calls have begun.
     pub(crate) begun_fd: Option<i32>,
     /// How many calls it gets at most.
     pub(crate) in_flight: u32,
     /// How many threads run synchronous functions; 0: the main thread does.
     pub(crate) threads: u32,
+    /// How the worker reads and writes JSON.
+    pub(crate) codec: codec::Codec,
     /// Python's number of the lowest level that is logged.
     pub(crate) log_level: u32,
     /// What it may call here.
     pub(crate) host_functions: Vec<String>,
-    /// The worker's end of the socket for memfds.
-    pub(crate) fd_socket: i32,
-    /// How the worker reads and writes JSON.
-    pub(crate) codec: codec::Codec,
 }
 
 /// Tells a worker's main thread to look for a [`Cancel`](Kind::Cancel) frame. The numbers are told by hello, so that

@@ -34,7 +34,12 @@ fn the_host_writes_the_golden_frames() {
         stack_signal: 45,
         stack_fd: 5,
         fd_socket: 6,
+        begun_fd: None,
+        in_flight: 1,
+        threads: 0,
         codec: codec::Codec::Auto,
+        log_level: 20,
+        host_functions: vec!["price".to_owned()],
     };
     assert_eq!(hello.to_frame(), golden::frame("hello"));
     let body = call_body::<_, ()>("count_words", &("to be or not to be",), None).unwrap();

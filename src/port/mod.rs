@@ -42,7 +42,6 @@ mod golden;
 
 pub use array::{Array, Element, ShapeError};
 pub(crate) use attachment::{Attachment, Body};
-pub(crate) use begun::Begun;
 pub use buffer::{Buffer, BufferMut};
 pub(crate) use channel::ChannelError;
 pub use codec::Codec;

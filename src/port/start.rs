@@ -39,6 +39,7 @@ pub(crate) struct PortSpec {
     pub(crate) threads: u32,
     pub(crate) spawn_timeout: Duration,
     pub(crate) codec: Codec,
+    pub(crate) host_functions: Vec<String>,
 }
 
 impl fmt::Debug for PortSpec {
@@ -56,6 +57,7 @@ impl fmt::Debug for PortSpec {
             threads,
             spawn_timeout,
             codec,
+            host_functions,
         } = self;
         let env: Vec<_> = env.iter().map(|(name, _)| name).collect();
         f.debug_struct("PortSpec")
@@ -70,6 +72,7 @@ impl fmt::Debug for PortSpec {
             .field("threads", threads)
             .field("spawn_timeout", spawn_timeout)
             .field("codec", codec)
+            .field("host_functions", host_functions)
             .finish()
     }
 }
@@ -88,6 +91,7 @@ impl Default for PortSpec {
             threads: 0,
             spawn_timeout: Duration::from_secs(30),
             codec: Codec::Auto,
+            host_functions: Vec::new(),
         }
     }
 }
@@ -144,6 +148,18 @@ impl Port {
                 Err(late(starting.capture.output_tail()))
             }
         }
+    }
+}
+
+/// Python's number of what is logged here at least.
+fn python_level(level: log::LevelFilter) -> u32 {
+    match level {
+        log::LevelFilter::Off => 1000,
+        log::LevelFilter::Error => 40,
+        log::LevelFilter::Warn => 30,
+        log::LevelFilter::Info => 20,
+        log::LevelFilter::Debug => 10,
+        log::LevelFilter::Trace => 1,
     }
 }
 
@@ -214,6 +230,8 @@ impl Starting {
             threads: spec.threads,
             fd_socket: self.fd_socket,
             codec: spec.codec,
+            log_level: python_level(log::max_level()),
+            host_functions: spec.host_functions.clone(),
         };
         let package = &interpreter.package;
         self.channel.queue(&(package.len() as u32).to_be_bytes());

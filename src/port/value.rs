@@ -139,7 +139,7 @@ pub(crate) fn encode_value<T: Serialize + ?Sized>(value: &T) -> Result<Body, Enc
     let encode = |mut encoder: Encoder| {
         let mut json = Vec::with_capacity(128);
         encoder.append(value, "result", &mut json)?;
-        Ok((encoder, json))
+        Ok::<_, EncodeError>((encoder, json))
     };
     let (encoder, json) = encode(Encoder::default())?;
     if encoder.collected.len() == 0 || !encoder.reserved_name {
