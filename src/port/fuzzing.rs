@@ -119,7 +119,11 @@ fn message(frame: Frame) {
             let _ = decode_result::<(Buffer, Bytes)>(&body);
             let _ = decode_result::<(Array<f32>, Array<u8>)>(&body);
         }
-        Reply::End { .. } | Reply::Stack { .. } => {}
+        Reply::End { .. }
+        | Reply::Stack { .. }
+        | Reply::HostCall { .. }
+        | Reply::HostCancel { .. }
+        | Reply::Log { .. } => {}
     }
 }
 
