@@ -28,7 +28,6 @@ mod value;
 #[cfg(test)]
 mod golden;
 
-pub(crate) use begun::Begun;
 pub(crate) use channel::ChannelError;
 pub(crate) use frame::{Frame, HEADER_BYTES};
 pub(crate) use message::{
