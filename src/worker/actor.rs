@@ -220,6 +220,10 @@ impl Worker {
         self.tell(WorkerEvent::Freed { slot: self.slot, incarnation: self.context.incarnation() });
     }
 
+    fn tell_leaving(&self) {
+        self.tell(WorkerEvent::Leaving { slot: self.slot, incarnation: self.context.incarnation() });
+    }
+
     fn tell(&self, event: WorkerEvent) {
         if let Some(pool) = &self.pool {
             pool.do_send(event);
@@ -449,7 +453,7 @@ impl Worker {
             let why = format!("call {call_id} did not give up in time");
             let at = Some(Instant::now() + self.cancel_grace);
             self.leaving = Some(Leaving { why, at });
-            self.tell(WorkerEvent::Leaving { slot: self.slot, incarnation: self.context.incarnation() });
+            self.tell_leaving();
         }
         if self.calls.is_hopeless() {
             self.leave();
@@ -656,6 +660,9 @@ impl Handler<Attach> for Worker {
 
     fn handle(&mut self, Attach(pool): Attach, _: &mut Context<Self>) -> Self::Result {
         self.pool = Some(pool);
+        if self.leaving.is_some() {
+            self.tell_leaving();
+        }
         MessageResult(Attached {
             incarnation: self.context.incarnation(),
             pid: self.port.process.pid(),
