@@ -29,7 +29,7 @@ use crate::supervisor::{
 };
 use crate::timer::{LONGEST, Timer, deadline};
 use crate::worker::{
-    Attach, Attached, Dispatch, Grant, LeaseId, Order, Placement, Reply, ReplyTo, Run, Work, Worker,
+    self, Attach, Attached, Dispatch, Grant, LeaseId, Order, Placement, Reply, ReplyTo, Run, Work, Worker,
     WorkerEvent,
 };
 
@@ -42,7 +42,7 @@ pub(super) struct Config {
     pub(super) call_timeout: Duration,
     pub(super) checkout_timeout: Duration,
     pub(super) shutdown_timeout: Duration,
-    pub(super) cancel_grace: Duration,
+    pub(super) worker: worker::Settings,
     pub(super) hook_timeout: Duration,
     /// The handles' side, which a lease keeps alive; there once the start has succeeded.
     pub(super) handle: Arc<OnceLock<Weak<Inner>>>,
@@ -145,7 +145,9 @@ impl PoolActor {
             for command in commands.drain(..) {
                 match command {
                     Command::StartSlot { slot } => self.start_slot(slot, ctx),
-                    Command::Assign { worker, item, placement, .. } => self.assign(worker, item, placement),
+                    Command::Assign { worker, request, item, placement } => {
+                        self.assign(worker, request, item, placement);
+                    }
                     Command::EndSession { workers, session, cause, item } => {
                         self.end_session(&workers, &session, cause, item);
                     }
@@ -164,7 +166,7 @@ impl PoolActor {
         }
     }
 
-    fn assign(&mut self, worker: WorkerId, item: Item, placement: Option<Placement>) {
+    fn assign(&mut self, worker: WorkerId, request: RequestId, item: Item, placement: Option<Placement>) {
         let slot = &self.slots[worker.slot as usize];
         match &slot.current {
             Some(current) if !item.is_abandoned() => {
@@ -172,8 +174,7 @@ impl PoolActor {
                 let opened = Opened { addr, worker: slot.name.clone(), placement };
                 match item {
                     Item::Call { order, opened: stream } => {
-                        let dispatch = Dispatch::new(order, placement);
-                        current.addr.do_send(Run { dispatch, assigned: true });
+                        current.addr.do_send(Run(Dispatch::assigned(order, placement)));
                         if let Some(stream) = stream {
                             let _ = stream.send(opened);
                         }
@@ -189,7 +190,10 @@ impl PoolActor {
                     Item::EndSession { .. } => unreachable!("no worker is assigned for it"),
                 }
             }
-            _ => self.core.handle(Instant::now(), Event::WorkerFreed { worker }, &mut self.commands),
+            _ => {
+                let event = Event::Unassigned { worker, request };
+                self.core.handle(Instant::now(), event, &mut self.commands);
+            }
         }
     }
 
@@ -212,8 +216,7 @@ impl PoolActor {
             let (reply, answer) = oneshot::channel();
             let work = Work::EndSession { session: session.clone(), cause: cause.as_str(), timeout };
             let order = Order { work, deadline: never, reply: ReplyTo::once(reply) };
-            let dispatch = Dispatch::new(order, None);
-            current.addr.do_send(Run { dispatch, assigned: false });
+            current.addr.do_send(Run(Dispatch::new(order, None)));
             answers.push(answer);
         }
         let session = session.clone();
@@ -237,12 +240,12 @@ impl PoolActor {
 
     fn start_slot(&mut self, slot: u32, ctx: &mut Context<Self>) {
         let (port, name) = (self.config.port.clone(), self.slots[slot as usize].name.clone());
-        let cancel_grace = self.config.cancel_grace;
+        let settings = self.config.worker;
         let spec = ChildSpec::with_context(child_id(slot), move |context| {
             let (port, name) = (port.clone(), name.clone());
             async move {
                 let port = Port::start(&port, &name).await.map_err(Arc::new)?;
-                Ok::<_, Arc<WorkerStartError>>(Worker::new(slot, &name, port, cancel_grace, context))
+                Ok::<_, Arc<WorkerStartError>>(Worker::new(slot, &name, port, settings, context))
             }
         })
         .shutdown(Shutdown::Timeout(self.config.shutdown_timeout))
@@ -275,10 +278,10 @@ impl PoolActor {
         let attach = addr.send(Attach(ctx.address().recipient()));
         ctx.spawn(attach.into_actor(self).map(move |attached, act, ctx| {
             // One that ended meanwhile is reported as ended.
-            let Ok(Attached { incarnation, pid, ready, busy, sessions }) = attached else { return };
+            let Ok(Attached { incarnation, pid, ready, load, sessions }) = attached else { return };
             let python = Arc::new(ready.into());
             act.slots[slot as usize].current = Some(Current { incarnation, addr, pid, python });
-            act.handle(Event::WorkerReady { worker: WorkerId { slot, incarnation }, busy, sessions }, ctx);
+            act.handle(Event::WorkerReady { worker: WorkerId { slot, incarnation }, load, sessions }, ctx);
         }));
     }
 
@@ -328,7 +331,8 @@ impl PoolActor {
                 state: match core.state {
                     SlotState::Starting => WorkerState::Starting,
                     SlotState::Idle => WorkerState::Idle,
-                    SlotState::Busy { .. } => WorkerState::Busy,
+                    SlotState::Busy(_) => WorkerState::Busy,
+                    SlotState::Leaving(_) => WorkerState::Leaving,
                     SlotState::Down { .. } => WorkerState::Restarting,
                     SlotState::Failed { .. } => WorkerState::Failed,
                 },
@@ -346,6 +350,8 @@ impl PoolActor {
             ready: counts.ready(),
             idle: counts.idle,
             busy: counts.busy,
+            leaving: counts.leaving,
+            in_flight: counts.in_flight,
             waiting: counts.waiting,
             submitted: counts.totals.submitted,
             assigned: counts.totals.assigned,
@@ -446,6 +452,9 @@ impl Handler<WorkerEvent> for PoolActor {
             WorkerEvent::Freed { slot, incarnation } => {
                 self.handle(Event::WorkerFreed { worker: WorkerId { slot, incarnation } }, ctx);
             }
+            WorkerEvent::Leaving { slot, incarnation } => {
+                self.handle(Event::WorkerLeaving { worker: WorkerId { slot, incarnation } }, ctx);
+            }
             WorkerEvent::Ended { slot, incarnation, reason } => {
                 self.worker_ended(slot, incarnation, reason, ctx);
             }
@@ -458,7 +467,8 @@ impl Handler<Submit> for PoolActor {
 
     fn handle(&mut self, submit: Submit, ctx: &mut Context<Self>) {
         let Submit { request, deadline, session, item } = submit;
-        self.handle(Event::Submitted { request, deadline, item, session }, ctx);
+        let exclusive = matches!(item, Item::Checkout { .. });
+        self.handle(Event::Submitted { request, deadline, item, session, exclusive }, ctx);
     }
 }
 
@@ -511,7 +521,8 @@ impl Handler<Call> for PoolActor {
         let work = Work::Call { body, session: name, stream: None };
         let order = Order { work, deadline: deadline(now, timeout), reply: ReplyTo::once(reply) };
         let item = Item::Call { order, opened: None };
-        self.handle(Event::Submitted { request, deadline: waits, item, session }, ctx);
+        let exclusive = false;
+        self.handle(Event::Submitted { request, deadline: waits, item, session, exclusive }, ctx);
         let answer = Box::pin(async { answer.await.unwrap_or_else(lost) });
         Answer { request, answer }
     }
@@ -526,7 +537,8 @@ impl Handler<Checkout> for PoolActor {
         let timeout = checkout.timeout.unwrap_or(self.config.checkout_timeout);
         let item = Item::Checkout { session: None, reply };
         let deadline = deadline(Instant::now(), timeout);
-        self.handle(Event::Submitted { request, deadline, item, session: None }, ctx);
+        let (session, exclusive) = (None, true);
+        self.handle(Event::Submitted { request, deadline, item, session, exclusive }, ctx);
         let handle = self.config.handle.clone();
         let answer = Box::pin(async move {
             let token = answer.await.unwrap_or_else(lost)?;

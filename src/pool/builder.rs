@@ -17,6 +17,7 @@ use super::messages::TellStartup;
 use crate::error::{ConfigError, WorkerStartError};
 use crate::port::PortSpec;
 use crate::supervisor::{ChildRef, Shutdown, StartError, Strategy, Supervisor};
+use crate::worker;
 
 /// The smallest frame limit: room for any error.
 const LEAST_FRAME_BYTES: u32 = 64 * 1024;
@@ -31,6 +32,8 @@ pub struct PoolBuilder {
     module: Option<String>,
     port: PortSpec,
     size: usize,
+    in_flight: usize,
+    threads: usize,
     min_ready: Option<usize>,
     queue_bound: usize,
     checkout_timeout: Duration,
@@ -50,6 +53,8 @@ impl PoolBuilder {
             module: None,
             port: PortSpec::default(),
             size: std::thread::available_parallelism().map_or(1, usize::from),
+            in_flight: 1,
+            threads: 0,
             min_ready: None,
             queue_bound: 1000,
             checkout_timeout: Duration::from_secs(5),
@@ -113,6 +118,34 @@ impl PoolBuilder {
     /// How many workers. Default: the number of cores. At least 1, at most 1024; each takes six file descriptors here.
     pub fn size(mut self, workers: usize) -> Self {
         self.size = workers;
+        self
+    }
+
+    /// How many calls a worker has at most at once, streams included. Default: 1. At least 1, at most 1024.
+    ///
+    /// More than one is for functions that wait for something else: `async def` functions of one worker run side by side
+    /// on its event loop. Its synchronous functions still run one after the other, in the order in which they came;
+    /// the next one is there already when one ends. With [`threads`](PoolBuilder::threads) they run side by side too.
+    ///
+    /// A call that fails or is cancelled does not disturb the others. One that does not give up within the
+    /// [`cancel_grace`](PoolBuilder::cancel_grace) takes its worker with it: that takes no more calls, its other calls
+    /// get as long again to end, and then fail with [`WorkerDied`](crate::CallError::WorkerDied), whose `reason` says
+    /// why. A process that dies by itself takes all of its calls with it at once.
+    ///
+    /// A call goes to the worker that has the fewest, among equals to the one used last. A
+    /// [lease](crate::Lease) has its worker to itself, however many calls that could take. Whoever waits for one
+    /// is not overtaken: while it is first in line and no worker is empty, those behind it wait as well, and the workers
+    /// empty, up to its checkout timeout. In a pool with many leases, few calls are at once in one worker.
+    pub fn in_flight(mut self, calls: usize) -> Self {
+        self.in_flight = calls;
+        self
+    }
+
+    /// How many threads of a worker run its synchronous functions, which may then run side by side: of use where they
+    /// wait, or let go of the interpreter's lock. Only with [`in_flight`](PoolBuilder::in_flight) of more than 1. At most
+    /// 1024. Default: 0, the worker's main thread runs them, one after the other.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
         self
     }
 
@@ -268,6 +301,19 @@ impl PoolBuilder {
         if !(1..=1024).contains(&self.size) {
             return refuse("size", &self.size, "1 to 1024 workers");
         }
+        if !(1..=1024).contains(&self.in_flight) {
+            return refuse("in_flight", &self.in_flight, "1 to 1024 calls");
+        }
+        if self.threads > 0 && self.in_flight == 1 {
+            return refuse(
+                "threads",
+                &self.threads,
+                "0 unless in_flight is more than 1: one call needs no threads",
+            );
+        }
+        if self.threads > 1024 {
+            return refuse("threads", &self.threads, "at most 1024 threads");
+        }
         let min_ready = self.min_ready.unwrap_or(self.size);
         if min_ready > self.size {
             return refuse("min_ready", &min_ready, "at most the pool's size");
@@ -311,16 +357,19 @@ impl PoolBuilder {
                 "a name that is not empty and holds neither `/` nor a control character",
             );
         }
-        // Numbers of workers fit: checked above.
+        // These numbers fit: checked above.
         let core = core::Config {
             size: self.size as u32,
             min_ready: min_ready as u32,
+            in_flight: self.in_flight as u32,
             queue_bound: self.queue_bound,
             session_ttl: self.session_ttl,
             max_sessions: self.max_sessions,
         };
         let mut port = self.port.clone();
         port.module = module;
+        port.in_flight = core.in_flight;
+        port.threads = self.threads as u32;
         Ok(actor::Config {
             name,
             core,
@@ -328,7 +377,7 @@ impl PoolBuilder {
             call_timeout: self.call_timeout,
             checkout_timeout: self.checkout_timeout,
             shutdown_timeout: self.shutdown_timeout,
-            cancel_grace: self.cancel_grace,
+            worker: worker::Settings { in_flight: self.in_flight, cancel_grace: self.cancel_grace },
             hook_timeout: self.hook_timeout,
             handle: Arc::new(OnceLock::new()),
         })

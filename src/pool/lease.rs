@@ -82,7 +82,8 @@ impl Lease {
         self.request(function).args(args).stream().await
     }
 
-    /// A call with options. Calls of one lease run one after the other; a retry makes no sense here, so
+    /// A call with options. Calls of one lease run one after the other, or as many at once as
+    /// [`in_flight`](super::PoolBuilder::in_flight) says; a retry makes no sense here, so
     /// [`idempotent`](Request::idempotent) changes nothing; nor does [`session`](Request::session), since a lease's calls
     /// belong to the session that it was checked out in, if any.
     pub fn request<'a>(&'a self, function: &'a str) -> Request<'a> {
@@ -114,7 +115,7 @@ impl LeaseToken {
 
     /// Gives the worker an order. One that has ended drops it, and the order then answers by itself.
     pub(super) fn run(&self, order: Order) {
-        self.addr.do_send(Run { dispatch: Dispatch::new(order, self.placement), assigned: false });
+        self.addr.do_send(Run(Dispatch::new(order, self.placement)));
     }
 
     pub(super) fn opened(&self) -> Opened {
