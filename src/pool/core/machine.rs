@@ -81,9 +81,14 @@ impl<T, C: Clone> Core<T, C> {
     /// when the tick is late, and the dead do not fill the queue against the living. The same holds for the sessions
     /// whose time to live is over.
     pub(crate) fn handle(&mut self, now: Instant, event: Event<T, C>, out: &mut Vec<Command<T, C>>) {
-        self.expire(now, out);
+        let way_is_free = self.expire(now, out);
         match event {
             Event::Submitted { request, deadline, item, session, exclusive } => {
+                // Those who have waited behind one who is gone come before the newcomer. Any other event may be news of
+                // the very worker that they would be given, and is heard first.
+                if way_is_free {
+                    self.hand_out(now, out);
+                }
                 let waiter = Waiter { request, deadline, item, claim: None, exclusive, only: None };
                 self.submit(now, waiter, session, out);
             }
@@ -205,7 +210,8 @@ impl<T, C: Clone> Core<T, C> {
         self.reject(waiter.request, waiter.item, reason, out);
     }
 
-    fn expire(&mut self, now: Instant, out: &mut Vec<Command<T, C>>) {
+    /// Sends away whose time is over; whether any of them may have been in others' way.
+    fn expire(&mut self, now: Instant, out: &mut Vec<Command<T, C>>) -> bool {
         let waiting = self.queue.len();
         while let Some(waiter) = self.queue.pop_expired(now) {
             self.send_away(now, waiter, Rejection::TimedOut, out);
@@ -213,10 +219,7 @@ impl<T, C: Clone> Core<T, C> {
         while let Some(session) = self.sessions.expired(now) {
             self.forget(session, SessionEnd::Expired, out);
         }
-        // Whoever was in others' way may have gone; that comes before whatever is new.
-        if self.queue.len() < waiting {
-            self.hand_out(now, out);
-        }
+        self.queue.len() < waiting
     }
 
     fn close(&mut self, now: Instant, out: &mut Vec<Command<T, C>>) {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
-use super::super::{Command, Core, Rejection, RequestId, SessionEnd, SessionUse, SlotState, WorkerId};
+use super::super::{Command, Core, Event, Rejection, RequestId, SessionEnd, SessionUse, SlotState, WorkerId};
 use super::model::{Item, Model, Outcome, Served, Slot, Startup, Told, Waiting};
 use super::sessions::End;
 use super::world::{Heard, World};
@@ -37,8 +37,10 @@ impl Model {
         self.marks_expire(now);
         prop_assert!(self.waiting.iter().all(|it| now < it.deadline), "waits past its deadline");
         prop_assert!(self.next_expiry().is_none_or(|expiry| now < expiry), "a session lives on");
-        // Whom that has made room for is served before anything else happens.
-        while (0..self.waiting.len()).any(|at| self.servers_of(at).next().is_some()) {
+        // Whom that has made room for is served before a newcomer.
+        while matches!(event, Event::Submitted { .. })
+            && (0..self.waiting.len()).any(|at| self.servers_of(at).next().is_some())
+        {
             let Some(command) = said.next() else { return Err(TestCaseError::fail("nobody is served")) };
             prop_assert!(matches!(command, Command::Assign { .. }), "first comes whoever can be served");
             self.seen.insert("served when another one timed out");

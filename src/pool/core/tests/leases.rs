@@ -73,6 +73,20 @@ fn a_deadline_frees_the_way_before_a_newcomer_is_looked_at() {
 }
 
 #[test]
+fn a_deadline_frees_no_way_to_a_worker_that_is_gone() {
+    let mut rig = Rig::running_several(2, 2);
+    rig.submit(1);
+    rig.submit(2);
+    rig.submit_all(3, 100, None, true);
+    rig.submit(4);
+    rig.submit(5);
+    rig.now += ms(100);
+    let (late, four, five) = (reject(3, Rejection::TimedOut), assign(0, 1, 4), assign(0, 1, 5));
+    assert_eq!(rig.exited(1, 1), [late, four], "5 finds no place");
+    assert_eq!(rig.freed(0, 1), [five]);
+}
+
+#[test]
 fn a_lease_of_a_strict_session_waits_for_all_of_its_worker() {
     let mut rig = Rig::running_several(2, 2);
     rig.strict("a", 1);
