@@ -85,6 +85,8 @@ class Waiter:
             return
         if self.error is not None:
             self.future.set_exception(self.error)
+            if self.call.over:
+                self.future.exception()  # nobody may be left to ask for it, which asyncio would complain about
         else:
             self.future.set_result(self.value)
 
