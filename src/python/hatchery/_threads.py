@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from _queue import SimpleQueue  # type: ignore[import-not-found]
+from _queue import SimpleQueue
 from time import monotonic, sleep
 from types import CoroutineType
 

@@ -116,7 +116,19 @@ class Channel:
     the main thread reads. Any thread may write once `shared` is set, which makes all writes happen under `lock`.
     """
 
-    __slots__ = ("_late", "_poll", "_tail", "_wanted", "_writing", "broken", "fd", "lock", "max_frame_bytes", "pending", "shared")
+    __slots__ = (
+        "_late",
+        "_poll",
+        "_tail",
+        "_wanted",
+        "_writing",
+        "broken",
+        "fd",
+        "lock",
+        "max_frame_bytes",
+        "pending",
+        "shared",
+    )
 
     def __init__(self, fd: int, max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES) -> None:
         """`fd` is a connected stream socket in blocking mode."""

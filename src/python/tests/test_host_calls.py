@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import unittest
+from typing import ClassVar
 
 from tests.support import (
     CALL,
@@ -156,7 +157,7 @@ WAYS = ("ask", "ask_later", "ask_in_own_loop", "ask_in_thread", "ask_in_loop_of_
 
 
 class HostCalls(unittest.TestCase):
-    hello: dict = {}
+    hello: ClassVar[dict] = {}
     ways = WAYS
 
     @classmethod
@@ -256,6 +257,19 @@ class HostCalls(unittest.TestCase):
                     self.assertEqual(self.worker.receive(), (HOST_CANCEL, number, None))
                     self.assertEqual(self.worker.answer(call_id), (ERROR, CANCELLED))
                     self.worker.send_host_result(number, 5)  # late
+
+    def test_a_stream_is_cancelled_while_it_waits(self) -> None:
+        for function in ("generate", "generate_later"):
+            for signal in (True, False):
+                with self.subTest(function, signal=signal):
+                    call_id = self.send(function, 3, credit=5)
+                    number = self.asked(call_id, [0])
+                    self.worker.send(frame(CANCEL, call_id=call_id))
+                    while signal and self.worker.quiet(0.02):
+                        self.worker.poke()
+                    self.assertEqual(self.worker.receive(), (HOST_CANCEL, number, None))
+                    self.assertEqual(self.worker.answer(call_id), (ERROR, CANCELLED))
+                    self.worker.send_host_result(number, 5)
 
     def test_cleaning_up_cannot_ask(self) -> None:
         for function in ("cleans_up", "cleans_up_later"):
@@ -400,7 +414,7 @@ class OfOne(HostCalls):
 
 
 class OfSeveral(OfOne):
-    hello = {"in_flight": 8}
+    hello: ClassVar[dict] = {"in_flight": 8}
 
     def test_others_go_on_meanwhile(self) -> None:
         for loop in (False, True):
@@ -441,7 +455,7 @@ class OfSeveral(OfOne):
 
 
 class InThreads(HostCalls):
-    hello = {"in_flight": 8, "threads": 3}
+    hello: ClassVar[dict] = {"in_flight": 8, "threads": 3}
     ways = ("ask", "ask_later", "ask_in_own_loop")
 
     def test_together(self) -> None:

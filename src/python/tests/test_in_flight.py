@@ -8,7 +8,7 @@ import time
 import unittest
 
 from tests import storm
-from tests.support import CANCEL, CANCELLED, CHUNK, DEADLINE, END, ERROR, RESULT, STACK, Worker, frame
+from tests.support import CANCEL, CANCELLED, CHUNK, END, ERROR, RESULT, STACK, Worker, frame
 
 SOURCE = '''
 import asyncio, os, pathlib, time
@@ -400,7 +400,6 @@ class Ends(unittest.TestCase):
             worker.ready()
             for _ in range(4):
                 worker.send_call("waits", [3600])
-            worker.call_ids = None
             worker.sock.close()
             self.assertEqual(worker.end(), 0)
 

@@ -221,9 +221,7 @@ class Threads(unittest.TestCase):
         progress = {}
         for n in range(6):
             timeout = 50_000 * (n % 2)
-            call_id = self.send(
-                "context", n, session=f"s{n}", progress=True, request_id=f"r{n}", timeout_ms=timeout
-            )
+            call_id = self.send("context", n, session=f"s{n}", progress=True, request_id=f"r{n}", timeout_ms=timeout)
             expected[call_id], progress[call_id] = [n, n % 2 == 1, False, f"r{n}"], n
         for _ in range(12):
             kind, call_id, body = self.worker.receive()
