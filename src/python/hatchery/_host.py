@@ -85,6 +85,8 @@ class Waiter:
             return
         if self.error is not None:
             self.future.set_exception(self.error)
+            if self.call.over:
+                self.future.exception()  # nobody may be left to ask for it, which asyncio would complain about
         else:
             self.future.set_result(self.value)
 
@@ -204,13 +206,12 @@ def _body(waiter: Waiter, args: tuple[object, ...], kwargs: dict[str, object]) -
 
 
 def _outcome(waiter: Waiter) -> Any:
-    if waiter.error is not None:
-        error, waiter.error = waiter.error, None
-        try:
-            raise error
-        finally:
-            error = None  # it knows this frame
-    return waiter.value
+    if waiter.error is None:
+        return waiter.value
+    try:
+        raise waiter.error
+    finally:
+        waiter.error = None  # it knows this frame
 
 
 def _send(host: Host, waiter: Waiter, body: bytes) -> None:

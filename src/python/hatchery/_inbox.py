@@ -129,12 +129,11 @@ class Inbox:
 
     def _cancel(self, frame: _wire.Frame) -> None:
         call_id = frame[3]
-        call = self._worker.active.get(call_id)
-        if call is None:
-            running = _main.call
-            if running is not None and running.id == call_id:
-                running.cancelled = True  # it waits for a host call
-            elif not self._withdraw(self.queue, call_id) and (frame[1] or frame[5]):
+        call, running = self._worker.active.get(call_id), _main.call
+        if running is not None and running.id == call_id:
+            running.cancelled = True  # it waits for a host call
+        elif call is None:
+            if not self._withdraw(self.queue, call_id) and (frame[1] or frame[5]):
                 self.queue.append(frame)  # no good frame
         elif call.items is not None and self._worker.pool is None:
             self.queue.appendleft(frame)  # the main thread ends it, before it begins other calls
@@ -226,7 +225,7 @@ def _name(body: _wire.Buffer) -> bytes:
 
 def frame_of_caller() -> Any:
     """Return the frame of user code that called ours."""
-    frame = sys._getframe(1)  # noqa: SLF001
+    frame: Any = sys._getframe(1)  # noqa: SLF001
     while frame is not None and frame.f_code.co_filename.startswith("<hatchery>/"):
         frame = frame.f_back
     return frame

@@ -44,7 +44,8 @@ class Loop:
         self._failed: BaseException | None = None  # what the worker cannot go on after
         self._turn_at = 0.0  # when the loop has its next turn at the latest
         self._waits: Waiter | None = None  # what synchronous code waits for below, which may not be joined by other
-        _calls.of_task = self._of_task = ContextVar("hatchery call")
+        self._of_task: ContextVar[Call] = ContextVar("hatchery call")
+        _calls.of_task = self._of_task
 
     # What the main thread does.
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from _queue import SimpleQueue  # type: ignore[import-not-found]
+from _queue import SimpleQueue
 from time import monotonic, sleep
 from types import CoroutineType
 
@@ -97,6 +97,22 @@ class Pool:
             call.raising = False
         if host is not None:
             host.nudge(call)
+
+    def raise_again(self, runner: Runner, call: Call) -> None:
+        """Raise in a thread once more, when it is back in user code."""
+        end = monotonic() + PATIENCE_SECONDS
+        while runner.armed is call and monotonic() < end:
+            call.raising = True
+            try:
+                frame = sys._current_frames().get(runner.ident)  # noqa: SLF001
+                if runner.armed is call and frame and not frame.f_code.co_filename.startswith("<hatchery>/"):
+                    call.delivered = False
+                    _raise_in(runner.ident, _calls.Cancelled)
+                    return
+            finally:
+                frame = None
+                call.raising = False
+            sleep(0.0005)
 
     def credit(self, call: Call, items: int) -> None:
         """Let a stream have more credit, and its turn if it needs one."""
@@ -300,5 +316,6 @@ class Runner:
         call = self.armed
         if call is None:
             return False
-        _raise_in(self.ident, _calls.Cancelled)
+        # Not here: this code runs within what swallows.
+        self._pool.worker.the_inbox().hand(self._pool.raise_again, self, call)
         return True

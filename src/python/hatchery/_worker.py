@@ -118,6 +118,7 @@ def _start(worker: _serving.Worker, hello: dict[str, Any]) -> None:
         _serving.send_error(channel, 0, failure)
         sys.exit(_wire.EXIT_START_FAILED)
     worker.functions = functions
+    worker.wants_logging()
 
 
 def _serve_host(channel: _wire.Channel) -> None:

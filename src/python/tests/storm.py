@@ -5,11 +5,14 @@ from __future__ import annotations
 import random
 import select
 import time
-import unittest
 
 from tests.support import CANCELLED, CHUNK, DEADLINE, END, ERROR, RESULT, Worker
 
-SOURCE = '''
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import unittest
+
+SOURCE = """
 import asyncio, time
 
 def quick(n):
@@ -44,7 +47,7 @@ async def generate_later(n):
         yield i
 
 def alive(): return "alive"
-'''
+"""
 KINDS = ("SystemExit", "KeyboardInterrupt", "RecursionError", "MemoryError", "GeneratorExit", "ValueError")
 
 

@@ -23,7 +23,7 @@ PACKAGE = HERE.parent / "hatchery"
 BOOTSTRAP = (HERE.parent / "bootstrap.py").read_text()
 PROBE = (HERE.parent / "probe.py").read_text()
 GOLDEN = HERE.parents[2] / "tests" / "golden"
-DEADLINE = 20.0
+DEADLINE = float(os.environ.get("HATCHERY_TEST_DEADLINE", "20"))
 # Runs all tests with workers that take several calls; each test still sends what it would send otherwise.
 IN_FLIGHT = int(os.environ.get("HATCHERY_TEST_IN_FLIGHT", "0"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import random
 import signal
 import time
@@ -88,7 +89,7 @@ async def sleeps(): await asyncio.sleep(0.1)
 def forks():
     child = os.fork()
     if child == 0:
-        time.sleep(0.05)
+        while not os.path.exists("child_may_go"): time.sleep(0.001)
         return "child"
     return child
 
@@ -99,18 +100,29 @@ async def waits(seconds):
 '''
 
 
-class InFlight(unittest.TestCase):
+class Case(unittest.TestCase):
+    """What all share: a worker that takes several calls."""
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.worker = Worker(SOURCE, in_flight=8)
+        cls.worker.ready()
+        cls.call = staticmethod(cls.worker.call)
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        try:
+            assert cls.worker.shutdown() == 0, cls.worker.printed
+            assert cls.worker.printed == {"stdout": b"", "stderr": b""}, cls.worker.printed
+        finally:
+            cls.worker.__exit__()
+
     def setUp(self) -> None:
-        self.worker = Worker(SOURCE, in_flight=8)
-        self.addCleanup(self.worker.__exit__)
-        self.worker.ready()
-        self.call = self.worker.call
+        self.call("logged")
 
     def tearDown(self) -> None:
         self.assertEqual(self.call("same", 1), 1)
         self.assertTrue(self.worker.quiet())
-        self.assertEqual(self.worker.shutdown(), 0)
-        self.assertEqual(self.worker.printed, {"stdout": b"", "stderr": b""})
 
     def send(self, function: str, *args: object, **options) -> int:
         return self.worker.send_call(function, list(args), **options)
@@ -123,6 +135,8 @@ class InFlight(unittest.TestCase):
     def open_gate(self, name: str) -> None:
         self.worker.touch(name)
 
+
+class InFlight(Case):
     def test_synchronous_ones_run_in_order(self) -> None:
         calls = [self.send("note", n) for n in range(8)]
         self.assertEqual([self.worker.receive()[1] for _ in calls], calls)
@@ -140,22 +154,6 @@ class InFlight(unittest.TestCase):
             self.open_gate(name)
             self.assertEqual(self.worker.receive(), (RESULT, calls[name], name))
 
-    def test_asynchronous_ones_do_not_wait_for_synchronous_ones(self) -> None:
-        for loop in (False, True):
-            with self.subTest(loop=loop):
-                a = self.send("gated", "a")
-                self.worker.wait_for("in_a")
-                b, later = self.send("gated", "b"), self.send("gated_later", "later")
-                self.open_gate("a")
-                self.assertEqual(self.worker.answer(a), (RESULT, "a"))
-                self.worker.wait_for("in_b")
-                self.worker.wait_for("in_later")
-                self.open_gate("b")
-                self.assertEqual(self.worker.answer(b), (RESULT, "b"))
-                self.open_gate("later")
-                self.assertEqual(self.worker.answer(later), (RESULT, "later"))
-                self.assertEqual(self.call("logged"), ["a", "later", "b"])
-
     def test_a_queued_call_is_cancelled_at_once(self) -> None:
         running = self.send("gated", "a")
         self.worker.wait_for("in_a")
@@ -168,24 +166,6 @@ class InFlight(unittest.TestCase):
         for call_id in (queued[1], queued[2], queued[3]):
             self.assertEqual(self.worker.answer(call_id), (RESULT, None))
         self.assertEqual(self.call("logged"), ["a", 1, 2, 3])
-
-    def test_a_queued_call_is_cancelled_without_a_signal(self) -> None:
-        for loop in (False, True):
-            with self.subTest(loop=loop):
-                if loop:
-                    self.call("meet", 0)
-                running = self.send("gated", "a")
-                self.worker.wait_for("in_a")
-                queued = [self.send("note", n) for n in range(3)]
-                later = self.send("gated_later", "never")
-                for call_id in (queued[1], later):
-                    self.worker.send(frame(CANCEL, call_id=call_id))
-                self.open_gate("a")
-                self.assertEqual(self.worker.answer(running), (RESULT, "a"))
-                answers = self.answers(4)
-                self.assertEqual({call_id for call_id in answers if answers[call_id]}, {queued[1], later})
-                self.assertEqual(answers[later], CANCELLED)
-                self.assertEqual(self.call("logged"), ["a", 0, 2])
 
     def test_the_running_one_is_cancelled_alone(self) -> None:
         running = self.send("spin")
@@ -313,8 +293,60 @@ class InFlight(unittest.TestCase):
         self.open_gate("later")
         self.assertEqual(self.worker.answer(later), (RESULT, "later"))
 
+    def test_a_stream_between_two_steps_is_on_no_thread(self) -> None:
+        stream = self.send("count", 10, credit=1)
+        self.assertEqual(self.worker.answer(stream), (CHUNK, 0))
+        self.assertEqual(self.call("same", 1), 1)  # the step is surely over
+        self.assertEqual(self.worker.begun(), (stream + 1, 0))
+        self.assertEqual(self.worker.cancelled(stream), CANCELLED)
+
+
+class FirstCalls(unittest.TestCase):
+    """What differs before there is an event loop: each has a worker of its own."""
+
+    with_loop = False
+
+    def setUp(self) -> None:
+        self.worker = Worker(SOURCE, in_flight=8)
+        self.addCleanup(self.worker.__exit__)
+        self.worker.ready()
+        self.call = self.worker.call
+        if self.with_loop:
+            self.call("meet", 0)
+
+    send, answers, open_gate, tearDown = Case.send, Case.answers, Case.open_gate, Case.tearDown
+
+    def test_asynchronous_ones_do_not_wait_for_synchronous_ones(self) -> None:
+        a = self.send("gated", "a")
+        self.worker.wait_for("in_a")
+        b, later = self.send("gated", "b"), self.send("gated_later", "later")
+        self.open_gate("a")
+        self.assertEqual(self.worker.answer(a), (RESULT, "a"))
+        self.worker.wait_for("in_b")
+        self.worker.wait_for("in_later")
+        self.open_gate("b")
+        self.assertEqual(self.worker.answer(b), (RESULT, "b"))
+        self.open_gate("later")
+        self.assertEqual(self.worker.answer(later), (RESULT, "later"))
+        self.assertEqual(self.call("logged"), ["a", "later", "b"])
+
+    def test_a_queued_call_is_cancelled_without_a_signal(self) -> None:
+        running = self.send("gated", "a")
+        self.worker.wait_for("in_a")
+        queued = [self.send("note", n) for n in range(3)]
+        later = self.send("gated_later", "never")
+        for call_id in (queued[1], later):
+            self.worker.send(frame(CANCEL, call_id=call_id))
+        self.open_gate("a")
+        self.assertEqual(self.worker.answer(running), (RESULT, "a"))
+        answers = self.answers(4)
+        self.assertEqual({call_id for call_id in answers if answers[call_id]}, {queued[1], later})
+        self.assertEqual(answers[later], CANCELLED)
+        self.assertEqual(self.call("logged"), ["a", 0, 2])
+
     def test_what_has_begun(self) -> None:
-        self.assertEqual(self.worker.begun(), (0, 0))
+        if not self.with_loop:
+            self.assertEqual(self.worker.begun(), (0, 0))
         first = self.send("gated", "a")
         self.worker.wait_for("in_a")
         queued = self.send("gated", "b")
@@ -331,23 +363,24 @@ class InFlight(unittest.TestCase):
         self.open_gate("c")
         self.assertEqual(self.worker.answer(later)[0], RESULT)
 
-    def test_a_stream_between_two_steps_is_on_no_thread(self) -> None:
-        stream = self.send("count", 10, credit=1)
-        self.assertEqual(self.worker.answer(stream), (CHUNK, 0))
-        self.assertEqual(self.call("same", 1), 1)  # the step is surely over
-        self.assertEqual(self.worker.begun(), (stream + 1, 0))
-        self.assertEqual(self.worker.cancelled(stream), CANCELLED)
-
     def test_a_forked_child_marks_nothing(self) -> None:
         child = self.call("forks")
         running = self.send("gated", "a")
         self.worker.wait_for("in_a")
-        time.sleep(0.1)  # the child has ended its function meanwhile
+        self.worker.touch("child_may_go")
+        end = time.monotonic() + DEADLINE
+        while pathlib.Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+            self.assertLess(time.monotonic(), end)  # it has ended its function, and then itself
+            time.sleep(0.002)
         self.assertEqual(self.worker.begun(), (running, running))
         self.open_gate("a")
         self.assertEqual(self.worker.answer(running)[0], RESULT)
         self.assertEqual(self.call("collect", child), 74)
         self.worker.printed["stderr"] = b""
+
+
+class LaterCalls(FirstCalls):
+    with_loop = True
 
 
 class Begun(unittest.TestCase):
@@ -359,7 +392,7 @@ class Begun(unittest.TestCase):
             async def mark_later(n): os.write(1, b"%d\\n" % n)
         """
         chance = random.Random()
-        for _ in range(12):
+        for _ in range(8):
             with Worker(source, in_flight=64) as worker:
                 worker.ready()
                 for n in range(1, 65):
@@ -400,7 +433,6 @@ class Ends(unittest.TestCase):
             worker.ready()
             for _ in range(4):
                 worker.send_call("waits", [3600])
-            worker.call_ids = None
             worker.sock.close()
             self.assertEqual(worker.end(), 0)
 
