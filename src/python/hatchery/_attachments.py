@@ -89,7 +89,7 @@ def _bytes_of(value: Any) -> tuple[Any, ...] | None:
         view = memoryview(value)
     except TypeError:
         return None
-    shape = view.shape
+    shape = view.shape or ()
     code = (view.format or "B").lstrip("@=<")
     swapped = code[:1] in (">", "!") or (_NATIVE == ">" and (view.format or "")[:1] == "<")
     code = code.lstrip(">!")
@@ -220,4 +220,6 @@ def _view(data: Any, dtype: str, shape: list[int]) -> memoryview:
     code = _FORMATS.get(dtype[1:])
     if code is None or dtype[0] not in (_NATIVE, "|") or not all(shape):
         return view
-    return view.cast("B").cast(code, shape)
+    cast: Any = view.cast("B").cast  # only known with formats written out
+    shaped: memoryview = cast(code, shape)
+    return shaped

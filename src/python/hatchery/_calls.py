@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any, Callable
 
+    from hatchery._attachments import Encoded
+
 
 class Cancelled(BaseException):
     """Raised in a synchronous function, between any two bytecodes, when its call is cancelled.
@@ -134,7 +136,7 @@ class MainThread:
         self.armed = True
         return True
 
-    def send(self, channel: _wire.Channel, kind: int, call_id: int, body: bytes = b"") -> None:
+    def send(self, channel: _wire.Channel, kind: int, call_id: int, body: bytes | Encoded = b"") -> None:
         """Send a frame where user code may be running below, whose interruption must not cut it."""
         armed = self.armed
         self.armed = False

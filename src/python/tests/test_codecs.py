@@ -189,11 +189,11 @@ class Equal(unittest.TestCase):
 
     def test_auto_waits_for_a_large_body(self) -> None:
         with_codec("auto")
-        _values.large_bytes = _codecs.LARGE_BYTES
+        _values.large_bytes = _values.LARGE_BYTES
         _values.encode([1])
         _values.read(b"[1]")
         self.assertIsNone(_values.fast_decode)
-        _values.encode(["x" * _codecs.LARGE_BYTES])
+        _values.encode(["x" * _values.LARGE_BYTES])
         self.assertIsNotNone(_values.fast_encode)
         self.assertEqual(_values.encode({"a": [1.5]}), b'{"a":[1.5]}')
 
