@@ -21,6 +21,7 @@ NAME = "\0"
 _KINDS = {**dict.fromkeys("bhilqn", "i"), **dict.fromkeys("BHILQN", "u"), **dict.fromkeys("efd", "f"), "?": "b"}
 _FORMATS = {"i1": "b", "i2": "h", "i4": "i", "i8": "q", "u1": "B", "u2": "H", "u4": "I", "u8": "Q"}
 _FORMATS.update({"f4": "f", "f8": "d", "b1": "?"})
+_ARRAY_KINDS = "biufc"  # what numpy calls kinds of numbers
 _NATIVE = "<" if sys.byteorder == "little" else ">"
 
 
@@ -88,7 +89,7 @@ def _bytes_of(value: Any) -> tuple[Any, ...] | None:
         view = memoryview(value)
     except TypeError:
         return None
-    shape = view.shape
+    shape = view.shape or ()
     code = (view.format or "B").lstrip("@=<")
     swapped = code[:1] in (">", "!") or (_NATIVE == ">" and (view.format or "")[:1] == "<")
     code = code.lstrip(">!")
@@ -116,7 +117,7 @@ def _bytes_of_array(value: Any) -> tuple[Any, ...]:
     import numpy as np
 
     dtype = value.dtype
-    if dtype.kind not in "biufc" or dtype.str[:1] not in "<>|":
+    if dtype.kind not in _ARRAY_KINDS or dtype.str[:1] not in "<>|":
         raise RefusedError(f"is a numpy.ndarray of dtype {dtype}: {_hint(dtype)}")
     if hasattr(value, "mask"):
         raise RefusedError("is a masked numpy array: send .filled() and .mask")
@@ -205,7 +206,7 @@ def _array(data: Any, dtype: str, shape: list[int]) -> Any:
     size = int(dtype[2:])
     for length in shape:
         size *= length
-    if size != len(data) or min(shape, default=0) < 0:
+    if size != len(data) or min(shape, default=0) < 0 or dtype[0] not in "<>|" or dtype[1] not in _ARRAY_KINDS:
         raise ValueError(f"{len(data)} bytes are no array of {dtype} and shape {shape}")
     try:
         import numpy as np
@@ -219,4 +220,6 @@ def _view(data: Any, dtype: str, shape: list[int]) -> memoryview:
     code = _FORMATS.get(dtype[1:])
     if code is None or dtype[0] not in (_NATIVE, "|") or not all(shape):
         return view
-    return view.cast("B").cast(code, shape)
+    cast: Any = view.cast("B").cast  # only known with formats written out
+    shaped: memoryview = cast(code, shape)
+    return shaped

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any, Callable
 
+    from hatchery._attachments import Encoded
     from hatchery._inbox import Inbox
     from hatchery._serving import Worker
     from hatchery._threads import Runner
@@ -189,7 +190,9 @@ class MainThread:
         self.armed = True
         return True
 
-    def send(self, channel: _wire.Channel, kind: int, call_id: int, body: bytes = b"", number: int = 0) -> None:
+    def send(
+        self, channel: _wire.Channel, kind: int, call_id: int, body: bytes | Encoded = b"", number: int = 0
+    ) -> None:
         """Send a frame where user code may be running below, whose interruption must not cut it."""
         if get_ident() != self.ident:
             channel.send(kind, call_id, body, number)

@@ -19,16 +19,13 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any, Callable
 
-# To import orjson takes 10 ms and more: it is worth that for the first body of this size.
-LARGE_BYTES = 16 * 1024
 _MARSHAL_VERSION = 2  # the later ones look for objects that occur twice
 
 
 def choose(name: str) -> None:
     """Use the codec that the host asks for. Raises `ImportError` when it is demanded and not there."""
     if name == "auto":
-        _values.consider = _consider
-        _values.large_bytes = LARGE_BYTES
+        _values.look_for_codecs()
     elif name != "json":
         _use(_import(name))
 
@@ -49,7 +46,7 @@ def _import(name: str) -> ModuleType:
     raise ImportError(f"the codec {name!r} is unknown to this worker")
 
 
-def _consider() -> None:
+def find() -> None:
     """Import what there is, at the first large body."""
     _values.consider = None
     for name in ("orjson", "msgspec"):

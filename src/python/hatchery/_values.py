@@ -27,7 +27,7 @@ except ImportError:  # not CPython
     def scanner(object_hook: Callable[[dict[str, Any]], Any]) -> Callable[[str, int], tuple[Any, int]]:
         """Return a scanner that asks `object_hook` what each object means."""
         decoder = JSONDecoder(parse_constant=lambda _name: None, object_hook=object_hook)
-        return decoder.scan_once  # type: ignore[attr-defined]
+        return decoder.scan_once  # type: ignore[attr-defined,no-any-return]
 else:
 
     class _Plain:
@@ -63,7 +63,7 @@ else:
         """Return a scanner that asks `object_hook` what each object means."""
         plain = _Plain()
         plain.object_hook = object_hook
-        return make_scanner(plain)  # type: ignore[arg-type,return-value]
+        return make_scanner(plain)  # type: ignore[arg-type]
 
 
 TYPE_CHECKING = False
@@ -85,6 +85,8 @@ _LONG_NATURAL = b"0" * 20  # 2^64 has 20 digits
 _LONG_NEGATIVE = b"-" + b"0" * 19  # and 2^63 has 19
 
 NEVER = sys.maxsize
+# To import orjson takes 10 ms and more: it is worth that for the first body of this size.
+LARGE_BYTES = 16 * 1024
 # Set by `_codecs`. From `large_bytes` on a body is read by `fast_decode`, or the first one asks `consider` for one.
 large_bytes = NEVER
 consider: Callable[[], None] | None = None
@@ -172,6 +174,18 @@ def guarded(encode_text: Callable[[Any], str], value: Any) -> str:
 def is_surely_fine(data: bytes) -> bool:
     """Tell whether what the C encoder lets pass, but the rules do not, is surely not in this text."""
     return not is_too_deep(data) and not _may_hold_a_long_integer(data)
+
+
+def look_for_codecs() -> None:
+    """Have the first large body look for a faster codec."""
+    global consider, large_bytes
+    consider, large_bytes = _find_codec, LARGE_BYTES
+
+
+def _find_codec() -> None:
+    from hatchery import _codecs
+
+    _codecs.find()
 
 
 def read(body: Any) -> Any:

@@ -93,10 +93,13 @@ def _start(worker: _serving.Worker, hello: dict[str, Any]) -> None:
         __import__(hello["module"])
         import_ms = (perf_counter() - began) * 1000
         phase = "setup"
-        if hello.get("codec", "json") != "json":
+        codec = hello.get("codec", "json")
+        if codec == "auto":
+            _values.look_for_codecs()
+        elif codec != "json":
             from hatchery import _codecs
 
-            _codecs.choose(hello["codec"])
+            _codecs.choose(codec)
         functions = _functions.exported(sys.modules[hello["module"]], hello["functions"], _hooks.exports)
         phase = "on_start"
         for hook in _hooks.start_hooks:

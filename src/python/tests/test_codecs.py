@@ -57,11 +57,13 @@ def nested(depth: int, inner: object = None) -> object:
 
 LEAVES = [
     None, True, False, 0, -1, 2**63 - 1, -(2**63), 2**64 - 1, 2**64, -(2**63) - 1, 10**30, 0.0, -0.0, 1e16, 1e22,
-    5e-324,   1.7976931348623157e308, 0.1, 123456789012345680.0,
+    5e-324, 1.7976931348623157e308, 0.1, 123456789012345680.0,
     NAN, INF, -INF, "", "a", "\0", "\x7f", "\x1f", "\u2028", "é",
     "\U0001f44b", "\ud800", "a\udcff", "\\", '"', "[[[[", '"}{"', "\\u0000", b"", b"bytes", bytearray(b"b"), Word("w"),
-    Number.ONE, Colour.RED, uuid.UUID(int=1), dt.datetime(2026, 1, 2, tzinfo=dt.timezone.utc), dt.date(2026, 1, 2), dt.time(1), dt.timedelta(1),
-    decimal.Decimal("1.5"), 1j, {1, 2}, frozenset(), Point(1, 2), Pairs(a=1), Data(), object(), len, ..., range(3),
+    Number.ONE, Colour.RED, uuid.UUID(int=1), dt.datetime(2026, 1, 2, tzinfo=dt.timezone.utc),
+    dt.date(2026, 1, 2), dt.time(1), dt.timedelta(1),
+    decimal.Decimal("1.5"), 1j, {1, 2}, frozenset(), Point(1, 2), Pairs(a=1), Data(), object(), len, ...,
+    range(3),
     (1, (2,)), [], {}, (), NotImplemented, int, collections.OrderedDict(a=1), collections.Counter("a"),
 ]  # fmt: skip
 KEYS = [
@@ -187,11 +189,11 @@ class Equal(unittest.TestCase):
 
     def test_auto_waits_for_a_large_body(self) -> None:
         with_codec("auto")
-        _values.large_bytes = _codecs.LARGE_BYTES
+        _values.large_bytes = _values.LARGE_BYTES
         _values.encode([1])
         _values.read(b"[1]")
         self.assertIsNone(_values.fast_decode)
-        _values.encode(["x" * _codecs.LARGE_BYTES])
+        _values.encode(["x" * _values.LARGE_BYTES])
         self.assertIsNotNone(_values.fast_encode)
         self.assertEqual(_values.encode({"a": [1.5]}), b'{"a":[1.5]}')
 
