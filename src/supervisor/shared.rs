@@ -10,7 +10,9 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::{Report, ReportEvent, actor::Input, guard::guarded, registry::Registry, slot::AnySlot};
+use super::{
+    ChildOptions, Report, ReportEvent, actor::Input, guard::guarded, registry::Registry, slot::AnySlot,
+};
 
 /// A child in its supervisor's table.
 #[derive(Clone)]
@@ -214,8 +216,8 @@ impl Shared {
     }
 
     /// Logs a report and hands it to the subscribers of this supervisor and of those above it.
-    pub(crate) fn report(&self, event: ReportEvent) {
-        let report = Report { supervisor: self.path.clone(), event };
+    pub(crate) fn report(&self, event: ReportEvent, child: Option<ChildOptions>) {
+        let report = Report { supervisor: self.path.clone(), child, event };
         let level = report.level();
         if log::log_enabled!(target: "hatchery::supervisor", level) {
             // The cause of a failed start is the user's, and so may be the logger.

@@ -11,4 +11,5 @@ mod lifetimes;
 mod panics;
 mod partitions;
 mod random;
+mod reports;
 mod unkillable;
