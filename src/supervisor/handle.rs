@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     ChildCount, ChildError, ChildInfo, ChildOptions, ChildRef, ChildSpec, ChildState, ExitReason, Kind,
-    LookupError, Partitions, Reports, StopTimedOut, SupervisorBuilder, Tree,
+    LookupError, Reports, StopTimedOut, SupervisorBuilder, Tree,
     actor::{Caller, Input, Roster},
     control::Control,
     core::{Answer, Order},
@@ -305,19 +305,8 @@ impl SupervisorRef {
         }
     }
 
-    /// The partitions of a partition supervisor below this one, by its id or path.
-    ///
-    /// # Errors
-    /// When there is no such supervisor, or it is none of partitions, or these are not `A`s.
-    pub fn partitions<A: Actor>(&self, path: &str) -> Result<Partitions<A>, LookupError> {
-        let supervisor = self.supervisor(path)?;
-        match supervisor.shared.initial_partitions() {
-            0 => Err(LookupError::WrongKind {
-                path: supervisor.shared.path.to_string(),
-                expected: "a partition supervisor",
-            }),
-            count => Partitions::new(supervisor, count),
-        }
+    pub(crate) fn initial_partitions(&self) -> usize {
+        self.shared.initial_partitions()
     }
 
     pub(crate) fn partition_size(&self) -> usize {
