@@ -105,6 +105,10 @@ impl Shared {
         format!("{}/{id}", self.path).into()
     }
 
+    pub(crate) fn parent(&self) -> Option<Arc<Shared>> {
+        self.parent.upgrade()
+    }
+
     fn is_root(&self) -> bool {
         self.parent.strong_count() == 0
     }
@@ -227,10 +231,10 @@ impl Shared {
             let _ = guarded(|| log::log!(target: "hatchery::supervisor", level, "{text}"));
         }
         self.deliver(&report);
-        let mut above = self.parent.upgrade();
+        let mut above = self.parent();
         while let Some(shared) = above {
             shared.deliver(&report);
-            above = shared.parent.upgrade();
+            above = shared.parent();
         }
     }
 

@@ -14,7 +14,7 @@ use super::{
         AutoShutdown, Cause, ChildError, ChildOptions, ExitReason, Kind, ReportEvent, Restart, Shutdown,
         ShutdownCause, StartFailure, intensity::Intensity, options::SupervisorOptions,
     },
-    child::{Child, ChildView, Down, Key, Starter, State, Stopping},
+    child::{Child, ChildView, Down, Key, Starter, State, StateView, Stopping},
     children::Children,
     event::{Answer, Command, Ending, Event, Order},
     exits::Fate,
@@ -34,7 +34,7 @@ pub(super) fn kill_grace(kind: Kind) -> Duration {
 
 pub(super) enum Phase {
     Booting,
-    Up,
+    Up { since: Instant },
     ShuttingDown(Ending),
     Finished,
 }
@@ -169,6 +169,15 @@ impl<T, C> Core<T, C> {
 
     pub(crate) fn auto_shutdown(&self) -> AutoShutdown {
         self.options.auto_shutdown
+    }
+
+    /// What this supervisor itself is doing, and since when it has been up.
+    pub(crate) fn itself(&self) -> (StateView, Option<Instant>) {
+        match self.phase {
+            Phase::Booting => (StateView::Starting, None),
+            Phase::Up { since } => (StateView::Running, Some(since)),
+            Phase::ShuttingDown(_) | Phase::Finished => (StateView::Stopping, None),
+        }
     }
 
     /// All children, in start order.

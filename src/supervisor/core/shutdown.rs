@@ -141,7 +141,7 @@ impl<T, C> Core<T, C> {
                 false => ReportEvent::ShutdownError { id, incarnation, reason },
             }));
         }
-        let shutting_down = !matches!(self.phase, Phase::Up | Phase::Booting);
+        let shutting_down = !matches!(self.phase, Phase::Up { .. } | Phase::Booting);
         let temporary = child.options.restart == Restart::Temporary;
         let answer = self.end_of(key);
         if shutting_down {
