@@ -7,6 +7,7 @@ mod arbiters;
 mod backoff;
 mod children;
 mod ends;
+mod examples;
 mod lifetimes;
 mod panics;
 mod partitions;
