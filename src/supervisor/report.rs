@@ -11,13 +11,16 @@ use std::{
 use futures_util::Stream;
 use tokio::sync::mpsc;
 
-use super::{Cause, ExitReason};
+use super::{Cause, ChildOptions, ExitReason};
 
 /// Something that a supervisor did or saw.
 #[derive(Debug, Clone)]
 pub struct Report {
     /// The path of the supervisor, from the root ("app/pools").
     pub supervisor: Arc<str>,
+    /// The settings of the child that it is about, which may be gone for good by now. (OTP: `offender`.) `None` when a
+    /// supervisor shuts down because it was asked to, or killed.
+    pub child: Option<ChildOptions>,
     /// What happened.
     pub event: ReportEvent,
 }
