@@ -330,6 +330,9 @@ def deadline() -> float | None:
     return call.arrived + call.timeout_ms / 1000
 
 
+_host_call: Callable[..., Any] | None = None
+
+
 def request_id() -> str | None:
     """Return the id by which the caller names this request in logs; None when it gave none, or no call runs here."""
     call = running()
@@ -348,6 +351,10 @@ def call_host(name: str, /, *args: object, **kwargs: object) -> Any:
     In asynchronous code it returns an awaitable of that. Raises `HostCallError` when the host says why there is no
     result, `ValueError` for arguments that cannot be sent, and `RuntimeError` when no call runs here.
     """
-    from hatchery import _host
+    global _host_call  # noqa: PLW0603 - an import statement costs more than the rest of this
+    function = _host_call
+    if function is None:
+        from hatchery._host import call
 
-    return _host.call(name, args, kwargs)
+        function = _host_call = call
+    return function(name, args, kwargs)

@@ -30,20 +30,15 @@ _main = _calls.main
 class Waiter:
     """Somebody who waits for a result of the host's."""
 
-    __slots__ = (
-        "call",
-        "call_id",
-        "done",
-        "error",
-        "frame",
-        "future",
-        "given_up",
-        "id",
-        "lock",
-        "loop",
-        "name",
-        "value",
-    )
+    # What most never change stands here, which makes them cheap.
+    done = False
+    given_up = False
+    value: Any = None
+    error: Exception | None = None
+    lock: Any = None  # of a thread that waits: held until there is something
+    future: Any = None  # of asynchronous code
+    loop: Any = None
+    frame: FrameType | None = None  # of user code that waits on the main thread
 
     def __init__(self, number: int, name: str, call: _calls.Call) -> None:
         """Begin with nothing; `number` is that of the host call."""
@@ -51,14 +46,6 @@ class Waiter:
         self.name = name
         self.call = call
         self.call_id = call.id
-        self.done = False
-        self.given_up = False
-        self.value: Any = None
-        self.error: Exception | None = None
-        self.lock: Any = None  # of a thread that waits: held until there is something
-        self.future: Any = None  # of asynchronous code
-        self.loop: Any = None
-        self.frame: FrameType | None = None  # of user code that waits on the main thread
 
     def is_over(self) -> bool:
         """Tell whether there is nothing to wait for any more."""
@@ -221,9 +208,6 @@ def _send(host: Host, waiter: Waiter, body: bytes) -> None:
     except _wire.FrameTooLargeError as error:
         host.forget(waiter)
         raise ValueError(f"hatchery.call_host(): {error}") from None
-    except BaseException:
-        host.forget(waiter)
-        raise
 
 
 def _send_frame(host: Host, kind: int, number: int, body: bytes = b"") -> None:
@@ -260,6 +244,7 @@ def _wait_on_main(host: Host, waiter: Waiter, body: bytes) -> Any:
         if not waiter.done and host.forget(waiter):
             channel.send(_wire.HOST_CANCEL, waiter.id)
     finally:
+        host.forget(waiter)
         inbox.waits.remove(waiter)
         waiter.frame = None
         if not worker.in_turns and inbox.queue:  # nobody else would look there
@@ -286,21 +271,26 @@ def _wait_in_thread(host: Host, waiter: Waiter, body: bytes) -> Any:
     channel.shared = True
     waiter.lock = allocate_lock()
     waiter.lock.acquire()
-    _send(host, waiter, body)
     try:
+        _send(host, waiter, body)
         while True:
             if host.worker.pool is None:
                 _let_main_read(channel, waiter)
             if waiter.lock.acquire(timeout=_LOOK_SECONDS):
                 break
     except BaseException:
-        if host.forget(waiter):
-            _send_frame(host, _wire.HOST_CANCEL, waiter.id)
+        _give_up(host, waiter)
         raise
     if waiter.given_up:
         _send_frame(host, _wire.HOST_CANCEL, waiter.id)
         raise _calls.Cancelled("the call was cancelled")
     return _outcome(waiter)
+
+
+def _give_up(host: Host, waiter: Waiter) -> None:
+    """Tell the host that nobody waits any more: what was raised may have come after the frame was sent."""
+    if host.forget(waiter) or waiter.given_up:
+        _send_frame(host, _wire.HOST_CANCEL, waiter.id)
 
 
 def _let_main_read(channel: _wire.Channel, waiter: Waiter) -> None:
@@ -334,7 +324,11 @@ def _awaitable(host: Host, waiter: Waiter, body: bytes, loop: Any) -> Any:
     future.add_done_callback(ended)
     if not ours:
         worker.channel.shared = worker.channel.shared or get_ident() != _main.ident
-    _send(host, waiter, body)
+    try:
+        _send(host, waiter, body)
+    except BaseException:
+        _give_up(host, waiter)
+        raise
     if not ours and worker.pool is None:
         _look(host, waiter, loop)
     return future

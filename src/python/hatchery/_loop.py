@@ -145,9 +145,9 @@ class Loop:
 
     def start(self, call: Call, result: Any) -> None:
         """Begin a task for what a call's function returned: a coroutine, or an asynchronous iterator to stream."""
-        self._worker.active[call.id] = call
         if self._loop.is_closed():
             self._renew()
+        self._worker.active[call.id] = call
         call.task = self._loop.create_task(self._drive(call, result))
 
     def cancel(self, call: Call) -> None:
@@ -252,8 +252,8 @@ class Loop:
             except BaseException as error:
                 if isinstance(error, OSError) and call.over:
                     raise  # it could not be answered
-                if isinstance(error, GeneratorExit) and self._loop.is_closed():
-                    raise
+                if isinstance(error, GeneratorExit) and (call.over or self._loop.is_closed()):
+                    raise  # with its loop; it has been answered, or nobody waits for that
                 failed = _errors.of_call(call, error)
             if failed is not None:
                 worker.fail(call, failed)

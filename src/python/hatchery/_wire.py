@@ -257,15 +257,32 @@ class Channel:
 
     def _split(self, at: int = 0) -> None:
         """Queue the whole frames that stand in the tail from `at` on."""
-        view = memoryview(self._tail)
+        data, pending = self._tail, self.pending
+        view = memoryview(data)
         self._wanted = 0
         try:
+            if len(data) <= _READ_BYTES:  # small ones are copied, which is cheaper than to keep views of them
+                most = min(self.max_frame_bytes, len(data))
+                while len(data) - at >= _HEAD_BYTES:
+                    length, kind, codec, count, number, call_id, body_bytes = _unpack_prefixed(data, at)
+                    end = at + _PREFIX_BYTES + length
+                    if (
+                        length > most
+                        or end > len(data)
+                        or codec != JSON
+                        or count
+                        or body_bytes != length - HEADER_BYTES
+                        or not HELLO <= kind <= HOST_CANCEL
+                    ):
+                        break  # what follows says what is the matter with it
+                    pending.append((kind, JSON, number, call_id, bytes(data[at + _HEAD_BYTES : end]), ()))
+                    at = end
             while len(view) - at >= _PREFIX_BYTES:
                 end = at + _PREFIX_BYTES + self._length(view, at)
                 if end > len(view):
                     self._wanted = end - at
                     break
-                self.pending.append(self._decode(view[at + _PREFIX_BYTES : end]))
+                pending.append(self._decode(view[at + _PREFIX_BYTES : end]))
                 at = end
         except ProtocolError as error:
             self.broken = error.with_traceback(None)  # raised when its turn comes
