@@ -24,6 +24,11 @@ pub use pool::{
 pub use port::{Function, Parameter, ParameterKind};
 pub use worker::{Placement, Reply};
 
+/// For `fuzz/` only.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use port::fuzzing;
+
 /// The guides' snippets are compiled with the tests.
 #[cfg(doctest)]
 mod guides {

@@ -25,6 +25,8 @@ mod stack;
 mod start;
 mod value;
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 #[cfg(test)]
 mod golden;
 

@@ -15,9 +15,10 @@ use super::{
     Supervisor,
     actor::SupervisorTask,
     control::{Control, Link, Upward},
+    guard::discard,
     options::SupervisorOptions,
     shared::{Entry, Shared},
-    spec::{Launch, validate_id},
+    spec::{ID, Launch, is_id},
 };
 
 /// A supervisor that has yet to start; also the specification of a nested one, by [`supervisor`](Self::supervisor)
@@ -50,7 +51,8 @@ impl SupervisorBuilder {
         self
     }
 
-    /// When the end of significant children ends this supervisor. Default: [`AutoShutdown::Never`].
+    /// When the end of significant children ends this supervisor. Default: [`AutoShutdown::Never`], the only one that
+    /// a dynamic supervisor may have.
     pub fn auto_shutdown(mut self, auto_shutdown: AutoShutdown) -> Self {
         self.blueprint.options.auto_shutdown = auto_shutdown;
         self
@@ -95,8 +97,10 @@ impl SupervisorBuilder {
     /// # Errors
     /// Names the path, the field, its value, and what is allowed.
     pub fn validate(&self) -> Result<(), SpecError> {
-        let path = self.id.clone();
-        validate_id(&path, &self.id)?;
+        let (path, id) = (self.id.clone(), &self.id);
+        if !is_id(id) {
+            return Err(SpecError { path, field: "id", value: format!("{id:?}"), allowed: ID });
+        }
         self.blueprint.check(&path)
     }
 
@@ -146,6 +150,13 @@ pub(crate) struct Blueprint {
     pub(crate) children: Vec<ChildSpec>,
 }
 
+impl Drop for Blueprint {
+    /// What factories hold is the user's: one at a time, since two panics at once end the process.
+    fn drop(&mut self) {
+        self.children.drain(..).for_each(discard);
+    }
+}
+
 impl Launch for Blueprint {
     fn entry(&self, id: &str, parent: &Arc<Shared>, former: Option<Entry>) -> Entry {
         let shared = match former {
@@ -162,8 +173,8 @@ impl Launch for Blueprint {
         }
     }
 
-    fn validate(&self, path: &str) -> Result<(), SpecError> {
-        Blueprint::check(self, path)
+    fn validate(&self, parent: &str, id: &str) -> Result<(), SpecError> {
+        self.check(&format!("{parent}/{id}"))
     }
 }
 
@@ -179,6 +190,10 @@ impl Blueprint {
         if options.dynamic && options.strategy != Strategy::OneForOne {
             let value = format!("{:?}", options.strategy);
             return refuse("strategy", value, "OneForOne for a dynamic supervisor");
+        }
+        if options.dynamic && options.auto_shutdown != AutoShutdown::Never {
+            let value = format!("{:?}", options.auto_shutdown);
+            return refuse("auto_shutdown", value, "Never for a dynamic supervisor");
         }
         if options.dynamic && !self.children.is_empty() {
             let value = format!("{} declared", self.children.len());

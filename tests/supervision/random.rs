@@ -33,7 +33,7 @@ fn actor(random: &mut fastrand::Rng, diary: &Diary, id: &str) -> ChildSpec {
         panics_in_drop: random.u8(..20) == 0,
         pending_work: random.bool(),
         refuses_to_stop: random.u8(..10) == 0,
-        stops_in_started: false,
+        ..Manners::default()
     };
     let brief = Shutdown::Timeout(Duration::from_millis(5));
     let spec = Puppet::spec_with(diary, id, manners)
@@ -134,9 +134,11 @@ async fn run(seed: u64) {
             let id = some.map_or("nobody", |child| &*child.options.id).to_owned();
             // Whether it works is not the point; that each call is answered is.
             let call = async {
-                match random.u8(..4) {
+                match random.u8(..6) {
                     0 | 1 => drop(supervisor.start_child(spec).await),
                     2 => drop(supervisor.terminate_child(&id).await),
+                    3 if !actors.is_empty() => drop(app.terminate_child(&pick(&mut random, &actors)).await),
+                    4 => drop(supervisor.delete_child(&id).await),
                     _ => drop(supervisor.restart_child(&id).await),
                 }
             };

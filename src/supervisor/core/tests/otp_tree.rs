@@ -2,7 +2,7 @@
 
 use super::sim::*;
 use crate::supervisor::{
-    ChildError, ExitReason, Restart, Shutdown, Strategy,
+    Backoff, ChildError, ExitReason, Restart, Shutdown, Strategy,
     core::{Answer, Ending, Event, StateView},
 };
 
@@ -66,14 +66,40 @@ fn calls_wait_for_the_plan_and_are_checked_again() {
     assert_eq!(sim.state("x"), Some(StateView::Down(crate::supervisor::core::Down::Terminated)));
 }
 
+/// Whether the restart hangs just then or waits for its next attempt makes no difference.
 #[test]
-fn terminating_a_hanging_restart_lets_the_rest_of_the_group_come_up() {
-    let mut sim = one_for_all(&[worker("a"), worker("b")]);
-    sim.starts("a", &[Start::Hang]);
+fn terminating_a_restarting_child_abandons_its_group() {
+    for (strategy, kept) in [(Strategy::OneForAll, false), (Strategy::RestForOne, true)] {
+        for start in [Start::Hang, Start::Fail] {
+            let mut sim = Sim::up(options(strategy, 9, 3600 * S), &[worker("a"), worker("b"), worker("c")]);
+            sim.starts("b", &[start]);
+            sim.starts("a", &[start]);
+            sim.crash("b");
+            let restarting = if kept { "b" } else { "a" };
+            assert!(sim.terminate(restarting).is_ok());
+            sim.pass(S);
+            assert_eq!(sim.is_running("a"), kept);
+            for id in ["b", "c"] {
+                // Not idle: references to it must not wait.
+                assert_eq!(sim.state(id), Some(StateView::Down(crate::supervisor::core::Down::Terminated)));
+            }
+        }
+    }
+}
+
+#[test]
+fn an_abandoned_group_may_still_be_wanted_by_another_restart() {
+    let backoff = Backoff { free: 0, jitter: 0.0, first: S, ..Backoff::default() };
+    let [mut a, mut b] = [worker("a"), worker("b")];
+    (a.backoff, b.backoff) = (Some(backoff.into()), Some(backoff.into()));
+    let mut sim = Sim::up(options(Strategy::RestForOne, 9, 3600 * S), &[a, b, worker("c")]);
+    sim.crash("a");
+    sim.restart("b").unwrap();
     sim.crash("b");
-    assert!(!sim.is_running("b"));
-    assert!(sim.terminate("a").is_ok());
-    assert!(sim.is_running("b"));
+    assert!(sim.terminate("b").is_ok());
+    assert_eq!(sim.state("c"), Some(StateView::Down(crate::supervisor::core::Down::Idle)));
+    sim.pass(S);
+    assert!(sim.is_running("a") && sim.is_running("c"));
 }
 
 #[test]
@@ -130,11 +156,24 @@ fn a_death_while_the_supervisor_boots_is_looked_at_afterwards() {
 #[test]
 fn a_message_from_an_older_incarnation_is_ignored() {
     let mut sim = one_for_all(&[worker("a")]);
-    let key = sim.core.ids["a"];
+    let key = sim.core.key("a").unwrap();
     sim.crash("a");
     let incarnation = sim.incarnation("a").unwrap();
     sim.event(Event::Ended { child: key, incarnation: incarnation - 1, reason: ExitReason::Normal });
     sim.event(Event::Started { child: key, incarnation: incarnation - 1 });
     assert!(sim.is_running("a"));
     assert_eq!(sim.incarnation("a"), Some(incarnation));
+}
+
+#[test]
+fn a_delete_does_not_disturb_a_group_restart() {
+    let mut sim = one_for_all(&[worker("a"), worker("b"), worker("c")]);
+    sim.stops("a", Stop::After(S));
+    sim.crash("b");
+    // c is down for the moment, and about to come back.
+    let caller = sim.delete_later("c");
+    assert!(sim.reply(caller).is_none(), "as in OTP it waits for the operation in progress");
+    sim.pass(S);
+    assert!(matches!(sim.reply(caller), Some(Err(ChildError::Running))));
+    assert_eq!(sim.take_orders(), ["ask c", "ask a", "start a", "start b", "start c"]);
 }
