@@ -128,11 +128,10 @@ impl Worker {
 
     /// Answers a call that Python does not get.
     fn refuse(&self, dispatch: Dispatch, error: CallError) {
-        let assigned = dispatch.assigned;
-        dispatch.fail(error);
-        if assigned {
+        if dispatch.assigned {
             self.tell_freed();
         }
+        dispatch.fail(error);
     }
 
     /// Hands a call to Python, unless nobody waits for it any more.
