@@ -237,13 +237,15 @@ impl Worker {
     }
 
     fn answered(&mut self, current: Current, outcome: Result<bytes::Bytes, CallError>) {
+        // The pool knows that the worker is free before the caller can ask for it again: a session's next call would
+        // find its own worker busy.
+        self.next();
         if let Some(dispatch) = current.dispatch {
             match outcome {
                 Ok(body) => dispatch.succeed(body, &self.name),
                 Err(error) => dispatch.fail(error),
             }
         }
-        self.next();
     }
 
     fn item(&mut self, call_id: u64, body: bytes::Bytes) {
@@ -388,9 +390,10 @@ impl Worker {
         self.signal();
     }
 
-    /// Tells Python to look at its frames. Of no use before they are there; it is repeated.
+    /// Tells Python to look at its frames. One that comes before the frame finds nothing, but makes room for it; it is
+    /// repeated.
     fn signal(&self) {
-        if self.port.channel.is_flushed() && self.ending.is_none() {
+        if self.ending.is_none() {
             self.port.process.signal(CANCEL_SIGNAL);
         }
     }
