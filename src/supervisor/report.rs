@@ -167,10 +167,10 @@ impl fmt::Display for Report {
     }
 }
 
-impl Report {
+impl ReportEvent {
     /// The level at which the report is logged.
     pub(crate) fn level(&self) -> log::Level {
-        match &self.event {
+        match self {
             ReportEvent::ChildTerminated { reason, .. } if reason.is_normal() => log::Level::Info,
             ReportEvent::ChildTerminated { .. }
             | ReportEvent::StartFailed { .. }

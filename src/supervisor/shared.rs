@@ -221,9 +221,13 @@ impl Shared {
 
     /// Logs a report and hands it to the subscribers of this supervisor and of those above it.
     pub(crate) fn report(&self, event: ReportEvent, child: Option<ChildOptions>) {
+        let level = event.level();
+        let is_logged = log::log_enabled!(target: "hatchery::supervisor", level);
+        if !is_logged && !self.has_listeners() {
+            return;
+        }
         let report = Report { supervisor: self.path.clone(), child, event };
-        let level = report.level();
-        if log::log_enabled!(target: "hatchery::supervisor", level) {
+        if is_logged {
             // The cause of a failed start is the user's, and so may be the logger.
             let text = guarded(|| report.to_string());
             let text =
@@ -236,6 +240,12 @@ impl Shared {
             shared.deliver(&report);
             above = shared.parent();
         }
+    }
+
+    /// Whether anybody subscribes to this supervisor or to one above it.
+    fn has_listeners(&self) -> bool {
+        self.has_subscribers.load(Ordering::Acquire)
+            || self.parent().is_some_and(|parent| parent.has_listeners())
     }
 
     fn deliver(&self, report: &Report) {
