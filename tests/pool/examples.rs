@@ -97,7 +97,7 @@ alone_test! {
             "alice ends",
             "  alice recalls nothing (*, New)",
             "bob's worker is killed",
-            "  bob: the worker died (signal 9)*",
+            "  bob: the worker died*",
             "  the session \"bob\" is lost: its worker ended",
             "  bob recalls nothing (*, New)",
             "  bob remembers blue (*, Kept)",

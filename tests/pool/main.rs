@@ -14,5 +14,6 @@ mod lifetimes;
 mod payloads;
 mod python_half;
 mod service;
+mod several;
 mod start;
 mod support;
