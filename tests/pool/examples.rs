@@ -109,6 +109,29 @@ alone_test! {
 }
 
 alone_test! {
+    fn host_calls_shows_prices_an_invoice_and_a_bounded_depth() {
+        assert_lines(&printed_by("host_calls"), &[
+            "two pens and a book: 1740 cents",
+            "asked for at once:   1740 cents",
+            "book: 1500",
+            "spoon: we do not sell spoon",
+            "4! = 24, through three host calls",
+            "5!: *nest 3 deep",
+        ]);
+    }
+}
+
+alone_test! {
+    fn typed_shows_methods_and_a_declaration_that_is_refused() {
+        assert_lines(&printed_by("typed"), &[
+            "10 words",
+            "5* words a sentence, reading ease *",
+            "not started: *`count_words`: parameter 1 is declared as `words`, but is `text` in Python*",
+        ]);
+    }
+}
+
+alone_test! {
     within 120 seconds:
     fn numpy_bytes_says_what_to_install() {
         let missing = "raise ModuleNotFoundError(\"No module named 'numpy'\", name='numpy')";
