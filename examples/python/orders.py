@@ -14,7 +14,9 @@ def total(items: list[str]) -> int:
 
 async def total_at_once(items: list[str]) -> int:
     """Return the same, with all questions asked at once."""
-    return sum(await asyncio.gather(*(hatchery.call_host("price", item) for item in items)))
+    return sum(
+        await asyncio.gather(*(hatchery.call_host("price", item) for item in items))
+    )
 
 
 def invoice(items: list[str]) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any
 
+    from hatchery._attachments import Encoded
     from hatchery._serving import Worker
 
 # How often a thread looks whether the main one is busy, which then does not read.

@@ -124,9 +124,19 @@ class Channel:
     """
 
     __slots__ = (
-        "_late", "_poll", "_tail", "_wanted", "broken", "fd", "fd_socket", "lock", "max_frame_bytes", "pending", "shared",
+        "_late",
+        "_poll",
+        "_tail",
+        "_wanted",
+        "broken",
+        "fd",
+        "fd_socket",
+        "lock",
+        "max_frame_bytes",
+        "pending",
+        "shared",
         "writing",
-    )  # fmt: skip
+    )
 
     def __init__(self, fd: int, max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES) -> None:
         """`fd` is a connected stream socket in blocking mode."""
