@@ -142,13 +142,14 @@ alone_test! {
         assert_eq!(Some(lease.pid()), status(&pool).await.workers[0].pid);
         let (first, second) = tokio::join!(
             lease.call::<_, Value>("end", ("exit 3",)),
-            // This one waits behind it, and is never begun.
+            // This one comes behind it, and is never begun.
             lease.call::<_, Value>("ping", ()),
         );
         let first = first.expect_err("its worker dies");
         assert!(matches!(first, CallError::WorkerDied { started: true, exit: Some(3), .. }), "{first:?}");
         let second = second.expect_err("so does this one's");
-        assert!(matches!(second, CallError::WorkerDied { started: false, exit: Some(3), .. }), "{second:?}");
+        // Which of the two a worker hears first, its end or this call, is the scheduler's: one that has ended tells nothing.
+        assert!(matches!(second, CallError::WorkerDied { started: false, exit: Some(3) | None, .. }), "{second:?}");
         assert!(second.is_retryable() && !first.is_retryable());
         status_when(&pool, "the worker is replaced", |status| status.restarts == 1 && status.ready == 1).await;
         let third = lease.call::<_, Value>("ping", ()).await.expect_err("a lease is one worker's");
