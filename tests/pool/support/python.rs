@@ -26,7 +26,10 @@ pub(crate) fn python() -> PathBuf {
 /// Writes the module `name` for a worker into a folder.
 pub(crate) fn python_module(folder: &Path, name: &str, source: &str) -> PathBuf {
     let path = folder.join(format!("{name}.py"));
-    fs::write(&path, source).expect("the module can be written");
+    // Whole or not at all: a worker that is being restarted may import it at any moment.
+    let whole = folder.join(format!("{name}.py.new"));
+    fs::write(&whole, source).expect("the module can be written");
+    fs::rename(&whole, &path).expect("the module can be put in its place");
     path
 }
 
