@@ -6,9 +6,15 @@ pub(super) const BOOTSTRAP: &str = include_str!("../python/bootstrap.py");
 /// Every module of the package, and its source.
 pub(super) const SOURCES: &[(&str, &str)] = &[
     ("hatchery", include_str!("../python/hatchery/__init__.py")),
+    ("hatchery._calls", include_str!("../python/hatchery/_calls.py")),
     ("hatchery._embedded", include_str!("../python/hatchery/_embedded.py")),
     ("hatchery._errors", include_str!("../python/hatchery/_errors.py")),
     ("hatchery._functions", include_str!("../python/hatchery/_functions.py")),
+    ("hatchery._hooks", include_str!("../python/hatchery/_hooks.py")),
+    ("hatchery._loop", include_str!("../python/hatchery/_loop.py")),
+    ("hatchery._serving", include_str!("../python/hatchery/_serving.py")),
+    ("hatchery._stack", include_str!("../python/hatchery/_stack.py")),
+    ("hatchery._streams", include_str!("../python/hatchery/_streams.py")),
     ("hatchery._values", include_str!("../python/hatchery/_values.py")),
     ("hatchery._wire", include_str!("../python/hatchery/_wire.py")),
     ("hatchery._worker", include_str!("../python/hatchery/_worker.py")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hatchery import _calls, _functions, _values, _wire
 from hatchery._values import type_name
 
 TYPE_CHECKING = False
@@ -37,6 +38,37 @@ def of_exception(kind: str, error: BaseException) -> dict[str, Any]:
         "message": cut(message, MESSAGE_CHARS),
         "traceback": cut(_traceback(error), TRACEBACK_CHARS),
     }
+
+
+def of_function(function: Any, args: Any, kwargs: Any, error: BaseException) -> dict[str, Any]:
+    """Describe what a function raised that was called with these arguments."""
+    kind = type(error)  # which asks the exception nothing
+    if issubclass(kind, _calls.Cancelled):
+        return {"kind": "cancelled"}
+    if issubclass(kind, TypeError) and isinstance(error, TypeError):
+        refused = refused_arguments(function, args or [], kwargs or {}, error)
+        if refused is not None:
+            return {"kind": "arguments", "message": refused, "signature": _functions.signature(function)}
+    return of_exception("python", error)
+
+
+def of_call(call: _calls.Call, error: BaseException) -> dict[str, Any]:
+    """Describe what ended a call that had begun."""
+    kind = type(error)
+    if issubclass(kind, _calls.Cancelled) or (call.cancelled and kind.__name__ == "CancelledError"):
+        return {"kind": "cancelled"}
+    return of_exception("python", error)
+
+
+def unsendable(error: Exception, value: Any, what: str = "result") -> dict[str, Any]:
+    """Describe why a result, or an item, cannot be sent."""
+    if isinstance(error, _wire.FrameTooLargeError):
+        return {"kind": "frame_too_large", "size": error.size, "limit": error.limit}
+    message = error.about(what) if isinstance(error, _values.EncodeError) else str(error)
+    kind = type(value)
+    if what == "result" and (hasattr(kind, "__next__") or hasattr(kind, "__anext__")) and "stream" not in message:
+        message += "; or let the caller read it as a stream"
+    return {"kind": "encode", "message": message}
 
 
 def _traceback(error: BaseException) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from types import FunctionType, GenericAlias
+from types import FunctionType, GenericAlias, MethodType
 
 from hatchery._values import type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import ModuleType
     from typing import Any, Callable
 
@@ -19,20 +20,32 @@ _MISSING = object()
 _DEFAULT_CHARS = 80  # a default may be a whole table
 _HAS_VAR_POSITIONAL = 0x04
 _HAS_VAR_KEYWORD = 0x08
+_IS_ASYNC = 0x80 | 0x200  # coroutine, asynchronous generator
+_DEEPEST = 20  # of partials of methods of partials ...
 
 
 class ExportError(Exception):
     """The host asks for a function that the module does not export."""
 
 
-def exported(module: ModuleType, wanted: list[str] | None) -> Functions:
-    """Collect the functions of `__all__`, or else those defined in the module under a public name.
+def exported(
+    module: ModuleType, wanted: list[str] | None, marked: Iterable[tuple[str, Callable[..., Any]]] = ()
+) -> Functions:
+    """Collect what is marked, else the functions of `__all__`, or else those defined in the module under a public name.
 
     `wanted` narrows them. Raises `ExportError` for a wanted name that is not among them.
     """
     functions: Functions = {}
+    for name, function in marked:
+        if functions.setdefault(name, function) is not function:
+            both = f"{_home(functions[name])} and {_home(function)}"
+            raise ExportError(
+                f"two functions are exported as {name!r}: {both}; give one another name: @export(name=...)"
+            )
     names = getattr(module, "__all__", None)
-    if names is not None:
+    if functions:
+        pass
+    elif names is not None:
         for name in names:
             value = getattr(module, name, None)
             if callable(value):
@@ -55,6 +68,29 @@ def exported(module: ModuleType, wanted: list[str] | None) -> Functions:
             hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
             raise ExportError(f"module {module.__name__!r} exports no function {name!r}{hint}")
     return {name: functions[name] for name in wanted}
+
+
+def _home(function: Callable[..., Any]) -> str:
+    try:
+        code = function.__code__
+        return f"{type_name(function)} ({code.co_filename}:{code.co_firstlineno})"  # type: ignore[arg-type]
+    except Exception:
+        return repr(function)
+
+
+def is_async(function: Any) -> bool:
+    """Tell whether to call it runs no user code yet, but gives a coroutine or an asynchronous generator."""
+    for _ in range(_DEEPEST):
+        kind = type(function)
+        if kind is FunctionType:
+            return bool(function.__code__.co_flags & _IS_ASYNC)
+        if kind is MethodType:
+            function = function.__func__
+        elif f"{kind.__module__}.{kind.__qualname__}" == "functools.partial":
+            function = function.func
+        else:
+            break
+    return False
 
 
 def similar(name: str, functions: Functions) -> list[str]:

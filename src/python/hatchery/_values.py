@@ -65,8 +65,8 @@ _LONG_NEGATIVE = b"-" + b"0" * 19  # and 2^63 has 19
 _HINTS = {
     "set": "for example to a list",
     "frozenset": "for example to a list",
-    "generator": "for example with list()",
-    "async_generator": "for example by collecting its items in a list",
+    "generator": "for example with list(); or let the caller read it as a stream",
+    "async_generator": "for example by collecting its items in a list; or let the caller read it as a stream",
     "bytes": "for example with .decode() or base64",
     "bytearray": "for example with .decode() or base64",
     "memoryview": "for example with bytes() and base64",
@@ -84,6 +84,11 @@ _HINTS = {
 
 class EncodeError(Exception):
     """A value that the wire does not carry; the message says where it is and what to do."""
+
+    def about(self, what: str) -> str:
+        """Return the message for a value that is no result, but for example an item."""
+        message = str(self)
+        return what + message[len("result") :] if message.startswith("result") else message
 
 
 def encode(value: Any) -> bytes:

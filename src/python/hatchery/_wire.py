@@ -7,6 +7,8 @@ attachments. All integers are big-endian.
 from __future__ import annotations
 
 import os
+from _thread import allocate_lock
+from select import POLLIN, poll
 from struct import Struct
 
 TYPE_CHECKING = False
@@ -14,30 +16,27 @@ if TYPE_CHECKING:
     from typing import Union
 
     Buffer = Union[bytes, bytearray, memoryview]
-    # kind, codec, timeout_ms, call id, body, attachments
+    # kind, codec, number, call id, body, attachments
     Frame = tuple[int, int, int, int, Buffer, tuple[Buffer, ...]]
 
 PROTOCOL = 1
 DEFAULT_MAX_FRAME_BYTES = 64 * 1024 * 1024
 LEAST_MAX_FRAME_BYTES = 4096  # the shortest form of any error fits
 
-# Kinds of frames.
+# Kinds of frames. 10 to 14 are reserved: host_call, host_result, log, ping, pong.
 HELLO = 1  # host: what to import; the first frame
 READY = 2  # worker: what it exports
 CALL = 3  # host: run a function
 RESULT = 4  # worker: what it returned
 ERROR = 5  # worker: why there is no result
-CHUNK = 6  # reserved: one item of a stream
-END = 7  # reserved: the end of a stream
-CANCEL = 8  # reserved: give up a call
-CREDIT = 9  # reserved: how many more chunks may come
-HOST_CALL = 10  # reserved: the worker calls the host
-HOST_RESULT = 11  # reserved: what the host answered
-LOG = 12  # reserved: a structured log record
-PING = 13  # reserved
-PONG = 14  # reserved
-SESSION_END = 15  # reserved: a session is over
+CHUNK = 6  # worker: one item of a stream
+END = 7  # worker: the end of a stream
+CANCEL = 8  # host: give up a call
+CREDIT = 9  # host: how many more items may come
+SESSION_END = 15  # host: a session is over
 SHUTDOWN = 16  # host: end in an orderly way
+PROGRESS = 17  # worker: how far a call is
+STACK = 18  # host: where is a call suspended? worker: there
 
 NO_BODY = 0
 JSON = 1
@@ -55,6 +54,7 @@ _PREFIX_BYTES = _LENGTH.size
 HEADER_BYTES = _HEADER.size
 _HEAD_BYTES = _PREFIX_BYTES + HEADER_BYTES
 _READ_BYTES = 64 * 1024
+_MOST_READ_BYTES = 1024 * 1024
 _GATHER_BYTES = 16 * 1024  # from here on two pieces are written by writev, not joined by a copy
 
 _read = os.read
@@ -82,8 +82,8 @@ def decode(payload: Buffer) -> Frame:
     size = len(payload)
     if size < HEADER_BYTES:
         raise ProtocolError(f"a payload of {size} bytes is shorter than its header of {HEADER_BYTES}")
-    kind, codec, count, timeout_ms, call_id, body_bytes = _HEADER.unpack_from(payload)
-    if not HELLO <= kind <= SHUTDOWN:
+    kind, codec, count, number, call_id, body_bytes = _HEADER.unpack_from(payload)
+    if not HELLO <= kind <= STACK:
         raise ProtocolError(f"unknown kind of frame: {kind}")
     if codec > JSON:
         raise ProtocolError(f"unknown codec: {codec}")
@@ -101,29 +101,64 @@ def decode(payload: Buffer) -> Frame:
     for length in lengths:
         attachments.append(payload[at : at + length])
         at += length
-    return kind, codec, timeout_ms, call_id, payload[body_at : body_at + body_bytes], tuple(attachments)
+    return kind, codec, number, call_id, payload[body_at : body_at + body_bytes], tuple(attachments)
 
 
 class Channel:
     """The worker's end of the socket, and the only place that reads it.
 
-    `pending` holds whole frames that came along with an earlier one; they are served before the socket is read.
+    `pending` holds whole frames that came along with an earlier one; they are served before the socket is read. Only
+    the main thread reads. Any thread may write, under `lock`.
     """
 
-    __slots__ = ("_tail", "fd", "max_frame_bytes", "pending")
+    __slots__ = ("_poll", "_tail", "_wanted", "broken", "fd", "lock", "max_frame_bytes", "pending")
 
     def __init__(self, fd: int, max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES) -> None:
         """`fd` is a connected stream socket in blocking mode."""
         self.fd = fd
         self.max_frame_bytes = max_frame_bytes
         self.pending: list[Frame] = []
+        # What `receive` raises when its turn comes, seen by a read that did not wait.
+        self.broken: ProtocolError | None = None
+        self.lock = allocate_lock()
         self._tail: Buffer = b""
+        self._wanted = 0  # bytes of tail below which it holds no whole frame
+        self._poll = poll()
+        self._poll.register(fd, POLLIN)
 
-    def close(self) -> None:
-        """Close this process's copy of the socket; used in a forked child, which must not answer for us."""
+    def abandon(self) -> None:
+        """Close this process's copy of the socket: for a forked child, which must not answer for us."""
         fd, self.fd = self.fd, -1
+        self.lock = allocate_lock()  # a thread that the child does not have may hold the other one
+        self.pending.clear()
         if fd >= 0:
             os.close(fd)
+
+    def fetch(self) -> None:
+        """Take in what has arrived, without waiting for more. Whole frames become pending, the rest is kept."""
+        while self.fd >= 0 and self.broken is None and self._poll.poll(0) and self.read_some():
+            pass
+
+    def read_some(self) -> bool:
+        """Read once, for whole frames to become pending; False at the end of the stream."""
+        tail = self._tail
+        data = _read(self.fd, min(max(_READ_BYTES, self._wanted - len(tail)), _MOST_READ_BYTES))
+        if not data:
+            return False
+        if not tail:
+            self._tail = data
+        else:
+            if not isinstance(tail, bytearray):
+                tail = self._tail = bytearray(tail)
+            tail += data
+        if len(self._tail) >= self._wanted:
+            self._split()
+        return True
+
+    @property
+    def in_mid_frame(self) -> bool:
+        """Whether the beginning of a frame has come, but not its end."""
+        return bool(self._tail)
 
     def receive(self) -> Frame | None:
         """Wait for the next frame; None when the host closed the socket between two frames."""
@@ -134,7 +169,7 @@ class Channel:
         data = _read(self.fd, _READ_BYTES)
         size = len(data)
         if size >= _HEAD_BYTES:
-            length, kind, codec, count, timeout_ms, call_id, body_bytes = _unpack_prefixed(data)
+            length, kind, codec, count, number, call_id, body_bytes = _unpack_prefixed(data)
             if (
                 kind == CALL
                 and codec == JSON
@@ -143,7 +178,7 @@ class Channel:
                 and length == size - _PREFIX_BYTES
                 and length <= self.max_frame_bytes
             ):
-                return CALL, JSON, timeout_ms, call_id, data[_HEAD_BYTES:], ()
+                return CALL, JSON, number, call_id, data[_HEAD_BYTES:], ()
         elif not size:
             return None
         self._tail = data
@@ -167,21 +202,30 @@ class Channel:
                     raise ConnectionError("the host closed the socket in the middle of a frame")
                 at += count
             self._tail = b""
+            self._wanted = 0
             return decode(view)
         view = memoryview(tail)
         frame = decode(view[_PREFIX_BYTES : _PREFIX_BYTES + length])
-        at = _PREFIX_BYTES + length
+        self._split(_PREFIX_BYTES + length)
+        return frame
+
+    def _split(self, at: int = 0) -> None:
+        """Queue the whole frames that stand in the tail from `at` on."""
+        view = memoryview(self._tail)
+        self._wanted = 0
         while len(view) - at >= _PREFIX_BYTES:
             try:
                 end = at + _PREFIX_BYTES + self._length(view, at)
                 if end > len(view):
+                    self._wanted = end - at
                     break
                 self.pending.append(decode(view[at + _PREFIX_BYTES : end]))
-            except ProtocolError:
-                break  # it is raised when its turn comes
+            except ProtocolError as error:
+                self.broken = error.with_traceback(None)  # raised when its turn comes
+                break
             at = end
-        self._tail = bytes(view[at:])
-        return frame
+        if at:
+            self._tail = bytes(view[at:])
 
     def _more(self, size: int) -> bytes:
         data = _read(self.fd, size)
@@ -197,12 +241,17 @@ class Channel:
             raise ProtocolError(f"a frame of {length} bytes is shorter than its header of {HEADER_BYTES}")
         return length
 
-    def send(self, kind: int, call_id: int, body: bytes) -> None:
-        """Write one frame with a JSON body. Raises `FrameTooLargeError` before anything is written."""
+    def send(self, kind: int, call_id: int, body: bytes = b"") -> None:
+        """Write one frame. Raises `FrameTooLargeError` before anything is written."""
+        with self.lock:
+            self.send_locked(kind, call_id, body)
+
+    def send_locked(self, kind: int, call_id: int, body: bytes) -> None:
+        """Write one frame, by a thread that holds the lock."""
         size = HEADER_BYTES + len(body)
         if size > self.max_frame_bytes:
             raise FrameTooLargeError(size, self.max_frame_bytes)
-        head = _pack_prefixed(size, kind, JSON, 0, 0, call_id, len(body))
+        head = _pack_prefixed(size, kind, JSON if body else NO_BODY, 0, 0, call_id, len(body))
         if size < _GATHER_BYTES:
             data = head + body
             written = _write(self.fd, data)

@@ -23,7 +23,11 @@ PROBE = (HERE.parent / "probe.py").read_text()
 GOLDEN = HERE.parents[2] / "tests" / "golden"
 DEADLINE = 20.0
 
-HELLO, READY, CALL, RESULT, ERROR, CANCEL, SHUTDOWN = 1, 2, 3, 4, 5, 8, 16
+HELLO, READY, CALL, RESULT, ERROR, CHUNK, END, CANCEL, CREDIT = range(1, 10)
+SESSION_END, SHUTDOWN, PROGRESS, STACK = range(15, 19)
+CANCELLED = {"kind": "cancelled"}
+# Whatever the host chooses; real-time signals, which are free.
+CANCEL_SIGNAL, STACK_SIGNAL = signal.SIGRTMIN + 10, signal.SIGRTMIN + 11
 _probed: dict[str, bytes] = {}
 
 
@@ -51,9 +55,9 @@ def package() -> bytes:
     return struct.pack(">I", len(code)) + code
 
 
-def frame(kind: int, body: bytes = b"", *, call_id: int = 0, timeout_ms: int = 0, codec: int | None = None) -> bytes:
+def frame(kind: int, body: bytes = b"", *, call_id: int = 0, number: int = 0, codec: int | None = None) -> bytes:
     codec = (1 if body else 0) if codec is None else codec
-    return struct.pack(">IBBHIQI", 20 + len(body), kind, codec, 0, timeout_ms, call_id, len(body)) + body
+    return struct.pack(">IBBHIQI", 20 + len(body), kind, codec, 0, number, call_id, len(body)) + body
 
 
 class Worker:
@@ -67,17 +71,19 @@ class Worker:
         self.sock, child = socket.socketpair()
         self.sock.settimeout(DEADLINE)
         self.lifeline, inherited = socket.socketpair()
+        self.stacks, stack_fd = os.pipe()
         self.process = subprocess.Popen(
             [sys.executable, "-c", BOOTSTRAP, "test-1"],
             stdin=child,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            pass_fds=[inherited.fileno()],
+            pass_fds=[inherited.fileno(), stack_fd],
             cwd=self.directory.name,
             start_new_session=True,
         )
         child.close()
         inherited.close()
+        os.close(stack_fd)
         self._next_id = 0
         self.printed = {"stdout": b"", "stderr": b""}
         self._drains = [
@@ -93,6 +99,9 @@ class Worker:
             "path": [self.directory.name],
             "functions": None,
             "max_frame_bytes": 1 << 26,
+            "cancel_signal": CANCEL_SIGNAL,
+            "stack_signal": STACK_SIGNAL,
+            "stack_fd": stack_fd,
             **hello,
         }
         self.sock.sendall(package() + frame(HELLO, json.dumps(self.hello).encode()))
@@ -112,6 +121,7 @@ class Worker:
             pass
         self.sock.close()
         self.lifeline.close()
+        os.close(self.stacks)
         for drain in self._drains:
             drain.join(DEADLINE)
         self.process.stdout.close()
@@ -126,12 +136,12 @@ class Worker:
             self.printed[name] += data
 
     def receive(self) -> tuple[int, int, object]:
-        """Return kind, call id and decoded body of the next frame."""
+        """Return kind, call id and decoded body of the next frame; None is the body of a frame without one."""
         (length,) = struct.unpack(">I", self._exactly(4))
         payload = self._exactly(length)
         kind, codec, count, _, call_id, size = struct.unpack_from(">BBHIQI", payload)
-        assert (codec, count, size) == (1, 0, length - 20), payload[:40]
-        return kind, call_id, json.loads(payload[20:].decode())
+        assert (codec, count, size) == (size > 0, 0, length - 20), payload[:40]
+        return kind, call_id, json.loads(payload[20:].decode()) if codec else None
 
     def _exactly(self, size: int) -> bytes:
         data = bytearray()
@@ -150,10 +160,76 @@ class Worker:
     def send(self, data: bytes) -> None:
         self.sock.sendall(data)
 
-    def send_call(self, function: str, args: object = None, kwargs: object = None) -> int:
+    def send_call(
+        self, function: str, args: object = None, kwargs: object = None, *, timeout_ms: int = 0, **options
+    ) -> int:
         self._next_id += 1
-        self.send(frame(CALL, json.dumps([function, args, kwargs]).encode(), call_id=self._next_id))
+        call = [function, args, kwargs, *([options] if options else [])]
+        self.send(frame(CALL, json.dumps(call).encode(), call_id=self._next_id, number=timeout_ms))
         return self._next_id
+
+    def credit(self, call_id: int, items: int) -> None:
+        self.send(frame(CREDIT, call_id=call_id, number=items))
+
+    def cancel(self, call_id: int) -> None:
+        self.send(frame(CANCEL, call_id=call_id))
+        self.poke()
+
+    def poke(self) -> None:
+        """Send the signal that follows a cancel."""
+        self.process.send_signal(CANCEL_SIGNAL)
+
+    def answer(self, call_id: int) -> tuple[int, object]:
+        """Return kind and body of the next frame, which must be this call's; pokes as the host does after a cancel."""
+        kind, answered, body = self.receive()
+        assert answered == call_id, (kind, answered, call_id, body)
+        return kind, body
+
+    def cancelled(self, call_id: int, *, poke: bool = False) -> object:
+        """Cancel a call, and return its answer. With `poke` the signal is repeated until then, as the host does it."""
+        self.cancel(call_id)
+        end = time.monotonic() + DEADLINE
+        while poke and not select.select([self.sock], [], [], 0.1)[0] and time.monotonic() < end:
+            self.poke()
+        return self.answer(call_id)[1]
+
+    def items(self, call_id: int) -> tuple[list[object], int, object]:
+        """Return the items of a stream until something else comes: kind and body of that."""
+        items = []
+        while True:
+            kind, body = self.answer(call_id)
+            if kind != CHUNK:
+                return items, kind, body
+            items.append(body)
+
+    def quiet(self, seconds: float = 0.0) -> bool:
+        """Tell whether the worker says nothing for so long."""
+        return not select.select([self.sock], [], [], seconds)[0]
+
+    def wait_for(self, name: str) -> None:
+        """Wait until user code has made a file of this name in its directory."""
+        path = pathlib.Path(self.directory.name) / name
+        end = time.monotonic() + DEADLINE
+        while not path.exists():
+            assert time.monotonic() < end, name
+            time.sleep(0.002)
+        path.unlink()
+
+    def touch(self, name: str) -> None:
+        """Make a file that user code waits for."""
+        (pathlib.Path(self.directory.name) / name).touch()
+
+    def stack(self) -> str:
+        """Ask for the running stack, and return what stands before our own frames, or all if there is none of ours."""
+        self.process.send_signal(STACK_SIGNAL)
+        text = ""
+        end = time.monotonic() + DEADLINE
+        stack = ""
+        while '  File "<hatchery>/' not in stack:
+            assert select.select([self.stacks], [], [], max(end - time.monotonic(), 0))[0], text
+            text += os.read(self.stacks, 65536).decode()
+            stack = text.rpartition("Stack (most recent call first):\n")[2]  # an earlier one may have ended late
+        return stack.partition('  File "<hatchery>/')[0]
 
     def call(self, function: str, *args: object, **kwargs: object) -> object:
         """Return the result, or the error's body as a dict with "kind"."""

@@ -9,7 +9,7 @@ import socket
 import struct
 import unittest
 
-from tests.support import CALL, CANCEL, DEADLINE, HELLO, Worker, frame
+from tests.support import CALL, CANCEL, DEADLINE, HELLO, READY, SESSION_END, Worker, frame
 
 ECHO = "def echo(value):\n    return value\n"
 
@@ -259,7 +259,11 @@ class Hosts(unittest.TestCase):
         self.protocol_error(b"GET / HTTP/1.1\r\n\r\n", "over the limit")
         self.protocol_error(frame(99, b"null"), "unknown kind of frame: 99")
         self.protocol_error(frame(CALL, b"null", codec=7), "unknown codec: 7")
-        self.protocol_error(frame(CANCEL), "kind 8 is not for a worker")
+        self.protocol_error(frame(13), "kind 13 is not for a worker")
+        self.protocol_error(frame(READY, b"{}"), "kind 2 is not for a worker")
+        self.protocol_error(frame(CANCEL, b"{}"), "kind 8 has no body")
+        self.protocol_error(frame(SESSION_END), "session_end cannot be read")
+        self.protocol_error(frame(SESSION_END, b'{"session":1}'), "session_end cannot be read")
         self.protocol_error(frame(HELLO, b"{}"), "kind 1 is not for a worker")
         self.protocol_error(frame(CALL, codec=1)[:-4] + b"\0\0\0\1", "the header describes")
 

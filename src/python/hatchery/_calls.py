@@ -1,0 +1,245 @@
+"""The calls in this worker, how one that runs is interrupted, and what user code may ask about its own.
+
+Synchronous user code runs on the main thread, which also reads the channel. While it runs, nobody reads: the host
+follows a `cancel` frame with a signal, whose handler reads what has arrived and raises `Cancelled` in user code. The
+handler runs between any two bytecodes of the main thread, so everything here is written to be interrupted anywhere:
+
+- `armed` says that the handler may raise. It is set within the innermost `try` around user code, and unset in that
+  `try`'s `finally`, around which there is another `try`: whatever the handler raises, wherever, lands there.
+- The handler disarms before it raises, so it raises once for each call.
+- While a frame is read or written, nothing is armed; `poked` then tells that a signal came, and whoever arms looks.
+"""
+
+from __future__ import annotations
+
+from _thread import get_ident
+from time import monotonic
+
+from hatchery import _values, _wire
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from asyncio import Future, Task
+    from contextvars import ContextVar
+    from types import FrameType
+    from typing import Any, Callable
+
+
+class Cancelled(BaseException):
+    """Raised in a synchronous function, between any two bytecodes, when its call is cancelled.
+
+    It is no `Exception`, so that `except Exception` does not swallow it. Clean up in `finally` or `with`, and let it
+    pass. It is raised once for each call: code that swallows it goes on, until the host's grace ends and the worker
+    is killed. Asynchronous functions see `asyncio.CancelledError` instead.
+    """
+
+    _call_id = 0
+
+
+Cancelled.__module__ = "hatchery"
+
+
+class Call:
+    """A call that is in this worker."""
+
+    __slots__ = (
+        "arrived", "async_items", "cancelled", "credit", "entered", "id", "items", "over", "progress", "session",
+        "task", "timeout_ms", "waiter",
+    )  # fmt: skip
+
+    def __init__(self, call_id: int, timeout_ms: int, options: dict[str, Any] | None = None) -> None:
+        """Begin a call, by its frame. Raises `ValueError` when the options cannot be read."""
+        self.id = call_id
+        self.timeout_ms = timeout_ms
+        self.arrived = monotonic()
+        self.cancelled = False
+        self.over = False  # answered, or about to be
+        self.session: dict[str, Any] | None = None  # the session's state
+        self.progress = False  # somebody listens
+        self.credit: int | None = None  # how many items may still be sent; None when no stream is wanted
+        self.items: Any = None  # of a stream: the iterator that the main thread steps through
+        self.async_items: Any = None  # of a stream: the iterator that the task steps through
+        self.task: Task[None] | None = None  # what runs it on the event loop
+        self.entered = False  # the task has come to user code
+        self.waiter: Future[None] | None = None  # what that task waits for when it has no credit
+        if options is not None:
+            self._take(options)
+
+    def _take(self, options: dict[str, Any]) -> None:
+        if options.__class__ is not dict:
+            raise ValueError("its options are no object")
+        for name, value in options.items():
+            if name == "credit" and value.__class__ is int and value >= 0:
+                self.credit = value
+            elif name == "progress" and value.__class__ is bool:
+                self.progress = value
+            elif name != "session" or value.__class__ is not str:
+                raise ValueError(f"its option {name!r} is unknown, or cannot be {value!r}")
+
+
+class MainThread:
+    """What the signal handler must know, and what it leaves behind."""
+
+    __slots__ = ("_looking", "armed", "call", "channel", "ident", "poked")
+
+    def __init__(self) -> None:
+        """Begin with nothing to interrupt."""
+        self.armed = False  # user code of `call` runs here and may be interrupted
+        self.poked = False  # a signal came and nobody has looked for its frame yet
+        self.call: Call | None = None  # whose synchronous code runs here
+        self.channel: _wire.Channel | None = None
+        self.ident = get_ident()
+        self._looking = False
+
+    def on_signal(self, _number: int, frame: FrameType | None) -> None:
+        """Handle the signal that follows a `cancel` frame."""
+        if not self.armed or (frame is not None and frame.f_globals.get("__name__") in _IMPORT_LOCKS):
+            self.poked = True  # the host repeats the signal until the call is answered
+        else:
+            self.look()
+
+    def look(self) -> None:
+        """Read what has arrived while user code runs; raise `Cancelled` in it if the host cancels this call."""
+        call, channel = self.call, self.channel
+        if self._looking or call is None or channel is None:
+            self.poked = True  # a signal in the middle of a look
+            return
+        while True:
+            self._looking = True
+            try:
+                self.poked = False
+                if not call.cancelled:  # else it was swallowed where Python cannot raise, see `on_unraisable`
+                    channel.fetch()
+                    for frame in channel.pending:
+                        if frame[0] == _wire.CANCEL and frame[3] == call.id:
+                            call.cancelled = True
+            except OSError:
+                pass  # the next to read or write will say so
+            finally:
+                self._looking = False
+            if call.cancelled:
+                self.armed = False
+                error = Cancelled("the call was cancelled")
+                error._call_id = call.id  # noqa: SLF001
+                raise error
+            if not self.poked:
+                return
+
+    def on_unraisable(self, unraisable: Any) -> bool:
+        """Arm again if `Cancelled` was raised where it had to be swallowed: in a `__del__`, a callback of ctypes."""
+        call = self.call
+        error = unraisable.exc_value
+        if call is None or type(error) is not Cancelled or error._call_id != call.id:  # noqa: SLF001
+            return False
+        self.armed = True
+        return True
+
+    def send(self, call: Call, kind: int, body: bytes) -> None:
+        """Send a frame from within user code, on any thread, unless the call is over."""
+        channel = self.channel
+        if channel is None:
+            return
+        if get_ident() != self.ident:
+            with channel.lock:
+                if not call.over:
+                    channel.send_locked(kind, call.id, body)
+            return
+        armed = self.armed
+        self.armed = False
+        try:
+            with channel.lock:
+                if not call.over:
+                    channel.send_locked(kind, call.id, body)
+        finally:
+            self.armed = armed
+        if armed and self.poked:
+            self.look()
+
+    def forked(self) -> None:
+        """In a forked child: leave the host to the parent."""
+        self.armed = False
+        self.call = None
+        if self.channel is not None:
+            self.channel.abandon()
+
+
+# Interrupted here, Python's import locks could stay locked.
+_IMPORT_LOCKS = ("importlib._bootstrap", "_frozen_importlib")
+
+main = MainThread()
+# The call of the running task; there is none before there is an event loop.
+of_task: ContextVar[Call] | None = None
+
+
+def running() -> Call | None:
+    """Return the call whose code asks. Threads of synchronous calls find the one that runs on the main thread."""
+    if of_task is not None:
+        call = of_task.get(None)
+        if call is not None:
+            return call
+    return main.call
+
+
+def run(call: Call | None, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Run user code on this thread, where it can be interrupted when it belongs to a call."""
+    main.call = call
+    try:
+        try:
+            main.armed = call is not None
+            if main.poked:
+                main.look()
+            return function(*args, **kwargs)
+        finally:
+            main.armed = False
+    finally:
+        main.call = None
+
+
+def session() -> dict[str, Any]:
+    """Return the dict of the session that this call belongs to.
+
+    It is empty at the session's first call in this worker, and lives until the session ends or the worker does.
+    Raises `RuntimeError` when the call belongs to no session, or when no call runs here.
+    """
+    call = running()
+    if call is None:
+        raise RuntimeError("hatchery.session(): no call runs here; ask for the session while one does, and pass it on")
+    if call.session is None:
+        raise RuntimeError(
+            "hatchery.session(): this call belongs to no session; the caller chooses one with pool.session(name)"
+        )
+    return call.session
+
+
+def progress(value: object) -> None:
+    """Tell the caller how far this call is, with any value that could be a result.
+
+    Does nothing, at little cost, when the caller does not listen, and when no call runs here. Raises `ValueError` for
+    a value that cannot be sent.
+    """
+    call = running()
+    if call is None or not call.progress or call.over:
+        return
+    try:
+        main.send(call, _wire.PROGRESS, _values.encode(value))
+    except _values.EncodeError as error:
+        raise ValueError(f"hatchery.progress(): {error.about('value')}") from None
+    except _wire.FrameTooLargeError as error:
+        raise ValueError(f"hatchery.progress(): {error}") from None
+
+
+def cancelled() -> bool:
+    """Tell whether this call has been cancelled.
+
+    Useful in threads, in which nothing is raised, and in code that cleans up. False when no call runs here.
+    """
+    call = running()
+    return call is not None and call.cancelled
+
+
+def deadline() -> float | None:
+    """Return the value of `time.monotonic()` at which the caller stops waiting; None when it waits forever."""
+    call = running()
+    if call is None or not call.timeout_ms:
+        return None
+    return call.arrived + call.timeout_ms / 1000

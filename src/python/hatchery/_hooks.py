@@ -1,0 +1,66 @@
+"""Marks that user modules put on their functions: `@export` and the hooks."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, TypeVar
+
+    Function = TypeVar("Function", bound=Callable[..., Any])
+
+exports: list[tuple[str, Callable[..., Any]]] = []
+start_hooks: list[Callable[[], Any]] = []
+stop_hooks: list[Callable[[], Any]] = []
+session_end_hooks: list[Callable[[str, dict[str, Any]], Any]] = []
+started = False
+
+
+def export(function: Any = None, *, name: str | None = None) -> Any:
+    """Mark a function as callable by the host: `@export`, or `@export(name="other")` to call it by another name.
+
+    Once anything is marked, exactly what is marked can be called, whatever module it stands in; `__all__` and the
+    rule that public functions are callable then do not apply.
+    """
+    if function is None:
+        return lambda function: export(function, name=name)
+    if not callable(function):
+        raise TypeError(f"@hatchery.export marks functions, not {function!r}")
+    if name is None:
+        name = getattr(function, "__name__", None)
+    if not isinstance(name, str):
+        raise TypeError(f"@hatchery.export: {function!r} has no name; give it one: @export(name=...)")
+    exports.append((name, function))
+    return function
+
+
+def on_start(function: Function) -> Function:
+    """Run this function, `async` or not, after the import and before the worker takes calls.
+
+    Several run in the order in which they were marked. If one raises, the worker does not start.
+    """
+    if started:
+        raise RuntimeError("@hatchery.on_start: this worker has started already; import the module at the start")
+    return _hook(start_hooks, function)
+
+
+def on_stop(function: Function) -> Function:
+    """Run this function, `async` or not, when the worker ends in an orderly way.
+
+    Several run in reverse order. Each is run, even if one before it raised.
+    """
+    return _hook(stop_hooks, function)
+
+
+def on_session_end(function: Function) -> Function:
+    """Run this function, `async` or not, when a session ends: `function(name, state)`.
+
+    `state` is the session's dict, which is dropped afterwards. Each hook is run, even if one before it raised.
+    """
+    return _hook(session_end_hooks, function)
+
+
+def _hook(hooks: list[Any], function: Function) -> Function:
+    if not callable(function):
+        raise TypeError(f"a hook must be a function, not {function!r}")
+    hooks.append(function)
+    return function

@@ -1,0 +1,281 @@
+"""Serves the host on the main thread: answers calls, steps through streams, ends sessions.
+
+Nothing but this, the signal handler and the event loop's reader ever reads the channel, all on this thread.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from types import CoroutineType
+
+from hatchery import _calls, _errors, _functions, _hooks, _streams, _values, _wire
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    from hatchery._functions import Functions
+    from hatchery._loop import Loop
+
+_main = _calls.main
+
+
+class Worker:
+    """Serves calls until the host says `shutdown` or closes the socket."""
+
+    def __init__(self, channel: _wire.Channel) -> None:
+        """Begin without functions: start hooks may need the event loop before there are any."""
+        self.channel = channel
+        self.functions: Functions = {}
+        # Calls that go on while other frames are served: on the event loop, and streams.
+        self.active: dict[int, _calls.Call] = {}
+        self.sessions: dict[str, dict[str, Any]] = {}
+        self.loop: Loop | None = None
+
+    def serve(self) -> None:  # noqa: PLR0915 - one frame of Python's for the hot path
+        """Answer one frame after the other."""
+        main = _main
+        send = self.channel.send
+        functions = self.functions
+        scan = _values.scan
+        encode = _values.encode
+        list_type, coroutine_type = list, CoroutineType
+        call_kind, result_kind = _wire.CALL, _wire.RESULT
+        plain = _calls.Call(0, 0)  # the same for all calls that are not looked at twice
+        while True:
+            frame = body = text = request = args = kwargs = result = None  # nothing of a call outlives it
+            frame = self.channel.receive() if self.loop is None else self.loop.receive()
+            if frame is None:
+                return
+            kind, _, timeout_ms, call_id, body, attachments = frame
+            if kind != call_kind or attachments:
+                if kind == _wire.SHUTDOWN:
+                    return
+                self.control(frame)
+                continue
+            try:
+                text = str(body, "utf-8")
+                request, end = scan(text, 0)
+                if end != len(text) or request.__class__ is not list_type:
+                    raise ValueError("it is no array, or something follows it")  # noqa: TRY301
+                if len(request) != 3:
+                    self._call(call_id, timeout_ms, request)
+                    continue
+                name, args, kwargs = request
+                function = functions[name]
+            except Exception as error:
+                self.refuse(call_id, body, error)
+                continue
+            plain.id = call_id
+            plain.timeout_ms = timeout_ms
+            plain.arrived = monotonic()
+            plain.cancelled = False
+            main.call = plain
+            try:
+                try:
+                    main.armed = True
+                    if main.poked:
+                        main.look()
+                    if kwargs is None and args.__class__ is list_type:
+                        result = function(*args)
+                    else:
+                        result = function(*(args or ()), **(kwargs or {}))
+                finally:
+                    main.armed = False
+            except BaseException as error:
+                main.call = None
+                self._send_error(call_id, _errors.of_function(function, args, kwargs, error))
+                continue
+            main.call = None
+            if result.__class__ is coroutine_type:
+                call = _calls.Call(call_id, timeout_ms)
+                call.arrived, call.cancelled = plain.arrived, plain.cancelled
+                self.returned(call, result)
+                continue
+            try:
+                send(result_kind, call_id, encode(result))
+            except (_values.EncodeError, _wire.FrameTooLargeError) as error:
+                self._send_error(call_id, _errors.unsendable(error, result))
+
+    def _call(self, call_id: int, timeout_ms: int, request: list[Any]) -> None:
+        """Run a call with options. Raises when it cannot be read."""
+        name, args, kwargs, options = request
+        function = self.functions[name]
+        call = self.admit(call_id, timeout_ms, options)
+        try:
+            result = _calls.run(call, function, *(args or ()), **(kwargs or {}))
+        except BaseException as error:
+            self.fail(call, _errors.of_function(function, args, kwargs, error))
+        else:
+            self.returned(call, result)
+
+    def admit(self, call_id: int, timeout_ms: int, options: Any) -> _calls.Call:
+        """Take in a call with what belongs to it. Raises `ValueError` when its options cannot be read."""
+        call = _calls.Call(call_id, timeout_ms, options)
+        if options and "session" in options:
+            call.session = self.sessions.setdefault(options["session"], {})
+        return call
+
+    def returned(self, call: _calls.Call, result: Any) -> None:
+        """Go on with what a function returned: send it, await it, or stream it."""
+        if result.__class__ is CoroutineType or (call.credit is not None and hasattr(type(result), "__anext__")):
+            self.the_loop().start(call, result)
+        elif call.credit is None:
+            self.answer(call, result)
+        elif hasattr(type(result), "__next__"):
+            call.items = result
+            self.active[call.id] = call
+            _streams.pump(self, call)
+        else:
+            self.fail(call, _streams.no_stream(result))
+
+    def the_loop(self) -> Loop:
+        """Return the worker's one event loop, made at the first need."""
+        if self.loop is None:
+            from hatchery._loop import Loop
+
+            self.loop = Loop(self)
+        return self.loop
+
+    def control(self, frame: _wire.Frame) -> None:
+        """Serve a frame that is no call, or none that this worker takes."""
+        kind, codec, number, call_id, body, attachments = frame
+        if kind == _wire.CALL:
+            self._send_error(call_id, {"kind": "decode", "message": "calls with attachments are not supported"})
+            return
+        if kind == _wire.SESSION_END:
+            self._end_session(call_id, number, body)
+            return
+        if kind not in (_wire.CANCEL, _wire.CREDIT, _wire.STACK):
+            raise _wire.ProtocolError(f"a frame of kind {kind} is not for a worker that is ready")
+        if codec or attachments:
+            raise _wire.ProtocolError(f"a frame of kind {kind} has no body")
+        call = self.active.get(call_id)
+        if call is None:
+            return  # it is over
+        if kind == _wire.CANCEL:
+            self.cancel(call)
+        elif kind == _wire.STACK:
+            self._tell_stack(call)
+        elif call.credit is not None:
+            call.credit += number
+            if call.items is not None:
+                _streams.pump(self, call)
+            elif self.loop is not None:
+                self.loop.wake(call)
+
+    def cancel(self, call: _calls.Call) -> None:
+        """Make an active call give up."""
+        if call.items is not None:
+            _streams.drop(self, call)
+        elif self.loop is not None:
+            self.loop.cancel(call)
+
+    def _tell_stack(self, call: _calls.Call) -> None:
+        from hatchery import _stack
+
+        try:
+            text = _stack.of_call(call)
+        except Exception:  # it looks into what others made
+            text = None
+        if text:
+            self.channel.send(_wire.STACK, call.id, _values.encode_leniently(text))
+
+    def _end_session(self, call_id: int, timeout_ms: int, body: _wire.Buffer) -> None:
+        try:
+            name = _values.scan(str(body, "utf-8"), 0)[0]["session"]
+            if name.__class__ is not str:
+                raise TypeError("its name is no string")  # noqa: TRY301
+        except Exception as error:
+            raise _wire.ProtocolError(f"session_end cannot be read: {type(error).__name__}: {error}") from error
+        call = _calls.Call(call_id, timeout_ms)
+        call.session = self.sessions.pop(name, None)
+        failed: BaseException | None = None
+        if call.session is not None:
+            for hook in _hooks.session_end_hooks:
+                try:
+                    self.run_to_end(call, hook, name, call.session)
+                except BaseException as error:
+                    failed = failed or error
+                if call.cancelled:
+                    break
+        if failed is None:
+            self.answer(call, None)
+        else:
+            self.fail(call, _errors.of_call(call, failed))
+
+    def run_to_end(self, call: _calls.Call | None, function: Callable[..., Any], *args: Any) -> Any:
+        """Run a function of the user's, `async` or not, and return what it returns."""
+        result = _calls.run(call, function, *args)
+        if result.__class__ is CoroutineType:
+            result = self.the_loop().run(call, result)
+        return result
+
+    def answer(self, call: _calls.Call, result: Any) -> None:
+        """Send a result."""
+        try:
+            body = _values.encode(result)
+            self.finish(call)
+            self.channel.send(_wire.RESULT, call.id, body)
+        except (_values.EncodeError, _wire.FrameTooLargeError) as error:
+            self.fail(call, _errors.unsendable(error, result))
+
+    def fail(self, call: _calls.Call, error: dict[str, Any]) -> None:
+        """Send why there is no result."""
+        self.finish(call)
+        self._send_error(call.id, error)
+
+    def finish(self, call: _calls.Call) -> None:
+        """Let nothing more be sent for a call but its answer."""
+        with self.channel.lock:  # a thread of the call may be about to tell its progress
+            call.over = True
+        self.active.pop(call.id, None)
+        call.items = call.async_items = call.task = None
+
+    def refuse(self, call_id: int, body: _wire.Buffer, error: Exception) -> None:
+        """Answer a call that does not name an exported function, or is no call at all."""
+        try:
+            import json
+
+            request = json.loads(str(body, "utf-8"))
+            name, _, _ = request[:3] if isinstance(request, list) and len(request) in (3, 4) else request
+        except Exception as second:  # the C scanner alone does not always say what is wrong
+            name, error = None, second
+        if isinstance(name, str) and isinstance(error, KeyError):
+            near = _functions.similar(name, self.functions)
+            self._send_error(call_id, {"kind": "no_such_function", "name": name, "similar": near})
+        else:
+            message = f"the call is not [function, args, kwargs, options]: {type(error).__name__}: {error}"
+            self._send_error(call_id, {"kind": "decode", "message": message})
+
+    def _send_error(self, call_id: int, error: dict[str, Any]) -> None:
+        send_error(self.channel, call_id, error)
+
+    def stop(self) -> None:
+        """End the calls that are left, then run the stop hooks."""
+        for call in list(self.active.values()):
+            self.cancel(call)
+        failed: BaseException | None = None
+        for hook in reversed(_hooks.stop_hooks):
+            try:
+                self.run_to_end(None, hook)
+            except BaseException as error:
+                failed = failed or error
+        if failed is not None:
+            try:
+                self._send_error(0, _errors.of_exception("stop", failed))
+            except OSError:
+                pass  # the host went away instead of saying shutdown
+
+    def close(self) -> None:
+        """End the event loop with what is left on it."""
+        if self.loop is not None:
+            self.loop.close()
+
+
+def send_error(channel: _wire.Channel, call_id: int, error: dict[str, Any]) -> None:
+    """Send an error, shortened when it is too long."""
+    try:
+        channel.send(_wire.ERROR, call_id, _values.encode_leniently(error))
+    except (MemoryError, _wire.FrameTooLargeError):
+        channel.send(_wire.ERROR, call_id, _values.encode_leniently(_errors.shortened(error)))
