@@ -32,9 +32,9 @@ mod stream;
 #[cfg(test)]
 mod actor_tests;
 
+pub use self::core::Affinity;
 pub use actor::{PoolActor, StartupFailure};
 pub use builder::{PoolBuilder, PoolStartError};
-pub use core::Affinity;
 pub use handle::Pool;
 pub use lease::Lease;
 pub use messages::{Call, Checkout, EndSession, GetStatus};

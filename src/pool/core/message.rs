@@ -23,7 +23,6 @@ pub enum Affinity {
 
 /// The session that a request belongs to.
 #[derive(Clone, Debug)]
-#[cfg_attr(not(test), expect(dead_code, reason = "nobody asks for sessions yet"))]
 pub(crate) struct SessionUse {
     /// Its name.
     pub(crate) session: Arc<str>,
@@ -44,7 +43,6 @@ pub(crate) enum SessionEnd {
 
 impl SessionEnd {
     /// As the wire has it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "nobody asks for sessions yet"))]
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Ended => "ended",

@@ -22,7 +22,6 @@ pub(crate) struct Counts {
     /// Requests in the queue.
     pub(crate) waiting: usize,
     /// Sessions whose state lives on a worker.
-    #[cfg_attr(not(test), expect(dead_code, reason = "nobody asks for sessions yet"))]
     pub(crate) sessions: usize,
     /// From assignment to end of work, the recent ones weighing more; `None` before the first one ended.
     pub(crate) mean_run: Option<Duration>,

@@ -12,4 +12,5 @@
 
 mod model;
 mod run;
+mod sessions;
 mod world;

@@ -2,14 +2,15 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestRunner};
 
-use super::super::{Command, Config, Core, Event, RequestId, WorkerId};
+use super::super::{Affinity, Command, Config, Core, Event, RequestId, SessionUse, WorkerId};
 use super::model::{Item, Model, Verdict};
-use super::world::{News, World};
+use super::world::{News, World, heard};
 
 /// How news travel.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +25,10 @@ enum Post {
 enum Operation {
     Submit {
         timeout_ms: u64,
+        session: Option<(usize, Affinity)>,
+    },
+    EndSession {
+        session: usize,
     },
     Abandon {
         request: u64,
@@ -76,11 +81,23 @@ fn post() -> impl Strategy<Value = Post> {
     prop_oneof![6 => Just(Post::AtOnce), 3 => Just(Post::Late), 1 => Just(Post::Lost)]
 }
 
+const SESSIONS: [&str; 5] = ["a", "b", "c", "d", "e"];
+
+fn session() -> impl Strategy<Value = Option<(usize, Affinity)>> {
+    let affinity = prop_oneof![
+        2 => Just(Affinity::Hint),
+        2 => Just(Affinity::StrictQueue),
+        1 => Just(Affinity::StrictFailFast)
+    ];
+    prop::option::weighted(0.7, (0..SESSIONS.len(), affinity))
+}
+
 fn operation() -> impl Strategy<Value = Operation> {
     use Operation::*;
     let slot = || 0..4u32;
     prop_oneof![
-        24 => (0..60u64).prop_map(|timeout_ms| Submit { timeout_ms }),
+        24 => (0..60u64, session()).prop_map(|(timeout_ms, session)| Submit { timeout_ms, session }),
+        3 => (0..SESSIONS.len()).prop_map(|session| EndSession { session }),
         6 => any::<u64>().prop_map(|request| Abandon { request }),
         14 => (slot(), post()).prop_map(|(slot, post)| StartSucceeds { slot, post }),
         9 => (slot(), post()).prop_map(|(slot, post)| StartFails { slot, post }),
@@ -98,9 +115,19 @@ fn operation() -> impl Strategy<Value = Operation> {
 }
 
 fn config() -> impl Strategy<Value = Config> {
-    (1..=4u32, 0..=5usize).prop_flat_map(|(size, queue_bound)| {
-        (0..=size).prop_map(move |min_ready| Config { size, min_ready, queue_bound })
-    })
+    let max_sessions = prop_oneof![1 => Just(0), 20 => 1..=5usize];
+    let session_ttl = (5..100u64).prop_map(Duration::from_millis);
+    (1..=4u32, 0..=5usize, max_sessions, session_ttl).prop_flat_map(
+        |(size, queue_bound, max_sessions, session_ttl)| {
+            (0..=size).prop_map(move |min_ready| Config {
+                size,
+                min_ready,
+                queue_bound,
+                session_ttl,
+                max_sessions,
+            })
+        },
+    )
 }
 
 struct Run {
@@ -150,11 +177,19 @@ impl Run {
     fn step(&mut self, operation: Operation) -> Verdict {
         let size = self.config.size;
         match operation {
-            Operation::Submit { timeout_ms } => {
+            Operation::Submit { timeout_ms, session } => {
                 self.requests += 1;
+                let request = RequestId(self.requests);
                 let deadline = self.now + Duration::from_millis(timeout_ms);
-                let event = self.model.submit(RequestId(self.requests), deadline);
-                self.tell(event)
+                let session = session
+                    .map(|(name, affinity)| SessionUse { session: Arc::from(SESSIONS[name]), affinity });
+                let item = self.model.item(request);
+                self.tell(Event::Submitted { request, deadline, item, session })
+            }
+            Operation::EndSession { session } => {
+                self.requests += 1;
+                let item = self.model.item(RequestId(self.requests));
+                self.tell(Event::EndSession { session: Arc::from(SESSIONS[session]), item })
             }
             Operation::Abandon { request } => {
                 // Mostly one of the last few, who may still wait; 0 was never submitted.
@@ -188,12 +223,12 @@ impl Run {
                 if self.sent.is_empty() {
                     return Ok(());
                 }
-                self.deliver(self.sent[letter % self.sent.len()])
+                self.deliver(self.sent[letter % self.sent.len()].clone())
             }
             Operation::Stray { slot, incarnation, kind } => {
                 let worker = WorkerId { slot, incarnation };
                 self.deliver(match kind % 4 {
-                    0 => News::Ready { worker, busy: kind >= 128 },
+                    0 => News::Ready { worker, busy: kind >= 128, sessions: vec![Arc::from("a")] },
                     1 => News::Freed { worker },
                     2 => News::Exited { worker },
                     _ => News::StartFailed { worker },
@@ -212,7 +247,7 @@ impl Run {
 
     fn send(&mut self, news: Option<News>, post: Post) -> Verdict {
         let Some(news) = news else { return Ok(()) };
-        self.sent.push(news);
+        self.sent.push(news.clone());
         match post {
             Post::AtOnce => self.deliver(news),
             Post::Late => {
@@ -235,10 +270,10 @@ impl Run {
 
     fn tell(&mut self, event: Event<Item, WorkerId>) -> Verdict {
         let mut out = Vec::new();
-        self.model.hear(self.now, &event);
+        let heard = heard(&event);
         self.core.handle(self.now, event, &mut out);
-        self.model.judge(self.now, out, &mut self.world)?;
-        self.model.judge_state(self.now, &self.core)
+        self.model.judge(self.now, heard, out, &mut self.world)?;
+        self.model.judge_state(&self.core)
     }
 
     fn sleep(&mut self) -> Verdict {
@@ -262,14 +297,27 @@ impl Run {
         Ok(())
     }
 
-    /// Everybody who still waits is sent away in time.
+    /// Everybody who still waits is sent away in time; and when all workers are dead, every session is forgotten in time.
     fn finish(mut self) -> Result<BTreeSet<&'static str>, TestCaseError> {
+        self.sleep_on()?;
+        prop_assert_eq!(self.core.counts().waiting, 0);
+        for slot in 0..self.config.size {
+            let worker = self.model.newest(slot);
+            if self.model.is_alive(worker) {
+                self.tell(Event::WorkerExited { worker, cause: worker })?;
+            }
+        }
+        self.sleep_on()?;
+        prop_assert!(self.model.knows_no_session());
+        self.seen.append(&mut self.model.seen);
+        Ok(self.seen)
+    }
+
+    fn sleep_on(&mut self) -> Verdict {
         while self.core.next_deadline().is_some() {
             self.sleep()?;
         }
-        prop_assert_eq!(self.core.counts().waiting, 0);
-        self.seen.append(&mut self.model.seen);
-        Ok(self.seen)
+        Ok(())
     }
 }
 
@@ -304,15 +352,32 @@ fn every_history_keeps_the_promises() {
 }
 
 /// What enough histories must have come across.
-const EVERYTHING: [&str; 17] = [
+const EVERYTHING: [&str; 34] = [
     "abandoned",
     "adopted",
     "assigned",
     "draining",
     "freed early",
+    "mark expired",
     "overloaded",
     "ready",
     "replaced",
+    "session adopted",
+    "session adopted by those who wait",
+    "session ended",
+    "session ended in use",
+    "session ended when unknown",
+    "session ended while one waits",
+    "session evicted",
+    "session expired",
+    "session kept",
+    "session new",
+    "session elsewhere",
+    "session lost",
+    "session lost with places",
+    "session lost while one waits",
+    "session busy",
+    "sessions full",
     "stale end",
     "stale freed",
     "stale ready",

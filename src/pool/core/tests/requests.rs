@@ -1,117 +1,23 @@
-//! One scenario per rule, on a clock that the test turns.
+//! Requests without a session: start-up, waiting, deaths, the end.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::status::Totals;
+use super::super::status::Totals;
+use super::super::{Core, SlotState};
 use super::*;
-
-type Out = Vec<Command<u64, &'static str>>;
-
-/// A core, its clock and short words for its events. The item of a request is its number.
-struct Rig {
-    core: Core<u64, &'static str>,
-    now: Instant,
-}
-
-fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
-
-fn worker(slot: u32, incarnation: u64) -> WorkerId {
-    WorkerId { slot, incarnation }
-}
-
-fn assign(slot: u32, incarnation: u64, request: u64) -> Command<u64, &'static str> {
-    Command::Assign { worker: worker(slot, incarnation), request: RequestId(request), item: request }
-}
-
-fn reject(request: u64, reason: Rejection<&'static str>) -> Command<u64, &'static str> {
-    Command::Reject { request: RequestId(request), item: request, reason }
-}
-
-const CONFIG: Config = Config { size: 2, min_ready: 0, queue_bound: 1000 };
-
-impl Rig {
-    fn start(config: Config) -> (Self, Out) {
-        let (now, mut out) = (Instant::now(), Out::new());
-        let core = Core::start(now, config, &mut out);
-        (Self { core, now }, out)
-    }
-
-    /// A running pool of `size`, every worker ready in its first incarnation, slot 0 to be handed out first.
-    fn running(size: u32) -> Self {
-        Self::running_with(Config { size, ..CONFIG })
-    }
-
-    fn running_with(config: Config) -> Self {
-        let (mut rig, _) = Self::start(config);
-        for slot in 0..config.size {
-            rig.ready(slot, 1);
-        }
-        rig
-    }
-
-    fn tell(&mut self, event: Event<u64, &'static str>) -> Out {
-        let mut out = Out::new();
-        self.core.handle(self.now, event, &mut out);
-        out
-    }
-
-    fn submit(&mut self, request: u64) -> Out {
-        self.submit_for(request, 5000)
-    }
-
-    fn submit_for(&mut self, request: u64, timeout_ms: u64) -> Out {
-        let deadline = self.now + ms(timeout_ms);
-        self.tell(Event::Submitted { request: RequestId(request), deadline, item: request })
-    }
-
-    fn abandon(&mut self, request: u64) -> Out {
-        self.tell(Event::Abandoned { request: RequestId(request) })
-    }
-
-    fn ready(&mut self, slot: u32, incarnation: u64) -> Out {
-        self.tell(Event::WorkerReady { worker: worker(slot, incarnation), busy: false })
-    }
-
-    fn ready_busy(&mut self, slot: u32, incarnation: u64) -> Out {
-        self.tell(Event::WorkerReady { worker: worker(slot, incarnation), busy: true })
-    }
-
-    fn freed(&mut self, slot: u32, incarnation: u64) -> Out {
-        self.tell(Event::WorkerFreed { worker: worker(slot, incarnation) })
-    }
-
-    fn exited(&mut self, slot: u32, incarnation: u64) -> Out {
-        self.tell(Event::WorkerExited { worker: worker(slot, incarnation), cause: "exited" })
-    }
-
-    fn failed(&mut self, slot: u32, incarnation: u64, cause: &'static str) -> Out {
-        self.tell(Event::StartFailed { slot, incarnation, cause })
-    }
-
-    fn tick_after(&mut self, wait_ms: u64) -> Out {
-        self.now += ms(wait_ms);
-        self.tell(Event::Tick)
-    }
-
-    fn states(&self) -> Vec<SlotState<&'static str>> {
-        self.core.slots().map(|slot| slot.state.clone()).collect()
-    }
-}
 
 // Start-up
 
 #[test]
 fn a_fresh_pool_asks_for_all_workers_at_once() {
-    let (rig, out) = Rig::start(Config { size: 3, min_ready: 3, queue_bound: 10 });
+    let (rig, out) = Rig::start(Config { size: 3, min_ready: 3, ..CONFIG });
     assert_eq!(out, [0, 1, 2].map(|slot| Command::StartSlot { slot }));
     assert_eq!(rig.core.counts().starting, 3);
 }
 
 #[test]
 fn the_start_succeeds_once_when_min_ready_workers_are_ready() {
-    let (mut rig, _) = Rig::start(Config { size: 3, min_ready: 2, queue_bound: 10 });
+    let (mut rig, _) = Rig::start(Config { size: 3, min_ready: 2, ..CONFIG });
     assert_eq!(rig.ready(2, 1), []);
     assert_eq!(rig.ready(2, 1), [], "the same worker counts once");
     assert_eq!(rig.ready(0, 1), [Command::StartupSucceeded]);
@@ -129,7 +35,7 @@ fn min_ready_0_succeeds_at_once() {
 
 #[test]
 fn the_first_failed_start_fails_the_startup_once() {
-    let (mut rig, _) = Rig::start(Config { size: 3, min_ready: 2, queue_bound: 10 });
+    let (mut rig, _) = Rig::start(Config { size: 3, min_ready: 2, ..CONFIG });
     rig.ready(0, 1);
     assert_eq!(rig.failed(1, 1, "no module"), [Command::StartupFailed { cause: "no module" }]);
     assert_eq!(rig.failed(2, 1, "no module"), []);
@@ -138,14 +44,14 @@ fn the_first_failed_start_fails_the_startup_once() {
 
 #[test]
 fn an_exit_before_min_ready_fails_the_startup() {
-    let (mut rig, _) = Rig::start(Config { size: 2, min_ready: 2, queue_bound: 10 });
+    let (mut rig, _) = Rig::start(Config { size: 2, min_ready: 2, ..CONFIG });
     rig.ready(0, 1);
     assert_eq!(rig.exited(0, 1), [Command::StartupFailed { cause: "exited" }]);
 }
 
 #[test]
 fn closing_during_startup_aborts_it() {
-    let (mut rig, _) = Rig::start(Config { size: 1, min_ready: 1, queue_bound: 10 });
+    let (mut rig, _) = Rig::start(Config { size: 1, min_ready: 1, ..CONFIG });
     assert_eq!(rig.tell(Event::Closed), [Command::StartupAborted]);
     assert_eq!(rig.tell(Event::Closed), []);
     assert_eq!(rig.ready(0, 1), []);
@@ -166,7 +72,7 @@ fn requests_wait_while_the_workers_start() {
 #[test]
 fn a_rebuilt_pool_starts_only_what_is_missing() {
     let (now, mut out) = (Instant::now(), Out::new());
-    let config = Config { size: 4, min_ready: 4, queue_bound: 10 };
+    let config = Config { size: 4, min_ready: 4, ..CONFIG };
     let core = Core::rebuilt(now, config, &[1, 3, 9], &mut out);
     assert_eq!(out, [0, 2].map(|slot| Command::StartSlot { slot }));
     let mut rig = Rig { core, now };
@@ -226,7 +132,7 @@ fn a_worker_adopted_while_busy_is_handed_out_when_freed() {
 
 #[test]
 fn a_busy_worker_counts_as_ready_for_the_startup() {
-    let (mut rig, _) = Rig::start(Config { size: 1, min_ready: 1, queue_bound: 10 });
+    let (mut rig, _) = Rig::start(Config { size: 1, min_ready: 1, ..CONFIG });
     assert_eq!(rig.ready_busy(0, 1), [Command::StartupSucceeded]);
 }
 
@@ -243,7 +149,7 @@ fn a_worker_freed_before_it_is_heard_to_be_ready_is_not_busy_for_ever() {
 
 #[test]
 fn a_full_queue_refuses_with_the_time_to_come_back() {
-    let mut rig = Rig::running_with(Config { size: 2, min_ready: 0, queue_bound: 6 });
+    let mut rig = Rig::running_with(Config { size: 2, queue_bound: 6, ..CONFIG });
     rig.submit(1);
     rig.now += ms(4000);
     rig.freed(0, 1);
@@ -263,7 +169,7 @@ fn a_full_queue_refuses_with_the_time_to_come_back() {
 
 #[test]
 fn retry_after_is_at_least_a_second() {
-    let mut rig = Rig::running_with(Config { size: 1, min_ready: 0, queue_bound: 0 });
+    let mut rig = Rig::running_with(Config { size: 1, queue_bound: 0, ..CONFIG });
     rig.submit(1);
     let overloaded = Rejection::Overloaded { queue_len: 0, retry_after: ms(1000) };
     assert_eq!(rig.submit(2), [reject(2, overloaded)]);
@@ -445,7 +351,7 @@ fn a_closed_pool_sends_everybody_away() {
 
 #[test]
 fn the_counts_tell_what_became_of_every_request() {
-    let mut rig = Rig::running_with(Config { size: 3, min_ready: 0, queue_bound: 3 });
+    let mut rig = Rig::running_with(Config { size: 3, queue_bound: 3, ..CONFIG });
     rig.exited(2, 1);
     for request in 1..=6 {
         rig.submit_for(request, request * 10);

@@ -1,0 +1,312 @@
+//! The model's part about sessions: a list of them, searched from end to end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use proptest::prelude::*;
+
+use super::super::status::Counts;
+use super::super::{Affinity, RequestId, SessionEnd, SessionUse, WorkerId};
+use super::model::{Model, Outcome, Verdict};
+use super::world::World;
+use crate::worker::Placement;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Home {
+    Nowhere,
+    At(u32),
+    Lost,
+}
+
+struct Session {
+    /// Tells it from others of its name.
+    begun: u64,
+    home: Home,
+    /// All workers that served it, the dead included.
+    places: BTreeSet<WorkerId>,
+    /// When it was used last, and a number that tells the order of those.
+    last_used: Option<(Instant, u64)>,
+}
+
+/// The end of a session, as it is to be said or was.
+#[derive(Debug, PartialEq)]
+pub(super) struct End {
+    pub(super) session: Arc<str>,
+    pub(super) cause: SessionEnd,
+    pub(super) workers: Vec<WorkerId>,
+    pub(super) by_user: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Sessions {
+    known: BTreeMap<Arc<str>, Session>,
+    /// What each slot's worker serves: a session, and which beginning of it.
+    serving: BTreeMap<u32, (Arc<str>, u64)>,
+    /// Numbers for beginnings and for uses.
+    count: u64,
+    /// What is to be said of ended sessions.
+    due: Vec<End>,
+    /// Those who are to hear that their session is lost.
+    pub(super) losing: BTreeSet<RequestId>,
+}
+
+impl Sessions {
+    fn next(&mut self) -> u64 {
+        self.count += 1;
+        self.count
+    }
+
+    fn begin(&mut self, name: Arc<str>) -> &mut Session {
+        let begun = self.next();
+        let session = Session { begun, home: Home::Nowhere, places: BTreeSet::new(), last_used: None };
+        self.known.insert(name.clone(), session);
+        self.known.get_mut(&name).expect("just inserted")
+    }
+}
+
+impl Model {
+    /// The slot that the session is bound to.
+    pub(super) fn home_of(&self, name: &str) -> Option<u32> {
+        match self.sessions.known.get(name)?.home {
+            Home::At(slot) => Some(slot),
+            Home::Nowhere | Home::Lost => None,
+        }
+    }
+
+    pub(super) fn knows_no_session(&self) -> bool {
+        self.sessions.known.is_empty()
+    }
+
+    fn in_use(&self, name: &str) -> bool {
+        let Some(session) = self.sessions.known.get(name) else { return false };
+        self.waiting.iter().any(|waiter| waiter.is_of(name))
+            || self.sessions.serving.values().any(|(it, begun)| **it == *name && *begun == session.begun)
+    }
+
+    /// The one at rest that was not used for longest.
+    fn oldest(&self) -> Option<(Arc<str>, Instant)> {
+        let at_rest = self.sessions.known.iter().filter(|(name, _)| !self.in_use(name));
+        let used = at_rest.filter_map(|(name, it)| Some((it.last_used?, name)));
+        used.min_by_key(|((_, turn), _)| *turn).map(|((at, _), name)| (name.clone(), at))
+    }
+
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
+        self.oldest().map(|(_, last_used)| last_used + self.config.session_ttl)
+    }
+
+    fn living_places(&self, name: &str) -> Vec<WorkerId> {
+        let places = self.sessions.known.get(name).map(|session| session.places.iter().copied());
+        places.into_iter().flatten().filter(|worker| self.is_alive(*worker)).collect()
+    }
+
+    /// The lost sessions that nobody need be told of go without a word when their time is over.
+    pub(super) fn marks_expire(&mut self, now: Instant) {
+        while let Some((name, last_used)) = self.oldest()
+            && last_used + self.config.session_ttl <= now
+            && self.living_places(&name).is_empty()
+        {
+            self.seen.insert("mark expired");
+            self.sessions.known.remove(&name);
+        }
+    }
+
+    /// The session is over without its user's doing; somebody must be told, if there is anybody.
+    fn forgets(&mut self, name: &Arc<str>, cause: SessionEnd) {
+        let workers = self.living_places(name);
+        self.sessions.known.remove(name);
+        if !workers.is_empty() {
+            self.sessions.due.push(End { session: name.clone(), cause, workers, by_user: false });
+        }
+    }
+
+    pub(super) fn refused_for_its_session(&mut self, wanted: &SessionUse) -> Option<Outcome> {
+        let SessionUse { session: name, affinity } = wanted;
+        match self.sessions.known.get(name).map(|session| session.home) {
+            Some(Home::Lost) => {
+                self.forgets(name, SessionEnd::Ended);
+                if !self.sessions.due.is_empty() {
+                    self.seen.insert("session lost with places");
+                }
+                Some(Outcome::SessionLost)
+            }
+            Some(Home::At(slot)) if *affinity == Affinity::StrictFailFast && !self.idle.contains(&slot) => {
+                Some(Outcome::SessionBusy)
+            }
+            None if !self.has_room() => {
+                self.seen.insert("sessions full");
+                Some(Outcome::Overloaded)
+            }
+            _ => None,
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.sessions.known.len() < self.config.max_sessions || self.oldest().is_some()
+    }
+
+    fn makes_room(&mut self) {
+        if self.sessions.known.len() == self.config.max_sessions
+            && let Some((oldest, _)) = self.oldest()
+        {
+            self.seen.insert("session evicted");
+            self.forgets(&oldest, SessionEnd::Evicted);
+        }
+    }
+
+    pub(super) fn enters(&mut self, name: &Arc<str>) {
+        if !self.sessions.known.contains_key(name) {
+            self.makes_room();
+            self.sessions.begin(name.clone());
+        }
+    }
+
+    /// A use of the session is over: if it was the last, its time begins.
+    pub(super) fn rests(&mut self, now: Instant, name: &Arc<str>) {
+        if self.in_use(name) {
+            return;
+        }
+        let turn = self.sessions.next();
+        let Some(session) = self.sessions.known.get_mut(name) else { return };
+        session.last_used = Some((now, turn));
+        if session.home == Home::Nowhere {
+            self.sessions.known.remove(name);
+        }
+    }
+
+    /// What the slot's worker served is over.
+    pub(super) fn finishes(&mut self, now: Instant, slot: u32) {
+        let Some((name, begun)) = self.sessions.serving.remove(&slot) else { return };
+        if self.sessions.known.get(&name).is_some_and(|session| session.begun == begun) {
+            self.rests(now, &name);
+        }
+    }
+
+    /// The worker that the slot may have had is no more.
+    pub(super) fn worker_gone(&mut self, now: Instant, slot: u32) {
+        self.finishes(now, slot);
+        let at_home = self.sessions.known.iter().filter(|(_, it)| it.home == Home::At(slot));
+        for name in at_home.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+            let waiting = self.waiting.iter().filter(|it| it.is_of(&name)).map(|it| it.request);
+            let waiting: Vec<RequestId> = waiting.collect();
+            if waiting.is_empty() {
+                self.sessions.known.get_mut(&name).expect("known").home = Home::Lost;
+            } else {
+                self.forgets(&name, SessionEnd::Ended);
+                self.sessions.losing.extend(waiting);
+            }
+        }
+    }
+
+    pub(super) fn adopts(&mut self, now: Instant, worker: WorkerId, name: Arc<str>) {
+        self.seen.insert("session adopted");
+        if !self.sessions.known.contains_key(&name) {
+            if !self.has_room() {
+                let (workers, cause) = (vec![worker], SessionEnd::Evicted);
+                self.sessions.due.push(End { session: name, cause, workers, by_user: false });
+                return;
+            }
+            self.makes_room();
+            let turn = self.sessions.next();
+            self.sessions.begin(name.clone()).last_used = Some((now, turn));
+        } else if self.sessions.known[&name].home == Home::Nowhere {
+            self.seen.insert("session adopted by those who wait");
+        }
+        let session = self.sessions.known.get_mut(&name).expect("known");
+        session.places.insert(worker);
+        if session.home == Home::Nowhere {
+            session.home = Home::At(worker.slot);
+        }
+    }
+
+    /// The session's user ends it.
+    pub(super) fn hear_end_of(&mut self, name: &Arc<str>) {
+        let workers = self.living_places(name);
+        let waits = self.waiting.iter().any(|waiter| waiter.is_of(name));
+        self.seen.insert(match (self.sessions.known.contains_key(name), waits) {
+            (false, _) => "session ended when unknown",
+            (true, true) => "session ended while one waits",
+            (true, false) if self.in_use(name) => "session ended in use",
+            (true, false) => "session ended",
+        });
+        self.sessions.known.remove(name);
+        if waits {
+            self.sessions.begin(name.clone());
+        }
+        let (session, cause) = (name.clone(), SessionEnd::Ended);
+        self.sessions.due.push(End { session, cause, workers, by_user: true });
+    }
+
+    /// Checks what the core says of where an assigned request went. The worker has the session's state by now.
+    pub(super) fn judge_placement(
+        &mut self,
+        worker: WorkerId,
+        wanted: Option<SessionUse>,
+        placement: Option<Placement>,
+        world: &World,
+    ) -> Verdict {
+        let Some(SessionUse { session: name, affinity }) = wanted else {
+            prop_assert_eq!(placement, None);
+            return Ok(());
+        };
+        let elsewhere = self.with_state_of(&name, worker, world);
+        let session = self.sessions.known.get_mut(&name).expect("assigned, so known");
+        let (expected, how) = match session.home {
+            Home::Nowhere => (Placement::New, "session new"),
+            Home::At(slot) if slot == worker.slot => (Placement::Kept, "session kept"),
+            Home::At(_) => (Placement::Elsewhere, "session elsewhere"),
+            Home::Lost => return Err(TestCaseError::fail("served after the loss")),
+        };
+        prop_assert_eq!(placement, Some(expected));
+        prop_assert!(affinity == Affinity::Hint || expected != Placement::Elsewhere);
+        if expected == Placement::New {
+            prop_assert_eq!(elsewhere, &[], "its state lives");
+            session.home = Home::At(worker.slot);
+        }
+        session.places.insert(worker);
+        let begun = session.begun;
+        self.sessions.serving.insert(worker.slot, (name, begun));
+        self.seen.insert(how);
+        Ok(())
+    }
+
+    /// The living workers known to the core, but for this one, that really have state of the session.
+    fn with_state_of(&self, name: &str, except: WorkerId, world: &World) -> Vec<WorkerId> {
+        let workers = (0..self.config.size).map(|slot| self.newest(slot));
+        workers.filter(|it| *it != except && self.is_alive(*it) && world.holds(*it, name)).collect()
+    }
+
+    /// Checks what the core says of a session's end.
+    pub(super) fn judge_end(&mut self, now: Instant, said: End, world: &mut World) -> Verdict {
+        if said.cause == SessionEnd::Expired {
+            self.marks_expire(now);
+            let Some((name, last_used)) = self.oldest() else {
+                return Err(TestCaseError::fail("no session is at rest"));
+            };
+            prop_assert!(last_used + self.config.session_ttl <= now, "expired early");
+            self.seen.insert("session expired");
+            self.forgets(&name, SessionEnd::Expired);
+        }
+        let Some(at) = self.sessions.due.iter().position(|due| *due == said) else {
+            return Err(TestCaseError::fail(format!("{said:?} of {:?}", self.sessions.due)));
+        };
+        self.sessions.due.remove(at);
+        for worker in &said.workers {
+            prop_assert!(world.ends(*worker, &said.session), "{worker:?} has nothing of {said:?}");
+        }
+        let nobody = WorkerId { slot: u32::MAX, incarnation: 0 };
+        prop_assert_eq!(self.with_state_of(&said.session, nobody, world), &[], "not told: {:?}", said);
+        Ok(())
+    }
+
+    /// Checks what must hold of sessions between any two events.
+    pub(super) fn judge_sessions(&self, counts: &Counts) -> Verdict {
+        let it = &self.sessions;
+        prop_assert!(it.due.is_empty(), "not said: {:?}", it.due);
+        prop_assert!(it.losing.is_empty(), "not told of their loss: {:?}", it.losing);
+        prop_assert!(it.known.len() <= self.config.max_sessions);
+        let homes = it.known.values().filter(|session| matches!(session.home, Home::At(_)));
+        prop_assert_eq!(counts.sessions, homes.count());
+        Ok(())
+    }
+}

@@ -1,0 +1,168 @@
+//! One scenario per rule, on a clock that the test turns.
+
+mod requests;
+mod session_ends;
+mod sessions;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{
+    Affinity, Command, Config, Core, Event, Rejection, RequestId, SessionEnd, SessionUse, SlotState, WorkerId,
+};
+use crate::worker::Placement;
+
+type Out = Vec<Command<u64, &'static str>>;
+
+/// A core, its clock and short words for its events. The item of a request is its number.
+struct Rig {
+    core: Core<u64, &'static str>,
+    now: Instant,
+}
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn worker(slot: u32, incarnation: u64) -> WorkerId {
+    WorkerId { slot, incarnation }
+}
+
+fn assign(slot: u32, incarnation: u64, request: u64) -> Command<u64, &'static str> {
+    placed(slot, incarnation, request, None)
+}
+
+fn placed(
+    slot: u32,
+    incarnation: u64,
+    request: u64,
+    placement: impl Into<Option<Placement>>,
+) -> Command<u64, &'static str> {
+    let (worker, placement) = (worker(slot, incarnation), placement.into());
+    Command::Assign { worker, request: RequestId(request), item: request, placement }
+}
+
+fn reject(request: u64, reason: Rejection<&'static str>) -> Command<u64, &'static str> {
+    Command::Reject { request: RequestId(request), item: request, reason }
+}
+
+/// These slots, all in their first incarnation, are told of a session's end.
+fn ends(
+    slots: &[u32],
+    session: &str,
+    cause: SessionEnd,
+    item: impl Into<Option<u64>>,
+) -> Command<u64, &'static str> {
+    let workers = slots.iter().map(|slot| worker(*slot, 1)).collect();
+    Command::EndSession { workers, session: session.into(), cause, item: item.into() }
+}
+
+fn lost(request: u64, session: &str) -> Command<u64, &'static str> {
+    reject(request, Rejection::SessionLost { session: session.into() })
+}
+
+const CONFIG: Config = Config {
+    size: 2,
+    min_ready: 0,
+    queue_bound: 1000,
+    session_ttl: Duration::from_secs(3600),
+    max_sessions: 10,
+};
+
+impl Rig {
+    fn start(config: Config) -> (Self, Out) {
+        let (now, mut out) = (Instant::now(), Out::new());
+        let core = Core::start(now, config, &mut out);
+        (Self { core, now }, out)
+    }
+
+    /// A running pool of `size`, every worker ready in its first incarnation, slot 0 to be handed out first.
+    fn running(size: u32) -> Self {
+        Self::running_with(Config { size, ..CONFIG })
+    }
+
+    fn running_with(config: Config) -> Self {
+        let (mut rig, _) = Self::start(config);
+        for slot in 0..config.size {
+            rig.ready(slot, 1);
+        }
+        rig
+    }
+
+    fn tell(&mut self, event: Event<u64, &'static str>) -> Out {
+        let mut out = Out::new();
+        self.core.handle(self.now, event, &mut out);
+        out
+    }
+
+    fn submit(&mut self, request: u64) -> Out {
+        self.submit_for(request, 5000)
+    }
+
+    fn submit_for(&mut self, request: u64, timeout_ms: u64) -> Out {
+        self.submit_as(request, timeout_ms, None)
+    }
+
+    fn submit_as(&mut self, request: u64, timeout_ms: u64, session: Option<SessionUse>) -> Out {
+        let deadline = self.now + ms(timeout_ms);
+        self.tell(Event::Submitted { request: RequestId(request), deadline, item: request, session })
+    }
+
+    fn with(&mut self, affinity: Affinity, session: &str, request: u64) -> Out {
+        self.submit_as(request, 5000, Some(SessionUse { session: session.into(), affinity }))
+    }
+
+    fn hint(&mut self, session: &str, request: u64) -> Out {
+        self.with(Affinity::Hint, session, request)
+    }
+
+    fn strict(&mut self, session: &str, request: u64) -> Out {
+        self.with(Affinity::StrictQueue, session, request)
+    }
+
+    fn fail_fast(&mut self, session: &str, request: u64) -> Out {
+        self.with(Affinity::StrictFailFast, session, request)
+    }
+
+    fn end(&mut self, session: &str, item: u64) -> Out {
+        self.tell(Event::EndSession { session: session.into(), item })
+    }
+
+    fn abandon(&mut self, request: u64) -> Out {
+        self.tell(Event::Abandoned { request: RequestId(request) })
+    }
+
+    fn ready(&mut self, slot: u32, incarnation: u64) -> Out {
+        self.ready_with(slot, incarnation, false, &[])
+    }
+
+    fn ready_busy(&mut self, slot: u32, incarnation: u64) -> Out {
+        self.ready_with(slot, incarnation, true, &[])
+    }
+
+    fn ready_with(&mut self, slot: u32, incarnation: u64, busy: bool, sessions: &[&str]) -> Out {
+        let sessions = sessions.iter().map(|name| Arc::from(*name)).collect();
+        self.tell(Event::WorkerReady { worker: worker(slot, incarnation), busy, sessions })
+    }
+
+    fn freed(&mut self, slot: u32, incarnation: u64) -> Out {
+        self.tell(Event::WorkerFreed { worker: worker(slot, incarnation) })
+    }
+
+    fn exited(&mut self, slot: u32, incarnation: u64) -> Out {
+        self.tell(Event::WorkerExited { worker: worker(slot, incarnation), cause: "exited" })
+    }
+
+    fn failed(&mut self, slot: u32, incarnation: u64, cause: &'static str) -> Out {
+        self.tell(Event::StartFailed { slot, incarnation, cause })
+    }
+
+    fn tick_after(&mut self, wait_ms: u64) -> Out {
+        self.now += ms(wait_ms);
+        self.tell(Event::Tick)
+    }
+
+    fn states(&self) -> Vec<SlotState<&'static str>> {
+        self.core.slots().map(|slot| slot.state.clone()).collect()
+    }
+}
