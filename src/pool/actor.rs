@@ -23,14 +23,14 @@ use super::request::check_frame;
 use super::status::{PoolStatus, PythonInfo, WorkerState, WorkerStatus};
 use super::stream::Opened;
 use crate::error::{CallError, Phase, UnavailableCause, WorkerStartError};
-use crate::port::{CallOptions, Port, PortSpec};
+use crate::port::CallOptions;
 use crate::supervisor::{
     Backoff, ChildContext, ChildError, ChildSpec, Report, ReportEvent, Reports, Shutdown, SupervisorRef,
 };
 use crate::timer::{LONGEST, Timer, deadline};
 use crate::worker::{
-    Attach, Attached, Dispatch, Grant, LeaseId, Order, Placement, Reply, ReplyTo, Run, Work, Worker,
-    WorkerEvent,
+    Attach, Attached, Dispatch, Grant, LeaseId, Order, Placement, Reply, ReplyTo, Run, Spawner, Work,
+    Worker, WorkerEvent,
 };
 
 /// What a pool is made of, checked.
@@ -38,7 +38,8 @@ use crate::worker::{
 pub(super) struct Config {
     pub(super) name: String,
     pub(super) core: core::Config,
-    pub(super) port: Arc<PortSpec>,
+    pub(super) max_frame_bytes: u32,
+    pub(super) spawner: Spawner,
     pub(super) call_timeout: Duration,
     pub(super) checkout_timeout: Duration,
     pub(super) shutdown_timeout: Duration,
@@ -94,6 +95,7 @@ struct Current {
     incarnation: u64,
     addr: Addr<Worker>,
     pid: u32,
+    forked: bool,
     python: Arc<PythonInfo>,
 }
 
@@ -236,12 +238,12 @@ impl PoolActor {
     }
 
     fn start_slot(&mut self, slot: u32, ctx: &mut Context<Self>) {
-        let (port, name) = (self.config.port.clone(), self.slots[slot as usize].name.clone());
+        let (spawner, name) = (self.config.spawner.clone(), self.slots[slot as usize].name.clone());
         let cancel_grace = self.config.cancel_grace;
         let spec = ChildSpec::with_context(child_id(slot), move |context| {
-            let (port, name) = (port.clone(), name.clone());
+            let (spawner, name) = (spawner.clone(), name.clone());
             async move {
-                let port = Port::start(&port, &name).await.map_err(Arc::new)?;
+                let port = spawner.start(&name).await?;
                 Ok::<_, Arc<WorkerStartError>>(Worker::new(slot, &name, port, cancel_grace, context))
             }
         })
@@ -275,9 +277,9 @@ impl PoolActor {
         let attach = addr.send(Attach(ctx.address().recipient()));
         ctx.spawn(attach.into_actor(self).map(move |attached, act, ctx| {
             // One that ended meanwhile is reported as ended.
-            let Ok(Attached { incarnation, pid, ready, busy, sessions }) = attached else { return };
+            let Ok(Attached { incarnation, pid, ready, forked, busy, sessions }) = attached else { return };
             let python = Arc::new(ready.into());
-            act.slots[slot as usize].current = Some(Current { incarnation, addr, pid, python });
+            act.slots[slot as usize].current = Some(Current { incarnation, addr, pid, forked, python });
             act.handle(Event::WorkerReady { worker: WorkerId { slot, incarnation }, busy, sessions }, ctx);
         }));
     }
@@ -335,6 +337,8 @@ impl PoolActor {
                 for_time: now.saturating_duration_since(core.since),
                 incarnation: core.incarnation,
                 pid: slot.current.as_ref().map(|current| current.pid),
+                forked: slot.current.as_ref().map(|current| current.forked),
+                memory: None,
                 python: slot.current.as_ref().map(|current| current.python.clone()),
                 restarts: slot.restarts,
                 last_exit: slot.last_exit.clone(),
@@ -360,6 +364,7 @@ impl PoolActor {
             restarts: self.slots.iter().map(|slot| slot.restarts).sum(),
             draining: counts.closed,
             workers: workers.collect(),
+            zygote: self.config.spawner.status(),
         }
     }
 }
@@ -502,7 +507,7 @@ impl Handler<Call> for PoolActor {
         let Call { body, timeout, session } = call;
         let name = session.as_ref().map(|used| used.session.clone());
         let body = CallOptions { session: name.as_deref(), ..CallOptions::default() }.append_to(body);
-        if let Err(error) = check_frame(&body, self.config.port.max_frame_bytes) {
+        if let Err(error) = check_frame(&body, self.config.max_frame_bytes) {
             return Answer { request, answer: Box::pin(async { Err(error) }) };
         }
         let (reply, answer) = oneshot::channel();

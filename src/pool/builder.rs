@@ -17,6 +17,7 @@ use super::messages::TellStartup;
 use crate::error::{ConfigError, WorkerStartError};
 use crate::port::PortSpec;
 use crate::supervisor::{ChildRef, Shutdown, StartError, Strategy, Supervisor};
+use crate::worker::Spawner;
 
 /// The smallest frame limit: room for any error.
 const LEAST_FRAME_BYTES: u32 = 64 * 1024;
@@ -41,6 +42,8 @@ pub struct PoolBuilder {
     session_ttl: Duration,
     max_sessions: usize,
     on_current_arbiter: bool,
+    zygote: bool,
+    preload: Vec<String>,
 }
 
 impl PoolBuilder {
@@ -60,6 +63,8 @@ impl PoolBuilder {
             session_ttl: Duration::from_secs(3600),
             max_sessions: 10_000,
             on_current_arbiter: false,
+            zygote: false,
+            preload: Vec::new(),
         }
     }
 
@@ -195,6 +200,21 @@ impl PoolBuilder {
         self
     }
 
+    /// Forks the workers of one template process that has imported the module, in place of starting a Python for each:
+    /// start and restart then take milliseconds, and the memory of what was imported is shared. The module must stand
+    /// that; `docs/zygote.md` says what does. A worker that cannot be forked is started as without this. Default: off.
+    pub fn zygote(mut self) -> Self {
+        self.zygote = true;
+        self
+    }
+
+    /// Modules that the template imports before the pool's own, in this order; what threads or files each of them leaves
+    /// open is told under its name. Turns the [`zygote`](PoolBuilder::zygote) on.
+    pub fn preload<S: Into<String>>(mut self, modules: impl IntoIterator<Item = S>) -> Self {
+        self.preload.extend(modules.into_iter().map(Into::into));
+        self.zygote()
+    }
+
     /// Starts the pool. All workers start side by side; this returns when `min_ready` of them are ready.
     ///
     /// Without [`on_current_arbiter`](PoolBuilder::on_current_arbiter) it may be called from any executor: the pool
@@ -272,6 +292,9 @@ impl PoolBuilder {
         if min_ready > self.size {
             return refuse("min_ready", &min_ready, "at most the pool's size");
         }
+        if let Some(module) = self.preload.iter().find(|module| !is_module(module)) {
+            return refuse("preload", module, "Python modules' names, as in `import`");
+        }
         let limit = self.port.max_frame_bytes;
         if limit < LEAST_FRAME_BYTES {
             return refuse("max_frame_bytes", &limit, "at least 65536 bytes (64 KiB)");
@@ -321,10 +344,12 @@ impl PoolBuilder {
         };
         let mut port = self.port.clone();
         port.module = module;
+        let preload = self.zygote.then(|| self.preload.clone());
         Ok(actor::Config {
+            spawner: Spawner::new(Arc::new(port), preload, format!("{name}-zygote")),
             name,
             core,
-            port: Arc::new(port),
+            max_frame_bytes: limit,
             call_timeout: self.call_timeout,
             checkout_timeout: self.checkout_timeout,
             shutdown_timeout: self.shutdown_timeout,
@@ -351,12 +376,16 @@ fn is_variable(name: &OsString) -> bool {
 
 /// Starts the pool's tree on this thread.
 async fn start_tree(config: actor::Config) -> Result<(Supervisor, ChildRef<PoolActor>), PoolStartError> {
-    let name = config.name.clone();
+    let (name, zygote) = (config.name.clone(), config.spawner.zygote());
     let serving = Supervisor::builder("serving")
         .strategy(Strategy::RestForOne)
         .supervisor("workers", Supervisor::dynamic("workers"))
         .child_spec(actor::child_spec(config).shutdown(Shutdown::Timeout(Duration::from_secs(5))));
-    let root = Supervisor::builder(name).supervisor("serving", serving).start().await?;
+    let mut root = Supervisor::builder(name);
+    if let Some(zygote) = zygote {
+        root = root.child_spec(zygote);
+    }
+    let root = root.supervisor("serving", serving).start().await?;
     let broker = root.child("serving/pool").map_err(|_| PoolStartError::Stopped)?;
     Ok((root, broker))
 }

@@ -134,7 +134,9 @@ impl Pool {
     ///
     /// [`Unavailable`](CallError::Unavailable) when the pool has ended or its broker is being restarted.
     pub async fn status(&self) -> Result<PoolStatus, CallError> {
-        self.inner.send(GetStatus).await
+        let mut status = self.inner.send(GetStatus).await?;
+        status.look_at_memory();
+        Ok(status)
     }
 
     /// The broker, for actors that would rather send it messages ([`Call`](super::Call),

@@ -75,6 +75,12 @@ impl Channel {
         Ok(())
     }
 
+    /// The socket itself, for somebody who speaks otherwise over it. Nothing may be on its way.
+    pub(crate) fn into_stream(self) -> UnixStream {
+        debug_assert!(self.incoming.is_empty() && self.outgoing.is_empty());
+        self.stream
+    }
+
     /// Whether the socket has taken everything.
     pub(crate) fn is_flushed(&self) -> bool {
         self.outgoing.is_empty()

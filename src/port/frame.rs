@@ -63,10 +63,18 @@ pub(crate) enum Kind {
     Progress = 17,
     /// Host: where is this call? Worker: there.
     Stack = 18,
+    /// Host to template: fork a worker. This and what follows is never said to a worker, or by one.
+    Fork = 32,
+    /// Template: here it is.
+    Forked = 33,
+    /// Host to template: take its exit status.
+    Reap = 34,
+    /// Template: that status.
+    Exited = 35,
 }
 
 impl Kind {
-    const ALL: [Kind; 18] = [
+    const ALL: [Kind; 22] = [
         Kind::Hello,
         Kind::Ready,
         Kind::Call,
@@ -85,6 +93,10 @@ impl Kind {
         Kind::Shutdown,
         Kind::Progress,
         Kind::Stack,
+        Kind::Fork,
+        Kind::Forked,
+        Kind::Reap,
+        Kind::Exited,
     ];
 
     fn from_number(number: u8) -> Option<Kind> {

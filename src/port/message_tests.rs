@@ -33,6 +33,7 @@ fn the_host_writes_the_golden_frames() {
         cancel_signal: 44,
         stack_signal: 45,
         stack_fd: 5,
+        template: None,
     };
     assert_eq!(hello.to_frame(), golden::frame("hello"));
     let body = call_body::<_, ()>("count_words", &("to be or not to be",), None).unwrap();

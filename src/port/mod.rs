@@ -12,23 +12,29 @@
 //! ```
 //!
 //! `frame`, `message` and `value` are the wire, pure; `interpreter` finds the Python; `start` brings all of it together.
+//! `zygote` is the other way to get a process: forked of a template.
 
 mod capture;
 mod channel;
 mod frame;
 mod interpreter;
+mod lifeline;
+mod memory;
 mod message;
 mod package;
+mod pidfd;
 mod process;
 mod stack;
 mod start;
 mod value;
+mod zygote;
 
 #[cfg(test)]
 mod golden;
 
 pub(crate) use channel::ChannelError;
 pub(crate) use frame::{Frame, HEADER_BYTES};
+pub use memory::Memory;
 pub(crate) use message::{
     CANCEL_SIGNAL, CallOptions, Ready, Reply, STACK_SIGNAL, WorkerError, call_frame, cancel_frame,
     credit_frame, session_end_frame, shutdown_frame, stack_frame,
@@ -37,3 +43,4 @@ pub use message::{Function, Parameter, ParameterKind};
 pub(crate) use process::{Exit, wait_until_reaped};
 pub(crate) use start::{CLOSED_GRACE, Port, PortSpec};
 pub(crate) use value::{call_body, decode_result};
+pub(crate) use zygote::{ForkError, ForkOrder, Template, TemplateSpec};

@@ -567,6 +567,7 @@ impl Handler<Attach> for Worker {
             incarnation: self.context.incarnation(),
             pid: self.port.process.pid(),
             ready: self.port.ready.clone(),
+            forked: self.port.forked,
             busy: self.assigned || self.lease.is_some(),
             sessions: self.sessions.iter().cloned().collect(),
         })

@@ -49,6 +49,8 @@ pub(crate) struct Attached {
     pub(crate) incarnation: u64,
     pub(crate) pid: u32,
     pub(crate) ready: Ready,
+    /// Its process was forked of a template.
+    pub(crate) forked: bool,
     /// It serves a call or a lease that an earlier pool gave it, and will tell that it is free.
     pub(crate) busy: bool,
     /// The sessions that have state here.

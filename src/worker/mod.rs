@@ -19,9 +19,12 @@ mod messages;
 mod progress;
 mod reply;
 mod running;
+mod zygote;
 
 pub(crate) use actor::Worker;
 pub(crate) use dispatch::{Dispatch, Order, Outcome, ReplyTo, StreamId, Work};
 pub(crate) use messages::{Attach, Attached, Checkin, Credit, Grant, LeaseId, Run, WorkerEvent};
 pub(crate) use progress::{UpdateReceiver, UpdateSender, updates};
 pub use reply::{Placement, Reply};
+pub(crate) use zygote::Spawner;
+pub use zygote::{ZygoteState, ZygoteStatus};

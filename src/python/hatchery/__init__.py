@@ -4,7 +4,7 @@ What is here can be used in any function that a pool calls, in async code too, a
 """
 
 from hatchery._calls import Cancelled, cancelled, deadline, progress, session
-from hatchery._hooks import export, on_session_end, on_start, on_stop
+from hatchery._hooks import export, on_preload, on_session_end, on_start, on_stop
 
 __version__ = "0.1.0"
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "cancelled",
     "deadline",
     "export",
+    "on_preload",
     "on_session_end",
     "on_start",
     "on_stop",
