@@ -44,6 +44,7 @@ pub struct Request<'a, A = (), K = ()> {
     call: Unsent<'a>,
     args: A,
     kwargs: Option<K>,
+    on_progress: Option<Handle>,
 }
 
 /// A call without its arguments.
@@ -55,7 +56,6 @@ struct Unsent<'a> {
     idempotent: bool,
     session: Option<SessionUse>,
     window: u32,
-    on_progress: Option<Handle>,
 }
 
 impl<'a> Request<'a> {
@@ -73,9 +73,8 @@ impl<'a> Request<'a> {
             idempotent: false,
             session,
             window: WINDOW,
-            on_progress: None,
         };
-        Self { call, args: (), kwargs: None }
+        Self { call, args: (), kwargs: None, on_progress: None }
     }
 }
 
@@ -83,12 +82,14 @@ impl<'a, A: Serialize, K: Serialize> Request<'a, A, K> {
     /// The arguments: a tuple, an array or a `Vec` gives positional ones, a map or struct gives keywords, `()`
     /// gives none. Default: none.
     pub fn args<B: Serialize>(self, args: B) -> Request<'a, B, K> {
-        Request { call: self.call, args, kwargs: self.kwargs }
+        let Self { call, kwargs, on_progress, .. } = self;
+        Request { call, args, kwargs, on_progress }
     }
 
     /// Keyword arguments beside positional ones: a map or struct. Default: none.
     pub fn kwargs<L: Serialize>(self, kwargs: L) -> Request<'a, A, L> {
-        Request { call: self.call, args: self.args, kwargs: Some(kwargs) }
+        let Self { call, args, on_progress, .. } = self;
+        Request { call, args, kwargs: Some(kwargs), on_progress }
     }
 
     /// How long the call may take, waiting for a worker and a second attempt included; of a stream, all of it. Each wait
@@ -127,7 +128,7 @@ impl<'a, A: Serialize, K: Serialize> Request<'a, A, K> {
     /// result (or reads the stream), each before the result. A task that is slower than the function misses older updates: the
     /// newest 64 are kept. Default: nobody listens, and none are sent.
     pub fn on_progress(mut self, handle: impl FnMut(Progress) + Send + 'static) -> Self {
-        self.call.on_progress = Some(Box::new(handle));
+        self.on_progress = Some(Box::new(handle));
         self
     }
 
@@ -157,8 +158,8 @@ impl<'a, A: Serialize, K: Serialize> Request<'a, A, K> {
     ///
     /// Any [`CallError`] but [`Decode`](CallError::Decode).
     pub async fn send_raw(self) -> Result<Reply, CallError> {
-        let Self { mut call, args, kwargs } = self;
-        let mut listener = call.on_progress.take().map(Listener::new);
+        let Self { call, args, kwargs, on_progress } = self;
+        let mut listener = on_progress.map(Listener::new);
         let body = call.encode(&args, kwargs.as_ref(), None, listener.is_some())?;
         let deadline = timer::deadline(Instant::now(), call.timeout);
         let mut attempts = 0;
@@ -208,8 +209,8 @@ impl<'a, A: Serialize, K: Serialize> Request<'a, A, K> {
     /// What goes wrong in Python comes as an item. A function whose result is no iterator is an
     /// [`Encode`](CallError::Encode) error.
     pub async fn stream<T: DeserializeOwned>(self) -> Result<CallStream<T>, CallError> {
-        let Self { mut call, args, kwargs } = self;
-        let listener = call.on_progress.take().map(Listener::new);
+        let Self { call, args, kwargs, on_progress } = self;
+        let listener = on_progress.map(Listener::new);
         let body = call.encode(&args, kwargs.as_ref(), Some(call.window), listener.is_some())?;
         let deadline = timer::deadline(Instant::now(), call.timeout);
         let (reply, outcome) = oneshot::channel();

@@ -60,9 +60,7 @@ mod status;
 
 pub(crate) use machine::Core;
 pub use message::Affinity;
-pub(crate) use message::{Command, Config, Event, Rejection, RequestId, WorkerId};
-#[cfg_attr(not(test), expect(unused_imports, reason = "nobody asks for sessions yet"))]
-pub(crate) use message::{SessionEnd, SessionUse};
+pub(crate) use message::{Command, Config, Event, Rejection, RequestId, SessionEnd, SessionUse, WorkerId};
 pub(crate) use slots::SlotState;
 
 #[cfg(test)]
