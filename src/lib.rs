@@ -18,11 +18,11 @@ mod worker;
 pub use error::{CallError, ConfigError, Phase, StartPhase, UnavailableCause, WorkerStartError};
 pub use pool::{
     Affinity, Call, CallStream, Checkout, EndSession, GetStatus, Lease, Pool, PoolActor, PoolBuilder,
-    PoolStartError, PoolStatus, Progress, PythonInfo, Request, Session, StartupFailure, WorkerState,
-    WorkerStatus,
+    PoolStartError, PoolStatus, Progress, PythonInfo, ReloadError, ReloadWorkers, Request, Session,
+    StartupFailure, WorkerState, WorkerStatus,
 };
-pub use port::{Function, Parameter, ParameterKind};
-pub use worker::{Placement, Reply};
+pub use port::{Function, Memory, Parameter, ParameterKind};
+pub use worker::{Placement, Reply, ZygoteState, ZygoteStatus};
 
 /// The guides' snippets are compiled with the tests.
 #[cfg(doctest)]

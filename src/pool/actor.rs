@@ -1,5 +1,6 @@
 //! The broker: a thin shell around [`Core`](super::core::Core).
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,18 +20,20 @@ use super::core::{self, Command, Core, Event, Rejection, RequestId, SessionEnd, 
 use super::handle::Inner;
 use super::lease::{Lease, LeaseToken};
 use super::messages::{Abandon, Call, Checkout, EndSession, GetStatus, Item, Submit, TellStartup};
+use super::reload;
 use super::request::check_frame;
 use super::status::{PoolStatus, PythonInfo, WorkerState, WorkerStatus};
 use super::stream::Opened;
 use crate::error::{CallError, Phase, UnavailableCause, WorkerStartError};
 use crate::port::CallOptions;
 use crate::supervisor::{
-    Backoff, ChildContext, ChildError, ChildSpec, Report, ReportEvent, Reports, Shutdown, SupervisorRef,
+    Backoff, Cause, ChildContext, ChildError, ChildSpec, ChildState, Report, ReportEvent, Reports, Shutdown,
+    SupervisorRef,
 };
 use crate::timer::{LONGEST, Timer, deadline};
 use crate::worker::{
-    Attach, Attached, Dispatch, Grant, LeaseId, Order, Placement, Reply, ReplyTo, Run, Spawner, Work,
-    Worker, WorkerEvent,
+    Attach, Attached, Dispatch, Grant, LeaseId, Order, Placement, Reply, ReplyTo, Run, Spawner, Work, Worker,
+    WorkerEvent,
 };
 
 /// What a pool is made of, checked.
@@ -73,27 +76,30 @@ pub(super) fn child_spec(config: Config) -> ChildSpec {
 ///
 /// It is reached by [`Pool::actor`](super::Pool::actor) and takes [`Call`], [`Checkout`] and [`GetStatus`].
 pub struct PoolActor {
-    config: Config,
+    pub(super) config: Config,
     core: Core<Item, StartupFailure>,
     commands: Vec<Command<Item, StartupFailure>>,
-    workers: SupervisorRef,
+    pub(super) workers: SupervisorRef,
     reports: Option<Reports>,
-    slots: Vec<Slot>,
+    pub(super) slots: Vec<Slot>,
+    pub(super) reload: Option<reload::Running>,
     startup: Startup,
     timer: Timer,
 }
 
 /// What the broker knows of a slot beyond the core.
-struct Slot {
+pub(super) struct Slot {
     name: Arc<str>,
-    current: Option<Current>,
+    /// How often its worker was replaced by a reload: each replacement is another child in the tree.
+    pub(super) generation: u32,
+    pub(super) current: Option<Current>,
     restarts: u64,
-    last_exit: Option<String>,
+    pub(super) last_exit: Option<String>,
 }
 
-struct Current {
-    incarnation: u64,
-    addr: Addr<Worker>,
+pub(super) struct Current {
+    pub(super) incarnation: u64,
+    pub(super) addr: Addr<Worker>,
     pid: u32,
     forked: bool,
     python: Arc<PythonInfo>,
@@ -115,24 +121,41 @@ impl PoolActor {
         // In this order none is missed; one that is told twice does no harm.
         let reports = workers.subscribe();
         let children = workers.which_children().await?;
-        let existing: Vec<u32> = children.iter().filter_map(|child| slot_of(&child.options.id)).collect();
+        // By slot. Of several, which a reload that was cut short has left, the newest that runs is the slot's.
+        let mut existing = BTreeMap::new();
+        for child in &children {
+            if let Some((slot, generation)) = slot_of(&child.options.id) {
+                let rank = (child.state == ChildState::Running, generation);
+                existing.entry(slot).and_modify(|known| *known = rank.max(*known)).or_insert(rank);
+            }
+        }
+        let left = children.iter().filter(|child| {
+            slot_of(&child.options.id).is_some_and(|(slot, generation)| existing[&slot].1 != generation)
+        });
+        for left in left {
+            let (workers, id) = (workers.clone(), left.options.id.clone());
+            actix_rt::spawn(async move { workers.terminate_child(&id).await });
+        }
+        let slots_there: Vec<u32> = existing.keys().copied().collect();
         let now = Instant::now();
         let mut commands = Vec::new();
         let (core, startup) = if begun.swap(true, Ordering::Relaxed) {
-            (Core::rebuilt(now, config.core, &existing, &mut commands), Startup::Ended(Ok(())))
+            (Core::rebuilt(now, config.core, &slots_there, &mut commands), Startup::Ended(Ok(())))
         } else {
             (Core::start(now, config.core, &mut commands), Startup::Awaited(Vec::new()))
         };
         let slots = (0..config.core.size)
             .map(|slot| Slot {
-                name: format!("{}-{}", config.name, child_id(slot)).into(),
+                name: format!("{}-{}", config.name, slot + 1).into(),
+                generation: existing.get(&slot).map_or(0, |(_, generation)| *generation),
                 current: None,
                 restarts: 0,
                 last_exit: None,
             })
             .collect();
         let reports = Some(reports);
-        Ok(Self { config, core, commands, workers, reports, slots, startup, timer: Timer::new() })
+        let (reload, timer) = (None, Timer::new());
+        Ok(Self { config, core, commands, workers, reports, slots, reload, startup, timer })
     }
 
     /// Tells the core what happened and does what it says.
@@ -237,10 +260,11 @@ impl PoolActor {
         });
     }
 
-    fn start_slot(&mut self, slot: u32, ctx: &mut Context<Self>) {
+    /// A slot's worker as a child of the workers' supervisor.
+    pub(super) fn worker_spec(&self, slot: u32, generation: u32) -> ChildSpec {
         let (spawner, name) = (self.config.spawner.clone(), self.slots[slot as usize].name.clone());
         let cancel_grace = self.config.cancel_grace;
-        let spec = ChildSpec::with_context(child_id(slot), move |context| {
+        ChildSpec::with_context(child_id(slot, generation), move |context| {
             let (spawner, name) = (spawner.clone(), name.clone());
             async move {
                 let port = spawner.start(&name).await?;
@@ -248,7 +272,11 @@ impl PoolActor {
             }
         })
         .shutdown(Shutdown::Timeout(self.config.shutdown_timeout))
-        .backoff(Backoff::default());
+        .backoff(Backoff::default())
+    }
+
+    fn start_slot(&mut self, slot: u32, ctx: &mut Context<Self>) {
+        let spec = self.worker_spec(slot, self.slots[slot as usize].generation);
         let workers = self.workers.clone();
         let start = async move { workers.start_child(spec).await };
         ctx.spawn(start.into_actor(self).map(move |started, _, _| match started {
@@ -269,39 +297,53 @@ impl PoolActor {
     }
 
     /// Makes itself known to a slot's present worker; it is handed out once it has answered.
-    fn attach(&mut self, slot: u32, ctx: &mut Context<Self>) {
-        let Some(addr) = self.workers.child::<Worker>(&child_id(slot)).ok().and_then(|child| child.addr())
-        else {
+    pub(super) fn attach(&mut self, slot: u32, ctx: &mut Context<Self>) {
+        let id = child_id(slot, self.slots[slot as usize].generation);
+        let Some(addr) = self.workers.child::<Worker>(&id).ok().and_then(|child| child.addr()) else {
             return;
         };
         let attach = addr.send(Attach(ctx.address().recipient()));
         ctx.spawn(attach.into_actor(self).map(move |attached, act, ctx| {
             // One that ended meanwhile is reported as ended.
-            let Ok(Attached { incarnation, pid, ready, forked, busy, sessions }) = attached else { return };
-            let python = Arc::new(ready.into());
-            act.slots[slot as usize].current = Some(Current { incarnation, addr, pid, forked, python });
-            act.handle(Event::WorkerReady { worker: WorkerId { slot, incarnation }, busy, sessions }, ctx);
+            if let Ok(attached) = attached {
+                act.attached(slot, addr, attached, ctx);
+            }
         }));
+    }
+
+    pub(super) fn attached(
+        &mut self,
+        slot: u32,
+        addr: Addr<Worker>,
+        attached: Attached,
+        ctx: &mut Context<Self>,
+    ) {
+        let Attached { incarnation, pid, ready, forked, busy, sessions, .. } = attached;
+        let python = Arc::new(ready.into());
+        self.slots[slot as usize].current = Some(Current { incarnation, addr, pid, forked, python });
+        self.handle(Event::WorkerReady { worker: WorkerId { slot, incarnation }, busy, sessions }, ctx);
+    }
+
+    /// The slot of a child, unless it is a worker that a reload replaces, or one that shall replace it.
+    fn slot_of(&self, id: &str) -> Option<u32> {
+        let (slot, generation) = slot_of(id)?;
+        (self.slots.get(slot as usize)?.generation == generation).then_some(slot)
     }
 
     fn reported(&mut self, event: ReportEvent, ctx: &mut Context<Self>) {
         match event {
             ReportEvent::Started { id, .. } => {
-                if let Some(slot) = slot_of(&id) {
+                if let Some(slot) = self.slot_of(&id) {
                     self.attach(slot, ctx);
                 }
             }
             ReportEvent::StartFailed { id, incarnation, cause, .. } => {
-                let Some(slot) = slot_of(&id) else { return };
-                let cause = match cause.downcast_ref::<Arc<WorkerStartError>>() {
-                    Some(cause) => cause.clone(),
-                    None => Arc::new(WorkerStartError::Ended { reason: cause.to_string() }),
-                };
-                let cause = self.ended(slot, cause);
+                let Some(slot) = self.slot_of(&id) else { return };
+                let cause = self.ended(slot, start_error(&cause));
                 self.handle(Event::StartFailed { slot, incarnation, cause }, ctx);
             }
             ReportEvent::ChildTerminated { id, incarnation, reason } => {
-                let Some(slot) = slot_of(&id) else { return };
+                let Some(slot) = self.slot_of(&id) else { return };
                 self.slots[slot as usize].restarts += 1;
                 self.worker_ended(slot, incarnation, reason.to_string(), ctx);
             }
@@ -369,13 +411,23 @@ impl PoolActor {
     }
 }
 
-/// A slot's id in the tree: workers are counted from 1.
-fn child_id(slot: u32) -> String {
-    (slot + 1).to_string()
+/// A worker's id in the tree: slots are counted from 1, and a reload's replacements of it follow a dot.
+pub(super) fn child_id(slot: u32, generation: u32) -> String {
+    let number = slot + 1;
+    if generation == 0 { number.to_string() } else { format!("{number}.{generation}") }
 }
 
-fn slot_of(id: &str) -> Option<u32> {
-    id.parse::<u32>().ok()?.checked_sub(1)
+fn slot_of(id: &str) -> Option<(u32, u32)> {
+    let (number, generation) = id.split_once('.').unwrap_or((id, "0"));
+    Some((number.parse::<u32>().ok()?.checked_sub(1)?, generation.parse().ok()?))
+}
+
+/// Why a worker's factory failed.
+pub(super) fn start_error(cause: &Cause) -> Arc<WorkerStartError> {
+    match cause.downcast_ref::<Arc<WorkerStartError>>() {
+        Some(cause) => cause.clone(),
+        None => Arc::new(WorkerStartError::Ended { reason: cause.to_string() }),
+    }
 }
 
 fn rejected(reason: Rejection<StartupFailure>) -> CallError {
@@ -449,9 +501,11 @@ impl Handler<WorkerEvent> for PoolActor {
     fn handle(&mut self, event: WorkerEvent, ctx: &mut Context<Self>) {
         match event {
             WorkerEvent::Freed { slot, incarnation } => {
+                self.reload.iter_mut().for_each(|reload| reload.freed(incarnation));
                 self.handle(Event::WorkerFreed { worker: WorkerId { slot, incarnation } }, ctx);
             }
             WorkerEvent::Ended { slot, incarnation, reason } => {
+                self.reload.iter_mut().for_each(|reload| reload.freed(incarnation));
                 self.worker_ended(slot, incarnation, reason, ctx);
             }
         }

@@ -36,7 +36,10 @@ mod tests {
     fn a_rollup_is_read() {
         let text = "55d0-7ffe ---p 00000000 00:00 0    [rollup]\nRss:  5736 kB\nPss:  1021 kB\nPss_Dirty: 7 kB\n\
             Private_Clean: 3 kB\nPrivate_Dirty:       12 kB\n";
-        assert_eq!(Memory::parse(text), Some(Memory { pss_bytes: 1021 * 1024, private_dirty_bytes: 12 * 1024 }));
+        assert_eq!(
+            Memory::parse(text),
+            Some(Memory { pss_bytes: 1021 * 1024, private_dirty_bytes: 12 * 1024 })
+        );
         assert_eq!(Memory::parse(""), None);
     }
 

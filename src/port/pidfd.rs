@@ -19,7 +19,8 @@ pub(super) fn signal(pidfd: impl AsFd, signal: i32) {
 pub(super) fn kill_group(pidfd: impl AsFd, pid: Pid, keeps_number: bool) {
     let sent = send(&pidfd, libc::SIGKILL, PIDFD_SIGNAL_PROCESS_GROUP);
     // An older kernel knows groups by number only, which is this one's as long as the process lives.
-    if sent.is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL)) && (keeps_number || lives(&pidfd)) {
+    if sent.is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL)) && (keeps_number || lives(&pidfd))
+    {
         let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
     }
     // The process itself may have left its group.
@@ -35,8 +36,7 @@ fn send(pidfd: impl AsFd, signal: i32, flags: libc::c_uint) -> io::Result<()> {
     let none = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: an open descriptor and integers; without a `siginfo_t` the kernel makes one as `kill` does.
     #[allow(unsafe_code)]
-    let sent = unsafe {
-        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_fd().as_raw_fd(), signal, none, flags)
-    };
+    let sent =
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_fd().as_raw_fd(), signal, none, flags) };
     if sent == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

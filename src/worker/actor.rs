@@ -569,6 +569,7 @@ impl Handler<Attach> for Worker {
             ready: self.port.ready.clone(),
             forked: self.port.forked,
             busy: self.assigned || self.lease.is_some(),
+            leased: self.lease.is_some(),
             sessions: self.sessions.iter().cloned().collect(),
         })
     }

@@ -53,6 +53,8 @@ pub(crate) struct Attached {
     pub(crate) forked: bool,
     /// It serves a call or a lease that an earlier pool gave it, and will tell that it is free.
     pub(crate) busy: bool,
+    /// What it serves is a lease.
+    pub(crate) leased: bool,
     /// The sessions that have state here.
     pub(crate) sessions: Vec<Arc<str>>,
 }

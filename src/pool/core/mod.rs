@@ -54,6 +54,7 @@ mod affinity;
 mod machine;
 mod message;
 mod queue;
+mod reload;
 mod sessions;
 mod slots;
 mod status;
@@ -61,6 +62,7 @@ mod status;
 pub(crate) use machine::Core;
 pub use message::Affinity;
 pub(crate) use message::{Command, Config, Event, Rejection, RequestId, SessionEnd, SessionUse, WorkerId};
+pub(crate) use reload::{Reload, ReloadFailure, ReloadStep};
 pub(crate) use slots::SlotState;
 
 #[cfg(test)]

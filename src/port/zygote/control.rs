@@ -9,7 +9,8 @@ use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags,
 };
 use tokio::io::Interest;
 use tokio::net::UnixStream;
@@ -53,7 +54,10 @@ impl Control {
             }
             ready!(self.stream.poll_read_ready(cx))?;
             let mut bytes = [0; 4096];
-            match self.stream.try_io(Interest::READABLE, || receive(&self.stream, &mut bytes, &mut self.descriptors)) {
+            match self
+                .stream
+                .try_io(Interest::READABLE, || receive(&self.stream, &mut bytes, &mut self.descriptors))
+            {
                 Ok(0) => return Poll::Ready(Err(ChannelError::Closed)),
                 Ok(read) => self.incoming.extend_from_slice(&bytes[..read]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
