@@ -14,3 +14,6 @@ mod python_half;
 mod service;
 mod start;
 mod support;
+
+/// Whether the tests' pools have a zygote: `tests/zygote` runs the same tests with one.
+const ZYGOTE: bool = false;

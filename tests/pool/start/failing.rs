@@ -7,7 +7,7 @@ use hatchery::{
 };
 
 use crate::support::{
-    MODULE, alone_test, descendants, kill, pids, pool_of, python_module, scratch, started, status_when,
+    MODULE, alone_test, builder, descendants, kill, pids, pool_of, python_module, scratch, started, status_when,
 };
 
 const RAISES: &str = "def helper():\n    raise RuntimeError('no model on this machine')\n\n\nhelper()\n";
@@ -112,7 +112,7 @@ alone_test! {
 
 alone_test! {
     tokio async fn a_module_that_does_not_exist_fails_the_start() {
-        let start = Pool::builder().module("no_such_module").size(1).start().await;
+        let start = builder().module("no_such_module").size(1).start().await;
         let error = refused(start);
         assert!(
             matches!(&error, WorkerStartError::Python { type_name, message, .. }

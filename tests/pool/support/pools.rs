@@ -87,10 +87,15 @@ def die_once(code):
     return "alive"
 "#;
 
+/// A pool to be configured, with a zygote where this binary's tests have one.
+pub(crate) fn builder() -> PoolBuilder {
+    if crate::ZYGOTE { Pool::builder().zygote() } else { Pool::builder() }
+}
+
 /// A pool over a module of this source, to be configured further.
 pub(crate) fn pool_of(source: &str) -> PoolBuilder {
     python_module(&scratch(), "subject", source);
-    Pool::builder().module("subject").path(scratch()).current_dir(scratch())
+    builder().module("subject").path(scratch()).current_dir(scratch())
 }
 
 /// A started pool of [`MODULE`].

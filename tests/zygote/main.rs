@@ -1,0 +1,23 @@
+//! The pool with a zygote: the tests of `tests/pool` that concern processes once more, and what only a zygote can do.
+
+#[path = "../pool/calls/mod.rs"]
+mod calls;
+#[path = "../pool/faults/mod.rs"]
+mod faults;
+#[path = "../pool/kills/mod.rs"]
+mod kills;
+#[path = "../pool/leases.rs"]
+mod leases;
+#[path = "../pool/lifetimes/mod.rs"]
+mod lifetimes;
+#[path = "../pool/service.rs"]
+mod service;
+#[path = "../pool/start/mod.rs"]
+mod start;
+// Not all of it is needed here.
+#[allow(dead_code, unused_imports)]
+#[path = "../pool/support/mod.rs"]
+mod support;
+
+/// Whether the tests' pools have a zygote.
+const ZYGOTE: bool = true;
