@@ -147,7 +147,10 @@ impl<T, C: Clone> Core<T, C> {
         names: Vec<Arc<str>>,
         out: &mut Vec<Command<T, C>>,
     ) {
-        for name in names {
+        // Those already known come first: whoever is evicted for a new one is then evicted here too.
+        let (known, new): (Vec<_>, Vec<_>) =
+            names.into_iter().partition(|name| self.sessions.find(name).is_some());
+        for name in known.into_iter().chain(new) {
             let id = match self.sessions.find(&name) {
                 Some((id, _)) => id,
                 None if self.sessions.has_room() => {

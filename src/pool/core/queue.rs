@@ -186,4 +186,15 @@ impl<T> Queue<T> {
         self.tickets.remove(&waiter.request);
         Some(waiter)
     }
+
+    /// Whether all views of the queue are of the same waiters, so that nothing stays behind.
+    #[cfg(test)]
+    pub(super) fn is_consistent(&self) -> bool {
+        let in_lines = self.for_any.len() + self.for_one.iter().map(Line::len).sum::<usize>();
+        let with_claim = self.waiters.values().filter(|waiter| waiter.claim.is_some()).count();
+        let of_session: usize = self.of_session.values().map(Line::len).sum();
+        [in_lines, self.deadlines.len(), self.tickets.len()] == [self.len(); 3]
+            && of_session == with_claim
+            && !self.of_session.values().any(Line::is_empty)
+    }
 }

@@ -224,4 +224,13 @@ impl Sessions {
         let id = *self.resting.values().next()?;
         Some((id, self.table.get(&id)?))
     }
+
+    /// Whether all views of the sessions are of the same ones, so that nothing stays behind.
+    #[cfg(test)]
+    pub(super) fn is_consistent(&self) -> bool {
+        let places: usize = self.table.values().map(|session| session.places.len()).sum();
+        let resident: usize = self.residents.iter().map(|it| it.sessions.len()).sum();
+        let resting = self.table.values().filter(|session| session.turn.is_some()).count();
+        self.ids.len() == self.table.len() && resident == places && self.resting.len() == resting
+    }
 }

@@ -4,12 +4,14 @@
 //!   Operation --> world: a fake supervisor and its workers, whose news come at once, late, twice or never
 //!                   |  events
 //!                   v
-//!                 Core  -- commands --> model: what the core was told, and what that allows it to say
+//!                 Core  -- commands --> judge: what the core may say, after what the
+//!                                          model (and its list of sessions) notes that it was told
 //! ```
 //!
 //! A failure names its seed and the shortest history found. `PROPTEST_RNG_SEED=<seed>` replays it, `PROPTEST_CASES`
 //! changes the number of histories.
 
+mod judge;
 mod model;
 mod run;
 mod sessions;

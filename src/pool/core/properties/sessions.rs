@@ -8,7 +8,8 @@ use proptest::prelude::*;
 
 use super::super::status::Counts;
 use super::super::{Affinity, RequestId, SessionEnd, SessionUse, WorkerId};
-use super::model::{Model, Outcome, Verdict};
+use super::judge::Verdict;
+use super::model::{Model, Outcome};
 use super::world::World;
 use crate::worker::Placement;
 
@@ -74,6 +75,10 @@ impl Model {
         }
     }
 
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.sessions.known.contains_key(name)
+    }
+
     pub(super) fn knows_no_session(&self) -> bool {
         self.sessions.known.is_empty()
     }
@@ -120,14 +125,19 @@ impl Model {
         }
     }
 
+    /// Its users hear of the loss; the workers that helped out are to drop what they have of it.
+    fn forgets_lost(&mut self, name: &Arc<str>) {
+        if !self.living_places(name).is_empty() {
+            self.seen.insert("session lost with places");
+        }
+        self.forgets(name, SessionEnd::Ended);
+    }
+
     pub(super) fn refused_for_its_session(&mut self, wanted: &SessionUse) -> Option<Outcome> {
         let SessionUse { session: name, affinity } = wanted;
         match self.sessions.known.get(name).map(|session| session.home) {
             Some(Home::Lost) => {
-                self.forgets(name, SessionEnd::Ended);
-                if !self.sessions.due.is_empty() {
-                    self.seen.insert("session lost with places");
-                }
+                self.forgets_lost(name);
                 Some(Outcome::SessionLost)
             }
             Some(Home::At(slot)) if *affinity == Affinity::StrictFailFast && !self.idle.contains(&slot) => {
@@ -192,7 +202,7 @@ impl Model {
             if waiting.is_empty() {
                 self.sessions.known.get_mut(&name).expect("known").home = Home::Lost;
             } else {
-                self.forgets(&name, SessionEnd::Ended);
+                self.forgets_lost(&name);
                 self.sessions.losing.extend(waiting);
             }
         }

@@ -223,3 +223,14 @@ fn a_rebuilt_pool_takes_up_no_more_sessions_than_it_may_know() {
     rig.strict("c", 2);
     assert_eq!(rig.ready_with(1, 1, false, &["d"]), [evicted(1, "d")], "the others are in use");
 }
+
+#[test]
+fn a_session_evicted_while_others_are_taken_up_is_evicted_wherever_it_lives() {
+    let (now, mut out) = (Instant::now(), Out::new());
+    let config = Config { max_sessions: 1, ..CONFIG };
+    let mut rig = Rig { core: Core::rebuilt(now, config, &[0, 1], &mut out), now };
+    rig.ready_with(0, 1, false, &["z"]);
+    let out = rig.ready_with(1, 1, false, &["a", "z"]);
+    assert_eq!(out, [ends(&[0, 1], "z", SessionEnd::Evicted, None)]);
+    assert_eq!(rig.hint("z", 1), [ends(&[1], "a", SessionEnd::Evicted, None), placed(0, 1, 1, New)]);
+}
