@@ -18,7 +18,7 @@ impl Row {
     pub(crate) fn new(case: &str, unit: &'static str, value: f64, floor: f64, ratio: f64) -> Row {
         let case = case.to_owned();
         Row {
-            bench: "calls",
+            bench: env!("CARGO_CRATE_NAME"),
             case,
             value: rounded(value),
             unit,

@@ -11,6 +11,7 @@ mod kills;
 mod leases;
 mod lifetimes;
 mod python_half;
+mod reload;
 mod service;
 mod start;
 mod support;

@@ -10,6 +10,10 @@ mod kills;
 mod leases;
 #[path = "../pool/lifetimes/mod.rs"]
 mod lifetimes;
+mod many;
+#[path = "../pool/reload.rs"]
+mod reload;
+mod safety;
 #[path = "../pool/service.rs"]
 mod service;
 #[path = "../pool/start/mod.rs"]
@@ -18,6 +22,7 @@ mod start;
 #[allow(dead_code, unused_imports)]
 #[path = "../pool/support/mod.rs"]
 mod support;
+mod template;
 
 /// Whether the tests' pools have a zygote.
 const ZYGOTE: bool = true;

@@ -15,7 +15,7 @@ import sys
 from struct import Struct
 from time import perf_counter
 
-from hatchery import _errors, _hooks, _serving, _values, _wire
+from hatchery import _errors, _hooks, _serving, _values, _watch, _wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class _Template:
     def load(self) -> list[str]:
         """Import all modules; what looks dangerous in them. Exits when an import fails."""
         module = self.hello["module"]
-        watch = _Watch()
+        watch = _watch.Watch()
         phase = "import"
         try:
             if not hasattr(os, "pidfd_open"):
@@ -104,7 +104,7 @@ class _Template:
             failure["phase"] = phase
             _serving.send_error(self.channel, 0, failure)
             sys.exit(_wire.EXIT_START_FAILED)
-        self.shared = set(_descriptors()) - self.own
+        self.shared = set(_watch.descriptors()) - self.own
         return watch.warnings
 
     def serve(self) -> int | None:
@@ -167,8 +167,8 @@ class _Template:
     def become_worker(self, fds: list[int], worker: str) -> int:
         """In a forked worker: take on what is its own, let go of what is the template's."""
         channel_fd, stdout, stderr, stack_fd, lifeline = fds
-        # First of all: whatever happens from here on, the host's end of the lifeline ends this process. That its owner is set
-        # before it leaves the template's group lets the host find it if the template dies before it has told.
+        # First of all: whatever happens from here on, the host's end of the lifeline ends this process. That its owner
+        # is set before it leaves the template's group lets the host find it if the template dies before it has told.
         pid = os.getpid()
         fcntl.fcntl(lifeline, _F_SETSIG, _signal.SIGKILL)
         fcntl.fcntl(lifeline, fcntl.F_SETOWN, pid)
@@ -179,7 +179,7 @@ class _Template:
         os.dup2(stderr, 2)
         self.socket.detach()
         keep = self.shared | {0, 1, 2, channel_fd, stack_fd, lifeline}
-        _close([fd for fd in _descriptors() if fd not in keep])
+        _close([fd for fd in _watch.descriptors() if fd not in keep])
         _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
         _name_process(worker)
         _reseed()
@@ -220,89 +220,6 @@ class _Template:
         self.socket.sendmsg([head + data], rights)
 
 
-class _Watch:
-    """Compares, after each import, what a fork does not copy or would share."""
-
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-        self.threads = _threads()
-        self.descriptors = _descriptors()
-        self.dangers: set[str] = set()
-
-    def look(self, who: str) -> None:
-        """Note what is new since the last look as the doing of `who`."""
-        threads = _threads()
-        new = [name for thread, name in threads.items() if thread not in self.threads]
-        if new:
-            self.warnings.append(
-                f"{who} left {len(new)} thread{'s' * (len(new) > 1)} running in the template ({', '.join(new)}): "
-                "no forked worker has them, and a lock that one of them holds stays locked there"
-            )
-        descriptors = _descriptors()
-        shared = [(fd, to) for fd, to in descriptors.items() if self.descriptors.get(fd) != to]
-        sockets = [str(fd) for fd, to in shared if to.startswith("socket:")]
-        others = [f"{fd} ({to})" for fd, to in shared if not to.startswith("socket:")]
-        if sockets:
-            self.warnings.append(
-                f"{who} left a socket open in the template (descriptor {', '.join(sockets)}): "
-                "all forked workers share that one connection"
-            )
-        if others:
-            self.warnings.append(f"{who} left a file open in the template: all forked workers share {', '.join(others)}")
-        for danger in _dangers(descriptors):
-            if danger not in self.dangers:
-                self.dangers.add(danger)
-                self.warnings.append(f"{who}: {danger}")
-        self.threads, self.descriptors = threads, descriptors
-
-
-def _dangers(descriptors: dict[int, str]) -> list[str]:
-    """Name what is known to break in a forked process."""
-    found = []
-    torch = sys.modules.get("torch")
-    try:
-        cuda = torch is not None and torch.cuda.is_initialized()
-    except Exception:
-        cuda = False
-    if cuda or any(to.startswith("/dev/nvidia") for to in descriptors.values()):
-        found.append("CUDA is initialised, which cannot be used after a fork; use it first in an on_start hook")
-    if "grpc" in sys.modules:
-        found.append(
-            "gRPC is imported: channels and servers that exist before a fork hang after it; make them in an on_start hook"
-        )
-    return found
-
-
-def _threads() -> dict[str, str]:
-    names = {}
-    python = _python_threads()
-    for thread in os.listdir("/proc/self/task"):
-        if int(thread) in python:
-            names[thread] = python[int(thread)]
-            continue
-        try:
-            with open(f"/proc/self/task/{thread}/comm", encoding="utf-8", errors="replace") as comm:
-                names[thread] = comm.read().strip()
-        except OSError:
-            continue  # it has ended
-    return names
-
-
-def _python_threads() -> dict[int, str]:
-    threading = sys.modules.get("threading")
-    return {} if threading is None else {thread.native_id: thread.name for thread in threading.enumerate()}
-
-
-def _descriptors() -> dict[int, str]:
-    found = {}
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            found[int(name)] = os.readlink("/proc/self/fd/" + name)
-        except OSError:
-            continue  # that of the folder itself
-    return found
-
-
 def _fork() -> int:
     if sys.version_info < (3, 12):
         return os.fork()
@@ -331,8 +248,10 @@ def _name_process(name: str) -> None:
 
 
 def _reseed() -> None:
-    """Give each worker random numbers of its own. The generator of `random` itself, `uuid`, `secrets`, `tempfile` and
-    `ssl` see to that by themselves."""
+    """Give each worker random numbers of its own.
+
+    `random`'s own generator, `uuid`, `secrets`, `tempfile` and `ssl` see to that by themselves.
+    """
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()

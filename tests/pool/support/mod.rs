@@ -26,7 +26,7 @@ pub(crate) use pools::{
     MODULE, SOON, builder, example, lines, note, noted, noted_blocking, pids, pool_of, started, status_when, touch,
 };
 pub(crate) use processes::{
-    cont, descendants, describe, fds, is_alive, kill, marked, pgid, rss_bytes, state, stop, threads,
+    children, cont, descendants, describe, fds, is_alive, kill, marked, pgid, rss_bytes, state, stop, threads,
 };
 pub(crate) use python::{python, python_module, unittest};
 pub(crate) use role::{role, role_command, start_role};
