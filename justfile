@@ -12,7 +12,7 @@ fmt:
 lint:
     cargo fmt --all --check
     cargo clippy --all-targets -- -D warnings
-    ruff check src/python
+    ruff check src/python examples/python
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 
 # README's second command.
@@ -34,12 +34,36 @@ test-python PYTHON="python3":
 bench *ARGS:
     cargo bench --bench calls -- {{ARGS}}
 
+bench-streams *ARGS:
+    cargo bench --bench streams -- {{ARGS}}
+
 bench-supervision:
     cargo bench --bench supervision
 
 examples:
     cargo run --release --example quickstart
+    cargo run --release --example streaming
+    cargo run --release --example sessions
     cargo run --example strategies
 
 docs:
     cargo doc --no-deps --open
+
+# Bytes that no worker should send, against the host's end, guided by coverage (libFuzzer; stable Rust and a C++ compiler):
+# frames, replies or stacks. What it finds lies in fuzz/. CI runs the same targets under proptest.
+fuzz TARGET="frames" SECONDS="60":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    mkdir -p fuzz/corpus/{{TARGET}}
+    python3 fuzz/seeds.py {{TARGET}}
+    # What cargo-fuzz sets, without a sanitizer, which would need a nightly toolchain. With a target named, build scripts
+    # do not get it.
+    coverage=(--cfg fuzzing -Cdebug-assertions -Ccodegen-units=1 -Cpasses=sancov-module)
+    for option in level=4 trace-compares inline-8bit-counters pc-table; do
+        coverage+=("-Cllvm-args=-sanitizer-coverage-$option")
+    done
+    export RUSTFLAGS="${coverage[*]}" CARGO_TARGET_DIR="$PWD/fuzz/target"
+    host=$(rustc -vV | sed -n 's/^host: //p')
+    cargo build --release --manifest-path fuzz/Cargo.toml --target "$host" --bin {{TARGET}}
+    cd fuzz
+    "target/$host/release/{{TARGET}}" -max_total_time={{SECONDS}} corpus/{{TARGET}}

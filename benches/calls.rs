@@ -27,7 +27,7 @@ fn main() {
 /// Latency and throughput; `suffix` ends the cases' names.
 fn calls(options: &Options, suffix: &str) {
     let calls = if options.quick { 200 } else { 500 };
-    let plan = Plan { blocks: if options.quick { 6 } else { 40 }, fresh_every: 2 };
+    let plan = Plan { bench: "calls", blocks: if options.quick { 6 } else { 40 }, fresh_every: 2 };
     let name = |case: &str| format!("{case}{suffix}");
 
     let floor = || {
@@ -85,7 +85,7 @@ fn calls(options: &Options, suffix: &str) {
 
 /// Six workers from nothing.
 fn startup(options: &Options) {
-    let plan = Plan { blocks: if options.quick { 2 } else { 20 }, fresh_every: 1 };
+    let plan = Plan { bench: "calls", blocks: if options.quick { 2 } else { 20 }, fresh_every: 1 };
     let case = |name: &str, case: fn(usize) -> f64| {
         if options.wants(name) {
             let bare = importing(worker_imports());

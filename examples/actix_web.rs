@@ -6,20 +6,24 @@
 //! curl --data 'To be, or not to be. That is the question.' http://127.0.0.1:8080/readability
 //! curl --data '' http://127.0.0.1:8080/readability   # Python raises: 500 with type and message
 //! curl 'http://127.0.0.1:8080/think?seconds=2'
+//! curl -N 'http://127.0.0.1:8080/generate?prompt=to+be&tokens=100'   # words as they come; Ctrl-C cancels them
 //! curl http://127.0.0.1:8080/health
 //! ```
 //!
 //! `ADDRESS`, `WORKERS` and `QUEUE` in the environment change where it listens, how many Python workers it has and how
-//! many requests may wait for one. A full queue answers 503 with `Retry-After`. On SIGTERM the requests in progress
-//! finish, then the pool ends, then the process.
+//! many requests may wait for one. A full queue answers 503 with `Retry-After`. A client that leaves cancels what it
+//! has asked for, in Python too. On SIGTERM the requests in progress finish, then the pool ends, then the process.
 
+use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
+use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{RETRY_AFTER, TryIntoHeaderValue};
 use actix_web::rt::signal::unix::{SignalKind, signal};
 use actix_web::{App, HttpResponse, HttpServer, ResponseError, rt, web};
+use futures_util::{StreamExt, stream};
 use hatchery::{CallError, Pool};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -102,6 +106,40 @@ async fn think(pool: web::Data<Pool>, query: web::Query<Think>) -> Result<HttpRe
     Ok(HttpResponse::Ok().json(json!({ "thought": thought })))
 }
 
+#[derive(Deserialize)]
+struct Generate {
+    prompt: String,
+    tokens: u64,
+}
+
+/// Server-sent events: each word as it comes, then `end` or `error`.
+///
+/// What goes wrong before a worker has begun (a full queue) is an answer like any other. When the client leaves,
+/// actix-web drops the body, and with it the stream: the generator is cancelled.
+async fn generate(pool: web::Data<Pool>, query: web::Query<Generate>) -> Result<HttpResponse, Failure> {
+    let Generate { prompt, tokens } = query.into_inner();
+    let words = pool
+        .request("generate")
+        .args((prompt, tokens))
+        .timeout(Duration::from_secs(300)) // for all of it
+        .stream::<String>()
+        .await?;
+    let events = stream::unfold(Some(words), |words| async {
+        let mut words = words?;
+        Some(match words.next().await {
+            Some(Ok(word)) => (format!("data: {}\n\n", json!(word)), Some(words)),
+            Some(Err(error)) => {
+                log::error!("{error}");
+                // The status has been sent long ago.
+                (format!("event: error\ndata: {}\n\n", json!(error.to_string().lines().next())), None)
+            }
+            None => ("event: end\ndata\n\n".to_owned(), None),
+        })
+    });
+    let body = events.map(|event| Ok::<_, Infallible>(web::Bytes::from(event)));
+    Ok(HttpResponse::Ok().content_type("text/event-stream").streaming(body))
+}
+
 /// For a load balancer: can this service serve?
 async fn health(pool: web::Data<Pool>) -> Result<HttpResponse, Failure> {
     let status = pool.status().await?;
@@ -136,9 +174,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
             .route("/words", web::get().to(words))
             .route("/readability", web::post().to(readability))
             .route("/think", web::get().to(think))
+            .route("/generate", web::get().to(generate))
             .route("/health", web::get().to(health))
     })
     .bind(setting("ADDRESS", "127.0.0.1:8080".to_string())?)?
+    // Else a client that leaves is noticed when something is written to it, and not while its handler waits for Python:
+    // the call would go on for nobody. With this, the handler's future is dropped, and that cancels the call. The price: a
+    // client that closes its own direction and still reads (`nc -N`) gets no answer.
+    .h1_allow_half_closed(false)
     // On a signal actix-web's own handling stops the whole actix System, and the pool's thread with it, before
     // there is a chance to end the pool in order.
     .disable_signals();

@@ -24,6 +24,11 @@ pub use pool::{
 pub use port::{Function, Memory, Parameter, ParameterKind};
 pub use worker::{Placement, Reply, ZygoteState, ZygoteStatus};
 
+/// For `fuzz/` only.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use port::fuzzing;
+
 /// The guides' snippets are compiled with the tests.
 #[cfg(doctest)]
 mod guides {

@@ -17,9 +17,15 @@ pub(crate) struct Child {
 impl Child {
     /// Starts Python code and returns it with the parent's end of its socket.
     pub(crate) fn spawn(code: &str) -> (Child, UnixStream) {
+        Self::spawn_with(code, &[])
+    }
+
+    /// The same with arguments.
+    pub(crate) fn spawn_with(code: &str, arguments: &[&str]) -> (Child, UnixStream) {
         let (ours, theirs) = UnixStream::pair().expect("socketpair");
         let process = Command::new(interpreter())
             .args(["-c", code])
+            .args(arguments)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .spawn()
             .expect("the interpreter starts");

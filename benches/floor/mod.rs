@@ -9,7 +9,9 @@ mod parent;
 mod startup;
 mod throughput;
 
-use child::Child;
+pub(crate) use child::Child;
+#[allow(unused_imports)] // of the streams bench
+pub(crate) use parent::take_frame;
 pub(crate) use parent::{Parent, Payload};
 pub(crate) use startup::{importing, side_by_side};
 pub(crate) use throughput::{depth_one, pipelined};

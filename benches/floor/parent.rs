@@ -27,7 +27,7 @@ pub(super) fn encode(out: &mut Vec<u8>, value: &impl Serialize) {
 }
 
 /// The first whole frame of `bytes`, decoded, and its length on the wire.
-pub(super) fn take_frame(bytes: &[u8]) -> Option<(Payload, usize)> {
+pub(crate) fn take_frame(bytes: &[u8]) -> Option<(Payload, usize)> {
     let (head, rest) = bytes.split_first_chunk::<4>()?;
     let length = u32::from_be_bytes(*head) as usize;
     let body = rest.get(..length)?;

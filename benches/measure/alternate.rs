@@ -5,6 +5,8 @@ use super::{Row, median};
 /// How long and how often to alternate.
 #[derive(Clone, Copy)]
 pub(crate) struct Plan {
+    /// The benchmark that the row belongs to.
+    pub(crate) bench: &'static str,
     /// How many blocks of each; at least 20 for a figure to be quoted.
     pub(crate) blocks: usize,
     /// After how many blocks of its own each side is started anew: where the scheduler puts a child
@@ -49,7 +51,7 @@ where
         floors.extend(bases);
         values.extend(found);
     }
-    Row::new(name, unit, median(&mut values), median(&mut floors), median(&mut ratios))
+    Row::new(plan.bench, name, unit, median(&mut values), median(&mut floors), median(&mut ratios))
 }
 
 fn side<B: FnMut() -> f64>(blocks: usize, start: &mut impl FnMut() -> B) -> Vec<f64> {

@@ -1,4 +1,4 @@
-//! The command line: `cargo bench --bench calls -- [--quick] [WORD]...`.
+//! The command line: `cargo bench --bench NAME -- [--quick] [WORD]...`.
 
 /// What to run, and how long.
 pub(crate) struct Options {

@@ -15,16 +15,16 @@ pub(crate) struct Row {
 
 impl Row {
     /// A row whose figures are rounded to four digits.
-    pub(crate) fn new(case: &str, unit: &'static str, value: f64, floor: f64, ratio: f64) -> Row {
+    pub(crate) fn new(
+        bench: &'static str,
+        case: &str,
+        unit: &'static str,
+        value: f64,
+        floor: f64,
+        ratio: f64,
+    ) -> Row {
         let case = case.to_owned();
-        Row {
-            bench: env!("CARGO_CRATE_NAME"),
-            case,
-            value: rounded(value),
-            unit,
-            floor: rounded(floor),
-            ratio: rounded(ratio),
-        }
+        Row { bench, case, value: rounded(value), unit, floor: rounded(floor), ratio: rounded(ratio) }
     }
 
     /// Prints the row as one JSON object on one line.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 
+from generation import generate
 from textstats import count_words, readability
 
-__all__ = ["count_words", "readability", "think"]
+__all__ = ["count_words", "generate", "readability", "think"]
 
 
 def think(seconds: float) -> str:

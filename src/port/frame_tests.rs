@@ -93,37 +93,6 @@ fn frames() -> impl Strategy<Value = Frame> {
 
 proptest! {
     #[test]
-    fn any_bytes_in_any_pieces_neither_panic_nor_take_more_than_the_limit(
-        pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..20),
-        max_frame_bytes in 0u32..4096,
-    ) {
-        let mut decoder = FrameDecoder { max_frame_bytes };
-        let mut bytes = BytesMut::new();
-        let came: usize = pieces.iter().map(Vec::len).sum();
-        'stream: for piece in pieces {
-            bytes.extend_from_slice(&piece);
-            loop {
-                match decoder.decode(&mut bytes) {
-                    Ok(Some(frame)) => prop_assert!(frame.payload_bytes() <= u64::from(max_frame_bytes)),
-                    Ok(None) => break,
-                    Err(_) => break 'stream,
-                }
-            }
-        }
-        // BytesMut doubles at most.
-        prop_assert!(bytes.capacity() <= 2 * (max_frame_bytes as usize + 4) + 2 * came + 64, "{}", bytes.capacity());
-    }
-
-    #[test]
-    fn any_payload_decodes_or_is_refused(payload in prop::collection::vec(any::<u8>(), 0..200)) {
-        if let Ok(frame) = Frame::decode(payload.clone().into()) {
-            let mut again = BytesMut::new();
-            frame.encode(u32::MAX, &mut again).unwrap();
-            prop_assert_eq!(&again[4..], &payload[..]);
-        }
-    }
-
-    #[test]
     fn a_header_with_any_lengths_decodes_or_is_refused(
         kind in 0u8..20, codec in 0u8..3, count in 0u16..4, body_bytes in 0u32..64, rest in prop::collection::vec(0u8..12, 0..64),
     ) {

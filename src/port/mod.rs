@@ -29,6 +29,8 @@ mod start;
 mod value;
 mod zygote;
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 #[cfg(test)]
 mod golden;
 

@@ -64,23 +64,31 @@ impl Stacks {
 pub(crate) struct Stack {
     /// Lines of user code, outermost frame first.
     pub(crate) text: String,
-    /// Nothing of it runs: an event loop that waits, or no user code at all. The worker itself can then say more.
+    /// Nothing of it runs: an event loop waits. The worker itself can then say more.
     pub(crate) is_waiting: bool,
 }
 
 impl Stack {
-    /// The newest whole stack in what a worker wrote; None while there is none.
-    fn parse(written: &str) -> Option<Self> {
+    /// The newest whole stack of user code in what a worker wrote; None while there is none, as of an idle worker.
+    pub(super) fn parse(written: &str) -> Option<Self> {
         let mut frames = Vec::new();
         let mut whole = None;
+        let mut is_over = false;
         for line in written.lines() {
             if line.starts_with(OURS) || line == CUT {
-                whole = Some(std::mem::take(&mut frames));
+                // Ours stand above user code too, where that calls `hatchery.progress`.
+                if !is_over && !frames.is_empty() {
+                    whole = Some(std::mem::take(&mut frames));
+                    is_over = true;
+                }
             } else if line.starts_with(FRAME) {
-                frames.push(line);
+                if !is_over {
+                    frames.push(line);
+                }
             } else {
                 // A heading: another stack begins.
                 frames.clear();
+                is_over = false;
             }
         }
         let frames = whole?;
@@ -111,14 +119,22 @@ mod tests {
     const SLEEPING: &str = "Stack (most recent call first):\n\
         \x20 File \"/srv/app.py\", line 12 in nap\n\
         \x20 File \"/srv/app.py\", line 15 in serve\n\
-        \x20 File \"<hatchery>/_worker.py\", line 71 in serve\n\
+        \x20 File \"<hatchery>/_serving.py\", line 88 in serve\n\
+        \x20 File \"<hatchery>/_worker.py\", line 151 in main\n\
         \x20 File \"<string>\", line 38 in <module>\n";
+    const TEXT: &str = "  File \"/srv/app.py\", line 15, in serve\n  File \"/srv/app.py\", line 12, in nap";
 
     #[test]
     fn user_code_comes_outermost_first_and_ends_where_ours_begins() {
-        let text =
-            "  File \"/srv/app.py\", line 15, in serve\n  File \"/srv/app.py\", line 12, in nap".to_owned();
-        assert_eq!(Stack::parse(SLEEPING), Some(Stack { text, is_waiting: false }));
+        assert_eq!(Stack::parse(SLEEPING), Some(Stack { text: TEXT.to_owned(), is_waiting: false }));
+    }
+
+    #[test]
+    fn user_code_that_has_called_ours_is_told_from_there() {
+        let (heading, frames) = SLEEPING.split_at(SLEEPING.find("  File").expect("it is there"));
+        let ours = "  File \"<hatchery>/_wire.py\", line 1 in send\n  File \"<hatchery>/_calls.py\", line 1 in progress\n";
+        let stack = Stack::parse(&format!("{heading}{ours}{frames}"));
+        assert_eq!(stack, Some(Stack { text: TEXT.to_owned(), is_waiting: false }));
     }
 
     #[test]
@@ -148,8 +164,10 @@ mod tests {
         let waiting =
             Stack::parse(&format!("Stack (most recent call first):\n{select}{ours}")).expect("whole");
         assert!(waiting.is_waiting && !waiting.text.is_empty());
-        let idle = Stack::parse(&format!("Stack (most recent call first):\n{ours}")).expect("whole");
-        assert_eq!(idle, Stack { text: String::new(), is_waiting: true });
+        let idle = format!(
+            "Stack (most recent call first):\n{ours}{ours}  File \"<string>\", line 38 in <module>\n"
+        );
+        assert_eq!(Stack::parse(&idle), None);
         let blocking =
             format!("Stack (most recent call first):\n  File \"app.py\", line 1 in f\n{select}{ours}");
         assert!(!Stack::parse(&blocking).expect("whole").is_waiting);

@@ -5,7 +5,7 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
     time::Instant,
 };
@@ -18,8 +18,10 @@ use tokio::{
 use super::{
     Cause, ChildContext, ChildError, ChildSpec, ExitReason, StartError,
     builder::Blueprint,
-    control::{Control, Link, Upward},
+    control::{Control, Heir, Link, Upward},
     core::{Answer, Command, Core, Ending, Event, Key, Order},
+    guard::{discard, guarded},
+    registry::Former,
     shared::{Entry, Shared},
     spec::Starter,
 };
@@ -54,6 +56,10 @@ pub(crate) enum Input {
         id: Arc<str>,
         caller: Caller,
     },
+    Resize {
+        size: usize,
+        caller: Caller,
+    },
     /// A question.
     Inspect(Box<dyn FnOnce(&Roster) + Send>),
 }
@@ -64,6 +70,8 @@ pub(crate) enum Fact {
     Started,
     StartFailed(Cause),
     Declined,
+    /// It was not started, since this incarnation of it lives.
+    StillRuns(u64),
     Ended(ExitReason),
 }
 
@@ -131,13 +139,18 @@ impl SupervisorTask {
         let event = match input {
             Input::Child { child, incarnation, fact } => match fact {
                 Fact::Started => Event::Started { child, incarnation },
-                Fact::StartFailed(cause) => Event::StartFailed { child, incarnation, cause },
+                Fact::StartFailed(cause) => {
+                    // Kept, so that the user's error is not dropped within the core.
+                    self.handle(Event::StartFailed { child, incarnation, cause: cause.clone() });
+                    return discard(cause);
+                }
+                Fact::StillRuns(former) => Event::StillRuns { child, incarnation, former },
                 Fact::Declined => Event::Declined { child, incarnation },
                 Fact::Ended(reason) => Event::Ended { child, incarnation, reason },
             },
             Input::StartChild { spec, caller } => {
                 if let Err(error) = spec.validate(&self.shared.path, self.core.auto_shutdown()) {
-                    return drop(caller.send(Err(error.into())));
+                    return discard((caller.send(Err(error.into())), spec));
                 }
                 let ChildSpec { options, starter } = spec;
                 let entry = starter.launcher.entry(&options.id, &self.shared, None);
@@ -147,6 +160,7 @@ impl SupervisorTask {
             Input::TerminateChild { id, caller } => Event::TerminateChild { id, caller },
             Input::RestartChild { id, caller } => Event::RestartChild { id, caller },
             Input::DeleteChild { id, caller } => Event::DeleteChild { id, caller },
+            Input::Resize { size, caller } => Event::Resize { size, caller },
             Input::Inspect(question) => return question(&self.core),
         };
         self.handle(event);
@@ -155,44 +169,70 @@ impl SupervisorTask {
     fn carry_out(&mut self) {
         let mut commands = std::mem::take(&mut self.commands);
         for command in commands.drain(..) {
-            match command {
-                Command::Start { child, incarnation } => self.start(child, incarnation),
-                Command::Stop { child, order } => {
-                    if let Some(control) = self.core.payload(child).and_then(|unit| unit.control.as_ref()) {
-                        control.order(order);
-                    }
-                }
-                // Nobody listening means that the caller has gone away.
-                Command::Reply { caller, result } => drop(caller.send(result)),
-                Command::Report(event) => self.shared.report(event),
-                Command::Down { child } => {
-                    if let Some(unit) = self.core.payload(child) {
-                        unit.entry.put_down();
-                    }
-                }
-                Command::Removed(unit) => self.shared.remove(&unit.id, &unit.entry),
-                Command::Booted => {
-                    if let Some(link) = &mut self.link {
-                        link.started();
-                    }
-                }
-                Command::Finished(ending) => self.finish(ending),
-            }
+            // Each may print or drop what is the user's, and none depends on the one before.
+            let _ = guarded(|| self.obey_core(command));
         }
         self.commands = commands;
     }
 
+    fn obey_core(&mut self, command: Command<Unit, Caller>) {
+        match command {
+            Command::Start { child, incarnation } => self.start(child, incarnation),
+            Command::Stop { child, order } => {
+                if let Some(control) = self.core.payload(child).and_then(|unit| unit.control.as_ref()) {
+                    control.order(order);
+                }
+            }
+            // Nobody listening means that the caller has gone away.
+            Command::Reply { caller, result } => drop(caller.send(result)),
+            Command::Report(event) => self.shared.report(event),
+            Command::GaveUp { child, incarnation } => {
+                if let Some(unit) = self.core.payload(child) {
+                    unit.entry.withdraw(incarnation);
+                    self.outlived_by(unit, incarnation);
+                }
+            }
+            Command::Down { child } => {
+                if let Some(unit) = self.core.payload(child) {
+                    unit.entry.put_down();
+                }
+            }
+            Command::Removed(unit) => self.shared.remove(&unit.id, &unit.entry),
+            Command::Done(unit) => {
+                if self.shared.is_down() {
+                    unit.entry.put_down();
+                }
+            }
+            Command::Resized(size) => self.shared.partitions.store(size, Ordering::Release),
+            Command::Booted => {
+                if let Some(link) = &mut self.link {
+                    link.started();
+                }
+            }
+            Command::Finished(ending) => self.finish(ending),
+        }
+    }
+
     fn start(&mut self, child: Key, incarnation: u64) {
-        let control = Arc::new(Control::default());
-        let upward = Upward::Supervisor { inbox: self.sender.clone(), child, incarnation };
-        let link = Link::new(control.clone(), upward);
         let Some(unit) = self.core.payload_mut(child) else { return };
-        unit.control = Some(control.clone());
         unit.entry.expect(incarnation);
         let id = &unit.id;
         if !std::mem::replace(&mut unit.is_listed, true) {
             self.shared.insert(id.clone(), unit.entry.clone());
         }
+        if let Some(former) = self.shared.registry.former(|| self.shared.path_of(id)) {
+            let heir = Heir { inbox: self.sender.clone(), child, incarnation: former.incarnation };
+            if former.control.inherit(heir) {
+                let fact = Fact::StillRuns(former.incarnation);
+                // To ourselves: it cannot fail.
+                let _ = self.sender.send(Input::Child { child, incarnation, fact });
+                return;
+            }
+        }
+        let control = Arc::new(Control::default());
+        let upward = Upward::Supervisor { inbox: self.sender.clone(), child, incarnation };
+        let link = Link::new(control.clone(), upward);
+        unit.control = Some(control.clone());
         let context = ChildContext::new(id.clone(), incarnation, control, self.shared.clone());
         unit.starter.launch(unit.entry.clone(), link, context);
     }
@@ -214,9 +254,25 @@ impl SupervisorTask {
         }
     }
 
+    /// The children are put down before anybody can learn of the end.
     fn close(&mut self) {
         self.shared.keep_incarnation(self.core.next_incarnation());
-        self.shared.close();
+        let is_down = self.shared.close();
+        // One at a time, since what factories hold is the user's, and two panics at once end the process; and in start
+        // order, which is that of their memory.
+        for unit in self.core.take_payloads() {
+            if is_down {
+                unit.entry.put_down();
+            }
+            discard(unit);
+        }
+    }
+
+    /// This instance of a child lives: nothing may be started beside it by whoever comes after this supervisor.
+    fn outlived_by(&self, unit: &Unit, incarnation: u64) {
+        if let Some(control) = unit.control.clone().filter(|control| !control.is_over()) {
+            self.shared.registry.outlives(self.shared.path_of(&unit.id), Former { control, incarnation });
+        }
     }
 
     /// The parent's orders, as far as the core does not know them.
@@ -275,14 +331,17 @@ impl Future for SupervisorTask {
 impl Drop for SupervisorTask {
     /// The arbiter stops under its supervisor: the children, wherever they run, are killed.
     fn drop(&mut self) {
-        if self.link.is_none() {
-            return;
-        }
-        for unit in self.core.payloads() {
-            if let Some(control) = &unit.control {
-                control.order(Order::Kill);
+        if self.link.is_some() {
+            for (unit, incarnation) in self.core.live() {
+                if let Some(control) = &unit.control {
+                    control.order(Order::Kill);
+                    self.outlived_by(unit, incarnation);
+                }
             }
+            self.close();
         }
-        self.close();
+        while let Ok(input) = self.inbox.try_recv() {
+            discard(input);
+        }
     }
 }

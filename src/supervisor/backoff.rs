@@ -9,7 +9,8 @@ use crate::timer::LONGEST;
 /// Beyond OTP, whose supervisors restart at once and give up when the intensity is exceeded. A child with a
 /// back-off never counts towards its supervisor's intensity: the first [`free`](Self::free) deaths or failed
 /// starts are answered at once, later ones after [`first`](Self::first), twice, four times as long, and so
-/// on up to [`max`](Self::max). A child that was up for [`within`](Self::within) starts afresh.
+/// on up to [`max`](Self::max). A child that was up for [`within`](Self::within) starts afresh, and so does one that
+/// [`restart_child`](super::SupervisorRef::restart_child) starts.
 ///
 /// ```
 /// use hatchery::supervisor::Backoff;

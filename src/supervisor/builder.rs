@@ -15,9 +15,10 @@ use super::{
     Supervisor,
     actor::SupervisorTask,
     control::{Control, Link, Upward},
+    guard::discard,
     options::SupervisorOptions,
     shared::{Entry, Shared},
-    spec::{Launch, validate_id},
+    spec::{ID, Launch, is_id},
 };
 
 /// A supervisor that has yet to start; also the specification of a nested one, by [`supervisor`](Self::supervisor)
@@ -95,8 +96,10 @@ impl SupervisorBuilder {
     /// # Errors
     /// Names the path, the field, its value, and what is allowed.
     pub fn validate(&self) -> Result<(), SpecError> {
-        let path = self.id.clone();
-        validate_id(&path, &self.id)?;
+        let (path, id) = (self.id.clone(), &self.id);
+        if !is_id(id) {
+            return Err(SpecError { path, field: "id", value: format!("{id:?}"), allowed: ID });
+        }
         self.blueprint.check(&path)
     }
 
@@ -146,6 +149,13 @@ pub(crate) struct Blueprint {
     pub(crate) children: Vec<ChildSpec>,
 }
 
+impl Drop for Blueprint {
+    /// What factories hold is the user's: one at a time, since two panics at once end the process.
+    fn drop(&mut self) {
+        self.children.drain(..).for_each(discard);
+    }
+}
+
 impl Launch for Blueprint {
     fn entry(&self, id: &str, parent: &Arc<Shared>, former: Option<Entry>) -> Entry {
         let shared = match former {
@@ -162,8 +172,8 @@ impl Launch for Blueprint {
         }
     }
 
-    fn validate(&self, path: &str) -> Result<(), SpecError> {
-        Blueprint::check(self, path)
+    fn validate(&self, parent: &str, id: &str) -> Result<(), SpecError> {
+        self.check(&format!("{parent}/{id}"))
     }
 }
 

@@ -5,9 +5,7 @@
 //! may panic again; it is therefore terminated first.
 
 use std::{
-    any::Any,
     marker::PhantomData,
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
     task::{Context as TaskContext, Poll, Waker},
@@ -15,7 +13,12 @@ use std::{
 
 use actix::{Actor, ActorContext, AsyncContext, Context, dev::ContextFut};
 
-use super::{Cause, Declined, ExitReason, StartFailure, control::Link, slot::Slot};
+use super::{
+    Cause, Declined, ExitReason, StartFailure,
+    control::Link,
+    guard::guarded,
+    slot::{AnySlot, Slot},
+};
 
 // A start is short, and boxing what runs would cost each child an allocation and each poll a hop.
 #[allow(clippy::large_enum_variant)]
@@ -60,14 +63,17 @@ where
             self.end(ExitReason::Killed);
             return Poll::Ready(());
         }
-        match catch_unwind(AssertUnwindSafe(|| start.as_mut().poll(cx))) {
+        match guarded(|| start.as_mut().poll(cx)) {
             Ok(Poll::Pending) => Poll::Pending,
-            Err(panic) => {
-                self.fail(Arc::new(StartFailure::Panicked(message_of(panic))));
+            Err(message) => {
+                self.fail(Arc::new(StartFailure::Panicked(message)));
                 Poll::Ready(())
             }
             Ok(Poll::Ready(Err(error))) => {
-                let error: Box<dyn std::error::Error + Send + Sync> = error.into();
+                let error: Box<dyn std::error::Error + Send + Sync> = match guarded(|| error.into()) {
+                    Ok(error) => error,
+                    Err(message) => StartFailure::Panicked(message).into(),
+                };
                 if error.is::<Declined>() {
                     self.discard();
                     if let Some(link) = self.link.take() {
@@ -90,8 +96,14 @@ where
         let context = Context::new();
         let address = context.address();
         // The factory's future goes first: it may hold what `started` wants.
-        self.discard();
+        let dropped = self.discard();
         self.phase = Phase::Running(context.into_future(actor));
+        if let Some(message) = dropped {
+            return self.fail(Arc::new(StartFailure::Panicked(message)));
+        }
+        if self.link.as_ref().is_some_and(|link| link.control.is_killed()) {
+            return self.end(ExitReason::Killed);
+        }
         match self.poll_actor(cx) {
             Err(message) => self.fail(Arc::new(StartFailure::Panicked(message))),
             Ok(poll) => {
@@ -110,7 +122,7 @@ where
 
     fn poll_actor(&mut self, cx: &mut TaskContext<'_>) -> Result<Poll<()>, String> {
         let Phase::Running(actor) = &mut self.phase else { return Ok(Poll::Ready(())) };
-        catch_unwind(AssertUnwindSafe(|| Pin::new(actor).poll(cx))).map_err(message_of)
+        guarded(|| Pin::new(actor).poll(cx))
     }
 
     /// The actor has stopped without a panic.
@@ -146,15 +158,14 @@ impl<A: Actor<Context = Context<A>>, F, E> ChildTask<A, F, E> {
     /// Drops whatever runs; the message of a panic in the actor's or the factory's `Drop`.
     fn discard(&mut self) -> Option<String> {
         let phase = std::mem::replace(&mut self.phase, Phase::Over);
-        catch_unwind(AssertUnwindSafe(|| match phase {
+        guarded(|| match phase {
             Phase::Running(mut actor) => {
                 actor.ctx().terminate();
                 drop(actor);
             }
             other => drop(other),
-        }))
+        })
         .err()
-        .map(message_of)
     }
 }
 
@@ -214,24 +225,12 @@ impl<A: Actor<Context = Context<A>>, F, E> Drop for ChildTask<A, F, E> {
             && !link.control.is_killed()
             && !std::thread::panicking()
         {
-            let _ = catch_unwind(AssertUnwindSafe(|| {
+            let _ = guarded(|| {
                 actor.ctx().stop();
                 let _ = Pin::new(actor).poll(&mut TaskContext::from_waker(Waker::noop()));
-            }));
+            });
         }
         let reason = if link.control.is_killed() { ExitReason::Killed } else { ExitReason::ArbiterStopped };
         self.end(reason);
-    }
-}
-
-/// The text of a panic.
-pub(crate) fn message_of(panic: Box<dyn Any + Send>) -> String {
-    let message = match panic.downcast::<String>() {
-        Ok(message) => return *message,
-        Err(panic) => panic,
-    };
-    match message.downcast_ref::<&str>() {
-        Some(message) => (*message).to_owned(),
-        None => "a value that is not text".to_owned(),
     }
 }

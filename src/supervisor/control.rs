@@ -39,6 +39,16 @@ pub(crate) struct Control {
 struct Own {
     exit: Option<ExitReason>,
     names: Vec<Registration>,
+    heirs: Vec<Heir>,
+}
+
+/// Who is to learn of the end of an instance that another supervisor has started.
+#[derive(Debug)]
+pub(crate) struct Heir {
+    pub(crate) inbox: mpsc::UnboundedSender<Input>,
+    pub(crate) child: Key,
+    /// Of the instance that has yet to end.
+    pub(crate) incarnation: u64,
 }
 
 impl Control {
@@ -62,19 +72,41 @@ impl Control {
     /// The child has this name until it ends: not at all when it has ended.
     pub(crate) fn keep(&self, name: Registration) {
         let mut own = self.own();
-        if self.orders.load(Ordering::Acquire) & OVER == 0 {
+        if !self.is_over() {
             own.get_or_insert_default().names.push(name);
         }
     }
 
-    fn release_names(&self) {
-        let names = {
+    /// Whether the instance has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.orders.load(Ordering::Acquire) & OVER != 0
+    }
+
+    /// The heir will learn of the end; false when that has been.
+    pub(crate) fn inherit(&self, heir: Heir) -> bool {
+        let mut own = self.own();
+        let lives = !self.is_over();
+        if lives {
+            own.get_or_insert_default().heirs.push(heir);
+        }
+        lives
+    }
+
+    /// The instance has ended: its names are free, and a next one may be started.
+    fn finish(&self) {
+        let own = {
             let mut own = self.own();
             self.orders.fetch_or(OVER, Ordering::AcqRel);
-            own.as_mut().map(|own| std::mem::take(&mut own.names))
+            own.take()
         };
         // Outside the lock.
+        let Some(Own { names, heirs, .. }) = own.map(|own| *own) else { return };
         drop(names);
+        for Heir { inbox, child, incarnation } in heirs {
+            let fact = Fact::Ended(ExitReason::Killed);
+            // A supervisor that is gone has nothing to learn.
+            let _ = inbox.send(Input::Child { child, incarnation, fact });
+        }
     }
 
     fn own(&self) -> MutexGuard<'_, Option<Box<Own>>> {
@@ -193,7 +225,7 @@ impl Link {
 
     fn tell(&self, fact: Fact) {
         if !matches!(fact, Fact::Started) {
-            self.control.release_names();
+            self.control.finish();
         }
         if let Upward::Supervisor { inbox, child, incarnation } = &self.upward {
             // A supervisor that is gone has nothing to learn.

@@ -31,6 +31,10 @@ pub enum StartFailure {
     /// No actix system runs on the current thread.
     #[error("no actix system runs on this thread")]
     NoSystem,
+    /// A former instance of the child blocks its thread, so that it could not be killed: a second one is not started
+    /// beside it.
+    #[error("the former instance still runs and cannot be killed")]
+    StillRunning,
     /// The start was cancelled: the supervisor was stopped or dropped meanwhile.
     #[error("the start was cancelled")]
     Cancelled,
@@ -97,7 +101,7 @@ pub enum ChildError {
     /// The child was terminated before it had started.
     #[error("terminated before it had started")]
     Cancelled,
-    /// The child blocks its thread and cannot be killed; it may still be alive.
+    /// The child blocks its thread and cannot be killed; it is still alive, and keeps its place until it ends.
     #[error("cannot be killed: it blocks its thread")]
     Unkillable,
     /// The specification was refused.

@@ -176,6 +176,17 @@ impl SupervisorRef {
         }
     }
 
+    /// The supervisor of the child at this path, and the child's id.
+    fn owner_of(&self, path: &str) -> Result<(SupervisorRef, Arc<str>), ChildError> {
+        match path.rsplit_once('/') {
+            None => Ok((self.clone(), path.into())),
+            Some((above, id)) => {
+                let supervisor = self.supervisor(above).map_err(|_| ChildError::NotFound)?;
+                Ok((supervisor, id.into()))
+            }
+        }
+    }
+
     fn lookup(&self, path: &str) -> Result<(String, Entry), LookupError> {
         let full = format!("{}/{path}", self.shared.path);
         let mut ids = path.split('/');
@@ -192,7 +203,8 @@ impl SupervisorRef {
         }
     }
 
-    /// Adds a child and starts it. Returns its incarnation when it is up, and `None` when it declined to start.
+    /// Adds a child to this supervisor (to one below it: `app.supervisor("pools")?.start_child(spec)`) and starts it.
+    /// Returns its incarnation when it is up, and `None` when it declined to start.
     ///
     /// A static supervisor starts one child at a time: a child's factory that waits for this on its own
     /// supervisor waits for ever.
@@ -207,33 +219,38 @@ impl SupervisorRef {
         Ok(incarnation_of(answer))
     }
 
-    /// Stops a child, in the way its specification says, and returns when it has ended. A start in progress is
-    /// cancelled. Also fine when the child is already down.
+    /// Stops a child, named by its id or its path below this supervisor ("pools/cache"), in the way its specification
+    /// says, and returns when it has ended. A start in progress is cancelled. Also fine when the child is already down.
     ///
     /// The specification is kept, unless the child is temporary or the supervisor dynamic: a restart of the
     /// child's group brings it up again, as in OTP.
     ///
     /// # Errors
-    /// [`ChildError::NotFound`]; [`ChildError::Unkillable`] when it blocks its thread.
-    pub async fn terminate_child(&self, id: &str) -> Result<(), ChildError> {
-        self.call(|caller| Input::TerminateChild { id: id.into(), caller }).await.map(drop)
+    /// [`ChildError::NotFound`]; [`ChildError::Unkillable`] when it blocks its thread: it is not started again by
+    /// itself, and not by anybody before it has ended.
+    pub async fn terminate_child(&self, path: &str) -> Result<(), ChildError> {
+        let (supervisor, id) = self.owner_of(path)?;
+        supervisor.call(|caller| Input::TerminateChild { id, caller }).await.map(drop)
     }
 
-    /// Starts a child that is known but down. Returns as [`start_child`](Self::start_child).
+    /// Starts a child that is known but down, named by its id or path. Returns as
+    /// [`start_child`](Self::start_child). Its [`Backoff`](super::Backoff) starts afresh.
     ///
     /// # Errors
     /// [`ChildError::Running`], [`ChildError::Restarting`], [`ChildError::NotFound`], [`ChildError::Start`] (the
     /// specification stays), [`ChildError::Dynamic`].
-    pub async fn restart_child(&self, id: &str) -> Result<Option<u64>, ChildError> {
-        self.call(|caller| Input::RestartChild { id: id.into(), caller }).await.map(incarnation_of)
+    pub async fn restart_child(&self, path: &str) -> Result<Option<u64>, ChildError> {
+        let (supervisor, id) = self.owner_of(path)?;
+        supervisor.call(|caller| Input::RestartChild { id, caller }).await.map(incarnation_of)
     }
 
-    /// Forgets a child that is down.
+    /// Forgets a child that is down, named by its id or path.
     ///
     /// # Errors
     /// [`ChildError::Running`], [`ChildError::Restarting`], [`ChildError::NotFound`], [`ChildError::Dynamic`].
-    pub async fn delete_child(&self, id: &str) -> Result<(), ChildError> {
-        self.call(|caller| Input::DeleteChild { id: id.into(), caller }).await.map(drop)
+    pub async fn delete_child(&self, path: &str) -> Result<(), ChildError> {
+        let (supervisor, id) = self.owner_of(path)?;
+        supervisor.call(|caller| Input::DeleteChild { id, caller }).await.map(drop)
     }
 
     /// The supervisor's children, in start order.
@@ -264,13 +281,14 @@ impl SupervisorRef {
         .await
     }
 
-    /// The plain settings of a child. (OTP: `get_childspec`.)
+    /// The plain settings of a child, named by its id or path. (OTP: `get_childspec`.)
     ///
     /// # Errors
     /// [`ChildError::NotFound`], [`ChildError::SupervisorDown`].
-    pub async fn child_options(&self, id: &str) -> Result<ChildOptions, ChildError> {
-        let id = id.to_owned();
-        self.inspect(move |core| core.child(&id).map(|child| child.options.clone()))
+    pub async fn child_options(&self, path: &str) -> Result<ChildOptions, ChildError> {
+        let (supervisor, id) = self.owner_of(path)?;
+        supervisor
+            .inspect(move |core| core.child(&id).map(|child| child.options.clone()))
             .await?
             .ok_or(ChildError::NotFound)
     }
@@ -306,8 +324,12 @@ impl SupervisorRef {
         self.shared.partitions.load(Ordering::Acquire)
     }
 
-    pub(crate) fn set_partition_size(&self, size: usize) {
-        self.shared.partitions.store(size, Ordering::Release);
+    pub(crate) async fn resize(&self, size: usize) -> Result<usize, ChildError> {
+        match self.call(|caller| Input::Resize { size, caller }).await? {
+            Answer::Resized { former } => Ok(former),
+            // Nothing else answers a resize.
+            _ => Ok(size),
+        }
     }
 
     /// A snapshot of this supervisor and all below it.
@@ -394,7 +416,7 @@ fn child_ref<A: Actor>(path: String, entry: Entry) -> Result<ChildRef<A>, Lookup
 fn incarnation_of(answer: Answer) -> Option<u64> {
     match answer {
         Answer::Started { incarnation } => Some(incarnation),
-        Answer::Declined | Answer::Done => None,
+        Answer::Declined | Answer::Done | Answer::Resized { .. } => None,
     }
 }
 

@@ -17,7 +17,7 @@ pub struct ChildInfo {
     pub options: ChildOptions,
     /// What it is doing.
     pub state: ChildState,
-    /// The incarnation that is starting, running or stopping.
+    /// The incarnation that is starting, running or stopping, or was given up as unkillable and lives.
     pub incarnation: Option<u64>,
     /// How often it has been started, less the first time.
     pub restarts: u64,
@@ -36,9 +36,9 @@ pub enum ChildState {
     Starting,
     /// It is up.
     Running,
-    /// It ended, or could not start, and will be started again.
+    /// It ended, could not start, or could not be killed, and will be started again.
     Restarting,
-    /// It has been told to end.
+    /// It has been told to end, and lives; also when it is unkillable.
     Stopping,
     /// It is not up and is not started by itself: it has ended for good, was terminated, or declined to start.
     Down,

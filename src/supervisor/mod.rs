@@ -25,6 +25,7 @@ mod context;
 mod control;
 mod core;
 mod error;
+mod guard;
 mod handle;
 mod info;
 mod intensity;

@@ -88,8 +88,9 @@ pub struct ChildOptions {
     pub shutdown: Shutdown,
     /// Whether its final end may end the supervisor.
     pub significant: bool,
-    /// When it is started again; without one: at once, and counted by the supervisor's intensity.
-    pub backoff: Option<Backoff>,
+    /// When it is started again; without one: at once, and counted by the supervisor's intensity. Boxed, since few
+    /// children have one.
+    pub backoff: Option<Box<Backoff>>,
 }
 
 impl ChildOptions {

@@ -92,33 +92,19 @@ impl<A: Actor> Partitions<A> {
         &self.children[..self.len()]
     }
 
-    /// Uses only the first `size` partitions, which terminates or restarts the others, newest first. Returns the
-    /// former size. A restart of the supervisor brings all back.
+    /// Uses only the first `size` partitions: terminates the others, newest first, or restarts them, oldest first.
+    /// Returns the former size. A restart of the supervisor brings all back. (Elixir: `resize!`.)
+    ///
+    /// The supervisor does it, as one operation: concurrent resizes follow one another, and dropping the future does not
+    /// stop one that was asked for. A partition that is to stop is out of use at once, those that are started come
+    /// into use when all are up.
     ///
     /// # Errors
-    /// [`ChildError::MaxChildren`] for more than there were at first, and whatever stopping or starting gives.
+    /// [`ChildError::MaxChildren`] for more than there were at first. [`ChildError::Start`] when one cannot start: those
+    /// before it are in use. [`ChildError::Unkillable`] when one that is out of use now blocks its thread.
+    /// [`ChildError::SupervisorDown`].
     pub async fn resize(&self, size: usize) -> Result<usize, ChildError> {
-        let max = self.children.len();
-        if size > max {
-            return Err(ChildError::MaxChildren { max });
-        }
-        let former = self.len();
-        if size < former {
-            // Out of use first, so that no new message goes to one that stops.
-            self.supervisor.set_partition_size(size);
-            for number in (size..former).rev() {
-                self.supervisor.terminate_child(&number.to_string()).await?;
-            }
-        } else {
-            for number in former..size {
-                match self.supervisor.restart_child(&number.to_string()).await {
-                    Ok(_) | Err(ChildError::Running | ChildError::Restarting) => {}
-                    Err(error) => return Err(error),
-                }
-                self.supervisor.set_partition_size(number + 1);
-            }
-        }
-        Ok(former)
+        self.supervisor.resize(size).await
     }
 }
 

@@ -26,8 +26,8 @@ pub struct Report {
 ///
 /// Every [`Started`](Self::Started) is followed by exactly one of [`ChildTerminated`](Self::ChildTerminated),
 /// [`Stopped`](Self::Stopped), [`ShutdownError`](Self::ShutdownError) of the same incarnation, always before
-/// the next `Started` of that child, unless the supervisor itself is killed, or gives up an
-/// [`Unkillable`](Self::Unkillable) child.
+/// the next `Started` of that child, unless the supervisor is dropped with its arbiter. An
+/// [`Unkillable`](Self::Unkillable) child's end is reported when it comes, unless its supervisor has ended before.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum ReportEvent {
@@ -79,7 +79,8 @@ pub enum ReportEvent {
         /// How it ended.
         reason: ExitReason,
     },
-    /// A child was killed but has not ended: it blocks its thread, and may live on.
+    /// A child was killed but has not ended: it blocks its thread, and may live on. Nobody waits for it any more, and
+    /// nothing is started in its place before it has ended.
     Unkillable {
         /// The child.
         id: Arc<str>,

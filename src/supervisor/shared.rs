@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::{Report, ReportEvent, actor::Input, registry::Registry, slot::AnySlot};
+use super::{Report, ReportEvent, actor::Input, guard::guarded, registry::Registry, slot::AnySlot};
 
 /// A child in its supervisor's table.
 #[derive(Clone)]
@@ -24,6 +24,14 @@ impl Entry {
         match self {
             Entry::Actor(slot) => slot.expect(incarnation),
             Entry::Supervisor(shared) => shared.inbox().is_down = false,
+        }
+    }
+
+    /// The incarnation was killed in vain: nobody gets through to it any more.
+    pub(crate) fn withdraw(&self, incarnation: u64) {
+        match self {
+            Entry::Actor(slot) => slot.withdraw(incarnation),
+            Entry::Supervisor(shared) => shared.inbox().sender = None,
         }
     }
 
@@ -95,6 +103,15 @@ impl Shared {
         format!("{}/{id}", self.path).into()
     }
 
+    fn is_root(&self) -> bool {
+        self.parent.strong_count() == 0
+    }
+
+    /// Whether nobody will start this supervisor by itself when it has ended.
+    pub(crate) fn is_down(&self) -> bool {
+        self.is_root() || self.inbox().is_down
+    }
+
     fn inbox(&self) -> MutexGuard<'_, Inbox> {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -104,20 +121,16 @@ impl Shared {
         self.inbox().sender = Some(sender);
     }
 
-    /// The supervisor does not run; its children are down if it is.
-    pub(crate) fn close(&self) {
-        let is_root = self.parent.strong_count() == 0;
-        let is_down = {
-            let mut inbox = self.inbox();
-            inbox.sender = None;
-            inbox.is_down || is_root
-        };
-        if is_down {
-            self.put_down();
-        }
+    /// The supervisor does not run; true when nobody will start it by itself, so that its children are down too.
+    pub(crate) fn close(&self) -> bool {
+        let is_root = self.is_root();
         if is_root {
             self.end_reports();
         }
+        let mut inbox = self.inbox();
+        inbox.sender = None;
+        inbox.is_down |= is_root;
+        inbox.is_down
     }
 
     pub(crate) fn sender(&self) -> Option<mpsc::UnboundedSender<Input>> {
@@ -203,7 +216,14 @@ impl Shared {
     /// Logs a report and hands it to the subscribers of this supervisor and of those above it.
     pub(crate) fn report(&self, event: ReportEvent) {
         let report = Report { supervisor: self.path.clone(), event };
-        log::log!(target: "hatchery::supervisor", report.level(), "{report}");
+        let level = report.level();
+        if log::log_enabled!(target: "hatchery::supervisor", level) {
+            // The cause of a failed start is the user's, and so may be the logger.
+            let text = guarded(|| report.to_string());
+            let text =
+                text.unwrap_or_else(|message| format!("{}: no text: panic: {message}", report.supervisor));
+            let _ = guarded(|| log::log!(target: "hatchery::supervisor", level, "{text}"));
+        }
         self.deliver(&report);
         let mut above = self.parent.upgrade();
         while let Some(shared) = above {
@@ -217,7 +237,7 @@ impl Shared {
             return;
         }
         if let Some(subscribers) = &mut *self.subscribers() {
-            subscribers.retain(|subscriber| subscriber.send(report.clone()).is_ok());
+            subscribers.retain(|subscriber| guarded(|| subscriber.send(report.clone()).is_ok()) == Ok(true));
             self.has_subscribers.store(!subscribers.is_empty(), Ordering::Release);
         }
     }

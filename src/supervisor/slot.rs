@@ -32,6 +32,8 @@ struct State<A: Actor> {
 pub(crate) trait AnySlot: Any + Send + Sync {
     /// Only this incarnation may publish its address from now on.
     fn expect(&self, incarnation: u64);
+    /// The incarnation has ended, or is to get no more messages.
+    fn withdraw(&self, incarnation: u64);
     /// Nobody will publish an address, unless told so again.
     fn put_down(&self);
 }
@@ -60,21 +62,20 @@ impl<A: Actor> Slot<A> {
             state.wake();
         }
     }
+}
 
-    /// The incarnation has ended.
-    pub(crate) fn withdraw(&self, incarnation: u64) {
+impl<A: Actor> AnySlot for Slot<A> {
+    fn expect(&self, incarnation: u64) {
+        self.write().expected = incarnation;
+    }
+
+    fn withdraw(&self, incarnation: u64) {
         let address = {
             let mut state = self.write();
             if state.incarnation == incarnation { state.address.take() } else { None }
         };
         // Outside the lock: the last address wakes the actor.
         drop(address);
-    }
-}
-
-impl<A: Actor> AnySlot for Slot<A> {
-    fn expect(&self, incarnation: u64) {
-        self.write().expected = incarnation;
     }
 
     fn put_down(&self) {

@@ -26,8 +26,8 @@ pub(crate) trait Launch: Send + Sync {
     /// Spawns a task for one incarnation on the current arbiter.
     fn launch(self: Arc<Self>, entry: Entry, link: Link, context: ChildContext);
 
-    /// Checks what lies below this child.
-    fn validate(&self, path: &str) -> Result<(), SpecError>;
+    /// Checks what lies below the child of this id.
+    fn validate(&self, parent: &str, id: &str) -> Result<(), SpecError>;
 }
 
 /// On which thread a child runs.
@@ -118,7 +118,7 @@ impl ChildSpec {
 
     /// Waits between restarts, and does not count them. Default: none, as in OTP.
     pub fn backoff(mut self, backoff: Backoff) -> Self {
-        self.options.backoff = Some(backoff);
+        self.options.backoff = Some(Box::new(backoff));
         self
     }
 
@@ -152,10 +152,12 @@ impl ChildSpec {
     /// Refuses what could not work.
     pub(crate) fn validate(&self, parent: &str, auto_shutdown: AutoShutdown) -> Result<(), SpecError> {
         let id = &self.options.id;
-        let path: Arc<str> = format!("{parent}/{id}").into();
-        validate_id(&path, id)?;
-        let refuse =
-            |field, value: String, allowed| Err(SpecError { path: path.clone(), field, value, allowed });
+        let refuse = |field, value, allowed| {
+            Err(SpecError { path: format!("{parent}/{id}").into(), field, value, allowed })
+        };
+        if !is_id(id) {
+            return refuse("id", format!("{id:?}"), ID);
+        }
         if self.options.significant {
             if self.options.restart == Restart::Permanent {
                 return refuse("significant", "true".into(), "false for a permanent child");
@@ -172,7 +174,7 @@ impl ChildSpec {
                 return refuse("backoff.first", format!("{:?}", backoff.first), "at most backoff.max");
             }
         }
-        self.starter.launcher.validate(&path)
+        self.starter.launcher.validate(parent, id)
     }
 }
 
@@ -200,13 +202,12 @@ impl Starter {
     }
 }
 
-/// Refuses a name that cannot be part of a path.
-pub(crate) fn validate_id(path: &Arc<str>, id: &str) -> Result<(), SpecError> {
-    if id.is_empty() || id.contains('/') {
-        let allowed = "a name that is not empty and has no `/`";
-        return Err(SpecError { path: path.clone(), field: "id", value: format!("{id:?}"), allowed });
-    }
-    Ok(())
+/// What a name must be.
+pub(crate) const ID: &str = "a name that is not empty and has no `/`";
+
+/// Whether a name can be part of a path.
+pub(crate) fn is_id(id: &str) -> bool {
+    !id.is_empty() && !id.contains('/')
 }
 
 impl fmt::Debug for ChildSpec {
@@ -248,7 +249,7 @@ where
         actix_rt::spawn(ChildTask::new(start, slot, link));
     }
 
-    fn validate(&self, _path: &str) -> Result<(), SpecError> {
+    fn validate(&self, _parent: &str, _id: &str) -> Result<(), SpecError> {
         Ok(())
     }
 }

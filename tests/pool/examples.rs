@@ -1,7 +1,7 @@
-//! The quickstart, on this machine's own Python.
+//! The examples, on this machine's own Python. The actix-web one is in `service`.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -32,5 +32,78 @@ alone_test! {
         for (what, number) in [("failed", 0), ("restarts", 1), ("leaked_processes", 0)] {
             assert_eq!(pool[what], number, "{what}: {pool}");
         }
+    }
+}
+
+/// What an example prints, when nobody is at a terminal.
+#[track_caller]
+fn printed_by(name: &str) -> String {
+    let output = Command::new(example(name)).stdin(Stdio::null()).output().expect("the example starts");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{}\n{text}{}", output.status, String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+/// The lines are there, in this order, perhaps with others between; `*` stands for anything.
+#[track_caller]
+fn assert_lines(text: &str, expected: &[&str]) {
+    let mut lines = text.lines();
+    for expected in expected {
+        assert!(
+            lines.any(|line| matches(line, expected)),
+            "{expected:?} is not there, or not in its place:\n{text}"
+        );
+    }
+}
+
+fn matches(line: &str, pattern: &str) -> bool {
+    let Some((begin, mut pattern)) = pattern.split_once('*') else { return line == pattern };
+    let Some(mut rest) = line.strip_prefix(begin) else { return false };
+    while let Some((middle, after)) = pattern.split_once('*') {
+        let Some((_, found)) = rest.split_once(middle) else { return false };
+        (rest, pattern) = (found, after);
+    }
+    rest.ends_with(pattern)
+}
+
+alone_test! {
+    fn streaming_shows_words_a_cancel_a_window_and_an_async_generator() {
+        assert_lines(&printed_by("streaming"), &[
+            "words as they come; cancelled after 15",
+            "[reading the prompt] *[10 of 200] *",
+            "15 words taken, then dropped",
+            "in Python, the generator: closed after *",
+            "the next call is served by the same process, *",
+            "a consumer that pauses after the first of 1000: 8 were made meanwhile, the window is 8",
+            "  small after 0.1 s",
+            "  medium after 0.2 s",
+            "  large after 0.3 s",
+        ]);
+    }
+}
+
+alone_test! {
+    fn sessions_show_two_states_three_affinities_an_end_and_a_loss() {
+        let text = printed_by("sessions");
+        assert_lines(&text, &[
+            "  alice remembers green (*, New)",
+            "  bob remembers red (*, New)",
+            "  alice recalls green (*, Kept)",
+            "  bob recalls red (*, Kept)",
+            "alice's worker is busy",
+            "  alice recalls nothing (*, Elsewhere)",
+            "  the worker of the session \"alice\" is busy; *",
+            "  alice recalls green (*, Kept)",
+            "alice ends",
+            "  alice recalls nothing (*, New)",
+            "bob's worker is killed",
+            "  bob: the worker died (signal 9)*",
+            "  the session \"bob\" is lost: its worker ended",
+            "  bob recalls nothing (*, New)",
+            "  bob remembers blue (*, Kept)",
+            "  bob recalls blue (*, Kept)",
+        ]);
+        // The log is a way of its own, and may come a little later.
+        assert_lines(&text, &["  Python printed: the session 'alice' ends with {'colour': 'green'}"]);
     }
 }

@@ -1,13 +1,15 @@
 //! The actix-web example, over HTTP.
 
-use std::io::{BufRead, BufReader, Read};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 
 use serde_json::{Value, json};
 
 use crate::support::{
-    SOON, alone_test, descendants, describe, example, is_alive, lines, python_module, scratch,
+    SOON, alone_test, descendants, describe, example, is_alive, kill, lines, note, python_module, scratch,
     wait_until_blocking,
 };
 
@@ -46,6 +48,7 @@ impl Service {
             .env("PYTHONPATH", scratch())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            .stderr(File::create(note("log")).expect("the scratch folder is there"))
             .spawn()
             .expect("the example starts");
         let stdout = BufReader::new(process.stdout.as_mut().expect("a pipe"));
@@ -60,6 +63,24 @@ impl Service {
 
     fn post(&self, path: &str, body: &str) -> Answer {
         Answer::of(agent().post(format!("{}{path}", self.url)).send(body))
+    }
+
+    /// Sends a request and returns the connection it was sent over.
+    fn send(&self, path: &str) -> BufReader<TcpStream> {
+        let address = self.url.strip_prefix("http://").expect("it is a URL");
+        let mut stream = TcpStream::connect(address).expect("it listens");
+        stream.set_read_timeout(Some(SOON)).expect("a time");
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").expect("it reads");
+        BufReader::new(stream)
+    }
+
+    /// The process ids of its workers, and how often one was replaced.
+    fn workers(&self) -> (Vec<u32>, u64) {
+        let health = self.get("/health").body;
+        let workers = health["workers"].as_array().expect("a list");
+        let pid = |worker: &Value| worker["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
+        let pids = workers.iter().map(|worker| pid(worker).expect("it is ready")).collect();
+        (pids, health["restarts"].as_u64().expect("a number"))
     }
 
     /// Waits until the pool's health is as wanted.
@@ -126,6 +147,33 @@ alone_test! {
 }
 
 alone_test! {
+    fn words_are_sent_as_they_come() {
+        let service = Service::start(1, 100);
+        let answer = service.send("/generate?prompt=to+be&tokens=3");
+        let mut events = answer.lines().map_while(Result::ok).filter(|line| line.contains("data") || line.contains("event"));
+        let mut next = || events.next().expect("another line");
+        assert_eq!(next(), "content-type: text/event-stream");
+        for _ in 0..3 {
+            let data = next();
+            let word = data.strip_prefix("data: ").unwrap_or_else(|| panic!("{data}"));
+            assert!(serde_json::from_str::<String>(word).is_ok_and(|word| !word.is_empty()), "{word}");
+        }
+        assert_eq!((next(), next()), ("event: end".to_owned(), "data".to_owned()));
+
+        let (workers, _) = service.workers();
+        let broken = service.send("/generate?prompt=to+be&tokens=100000");
+        let mut lines = broken.lines().map_while(Result::ok);
+        assert!(lines.any(|line| line.starts_with("data: ")));
+        kill(workers[0]);
+        assert!(lines.any(|line| line == "event: error"));
+        let why = lines.next().expect("it says why");
+        assert!(why.starts_with("data: \"the worker died (signal 9) while it had the call"), "{why}");
+        let status = service.end();
+        assert!(status.success(), "{status}");
+    }
+}
+
+alone_test! {
     fn requests_from_many_threads_are_answered() {
         let service = Service::start(2, 100);
         thread::scope(|scope| {
@@ -168,13 +216,7 @@ alone_test! {
 alone_test! {
     fn on_a_signal_to_end_the_request_in_progress_is_answered_first() {
         let mut service = Service::start(2, 100);
-        let health = service.get("/health");
-        let workers: Vec<u32> = health.body["workers"]
-            .as_array()
-            .expect("a list")
-            .iter()
-            .map(|worker| worker["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).expect("it is ready"))
-            .collect();
+        let (workers, _) = service.workers();
         assert!(workers.len() == 2 && workers.iter().all(|&pid| is_alive(pid)));
         thread::scope(|scope| {
             let running = scope.spawn(|| service.get("/think?seconds=2.5"));
@@ -189,5 +231,46 @@ alone_test! {
         assert!(descendants(std::process::id()).is_empty());
         let exits = lines("exits");
         assert!(workers.iter().all(|pid| exits.contains(&pid.to_string())), "{workers:?} in order: {exits:?}");
+    }
+}
+
+alone_test! {
+    fn a_client_that_leaves_its_stream_cancels_the_generator() {
+        let service = Service::start(1, 100);
+        let before = service.workers();
+        let mut answer = service.send("/generate?prompt=to+be&tokens=100000");
+        let mut words = answer.by_ref().lines().map_while(Result::ok).filter(|line| line.starts_with("data: "));
+        assert!(words.nth(2).is_some(), "three words have come");
+        drop(answer);
+        wait_until_blocking("the generator's `finally` has run", SOON, || {
+            lines("log").iter().any(|line| line.contains("generate('to be'): closed after "))
+        });
+        service.health_when("its worker is free", |health| health["busy"] == 0);
+        assert_eq!(service.get("/words?text=to+be").body, json!({"words": 2}));
+        assert_eq!(service.workers(), before, "the same process serves on");
+        let status = service.end();
+        assert!(status.success(), "{status}");
+    }
+}
+
+alone_test! {
+    fn a_client_that_leaves_while_its_handler_waits_cancels_the_call() {
+        let service = Service::start(1, 100);
+        let before = service.workers();
+        let running = service.send("/think?seconds=1000");
+        service.health_when("it runs", |health| health["busy"] == 1);
+        let waiting = service.send("/think?seconds=1000");
+        service.health_when("another one waits", |health| health["waiting"] == 1);
+        drop(waiting);
+        service.health_when("it has left the queue", |health| health["waiting"] == 0);
+        drop(running);
+        service.health_when("the worker is free", |health| health["busy"] == 0);
+        // Handlers that had outlived their clients would have seen the deadlines: 5 s in the queue, 30 s for the call.
+        let timeouts: Vec<String> = lines("log").into_iter().filter(|line| line.contains("the deadline passed")).collect();
+        assert!(timeouts.is_empty(), "{timeouts:?}");
+        assert_eq!(service.get("/words?text=to+be").body, json!({"words": 2}));
+        assert_eq!(service.workers(), before, "the same process serves on");
+        let status = service.end();
+        assert!(status.success(), "{status}");
     }
 }

@@ -163,3 +163,28 @@ async fn one_end_for_each_start() {
     }
     assert!(up.is_empty(), "no end reported: {up:?}");
 }
+
+#[actix::test]
+async fn calls_take_paths() {
+    let diary = Diary::default();
+    let cache = Supervisor::builder("cache").child_spec(Puppet::spec(&diary, "a"));
+    let pools = Supervisor::builder("pools").supervisor("cache", cache);
+    let app = Supervisor::builder("app").supervisor("pools", pools).start().await.unwrap();
+    assert_eq!(&*app.child_options("pools/cache/a").await.unwrap().id, "a");
+    app.terminate_child("pools/cache/a").await.unwrap();
+    assert_eq!(app.supervisor("pools/cache").unwrap().count_children().await.unwrap().active, 0);
+    assert!(app.restart_child("pools/cache/a").await.unwrap().is_some());
+    assert!(matches!(app.delete_child("pools/cache/a").await, Err(ChildError::Running)));
+    app.terminate_child("pools/cache/a").await.unwrap();
+    app.delete_child("pools/cache/a").await.unwrap();
+    let cache = app.supervisor("pools/cache").unwrap();
+    assert!(cache.which_children().await.unwrap().is_empty());
+    assert!(cache.start_child(Puppet::spec(&diary, "a")).await.is_ok());
+    for path in ["", "/", "pools/", "nobody/a", "pools/cache/a/b", "pools/cache/z"] {
+        assert!(matches!(app.terminate_child(path).await, Err(ChildError::NotFound)), "{path}");
+        assert!(matches!(app.child_options(path).await, Err(ChildError::NotFound)), "{path}");
+    }
+    app.terminate_child("pools/cache").await.unwrap();
+    assert!(matches!(app.restart_child("pools/cache/a").await, Err(ChildError::SupervisorDown)));
+    stop(app, &diary).await;
+}

@@ -177,3 +177,33 @@ fn no_panic_aborts_the_process() {
         });
     });
 }
+
+/// Plain actix ends an actor whose last address is dropped; here the supervisor keeps one, and gives it up at the end.
+#[actix::test]
+async fn an_actor_lives_on_when_the_last_address_is_dropped() {
+    let diary = Diary::default();
+    let app = Supervisor::builder("app").child_spec(Puppet::spec(&diary, "a")).start().await.unwrap();
+    let a = puppet(&app, "a");
+    let incarnation = a.incarnation();
+    drop(a.addr());
+    tokio::task::yield_now().await;
+    assert_eq!(within("an answer", a.send(Who)).await.ok(), incarnation);
+    // A reference alone keeps nothing alive.
+    within("the end", app.terminate_child("a")).await.unwrap();
+    assert_eq!((diary.living(), a.addr().is_none()), (0, true));
+    stop(app, &diary).await;
+}
+
+/// As in plain actix: it refuses its own stop as well, and goes on.
+#[actix::test]
+async fn one_that_refuses_its_own_stop_goes_on() {
+    let diary = Diary::default();
+    let manners = Manners { refuses_to_stop: true, pending_work: true, ..Manners::default() };
+    let spec = Puppet::spec_with(&diary, "a", manners).shutdown(Shutdown::Timeout(Duration::from_millis(1)));
+    let app = Supervisor::builder("app").child_spec(spec).start().await.unwrap();
+    let a = puppet(&app, "a");
+    let incarnation = within("an answer", a.send(Who)).await.unwrap();
+    within("an answer", a.send(End::Stop)).await.unwrap();
+    assert_eq!(within("an answer", a.send(Who)).await, Ok(incarnation));
+    stop(app, &diary).await;
+}

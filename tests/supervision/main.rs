@@ -6,5 +6,8 @@ mod actix;
 mod children;
 mod ends;
 mod lifetimes;
+mod panics;
+mod partitions;
 mod random;
 mod restarts;
+mod unkillable;

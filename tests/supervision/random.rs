@@ -134,9 +134,11 @@ async fn run(seed: u64) {
             let id = some.map_or("nobody", |child| &*child.options.id).to_owned();
             // Whether it works is not the point; that each call is answered is.
             let call = async {
-                match random.u8(..4) {
+                match random.u8(..6) {
                     0 | 1 => drop(supervisor.start_child(spec).await),
                     2 => drop(supervisor.terminate_child(&id).await),
+                    3 if !actors.is_empty() => drop(app.terminate_child(&pick(&mut random, &actors)).await),
+                    4 => drop(supervisor.delete_child(&id).await),
                     _ => drop(supervisor.restart_child(&id).await),
                 }
             };

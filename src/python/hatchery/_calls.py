@@ -134,22 +134,12 @@ class MainThread:
         self.armed = True
         return True
 
-    def send(self, call: Call, kind: int, body: bytes) -> None:
-        """Send a frame from within user code, on any thread, unless the call is over."""
-        channel = self.channel
-        if channel is None:
-            return
-        if get_ident() != self.ident:
-            with channel.lock:
-                if not call.over:
-                    channel.send_locked(kind, call.id, body)
-            return
+    def send(self, channel: _wire.Channel, kind: int, call_id: int, body: bytes = b"") -> None:
+        """Send a frame where user code may be running below, whose interruption must not cut it."""
         armed = self.armed
         self.armed = False
         try:
-            with channel.lock:
-                if not call.over:
-                    channel.send_locked(kind, call.id, body)
+            channel.send(kind, call_id, body)
         finally:
             self.armed = armed
         if armed and self.poked:
@@ -217,11 +207,17 @@ def progress(value: object) -> None:
     Does nothing, at little cost, when the caller does not listen, and when no call runs here. Raises `ValueError` for
     a value that cannot be sent.
     """
-    call = running()
-    if call is None or not call.progress or call.over:
+    call, channel = running(), main.channel
+    if call is None or channel is None or not call.progress or call.over:
         return
     try:
-        main.send(call, _wire.PROGRESS, _values.encode(value))
+        body = _values.encode(value)
+        if get_ident() == main.ident:
+            main.send(channel, _wire.PROGRESS, call.id, body)
+            return
+        with channel.lock:  # `over` is set under it: after its answer nothing of a call is sent
+            if not call.over:
+                channel.send(_wire.PROGRESS, call.id, body)
     except _values.EncodeError as error:
         raise ValueError(f"hatchery.progress(): {error.about('value')}") from None
     except _wire.FrameTooLargeError as error:

@@ -89,10 +89,19 @@ class Loop:
             self._worker.active[call.id] = call
         while not outcome:
             self._turn(reading=call is not None)
-        result, error = outcome[0]
-        if error is not None:
-            raise error
-        return result
+        result, error = outcome.pop()
+        try:
+            if error is not None:
+                raise error
+            return result
+        finally:
+            error = None  # it knows this frame
+
+    def finish(self) -> None:
+        """Wait for the tasks of calls, which have been cancelled."""
+        tasks = [call.task for call in self._worker.active.values() if call.task is not None]
+        if tasks:
+            self.run(None, asyncio.wait(tasks))
 
     def close(self) -> None:
         """End what is left on the loop."""
@@ -157,7 +166,7 @@ class Loop:
 
     async def _stream(self, call: Call, items: Any) -> None:
         """Send the items of an asynchronous iterator, as many as there is credit for."""
-        send, encode, call_id = self._channel.send, _values.encode, call.id
+        send, encode, channel, call_id = _calls.main.send, _values.encode, self._channel, call.id
         call.async_items = items
         try:
             turn_ends = monotonic() + _streams.SLICE_SECONDS
@@ -174,7 +183,7 @@ class Loop:
                 if call.cancelled:  # which it swallowed
                     raise asyncio.CancelledError  # noqa: TRY301
                 try:
-                    send(_wire.CHUNK, call_id, encode(item))
+                    send(channel, _wire.CHUNK, call_id, encode(item))
                 except (_values.EncodeError, _wire.FrameTooLargeError) as error:
                     raise _UnsendableError(_errors.unsendable(error, item, "item")) from None
                 item = None

@@ -31,10 +31,12 @@ class Worker:
         self.active: dict[int, _calls.Call] = {}
         self.sessions: dict[str, dict[str, Any]] = {}
         self.loop: Loop | None = None
+        self.receive = channel.receive
 
     def serve(self) -> None:  # noqa: PLR0915 - one frame of Python's for the hot path
         """Answer one frame after the other."""
         main = _main
+        receive = self.receive
         send = self.channel.send
         functions = self.functions
         scan = _values.scan
@@ -44,22 +46,25 @@ class Worker:
         plain = _calls.Call(0, 0)  # the same for all calls that are not looked at twice
         while True:
             frame = body = text = request = args = kwargs = result = None  # nothing of a call outlives it
-            frame = self.channel.receive() if self.loop is None else self.loop.receive()
+            frame = receive()
             if frame is None:
+                self.channel.mute()
                 return
             kind, _, timeout_ms, call_id, body, attachments = frame
             if kind != call_kind or attachments:
                 if kind == _wire.SHUTDOWN:
                     return
                 self.control(frame)
+                receive = self.receive
                 continue
             try:
                 text = str(body, "utf-8")
                 request, end = scan(text, 0)
-                if end != len(text) or request.__class__ is not list_type:
-                    raise ValueError("it is no array, or something follows it")  # noqa: TRY301
+                if end != len(text):
+                    raise ValueError("something follows the call")  # noqa: TRY301
                 if len(request) != 3:
-                    self._call(call_id, timeout_ms, request)
+                    self._call(call_id, timeout_ms, body, request)
+                    receive = self.receive
                     continue
                 name, args, kwargs = request
                 function = functions[name]
@@ -68,7 +73,8 @@ class Worker:
                 continue
             plain.id = call_id
             plain.timeout_ms = timeout_ms
-            plain.arrived = monotonic()
+            if timeout_ms:
+                plain.arrived = monotonic()
             plain.cancelled = False
             main.call = plain
             try:
@@ -91,17 +97,22 @@ class Worker:
                 call = _calls.Call(call_id, timeout_ms)
                 call.arrived, call.cancelled = plain.arrived, plain.cancelled
                 self.returned(call, result)
+                receive = self.receive
                 continue
             try:
                 send(result_kind, call_id, encode(result))
             except (_values.EncodeError, _wire.FrameTooLargeError) as error:
                 self._send_error(call_id, _errors.unsendable(error, result))
 
-    def _call(self, call_id: int, timeout_ms: int, request: list[Any]) -> None:
-        """Run a call with options. Raises when it cannot be read."""
-        name, args, kwargs, options = request
-        function = self.functions[name]
-        call = self.admit(call_id, timeout_ms, options)
+    def _call(self, call_id: int, timeout_ms: int, body: _wire.Buffer, request: list[Any]) -> None:
+        """Run a call with options."""
+        try:
+            name, args, kwargs, options = request
+            function = self.functions[name]
+            call = self.admit(call_id, timeout_ms, options)
+        except Exception as error:
+            self.refuse(call_id, body, error)
+            return
         try:
             result = _calls.run(call, function, *(args or ()), **(kwargs or {}))
         except BaseException as error:
@@ -112,6 +123,8 @@ class Worker:
     def admit(self, call_id: int, timeout_ms: int, options: Any) -> _calls.Call:
         """Take in a call with what belongs to it. Raises `ValueError` when its options cannot be read."""
         call = _calls.Call(call_id, timeout_ms, options)
+        if call.progress:
+            self.channel.shared = True
         if options and "session" in options:
             call.session = self.sessions.setdefault(options["session"], {})
         return call
@@ -135,6 +148,7 @@ class Worker:
             from hatchery._loop import Loop
 
             self.loop = Loop(self)
+            self.receive = self.loop.receive
         return self.loop
 
     def control(self, frame: _wire.Frame) -> None:
@@ -179,7 +193,7 @@ class Worker:
         except Exception:  # it looks into what others made
             text = None
         if text:
-            self.channel.send(_wire.STACK, call.id, _values.encode_leniently(text))
+            _main.send(self.channel, _wire.STACK, call.id, _values.encode_leniently(text))
 
     def _end_session(self, call_id: int, timeout_ms: int, body: _wire.Buffer) -> None:
         try:
@@ -190,19 +204,19 @@ class Worker:
             raise _wire.ProtocolError(f"session_end cannot be read: {type(error).__name__}: {error}") from error
         call = _calls.Call(call_id, timeout_ms)
         call.session = self.sessions.pop(name, None)
-        failed: BaseException | None = None
+        failed: dict[str, Any] | None = None
         if call.session is not None:
             for hook in _hooks.session_end_hooks:
                 try:
                     self.run_to_end(call, hook, name, call.session)
                 except BaseException as error:
-                    failed = failed or error
+                    failed = failed or _errors.of_call(call, error)
                 if call.cancelled:
                     break
         if failed is None:
             self.answer(call, None)
         else:
-            self.fail(call, _errors.of_call(call, failed))
+            self.fail(call, failed)
 
     def run_to_end(self, call: _calls.Call | None, function: Callable[..., Any], *args: Any) -> Any:
         """Run a function of the user's, `async` or not, and return what it returns."""
@@ -216,7 +230,7 @@ class Worker:
         try:
             body = _values.encode(result)
             self.finish(call)
-            self.channel.send(_wire.RESULT, call.id, body)
+            _main.send(self.channel, _wire.RESULT, call.id, body)
         except (_values.EncodeError, _wire.FrameTooLargeError) as error:
             self.fail(call, _errors.unsendable(error, result))
 
@@ -255,17 +269,16 @@ class Worker:
         """End the calls that are left, then run the stop hooks."""
         for call in list(self.active.values()):
             self.cancel(call)
-        failed: BaseException | None = None
+        if self.loop is not None:
+            self.loop.finish()
+        failed: dict[str, Any] | None = None
         for hook in reversed(_hooks.stop_hooks):
             try:
                 self.run_to_end(None, hook)
             except BaseException as error:
-                failed = failed or error
+                failed = failed or _errors.of_exception("stop", error)
         if failed is not None:
-            try:
-                self._send_error(0, _errors.of_exception("stop", failed))
-            except OSError:
-                pass  # the host went away instead of saying shutdown
+            self._send_error(0, failed)
 
     def close(self) -> None:
         """End the event loop with what is left on it."""
@@ -276,6 +289,6 @@ class Worker:
 def send_error(channel: _wire.Channel, call_id: int, error: dict[str, Any]) -> None:
     """Send an error, shortened when it is too long."""
     try:
-        channel.send(_wire.ERROR, call_id, _values.encode_leniently(error))
+        _main.send(channel, _wire.ERROR, call_id, _values.encode_leniently(error))
     except (MemoryError, _wire.FrameTooLargeError):
-        channel.send(_wire.ERROR, call_id, _values.encode_leniently(_errors.shortened(error)))
+        _main.send(channel, _wire.ERROR, call_id, _values.encode_leniently(_errors.shortened(error)))

@@ -71,21 +71,21 @@ def drop(worker: Worker, call: Call) -> None:
     """End a stream between two steps, because nobody wants its items any more."""
     call.cancelled = True
     items = call.items
-    error = None
+    outcome: dict[str, object] | None = {"kind": "cancelled"}
     _main.call = call
     try:
         if hasattr(items, "throw"):
             items.throw(_calls.Cancelled("the call was cancelled"))
             items.close()  # it yields all the same
-    except BaseException as raised:
-        error = raised
+    except StopIteration:
+        outcome = None
+    except BaseException as error:
+        outcome = _errors.of_call(call, error)
     _main.call = None
-    if isinstance(error, StopIteration):
+    if outcome is None:
         end(worker, call)
-    elif error is None:
-        worker.fail(call, {"kind": "cancelled"})
     else:
-        worker.fail(call, _errors.of_call(call, error))
+        worker.fail(call, outcome)
 
 
 def _close(call: Call) -> None:
@@ -101,7 +101,7 @@ def _close(call: Call) -> None:
 def end(worker: Worker, call: Call) -> None:
     """Tell that no more items come."""
     worker.finish(call)
-    worker.channel.send(_wire.END, call.id)
+    _main.send(worker.channel, _wire.END, call.id)
 
 
 def no_stream(result: object) -> dict[str, object]:

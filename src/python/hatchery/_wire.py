@@ -7,7 +7,7 @@ attachments. All integers are big-endian.
 from __future__ import annotations
 
 import os
-from _thread import allocate_lock
+from _thread import RLock
 from select import POLLIN, poll
 from struct import Struct
 
@@ -108,10 +108,10 @@ class Channel:
     """The worker's end of the socket, and the only place that reads it.
 
     `pending` holds whole frames that came along with an earlier one; they are served before the socket is read. Only
-    the main thread reads. Any thread may write, under `lock`.
+    the main thread reads. Any thread may write once `shared` is set, which makes all writes happen under `lock`.
     """
 
-    __slots__ = ("_poll", "_tail", "_wanted", "broken", "fd", "lock", "max_frame_bytes", "pending")
+    __slots__ = ("_poll", "_tail", "_wanted", "broken", "fd", "lock", "max_frame_bytes", "pending", "shared")
 
     def __init__(self, fd: int, max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES) -> None:
         """`fd` is a connected stream socket in blocking mode."""
@@ -120,7 +120,8 @@ class Channel:
         self.pending: list[Frame] = []
         # What `receive` raises when its turn comes, seen by a read that did not wait.
         self.broken: ProtocolError | None = None
-        self.lock = allocate_lock()
+        self.shared = False  # more threads than the main one may write
+        self.lock = RLock()
         self._tail: Buffer = b""
         self._wanted = 0  # bytes of tail below which it holds no whole frame
         self._poll = poll()
@@ -129,10 +130,16 @@ class Channel:
     def abandon(self) -> None:
         """Close this process's copy of the socket: for a forked child, which must not answer for us."""
         fd, self.fd = self.fd, -1
-        self.lock = allocate_lock()  # a thread that the child does not have may hold the other one
+        self.lock = RLock()  # a thread that the child does not have may hold the other one
         self.pending.clear()
         if fd >= 0:
             os.close(fd)
+
+    def mute(self) -> None:
+        """Let what is still sent go nowhere, because the host has closed its end."""
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, self.fd, inheritable=False)
+        os.close(null)
 
     def fetch(self) -> None:
         """Take in what has arrived, without waiting for more. Whole frames become pending, the rest is kept."""
@@ -213,19 +220,19 @@ class Channel:
         """Queue the whole frames that stand in the tail from `at` on."""
         view = memoryview(self._tail)
         self._wanted = 0
-        while len(view) - at >= _PREFIX_BYTES:
-            try:
+        try:
+            while len(view) - at >= _PREFIX_BYTES:
                 end = at + _PREFIX_BYTES + self._length(view, at)
                 if end > len(view):
                     self._wanted = end - at
                     break
                 self.pending.append(decode(view[at + _PREFIX_BYTES : end]))
-            except ProtocolError as error:
-                self.broken = error.with_traceback(None)  # raised when its turn comes
-                break
-            at = end
-        if at:
-            self._tail = bytes(view[at:])
+                at = end
+        except ProtocolError as error:
+            self.broken = error.with_traceback(None)  # raised when its turn comes
+        finally:  # a signal may come where the recursion is too deep for this, and nothing must be queued twice
+            if at:
+                self._tail = bytes(view[at:])
 
     def _more(self, size: int) -> bytes:
         data = _read(self.fd, size)
@@ -243,25 +250,27 @@ class Channel:
 
     def send(self, kind: int, call_id: int, body: bytes = b"") -> None:
         """Write one frame. Raises `FrameTooLargeError` before anything is written."""
-        with self.lock:
-            self.send_locked(kind, call_id, body)
-
-    def send_locked(self, kind: int, call_id: int, body: bytes) -> None:
-        """Write one frame, by a thread that holds the lock."""
         size = HEADER_BYTES + len(body)
         if size > self.max_frame_bytes:
             raise FrameTooLargeError(size, self.max_frame_bytes)
         head = _pack_prefixed(size, kind, JSON if body else NO_BODY, 0, 0, call_id, len(body))
-        if size < _GATHER_BYTES:
-            data = head + body
-            written = _write(self.fd, data)
-            if written != len(data):
-                self._write_rest(memoryview(data)[written:])
-            return
-        written = os.writev(self.fd, [head, body])
-        while written < len(head):
-            written += os.writev(self.fd, [head[written:], body])
-        self._write_rest(memoryview(body)[written - len(head) :])
+        lock = self.lock if self.shared else None  # it costs as much as packing the head
+        if lock is not None:
+            lock.acquire()
+        try:
+            if size < _GATHER_BYTES:
+                data = head + body
+                written = _write(self.fd, data)
+                if written != len(data):
+                    self._write_rest(memoryview(data)[written:])
+                return
+            written = os.writev(self.fd, [head, body])
+            while written < len(head):
+                written += os.writev(self.fd, [head[written:], body])
+            self._write_rest(memoryview(body)[written - len(head) :])
+        finally:
+            if lock is not None:
+                lock.release()
 
     def _write_rest(self, rest: memoryview) -> None:
         while rest:

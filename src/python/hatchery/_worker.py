@@ -140,11 +140,16 @@ def _serve_host(channel: _wire.Channel) -> None:
             worker.close()
 
 
-def _end(problem: str, code: int) -> None:
+def _end(problem: str, code: int, *, forked: bool = False) -> None:
     try:
         os.write(2, f"hatchery: {problem}\n".encode("utf-8", "backslashreplace"))
     except OSError:
         pass  # user code closed it
+    if forked:
+        try:
+            sys.stdout.flush()
+        finally:
+            os._exit(code)  # an event loop that is closed on the way would take the parent's descriptors with it
     sys.exit(code)
 
 
@@ -161,4 +166,4 @@ def main() -> None:
             pass  # the host went away meanwhile
         _end(str(error), _wire.EXIT_PROTOCOL)
     except OSError as error:
-        _end(f"the connection to the host failed: {error}", _wire.EXIT_CONNECTION)
+        _end(f"the connection to the host failed: {error}", _wire.EXIT_CONNECTION, forked=channel.fd < 0)

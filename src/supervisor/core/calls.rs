@@ -22,19 +22,28 @@ impl<T, C> Core<T, C> {
         out: &mut Vec<Command<T, C>>,
     ) {
         match self.check_start(&options) {
-            Err(error) => out.push(Command::Reply { caller, result: Err(error) }),
+            Err(error) => {
+                out.push(Command::Reply { caller, result: Err(error) });
+                out.push(Command::Removed(payload));
+            }
             Ok(()) => self.queue.push_back(Work::StartChild { options, payload, caller }),
         }
     }
 
     fn check_start(&self, options: &ChildOptions) -> Result<(), ChildError> {
         self.check_up()?;
-        if let Some(key) = self.ids.get(&options.id) {
-            let child = &self.children[key];
+        if let Some(key) = self.key(&options.id) {
+            let child = &self.children[&key];
+            if let (State::Down(_), Some(incarnation)) = (&child.state, self.former(key)) {
+                return Err(ChildError::AlreadyStarted { incarnation });
+            }
             return Err(match child.state {
                 // A restart may fail, as OTP's callers see when they have waited for it.
-                State::Starting { .. } if child.starter.is_none() => ChildError::AlreadyPresent,
+                State::Starting { .. } | State::Blocked { .. } if child.starter.is_none() => {
+                    ChildError::AlreadyPresent
+                }
                 State::Starting { incarnation }
+                | State::Blocked { incarnation }
                 | State::Running { incarnation }
                 | State::Stopping { incarnation, .. } => ChildError::AlreadyStarted { incarnation },
                 State::Down(_) | State::Dead { .. } | State::Restarting => ChildError::AlreadyPresent,
@@ -46,7 +55,7 @@ impl<T, C> Core<T, C> {
         }
     }
 
-    fn check_up(&self) -> Result<(), ChildError> {
+    pub(super) fn check_up(&self) -> Result<(), ChildError> {
         match self.phase {
             Phase::Booting | Phase::Up => Ok(()),
             Phase::ShuttingDown(_) | Phase::Finished => Err(ChildError::SupervisorDown),
@@ -55,6 +64,7 @@ impl<T, C> Core<T, C> {
 
     pub(super) fn perform_start(
         &mut self,
+        now: Instant,
         options: ChildOptions,
         payload: T,
         caller: C,
@@ -62,18 +72,19 @@ impl<T, C> Core<T, C> {
     ) {
         // Others were before us in the queue.
         if let Err(error) = self.check_start(&options) {
-            return out.push(Command::Reply { caller, result: Err(error) });
+            out.push(Command::Reply { caller, result: Err(error) });
+            return out.push(Command::Removed(payload));
         }
         let key = self.insert(options, payload);
-        self.start_for(key, caller, false, out);
+        self.start_for(now, key, Starter { caller, keep: false }, out);
     }
 
-    fn start_for(&mut self, key: Key, caller: C, keep: bool, out: &mut Vec<Command<T, C>>) {
+    fn start_for(&mut self, now: Instant, key: Key, starter: Starter<C>, out: &mut Vec<Command<T, C>>) {
         if let Some(child) = self.children.get_mut(&key) {
-            child.starter = Some(Starter { caller, keep });
+            child.starter = Some(starter);
         }
         if self.options.dynamic {
-            self.begin_start(key, out);
+            self.begin_start(key, now, out);
         } else {
             self.plan = Some(Plan::start_one(key));
         }
@@ -89,7 +100,7 @@ impl<T, C> Core<T, C> {
         if let Err(error) = self.check_up() {
             return out.push(Command::Reply { caller, result: Err(error) });
         }
-        let Some(&key) = self.ids.get(&id) else {
+        let Some(key) = self.key(&id) else {
             // A static supervisor may have its start in the queue.
             let queued = self
                 .queue
@@ -107,20 +118,22 @@ impl<T, C> Core<T, C> {
             // A start in progress is cancelled at once, however long it may take.
             State::Starting { incarnation } => {
                 child.state = State::Stopping { incarnation, how: Stopping::Cancelled };
-                child.stoppers.push(caller);
+                self.stoppers.entry(key).or_default().push(caller);
                 self.order_kill(key, now, out);
             }
             State::Restarting => {
+                let result = self.end_of(key);
                 if self.options.dynamic {
                     self.remove(key, out);
                 } else {
                     self.put_down(key, Down::Terminated, out);
                 }
-                out.push(Command::Reply { caller, result: Ok(Answer::Done) });
+                out.push(Command::Reply { caller, result });
             }
-            // Known to be unkillable.
-            State::Stopping { how, .. } if how != Stopping::Asked && child.timer.is_none() => {
-                out.push(Command::Reply { caller, result: Err(ChildError::Unkillable) });
+            State::Blocked { .. } => {
+                let result = self.end_of(key);
+                self.cancel_blocked(key, Down::Terminated, out);
+                out.push(Command::Reply { caller, result });
             }
             _ => self.queue.push_back(Work::TerminateChild { id, caller }),
         }
@@ -133,24 +146,23 @@ impl<T, C> Core<T, C> {
         caller: C,
         out: &mut Vec<Command<T, C>>,
     ) {
-        let Some(&key) = self.ids.get(&id) else {
+        let Some(key) = self.key(&id) else {
             return out.push(Command::Reply { caller, result: Err(ChildError::NotFound) });
         };
         if self.begin_stop(key, now, out) {
-            if let Some(child) = self.children.get_mut(&key) {
-                child.stoppers.push(caller);
-            }
+            self.stoppers.entry(key).or_default().push(caller);
             if !self.options.dynamic {
                 self.plan = Some(Plan::wait_for(key));
             }
             return;
         }
-        if self.options.dynamic {
+        let result = self.end_of(key);
+        if self.options.dynamic && result.is_ok() {
             self.remove(key, out);
         } else if self.children.contains_key(&key) {
             self.put_down(key, Down::Terminated, out);
         }
-        out.push(Command::Reply { caller, result: Ok(Answer::Done) });
+        out.push(Command::Reply { caller, result });
     }
 
     pub(super) fn restart_child(&mut self, id: Arc<str>, caller: C, out: &mut Vec<Command<T, C>>) {
@@ -160,14 +172,35 @@ impl<T, C> Core<T, C> {
         }
     }
 
-    pub(super) fn perform_restart(&mut self, id: Arc<str>, caller: C, out: &mut Vec<Command<T, C>>) {
+    pub(super) fn perform_restart(
+        &mut self,
+        now: Instant,
+        id: Arc<str>,
+        caller: C,
+        out: &mut Vec<Command<T, C>>,
+    ) {
         match self.check_down(&id) {
             Err(error) => out.push(Command::Reply { caller, result: Err(error) }),
-            Ok(key) => self.start_for(key, caller, true, out),
+            Ok(key) => {
+                // Somebody has seen to it: its earlier deaths are forgotten.
+                if let Some(child) = self.children.get_mut(&key) {
+                    child.deaths = 0;
+                }
+                self.start_for(now, key, Starter { caller, keep: true }, out);
+            }
         }
     }
 
+    /// A child that is down may be so for a moment only, as one of a group that is being restarted: the plan's end
+    /// decides.
     pub(super) fn delete_child(&mut self, id: Arc<str>, caller: C, out: &mut Vec<Command<T, C>>) {
+        match self.check_down(&id) {
+            Err(error) => out.push(Command::Reply { caller, result: Err(error) }),
+            Ok(_) => self.queue.push_back(Work::DeleteChild { id, caller }),
+        }
+    }
+
+    pub(super) fn perform_delete(&mut self, id: Arc<str>, caller: C, out: &mut Vec<Command<T, C>>) {
         let result = self.check_down(&id).map(|key| {
             self.remove(key, out);
             Answer::Done
@@ -180,10 +213,13 @@ impl<T, C> Core<T, C> {
         if self.options.dynamic {
             return Err(ChildError::Dynamic);
         }
-        let key = *self.ids.get(id).ok_or(ChildError::NotFound)?;
+        let key = self.key(id).ok_or(ChildError::NotFound)?;
         match self.children[&key].state {
+            State::Down(_) if self.formers.contains_key(&key) => Err(ChildError::Running),
             State::Down(_) => Ok(key),
-            State::Starting { .. } | State::Dead { .. } | State::Restarting => Err(ChildError::Restarting),
+            State::Starting { .. } | State::Blocked { .. } | State::Dead { .. } | State::Restarting => {
+                Err(ChildError::Restarting)
+            }
             State::Running { .. } | State::Stopping { .. } => Err(ChildError::Running),
         }
     }

@@ -4,9 +4,14 @@ use std::time::Instant;
 
 use super::super::{ChildOptions, ExitReason};
 
-/// A child's place in its supervisor: rises with each declaration, so that the order of keys is the start order.
+/// A child of a supervisor. The order of keys is the start order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Key(pub(super) u64);
+pub(crate) struct Key {
+    /// Rises with each declaration.
+    pub(super) order: u64,
+    /// Where it is kept. Another child may come there later, with an order of its own.
+    pub(super) place: u32,
+}
 
 /// Why a child is not running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +42,10 @@ pub(super) enum Stopping {
 #[derive(Debug)]
 pub(super) enum State {
     Down(Down),
+    /// A former instance of it lives: it is started when that has ended, and fails at the time of its timer.
+    Blocked {
+        incarnation: u64,
+    },
     Starting {
         incarnation: u64,
     },
@@ -66,6 +75,7 @@ pub(super) struct Starter<C> {
 
 #[derive(Debug)]
 pub(super) struct Child<T, C> {
+    pub(super) key: Key,
     pub(super) options: ChildOptions,
     pub(super) payload: T,
     pub(super) state: State,
@@ -76,12 +86,12 @@ pub(super) struct Child<T, C> {
     pub(super) starts: u64,
     pub(super) last_exit: Option<ExitReason>,
     pub(super) starter: Option<Starter<C>>,
-    pub(super) stoppers: Vec<C>,
 }
 
 impl<T, C> Child<T, C> {
-    pub(super) fn new(options: ChildOptions, payload: T) -> Self {
+    pub(super) fn new(key: Key, options: ChildOptions, payload: T) -> Self {
         Self {
+            key,
             options,
             payload,
             state: State::Down(Down::Idle),
@@ -91,11 +101,10 @@ impl<T, C> Child<T, C> {
             starts: 0,
             last_exit: None,
             starter: None,
-            stoppers: Vec::new(),
         }
     }
 
-    /// Whether a task of this child exists.
+    /// Whether a task of this child exists, other than a former instance that was given up.
     pub(super) fn is_live(&self) -> bool {
         matches!(self.state, State::Starting { .. } | State::Running { .. } | State::Stopping { .. })
     }
@@ -130,12 +139,14 @@ pub(crate) struct ChildView<'a> {
 }
 
 impl<T, C> Child<T, C> {
-    pub(super) fn view(&self) -> ChildView<'_> {
+    /// `former`: an instance that lives on, although it was given up.
+    pub(super) fn view(&self, former: Option<u64>) -> ChildView<'_> {
         let (state, incarnation) = match &self.state {
+            State::Down(_) if former.is_some() => (StateView::Stopping, former),
             State::Down(down) => (StateView::Down(*down), None),
             State::Starting { incarnation } => (StateView::Starting, Some(*incarnation)),
             State::Running { incarnation } => (StateView::Running, Some(*incarnation)),
-            State::Dead { .. } | State::Restarting => (StateView::Restarting, None),
+            State::Dead { .. } | State::Restarting | State::Blocked { .. } => (StateView::Restarting, former),
             State::Stopping { incarnation, .. } => (StateView::Stopping, Some(*incarnation)),
         };
         ChildView {

@@ -25,6 +25,13 @@ pub(crate) enum Event<T, C> {
         child: Key,
         incarnation: u64,
     },
+    /// It was not started, since an instance that an earlier supervisor has left behind lives. The end of that
+    /// will be told by `Ended`.
+    StillRuns {
+        child: Key,
+        incarnation: u64,
+        former: u64,
+    },
     /// The child's future is gone, whatever it was doing.
     Ended {
         child: Key,
@@ -46,6 +53,11 @@ pub(crate) enum Event<T, C> {
     },
     DeleteChild {
         id: Arc<str>,
+        caller: C,
+    },
+    /// Use so many of the partitions.
+    Resize {
+        size: usize,
         caller: C,
     },
     /// A deadline has passed.
@@ -81,12 +93,21 @@ pub(crate) enum Command<T, C> {
         result: Result<Answer, ChildError>,
     },
     Report(ReportEvent),
+    /// The child was killed in vain: no message should go there any more, and nothing takes its place while it lives.
+    GaveUp {
+        child: Key,
+        incarnation: u64,
+    },
     /// Nobody will start this child by itself.
     Down {
         child: Key,
     },
-    /// The child's specification is gone.
+    /// The child's specification is gone, or was refused.
     Removed(T),
+    /// The child has ended, and so will the supervisor.
+    Done(T),
+    /// So many partitions are in use.
+    Resized(usize),
     /// All declared children are up.
     Booted,
     /// The supervisor has ended; nothing follows.
@@ -99,6 +120,7 @@ pub(crate) enum Answer {
     Started { incarnation: u64 },
     Declined,
     Done,
+    Resized { former: usize },
 }
 
 /// How a supervisor ends.

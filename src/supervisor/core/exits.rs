@@ -37,10 +37,9 @@ impl<T, C> Core<T, C> {
             Fate::Restart if backoff => {
                 let delay = self.schedule_retry(key, now);
                 if delay.is_zero() {
-                    self.restart(key, out);
+                    self.restart(now, key, out);
                 } else {
-                    let stops = self.group(key).filter(|&other| other != key).collect();
-                    self.plan = Some(Plan::stop_only(stops));
+                    self.plan = Some(Plan::hold_down(key, self.group(key)));
                 }
             }
             Fate::Restart => self.count_and_restart(now, key, out),
@@ -55,7 +54,7 @@ impl<T, C> Core<T, C> {
             return;
         }
         if child.options.backoff.is_some() {
-            self.restart(key, out);
+            self.restart(now, key, out);
         } else {
             self.count_and_restart(now, key, out);
         }
@@ -63,7 +62,7 @@ impl<T, C> Core<T, C> {
 
     fn count_and_restart(&mut self, now: Instant, key: Key, out: &mut Vec<Command<T, C>>) {
         if self.intensity.allow(now) {
-            return self.restart(key, out);
+            return self.restart(now, key, out);
         }
         let Some(id) = self.children.get(&key).map(|child| child.options.id.clone()) else { return };
         // OTP removes the offender here. Idle, it is not stopped either, and references to it outlive a restart of
@@ -73,12 +72,11 @@ impl<T, C> Core<T, C> {
         self.shut_down(cause, Ending::Ended(ExitReason::Shutdown), out);
     }
 
-    fn restart(&mut self, key: Key, out: &mut Vec<Command<T, C>>) {
+    fn restart(&mut self, now: Instant, key: Key, out: &mut Vec<Command<T, C>>) {
         if self.options.dynamic {
-            return self.begin_start(key, out);
+            return self.begin_start(key, now, out);
         }
-        let stops = self.group(key).filter(|&other| other != key).collect();
-        self.plan = Some(Plan::restart(key, stops));
+        self.plan = Some(Plan::restart(key, self.group(key)));
     }
 
     /// Reports the end of a dead child, and puts it down or removes it when that was its last.

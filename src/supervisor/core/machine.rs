@@ -1,10 +1,13 @@
 //! The state machine: events in, commands out.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    hash::{BuildHasher, RandomState},
     sync::Arc,
     time::{Duration, Instant},
 };
+
+use hashbrown::HashTable;
 
 use super::{
     super::{
@@ -12,14 +15,17 @@ use super::{
         ShutdownCause, StartFailure, intensity::Intensity, options::SupervisorOptions,
     },
     child::{Child, ChildView, Down, Key, Starter, State, Stopping},
+    children::Children,
     event::{Answer, Command, Ending, Event, Order},
     exits::Fate,
+    former::Former,
     plan::{Goal, Plan, Work},
+    resize::Resizing,
 };
 
-/// How long after a kill a child that still lives is called unkillable. A nested supervisor gets longer, since it
-/// waits for its own children's grace.
-fn kill_grace(kind: Kind) -> Duration {
+/// How long after a kill a child that still lives is called unkillable, and how long a start waits for the end of one
+/// that was. A nested supervisor gets longer, since it waits for its own children's grace.
+pub(super) fn kill_grace(kind: Kind) -> Duration {
     match kind {
         Kind::Worker => Duration::from_secs(1),
         Kind::Supervisor => Duration::from_secs(10),
@@ -36,9 +42,10 @@ pub(super) enum Phase {
 /// The state of one supervisor. `T` is what the shell keeps with a child, `C` somebody who waits for an answer.
 pub(crate) struct Core<T, C> {
     pub(super) options: SupervisorOptions,
-    /// Boxed, because the nodes of a tree that only grows at its end stay half empty.
-    pub(super) children: BTreeMap<Key, Box<Child<T, C>>>,
-    pub(super) ids: HashMap<Arc<str>, Key>,
+    pub(super) children: Children<T, C>,
+    /// The keys by their ids, which the children have.
+    ids: HashTable<Key>,
+    hasher: RandomState,
     pub(super) timers: BTreeSet<(Instant, Key)>,
     /// Significant children that have not ended for good.
     pub(super) significant: BTreeSet<Key>,
@@ -46,9 +53,15 @@ pub(crate) struct Core<T, C> {
     pub(super) phase: Phase,
     pub(super) plan: Option<Plan>,
     pub(super) queue: VecDeque<Work<T, C>>,
-    /// How many children have a task.
+    /// How many children have a task, those that were given up not counted.
     pub(super) live: usize,
-    next_key: u64,
+    /// Who waits for the end of a child: few, and so kept apart.
+    pub(super) stoppers: BTreeMap<Key, Vec<C>>,
+    /// Instances that live on although they were given up: rare, and so kept apart.
+    pub(super) formers: BTreeMap<Key, Former>,
+    /// Of a partition supervisor: how many are in use.
+    pub(super) in_use: usize,
+    pub(super) resizing: Option<Resizing<C>>,
     next_incarnation: u64,
     random: fastrand::Rng,
 }
@@ -64,21 +77,25 @@ impl<T, C> Core<T, C> {
     ) -> Self {
         let mut core = Self {
             intensity: Intensity::new(options.intensity, options.period),
+            stoppers: BTreeMap::new(),
+            formers: BTreeMap::new(),
+            in_use: options.partitions.unwrap_or(0),
+            resizing: None,
             options,
-            children: BTreeMap::new(),
-            ids: HashMap::new(),
+            children: Children::new(),
+            ids: HashTable::new(),
+            hasher: RandomState::new(),
             timers: BTreeSet::new(),
             significant: BTreeSet::new(),
             phase: Phase::Booting,
             plan: None,
             queue: VecDeque::new(),
             live: 0,
-            next_key: 0,
             next_incarnation: first_incarnation,
             random: fastrand::Rng::with_seed(seed),
         };
         let declared = declared.into_iter();
-        core.ids.reserve(declared.size_hint().0);
+        core.ids.reserve(declared.size_hint().0, |_| unreachable!("none was inserted"));
         for (options, payload) in declared {
             core.insert(options, payload);
         }
@@ -91,8 +108,19 @@ impl<T, C> Core<T, C> {
             return self.refuse(event, out);
         }
         match event {
-            Event::Boot => self.plan = Some(Plan::boot(self.children.keys().copied())),
+            Event::Boot => self.plan = Some(Plan::boot()),
             Event::Started { child, incarnation } => self.started(now, child, incarnation, out),
+            Event::StartFailed { child, incarnation, .. } | Event::Declined { child, incarnation }
+                if self.is_former(child, incarnation) =>
+            {
+                self.former_ended(child, ExitReason::Killed, out)
+            }
+            Event::Ended { child, incarnation, reason } if self.is_former(child, incarnation) => {
+                self.former_ended(child, reason, out)
+            }
+            Event::StillRuns { child, incarnation, former } => {
+                self.still_runs(now, child, incarnation, former, out)
+            }
             Event::StartFailed { child, incarnation, cause } => {
                 self.start_failed(now, child, incarnation, cause, out)
             }
@@ -102,6 +130,7 @@ impl<T, C> Core<T, C> {
             Event::TerminateChild { id, caller } => self.terminate_child(now, id, caller, out),
             Event::RestartChild { id, caller } => self.restart_child(id, caller, out),
             Event::DeleteChild { id, caller } => self.delete_child(id, caller, out),
+            Event::Resize { size, caller } => self.resize(size, caller, out),
             Event::Tick => self.tick(now, out),
             Event::Stop => self.stop(out),
             Event::Kill => self.kill(now, out),
@@ -127,8 +156,15 @@ impl<T, C> Core<T, C> {
         self.children.get_mut(&child).map(|child| &mut child.payload)
     }
 
-    pub(crate) fn payloads(&self) -> impl Iterator<Item = &T> {
-        self.children.values().map(|child| &child.payload)
+    /// Takes all children away: for one whose supervisor has ended.
+    pub(crate) fn take_payloads(&mut self) -> impl Iterator<Item = T> + use<T, C> {
+        std::mem::replace(&mut self.children, Children::new()).into_values().map(|child| child.payload)
+    }
+
+    /// The children that have a task, and the incarnation of that.
+    pub(crate) fn live(&self) -> impl Iterator<Item = (&T, u64)> {
+        let live = |child: &Child<T, C>| child.is_live().then(|| child.view(None).incarnation).flatten();
+        self.children.values().filter_map(move |child| Some((&child.payload, live(child)?)))
     }
 
     pub(crate) fn auto_shutdown(&self) -> AutoShutdown {
@@ -137,27 +173,39 @@ impl<T, C> Core<T, C> {
 
     /// All children, in start order.
     pub(crate) fn children(&self) -> impl Iterator<Item = ChildView<'_>> {
-        self.children.values().map(|child| child.view())
+        self.children.values().map(|child| child.view(self.former(child.key)))
     }
 
     /// One child.
     pub(crate) fn child(&self, id: &str) -> Option<ChildView<'_>> {
-        self.children.get(self.ids.get(id)?).map(|child| child.view())
+        let key = self.key(id)?;
+        self.children.get(&key).map(|child| child.view(self.former(key)))
+    }
+
+    /// The child of this id.
+    pub(super) fn key(&self, id: &str) -> Option<Key> {
+        // Those of an ending supervisor leave their keys behind.
+        let is_it = |key: &Key| self.children.get(key).is_some_and(|child| &*child.options.id == id);
+        self.ids.find(self.hasher.hash_one(id), is_it).copied()
     }
 
     pub(super) fn insert(&mut self, options: ChildOptions, payload: T) -> Key {
-        let key = Key(self.next_key);
-        self.next_key += 1;
-        self.ids.insert(options.id.clone(), key);
-        self.children.insert(key, Box::new(Child::new(options, payload)));
+        let id = options.id.clone();
+        let key = self.children.insert(|key| Child::new(key, options, payload));
+        let hash = |id: &str| self.hasher.hash_one(id);
+        self.ids.insert_unique(hash(&id), key, |key| hash(&self.children[key].options.id));
         key
     }
 
     pub(super) fn remove(&mut self, key: Key, out: &mut Vec<Command<T, C>>) {
         self.clear_timer(key);
         self.significant.remove(&key);
+        self.formers.remove(&key);
         if let Some(child) = self.children.remove(&key) {
-            self.ids.remove(&child.options.id);
+            let hash = self.hasher.hash_one(&*child.options.id);
+            if let Ok(entry) = self.ids.find_entry(hash, |&other| other == key) {
+                entry.remove();
+            }
             out.push(Command::Removed(child.payload));
         }
     }
@@ -193,17 +241,20 @@ impl<T, C> Core<T, C> {
         self.random.f64()
     }
 
-    pub(super) fn begin_start(&mut self, key: Key, out: &mut Vec<Command<T, C>>) {
+    pub(super) fn begin_start(&mut self, key: Key, now: Instant, out: &mut Vec<Command<T, C>>) {
         self.clear_timer(key);
         let Some(child) = self.children.get_mut(&key) else { return };
         let incarnation = self.next_incarnation;
         self.next_incarnation += 1;
-        child.state = State::Starting { incarnation };
         child.up_since = None;
-        self.live += 1;
         if child.options.significant {
             self.significant.insert(key);
         }
+        if self.formers.contains_key(&key) {
+            return self.block(key, incarnation, now);
+        }
+        child.state = State::Starting { incarnation };
+        self.live += 1;
         out.push(Command::Start { child: key, incarnation });
     }
 
@@ -211,11 +262,6 @@ impl<T, C> Core<T, C> {
     pub(super) fn begin_stop(&mut self, key: Key, now: Instant, out: &mut Vec<Command<T, C>>) -> bool {
         let Some(child) = self.children.get_mut(&key) else { return false };
         match &child.state {
-            // Known to be unkillable: tried once more, so that the wait has an end.
-            State::Stopping { how, .. } if *how != Stopping::Asked && child.timer.is_none() => {
-                self.order_kill(key, now, out);
-                true
-            }
             State::Stopping { .. } => true,
             State::Running { incarnation } => {
                 let incarnation = *incarnation;
@@ -249,6 +295,10 @@ impl<T, C> Core<T, C> {
             }
             State::Restarting => {
                 self.put_down(key, Down::Idle, out);
+                false
+            }
+            State::Blocked { .. } => {
+                self.cancel_blocked(key, Down::Idle, out);
                 false
             }
             State::Down(_) => false,
@@ -291,13 +341,13 @@ impl<T, C> Core<T, C> {
     ) {
         let Some(child) = self.children.get_mut(&key) else { return };
         match child.state {
-            State::Starting { incarnation: i } if i == incarnation => {}
+            State::Starting { incarnation: i } if i == incarnation => self.live -= 1,
+            State::Blocked { incarnation: i } if i == incarnation => {}
             State::Stopping { incarnation: i, .. } if i == incarnation => {
                 return self.settle(key, ExitReason::Killed, out);
             }
             _ => return,
         }
-        self.live -= 1;
         let id = child.options.id.clone();
         let starter = child.starter.take();
         self.resolved(key);
@@ -321,6 +371,10 @@ impl<T, C> Core<T, C> {
             }
             (_, starter) => {
                 let retry = match starter {
+                    None if self.resizing.is_some() => {
+                        self.resize_failed(key, cause.clone(), out);
+                        None
+                    }
                     None => Some(self.schedule_retry(key, now)),
                     Some(Starter { caller, keep }) => {
                         let retry = self.children[&key]
@@ -416,6 +470,10 @@ impl<T, C> Core<T, C> {
                     self.order_kill(key, now, out);
                 }
                 State::Stopping { .. } => self.unkillable(key, out),
+                &mut State::Blocked { incarnation } => {
+                    let cause = Arc::new(StartFailure::StillRunning);
+                    self.start_failed(now, key, incarnation, cause, out);
+                }
                 _ => {}
             }
         }

@@ -4,7 +4,8 @@
 //!              +--------------------------- Core ----------------------------+
 //!  Event  ---> | machine: one child's state   calls: start/terminate/...     | ---> Command
 //!  (now)       | exits: restart or not        plan: serial stops and starts  |
-//!              | shutdown: the way out        intensity, backoff: the limits | ---> next_deadline()
+//!              | shutdown: the way out        resize: partitions in use      |
+//!              | former: the unkillable       intensity, backoff: the limits | ---> next_deadline()
 //!              +-------------------------------------------------------------+
 //! ```
 //!
@@ -18,10 +19,13 @@
 
 mod calls;
 mod child;
+mod children;
 mod event;
 mod exits;
+mod former;
 mod machine;
 mod plan;
+mod resize;
 mod shutdown;
 #[cfg(test)]
 mod tests;

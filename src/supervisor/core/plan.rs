@@ -1,6 +1,6 @@
 //! The serial work of a static supervisor: stop these, newest first, then start those, oldest first.
 
-use std::{collections::VecDeque, sync::Arc, time::Instant};
+use std::{ops::Range, sync::Arc, time::Instant};
 
 use super::{
     super::{ChildOptions, Strategy},
@@ -18,65 +18,69 @@ pub(super) enum Goal {
     Restart,
     /// One child is stopped, or started; or a group is held down until a retry.
     Single,
+    /// As many partitions are in use as somebody wants.
+    Resize,
     /// The supervisor has ended.
     Shutdown,
 }
 
-/// Which children a plan starts.
-#[derive(Debug)]
-enum Starts {
-    /// Known when the stops are done, since these may remove children.
-    GroupOf(Key),
-    /// Worked off from the front.
-    These(VecDeque<Key>),
-}
-
-/// One operation in progress.
+/// One operation in progress. Ranges of orders, so that nothing is lost by children that go meanwhile.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) goal: Goal,
-    /// Ascending; worked off from the end.
-    stops: Vec<Key>,
-    starts: Starts,
+    /// Stopped from the end.
+    stops: Range<u64>,
+    /// Not stopped: the one that is dead already.
+    spared: Option<Key>,
+    /// Started from the front, after the stops.
+    starts: Range<u64>,
     /// The child whose start or end is awaited.
     pub(super) waiting_for: Option<Key>,
 }
 
+const NONE: Range<u64> = 0..0;
+pub(super) const ALL: Range<u64> = 0..u64::MAX;
+
 impl Plan {
-    fn new(goal: Goal, stops: Vec<Key>, starts: Starts) -> Self {
-        Self { goal, stops, starts, waiting_for: None }
+    fn new(goal: Goal, stops: Range<u64>, starts: Range<u64>) -> Self {
+        Self { goal, stops, spared: None, starts, waiting_for: None }
     }
 
-    pub(super) fn boot(children: impl Iterator<Item = Key>) -> Self {
-        Self::new(Goal::Boot, Vec::new(), Starts::These(children.collect()))
+    pub(super) fn boot() -> Self {
+        Self::new(Goal::Boot, NONE, ALL)
     }
 
-    /// Restarts the group of `child`, of which `stops` are the others.
-    pub(super) fn restart(child: Key, stops: Vec<Key>) -> Self {
-        Self::new(Goal::Restart, stops, Starts::GroupOf(child))
+    /// Restarts the group of `child`.
+    pub(super) fn restart(child: Key, group: Range<u64>) -> Self {
+        Self { spared: Some(child), ..Self::new(Goal::Restart, group.clone(), group) }
     }
 
-    pub(super) fn stop_only(stops: Vec<Key>) -> Self {
-        Self::new(Goal::Single, stops, Starts::These(VecDeque::new()))
+    /// Stops the group of `child`.
+    pub(super) fn hold_down(child: Key, group: Range<u64>) -> Self {
+        Self { spared: Some(child), ..Self::new(Goal::Single, group, NONE) }
     }
 
     pub(super) fn start_one(child: Key) -> Self {
-        Self::new(Goal::Single, Vec::new(), Starts::These(VecDeque::from([child])))
+        Self::new(Goal::Single, NONE, child.order..child.order + 1)
+    }
+
+    pub(super) fn resize(stops: Range<u64>, starts: Range<u64>) -> Self {
+        Self::new(Goal::Resize, stops, starts)
     }
 
     /// Waits for a child that is already stopping.
     pub(super) fn wait_for(child: Key) -> Self {
-        Self { waiting_for: Some(child), ..Self::stop_only(Vec::new()) }
+        Self { waiting_for: Some(child), ..Self::new(Goal::Single, NONE, NONE) }
     }
 
     /// `stopping`: the child whose end a former plan awaits.
-    pub(super) fn shutdown(stops: Vec<Key>, stopping: Option<Key>) -> Self {
-        Self { waiting_for: stopping, ..Self::new(Goal::Shutdown, stops, Starts::These(VecDeque::new())) }
+    pub(super) fn shutdown(stopping: Option<Key>) -> Self {
+        Self { waiting_for: stopping, ..Self::new(Goal::Shutdown, ALL, NONE) }
     }
 
     /// Starts nothing more.
     pub(super) fn abandon(&mut self) {
-        self.starts = Starts::These(VecDeque::new());
+        self.starts = NONE;
     }
 }
 
@@ -88,6 +92,8 @@ pub(super) enum Work<T, C> {
     StartChild { options: ChildOptions, payload: T, caller: C },
     TerminateChild { id: Arc<str>, caller: C },
     RestartChild { id: Arc<str>, caller: C },
+    DeleteChild { id: Arc<str>, caller: C },
+    Resize { size: usize, caller: C },
 }
 
 impl<T, C> Core<T, C> {
@@ -124,51 +130,55 @@ impl<T, C> Core<T, C> {
         if plan.waiting_for.is_some() {
             return false;
         }
-        if self.options.dynamic && !plan.stops.is_empty() {
+        if self.options.dynamic && plan.goal == Goal::Shutdown {
             // All together: the end comes with the last of them.
-            for key in std::mem::take(&mut plan.stops) {
-                self.begin_stop(key, now, out);
-            }
             self.plan = None;
-            return true;
-        }
-        if let Some(key) = plan.stops.pop() {
-            if self.begin_stop(key, now, out)
-                && let Some(plan) = &mut self.plan
-            {
-                plan.waiting_for = Some(key);
+            let mut rest = ALL;
+            while let Some(key) = self.next_of(&mut rest) {
+                self.begin_stop(key, now, out);
             }
             return true;
         }
         let goal = plan.goal;
-        match &mut plan.starts {
-            &mut Starts::GroupOf(key) => {
-                let group = self.group(key).filter(|&key| self.may_start(key)).collect();
+        if let Some(key) = self.children.last_of(&plan.stops) {
+            plan.stops.end = key.order;
+            if plan.spared == Some(key) {
+                return true;
+            }
+            if !self.begin_stop(key, now, out) {
+                if goal == Goal::Resize {
+                    self.put_down(key, Down::Terminated, out);
+                }
+            } else if let Some(plan) = &mut self.plan {
+                plan.waiting_for = Some(key);
+            }
+        } else if let Some(key) = self.children.first_of(&plan.starts) {
+            plan.starts.start = key.order + 1;
+            if self.may_start(key) {
+                self.begin_start(key, now, out);
                 if let Some(plan) = &mut self.plan {
-                    plan.starts = Starts::These(group);
+                    plan.waiting_for = Some(key);
                 }
             }
-            Starts::These(starts) => match starts.pop_front() {
-                Some(key) if self.may_start(key) => {
-                    self.begin_start(key, out);
-                    if let Some(plan) = &mut self.plan {
-                        plan.waiting_for = Some(key);
-                    }
+        } else {
+            self.plan = None;
+            match goal {
+                Goal::Boot => {
+                    self.phase = Phase::Up;
+                    out.push(Command::Booted);
                 }
-                Some(_) => {}
-                None => {
-                    self.plan = None;
-                    match goal {
-                        Goal::Boot => {
-                            self.phase = Phase::Up;
-                            out.push(Command::Booted);
-                        }
-                        Goal::Shutdown | Goal::Restart | Goal::Single => {}
-                    }
-                }
-            },
+                Goal::Resize => self.resized(out),
+                Goal::Shutdown | Goal::Restart | Goal::Single => {}
+            }
         }
         true
+    }
+
+    /// Takes the first child off a walk through these; children may go meanwhile.
+    pub(super) fn next_of(&self, rest: &mut Range<u64>) -> Option<Key> {
+        let key = self.children.first_of(rest)?;
+        rest.start = key.order + 1;
+        Some(key)
     }
 
     /// A finished child is left alone, and one that somehow lives is not started twice.
@@ -180,15 +190,13 @@ impl<T, C> Core<T, C> {
         })
     }
 
-    /// The child and those that share its fate, in start order.
-    pub(super) fn group(&self, key: Key) -> impl Iterator<Item = Key> {
-        let range = match self.options.strategy {
-            _ if self.options.dynamic => key..=key,
-            Strategy::OneForOne => key..=key,
-            Strategy::RestForOne => key..=Key(u64::MAX),
-            Strategy::OneForAll => Key(0)..=Key(u64::MAX),
-        };
-        self.children.range(range).map(|(&key, _)| key)
+    /// The child and those that share its fate.
+    pub(super) fn group(&self, key: Key) -> Range<u64> {
+        match self.options.strategy {
+            Strategy::RestForOne if !self.options.dynamic => key.order..ALL.end,
+            Strategy::OneForAll if !self.options.dynamic => ALL,
+            _ => key.order..key.order + 1,
+        }
     }
 
     fn perform(&mut self, now: Instant, work: Work<T, C>, out: &mut Vec<Command<T, C>>) {
@@ -196,10 +204,12 @@ impl<T, C> Core<T, C> {
             Work::Exit { child, incarnation } => self.exited(now, child, incarnation, out),
             Work::Retry { child } => self.retry(now, child, out),
             Work::StartChild { options, payload, caller } => {
-                self.perform_start(options, payload, caller, out)
+                self.perform_start(now, options, payload, caller, out)
             }
             Work::TerminateChild { id, caller } => self.perform_terminate(now, id, caller, out),
-            Work::RestartChild { id, caller } => self.perform_restart(id, caller, out),
+            Work::RestartChild { id, caller } => self.perform_restart(now, id, caller, out),
+            Work::DeleteChild { id, caller } => self.perform_delete(id, caller, out),
+            Work::Resize { size, caller } => self.perform_resize(size, caller, out),
         }
     }
 }

@@ -5,7 +5,8 @@ use super::{
     child::{Down, Key, State, Stopping},
     event::{Command, Ending, Event},
     machine::{Core, Phase},
-    plan::{Goal, Plan, Work},
+    plan::{ALL, Plan, Work},
+    resize::Resizing,
 };
 use std::time::Instant;
 
@@ -32,16 +33,19 @@ impl<T, C> Core<T, C> {
             _ => self.enter_shutdown(ShutdownCause::Killed, killed, out),
         }
         self.plan = None;
-        let keys: Vec<Key> = self.children.keys().copied().collect();
-        for key in keys {
+        let mut rest = ALL;
+        while let Some(key) = self.next_of(&mut rest) {
             let Some(child) = self.children.get_mut(&key) else { continue };
             match &mut child.state {
                 State::Running { incarnation } | State::Starting { incarnation } => {
                     child.state = State::Stopping { incarnation: *incarnation, how: Stopping::Cancelled };
                 }
                 State::Stopping { how, .. } if *how == Stopping::Asked => *how = Stopping::Cancelled,
-                State::Stopping { .. } if child.timer.is_some() => continue,
-                State::Stopping { .. } => {}
+                State::Stopping { .. } => continue,
+                State::Blocked { .. } => {
+                    self.cancel_blocked(key, Down::Idle, out);
+                    continue;
+                }
                 State::Dead { .. } => {
                     self.bury(key, out);
                     continue;
@@ -71,28 +75,31 @@ impl<T, C> Core<T, C> {
         if matches!(self.phase, Phase::ShuttingDown(_)) {
             return;
         }
-        // One that is known to be unkillable takes its turn again, so that the wait for it has an end.
         let stopping = self.plan.take().and_then(|plan| plan.waiting_for).filter(|key| {
-            self.children.get(key).is_some_and(|child| match child.state {
-                State::Stopping { how, .. } => how == Stopping::Asked || child.timer.is_some(),
-                _ => false,
-            })
+            self.children.get(key).is_some_and(|child| matches!(child.state, State::Stopping { .. }))
         });
         self.enter_shutdown(cause, ending, out);
-        let keys: Vec<Key> = self.children.keys().copied().collect();
-        self.plan = Some(Plan::shutdown(keys, stopping));
+        self.plan = Some(Plan::shutdown(stopping));
     }
 
     fn enter_shutdown(&mut self, cause: ShutdownCause, ending: Ending, out: &mut Vec<Command<T, C>>) {
         self.phase = Phase::ShuttingDown(ending);
         out.push(Command::Report(ReportEvent::Shutdown { cause }));
+        if let Some(Resizing { caller, .. }) = self.resizing.take() {
+            out.push(Command::Reply { caller, result: Err(ChildError::SupervisorDown) });
+        }
         for work in std::mem::take(&mut self.queue) {
             match work {
                 // Buried when its turn to be stopped comes.
                 Work::Exit { .. } | Work::Retry { .. } => {}
-                Work::StartChild { caller, .. }
+                Work::StartChild { caller, payload, .. } => {
+                    out.push(Command::Reply { caller, result: Err(ChildError::SupervisorDown) });
+                    out.push(Command::Removed(payload));
+                }
+                Work::Resize { caller, .. }
                 | Work::TerminateChild { caller, .. }
-                | Work::RestartChild { caller, .. } => {
+                | Work::RestartChild { caller, .. }
+                | Work::DeleteChild { caller, .. } => {
                     out.push(Command::Reply { caller, result: Err(ChildError::SupervisorDown) });
                 }
             }
@@ -115,7 +122,7 @@ impl<T, C> Core<T, C> {
         child.last_exit = Some(reason.clone());
         let id = child.options.id.clone();
         let starter = child.starter.take();
-        let stoppers = std::mem::take(&mut child.stoppers);
+        let stoppers = self.stoppers.remove(&key).unwrap_or_default();
         if was_up {
             out.push(Command::Report(if as_asked {
                 ReportEvent::Stopped { id, incarnation }
@@ -125,43 +132,32 @@ impl<T, C> Core<T, C> {
         }
         let shutting_down = !matches!(self.phase, Phase::Up | Phase::Booting);
         let temporary = child.options.restart == Restart::Temporary;
-        if (temporary || self.options.dynamic) && !shutting_down {
+        let answer = self.end_of(key);
+        if shutting_down {
+            self.done(key, out);
+        } else if temporary || self.options.dynamic {
             self.remove(key, out);
         } else {
-            let down = if stoppers.is_empty() { Down::Idle } else { Down::Terminated };
-            self.put_down(key, down, out);
+            let wanted = !stoppers.is_empty() || self.resizing.is_some();
+            self.put_down(key, if wanted { Down::Terminated } else { Down::Idle }, out);
         }
         if let Some(starter) = starter {
             let error = if shutting_down { ChildError::SupervisorDown } else { ChildError::Cancelled };
             out.push(Command::Reply { caller: starter.caller, result: Err(error) });
         }
         for caller in stoppers {
-            out.push(Command::Reply { caller, result: Ok(super::Answer::Done) });
+            out.push(Command::Reply { caller, result: answer.clone() });
         }
         self.resolved(key);
     }
 
-    /// A killed child lives on. On the way out it is given up; else nothing takes its place while it lives.
-    pub(super) fn unkillable(&mut self, key: Key, out: &mut Vec<Command<T, C>>) {
-        let Some(child) = self.children.get_mut(&key) else { return };
-        let State::Stopping { incarnation, .. } = child.state else { return };
-        let id = child.options.id.clone();
-        let stoppers = std::mem::take(&mut child.stoppers);
-        let starter = child.starter.take();
-        out.push(Command::Report(ReportEvent::Unkillable { id, incarnation }));
-        if !stoppers.is_empty() {
-            out.push(Command::Down { child: key });
-        }
-        for caller in stoppers.into_iter().chain(starter.map(|starter| starter.caller)) {
-            out.push(Command::Reply { caller, result: Err(ChildError::Unkillable) });
-        }
-        if matches!(self.phase, Phase::ShuttingDown(_)) {
-            self.live -= 1;
-            self.put_down(key, Down::Idle, out);
-            self.resolved(key);
-        } else if self.plan.as_ref().is_some_and(|plan| plan.goal == Goal::Single) {
-            // Its siblings, and those who call, need not wait for it: only what would take its place must.
-            self.resolved(key);
+    /// Lets go of a child that has ended for the last time, while its memory is at hand.
+    fn done(&mut self, key: Key, out: &mut Vec<Command<T, C>>) {
+        self.clear_timer(key);
+        self.significant.remove(&key);
+        self.formers.remove(&key);
+        if let Some(child) = self.children.remove(&key) {
+            out.push(Command::Done(child.payload));
         }
     }
 
@@ -181,12 +177,14 @@ impl<T, C> Core<T, C> {
 
     /// Answers those who call after the end.
     pub(super) fn refuse(&mut self, event: Event<T, C>, out: &mut Vec<Command<T, C>>) {
-        if let Event::StartChild { caller, .. }
+        let (Event::StartChild { caller, .. }
         | Event::TerminateChild { caller, .. }
         | Event::RestartChild { caller, .. }
-        | Event::DeleteChild { caller, .. } = event
-        {
-            out.push(Command::Reply { caller, result: Err(ChildError::SupervisorDown) });
-        }
+        | Event::DeleteChild { caller, .. }
+        | Event::Resize { caller, .. }) = event
+        else {
+            return;
+        };
+        out.push(Command::Reply { caller, result: Err(ChildError::SupervisorDown) });
     }
 }

@@ -413,7 +413,7 @@ fn hanging_restart_loop() {
 fn a_backoff_holds_its_group_down_and_does_not_count() {
     let backoff = Backoff { free: 0, jitter: 0.0, first: S, ..Backoff::default() };
     let mut b = worker("b");
-    b.backoff = Some(backoff);
+    b.backoff = Some(Box::new(backoff));
     let children = [worker("a"), b, worker("c")];
     let mut sim = Sim::up(options(Strategy::RestForOne, 0, S), &children);
     sim.crash("b");
@@ -436,33 +436,18 @@ fn a_backoff_holds_its_group_down_and_does_not_count() {
 }
 
 #[test]
-fn an_unkillable_child_is_never_replaced_and_given_up_on_the_way_out() {
-    let mut sim = Sim::up(one_for_one(9), &[worker("a"), worker("b")]);
-    sim.stops("b", Stop::Unkillable);
-    let caller = sim.terminate_later("b");
-    sim.pass(5 * S);
-    assert!(sim.reply(caller).is_none());
-    sim.pass(S);
-    assert!(matches!(sim.reply(caller), Some(Err(ChildError::Unkillable))));
-    assert_eq!(sim.state("b"), Some(StateView::Stopping));
-    assert!(sim.reports.iter().any(|report| matches!(report, ReportEvent::Unkillable { .. })));
-    sim.event(Event::Stop);
-    sim.pass(S);
-    assert!(sim.ended());
-}
-
-/// OTP has no such child: its siblings and its supervisor's callers must not wait for it.
-#[test]
-fn an_unkillable_child_holds_up_nobody_else() {
-    let mut sim = Sim::up(one_for_one(1), &[worker("a"), worker("b")]);
-    sim.stops("b", Stop::Unkillable);
-    let caller = sim.terminate_later("b");
-    sim.pass(10 * S);
-    assert!(matches!(sim.reply(caller), Some(Err(ChildError::Unkillable))));
-    assert!(matches!(sim.terminate("b"), Err(ChildError::Unkillable)));
-    assert!(matches!(sim.restart("b"), Err(ChildError::Running)), "nothing takes its place");
+fn a_manual_restart_starts_the_backoff_afresh() {
+    let backoff = Some(Box::new(Backoff { free: 1, jitter: 0.0, first: S, ..Backoff::default() }));
+    let a = crate::supervisor::ChildOptions { backoff, ..worker("a") };
+    let mut sim = Sim::up(one_for_one(0), &[a]);
+    for wait in [0, 1, 2] {
+        sim.crash("a");
+        sim.pass(wait * S);
+        assert!(sim.is_running("a"));
+    }
+    sim.terminate("a").unwrap();
+    sim.restart("a").unwrap();
     sim.crash("a");
-    assert!(sim.is_running("a"));
-    assert!(sim.start(worker("c")).is_ok());
-    assert_eq!(sim.incarnation("b"), Some(2));
+    sim.settle();
+    assert!(sim.is_running("a"), "the first death is free again");
 }

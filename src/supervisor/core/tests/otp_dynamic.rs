@@ -227,7 +227,7 @@ fn a_failed_first_start_with_a_backoff_stays() {
     let mut sim = pool(0);
     sim.starts("a", &[Start::Fail, Start::Fail, Start::Up]);
     let mut options = worker("a");
-    options.backoff = Some(Backoff { free: 1, jitter: 0.0, first: S, ..Backoff::default() });
+    options.backoff = Some(Box::new(Backoff { free: 1, jitter: 0.0, first: S, ..Backoff::default() }));
     assert!(matches!(sim.start(options), Err(ChildError::Start { retrying: true, .. })));
     assert_eq!(sim.counts(), [1, 0, 0, 1]);
     sim.settle();

@@ -130,11 +130,24 @@ fn a_death_while_the_supervisor_boots_is_looked_at_afterwards() {
 #[test]
 fn a_message_from_an_older_incarnation_is_ignored() {
     let mut sim = one_for_all(&[worker("a")]);
-    let key = sim.core.ids["a"];
+    let key = sim.core.key("a").unwrap();
     sim.crash("a");
     let incarnation = sim.incarnation("a").unwrap();
     sim.event(Event::Ended { child: key, incarnation: incarnation - 1, reason: ExitReason::Normal });
     sim.event(Event::Started { child: key, incarnation: incarnation - 1 });
     assert!(sim.is_running("a"));
     assert_eq!(sim.incarnation("a"), Some(incarnation));
+}
+
+#[test]
+fn a_delete_does_not_disturb_a_group_restart() {
+    let mut sim = one_for_all(&[worker("a"), worker("b"), worker("c")]);
+    sim.stops("a", Stop::After(S));
+    sim.crash("b");
+    // c is down for the moment, and about to come back.
+    let caller = sim.delete_later("c");
+    assert!(sim.reply(caller).is_none(), "as in OTP it waits for the operation in progress");
+    sim.pass(S);
+    assert!(matches!(sim.reply(caller), Some(Err(ChildError::Running))));
+    assert_eq!(sim.take_orders(), ["ask c", "ask a", "start a", "start b", "start c"]);
 }

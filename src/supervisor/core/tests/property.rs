@@ -11,7 +11,7 @@ use crate::supervisor::{
     options::SupervisorOptions,
 };
 
-fn seeds() -> Vec<u64> {
+pub(super) fn seeds() -> Vec<u64> {
     match std::env::var("SUPERVISOR_SEED") {
         Ok(seed) => vec![seed.parse().expect("a number")],
         Err(_) => (0..3_000).collect(),
@@ -19,7 +19,7 @@ fn seeds() -> Vec<u64> {
 }
 
 /// Prints the seed when a check fails.
-struct Seed(u64);
+pub(super) struct Seed(pub(super) u64);
 
 impl Drop for Seed {
     fn drop(&mut self) {
@@ -29,8 +29,8 @@ impl Drop for Seed {
     }
 }
 
-fn pick<T: Copy>(random: &mut fastrand::Rng, of: &[T]) -> T {
-    of[random.usize(..of.len())]
+pub(super) fn pick<T: Clone>(random: &mut fastrand::Rng, of: &[T]) -> T {
+    of[random.usize(..of.len())].clone()
 }
 
 fn random_child(random: &mut fastrand::Rng, id: &str) -> crate::supervisor::ChildOptions {
@@ -40,7 +40,7 @@ fn random_child(random: &mut fastrand::Rng, id: &str) -> crate::supervisor::Chil
     );
     child.shutdown = pick(random, &[Shutdown::Brutal, Shutdown::Timeout(S), Shutdown::Infinity]);
     if random.u8(..4) == 0 {
-        child.backoff = Some(Backoff { free: random.u32(..3), ..Backoff::default() });
+        child.backoff = Some(Box::new(Backoff { free: random.u32(..3), ..Backoff::default() }));
     }
     child
 }
@@ -60,17 +60,20 @@ fn random_manner(random: &mut fastrand::Rng, sim: &mut Sim, id: &str) {
         ],
     );
     sim.starts(id, &[start, Start::Up]);
-    sim.stops(id, pick(random, &[Stop::AtOnce, Stop::AtOnce, Stop::After(S / 2), Stop::Never]));
+    let stops = [Stop::AtOnce, Stop::AtOnce, Stop::AtOnce, Stop::After(S / 2), Stop::Never, Stop::Unkillable];
+    sim.stops(id, pick(random, &stops));
 }
 
-/// Exactly one end for each start, in order, for each child.
+/// Exactly one end for each start, in order, for each child; one that was given up may end later.
 fn check_reports(sim: &Sim, over: bool) {
     let mut up: HashMap<&str, u64> = HashMap::new();
+    let mut given_up: HashMap<&str, u64> = HashMap::new();
     let mut highest: HashMap<&str, u64> = HashMap::new();
     for report in &sim.reports {
         match report {
             ReportEvent::Started { id, incarnation } => {
                 assert_eq!(up.insert(id, *incarnation), None, "{id}: started twice");
+                assert!(!given_up.contains_key(&**id), "{id}: started beside one that lives");
                 let highest = highest.entry(id).or_default();
                 assert!(incarnation > highest, "{id}: incarnations must rise");
                 *highest = *incarnation;
@@ -78,7 +81,15 @@ fn check_reports(sim: &Sim, over: bool) {
             ReportEvent::ChildTerminated { id, incarnation, .. }
             | ReportEvent::Stopped { id, incarnation }
             | ReportEvent::ShutdownError { id, incarnation, .. } => {
-                assert_eq!(up.remove(&**id), Some(*incarnation), "{id}: an end without a start");
+                let started = up.remove(&**id).or_else(|| given_up.remove(&**id));
+                assert_eq!(started, Some(*incarnation), "{id}: an end without a start");
+            }
+            ReportEvent::Unkillable { id, incarnation } => {
+                // Not, when it could not be killed while it was starting.
+                if let Some(started) = up.remove(&**id) {
+                    assert_eq!(started, *incarnation);
+                    given_up.insert(id, started);
+                }
             }
             _ => {}
         }
@@ -151,8 +162,14 @@ fn random_histories_keep_the_invariants() {
                 5 => {
                     callers.insert(sim.terminate_later(id));
                 }
-                6 if !is_dynamic => {
+                6 if !is_dynamic && random.bool() => {
                     callers.insert(sim.restart_later(id));
+                }
+                6 => {
+                    callers.insert(sim.delete_later(id));
+                }
+                9 if sim.lives(id) && sim.state(id) != Some(StateView::Starting) => {
+                    sim.exit(id, ExitReason::Killed);
                 }
                 7 => sim.settle(),
                 8 => sim.pass(pick(&mut random, &[S / 10, S, 6 * S])),
@@ -172,11 +189,13 @@ fn random_histories_keep_the_invariants() {
                 if !sim.ended() {
                     // An infinite patience with a child that never stops.
                     sim.event(Event::Kill);
+                    sim.pass(S);
                 } else if calm && !is_dynamic {
                     check_final_stop(&sim.take_orders(), &before);
                 }
             } else {
                 sim.event(Event::Kill);
+                sim.pass(S);
             }
         } else {
             sim.pass(60 * S);

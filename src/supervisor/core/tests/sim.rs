@@ -62,6 +62,10 @@ pub(super) struct Sim {
     pub(super) replies: BTreeMap<u32, Result>,
     pub(super) ending: Option<Ending>,
     pub(super) booted: bool,
+    /// Instances that an earlier supervisor has left behind; they end by `former_ends`.
+    pub(super) formers: HashMap<String, u64>,
+    /// How many partitions are in use.
+    pub(super) partitions: usize,
     tasks: HashMap<Key, Task>,
     agenda: VecDeque<Event<(), u32>>,
     later: Vec<(Instant, Key, u64, Later)>,
@@ -98,7 +102,7 @@ impl Sim {
     /// A supervisor that has not booted.
     pub(super) fn new(options: SupervisorOptions, children: &[ChildOptions]) -> Self {
         Self {
-            core: Core::new(options, children.iter().map(|child| (child.clone(), ())), 1, 7),
+            core: Core::new(options.clone(), children.iter().map(|child| (child.clone(), ())), 1, 7),
             now: Instant::now(),
             manners: HashMap::new(),
             log: Vec::new(),
@@ -106,6 +110,8 @@ impl Sim {
             replies: BTreeMap::new(),
             ending: None,
             booted: false,
+            formers: HashMap::new(),
+            partitions: options.partitions.unwrap_or(0),
             tasks: HashMap::new(),
             agenda: VecDeque::new(),
             later: Vec::new(),
@@ -159,6 +165,9 @@ impl Sim {
         match command {
             Command::Start { child, incarnation } => {
                 let id = self.id_of(child);
+                if let Some(&former) = self.formers.get(&*id) {
+                    return self.agenda.push_back(Event::StillRuns { child, incarnation, former });
+                }
                 assert!(!self.tasks.contains_key(&child), "two instances of {id} at once");
                 self.log.push(format!("start {id}"));
                 self.tasks.insert(child, Task { id: id.clone(), incarnation });
@@ -209,7 +218,8 @@ impl Sim {
                 assert!(self.replies.insert(caller, result).is_none(), "answered twice");
             }
             Command::Report(event) => self.reports.push(event),
-            Command::Down { .. } | Command::Removed(()) => {}
+            Command::Down { .. } | Command::Removed(()) | Command::Done(()) | Command::GaveUp { .. } => {}
+            Command::Resized(size) => self.partitions = size,
             Command::Booted => self.booted = true,
             Command::Finished(ending) => self.ending = Some(ending),
         }
@@ -220,7 +230,7 @@ impl Sim {
     }
 
     fn key(&self, id: &str) -> Key {
-        self.core.ids[id]
+        self.core.key(id).unwrap()
     }
 
     fn end_task(&mut self, child: Key, reason: ExitReason) {
@@ -245,7 +255,13 @@ impl Sim {
         }
         let counted = self.core.children.values().filter(|child| child.is_live()).count();
         assert_eq!(self.core.live, counted, "the count of live children has drifted");
-        assert_eq!(self.core.ids.len(), self.core.children.len());
+        for child in self.core.children.values() {
+            assert_eq!(self.core.key(&child.options.id), Some(child.key));
+        }
+        for (key, former) in &self.core.formers {
+            assert!(self.core.children.contains_key(key), "a former instance of nobody: {former:?}");
+            assert!(!self.core.children[key].is_live(), "a second instance beside {former:?}");
+        }
         let timers = self.core.children.values().filter(|child| child.timer.is_some()).count();
         assert_eq!(self.core.timers.len(), timers, "a timer without a child, or the reverse");
     }
@@ -257,6 +273,19 @@ impl Sim {
         if let Some(event) = self.agenda.pop_front() {
             self.event(event);
         }
+    }
+
+    /// What an earlier supervisor has left behind ends at last.
+    pub(super) fn former_ends(&mut self, id: &str) {
+        let incarnation = self.formers.remove(id).expect("it lives");
+        if let Some(child) = self.core.key(id) {
+            self.event(Event::Ended { child, incarnation, reason: ExitReason::Killed });
+        }
+    }
+
+    /// Whether a task of this child exists.
+    pub(super) fn lives(&self, id: &str) -> bool {
+        self.core.key(id).is_some_and(|key| self.tasks.contains_key(&key))
     }
 
     pub(super) fn crash(&mut self, id: &str) {
@@ -336,8 +365,16 @@ impl Sim {
     }
 
     pub(super) fn delete(&mut self, id: &str) -> Result {
-        let caller = self.call(|caller| Event::DeleteChild { id: id.into(), caller });
+        let caller = self.delete_later(id);
         self.reply(caller).expect("an answer at once")
+    }
+
+    pub(super) fn delete_later(&mut self, id: &str) -> u32 {
+        self.call(|caller| Event::DeleteChild { id: id.into(), caller })
+    }
+
+    pub(super) fn resize_later(&mut self, size: usize) -> u32 {
+        self.call(|caller| Event::Resize { size, caller })
     }
 
     /// [specs, active, supervisors, workers]

@@ -1,0 +1,557 @@
+"""Cancelling what a real worker runs: the signal that follows the frame raises in user code, once, and nowhere else."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+import unittest
+
+from tests.support import (
+    CALL,
+    CANCEL,
+    CANCEL_SIGNAL,
+    CANCELLED,
+    CHUNK,
+    DEADLINE,
+    ERROR,
+    PROGRESS,
+    RESULT,
+    Worker,
+    frame,
+)
+
+SOURCE = '''
+import asyncio, ctypes, os, pathlib, subprocess, sys, threading, time, weakref
+import hatchery
+
+log = []
+
+def logged():
+    happened = list(log)
+    log.clear()
+    return happened
+
+def here(): pathlib.Path("here").touch()
+
+def pid(): return os.getpid()
+def same(value): return value
+
+def sleep():
+    here()
+    time.sleep(3600)
+
+def spin():
+    here()
+    while True: pass
+
+def lock():
+    held = threading.Lock()
+    held.acquire()
+    here()
+    held.acquire()
+
+def event():
+    here()
+    threading.Event().wait()
+
+def child():
+    here()
+    subprocess.run(["sleep", "3600"])
+
+def join():
+    thread = threading.Thread(target=time.sleep, args=[3600], daemon=True)
+    thread.start()
+    here()
+    thread.join()
+
+def pipe():
+    read, write = os.pipe()
+    here()
+    os.read(read, 1)
+
+def own_loop():
+    async def main():
+        here()
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            log.append("own loop cleaned up")
+    asyncio.run(main())
+
+def in_an_import():
+    import endless_module
+
+def in_imports():
+    here()
+    while True:
+        for name in list(sys.modules):
+            if name.startswith("wsgiref"):
+                del sys.modules[name]
+        import wsgiref.headers
+
+def import_again():
+    import wsgiref.headers
+    return threading.active_count()
+
+def in_finally():
+    try:
+        raise ValueError
+    finally:
+        here()
+        try:
+            time.sleep(3600)
+        finally:
+            log.append("inner finally")
+    log.append("never")
+
+def in_except():
+    try:
+        raise ValueError("first")
+    except ValueError:
+        here()
+        time.sleep(3600)
+
+def in_with():
+    with threading.Lock():
+        here()
+        while True: pass
+
+def converts():
+    try:
+        here()
+        time.sleep(3600)
+    except hatchery.Cancelled:
+        raise KeyError("converted") from None
+
+def cleans_up():
+    try:
+        here()
+        time.sleep(3600)
+    finally:
+        for i in range(20):
+            time.sleep(0.01)  # signals come meanwhile; nothing more is raised
+        hatchery.progress("cleaning")
+        log.append(hatchery.cancelled())
+
+def swallows():
+    here()
+    try:
+        time.sleep(3600)
+    except BaseException as error:
+        log.append([type(error).__module__, type(error).__name__, str(error), isinstance(error, Exception)])
+    log.append(hatchery.cancelled())
+    time.sleep(0.3)
+    return "went on"
+
+def raises_itself(): raise hatchery.Cancelled
+
+async def raises_itself_later(): raise hatchery.Cancelled
+
+class Deleted:
+    def __init__(self, touch): self.touch = touch
+    def __del__(self):
+        if self.touch: here()
+        time.sleep(3600)
+
+def in_del():
+    Deleted(True)
+    log.append("after del")
+    time.sleep(3600)
+
+def in_dels():
+    here()
+    for i in range(3): Deleted(False)
+
+def in_ctypes():
+    @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+    def compare(a, b):
+        here()
+        time.sleep(3600)
+        return 0
+    array = (ctypes.c_int * 2)(2, 1)
+    ctypes.CDLL(None).qsort(array, 2, ctypes.sizeof(ctypes.c_int), compare)
+    log.append("after qsort")
+    time.sleep(3600)
+
+def in_weakref():
+    class Thing: pass
+    thing = Thing()
+    def gone(_):
+        here()
+        time.sleep(3600)
+    ref = weakref.ref(thing, gone)
+    del thing
+    time.sleep(3600)
+
+def other_unraisable():
+    class Odd:
+        def __del__(self): raise ValueError("odd")
+    Odd()
+    return 1
+
+def progresses():
+    i = 0
+    while True:
+        hatchery.progress(["x" * 1000, i])
+        i += 1
+
+def threads_progress():
+    stop = threading.Event()
+    def run(n):
+        i = 0
+        while not stop.is_set():
+            hatchery.progress([n, i, "y" * (i % 5000)])
+            i += 1
+    threads = [threading.Thread(target=run, args=[n], daemon=True) for n in range(3)]
+    started = []
+    try:
+        for thread in threads:
+            started.append(thread)
+            thread.start()
+        i = 0
+        while True:
+            hatchery.progress(["main", i])
+            i += 1
+    finally:
+        stop.set()
+        for thread in started:
+            if thread.ident is not None: thread.join()
+
+def sees_it_in_a_thread():
+    done = threading.Event()
+    def watch():
+        here()
+        while not hatchery.cancelled(): time.sleep(0.002)
+        done.set()
+    threading.Thread(target=watch).start()
+    try:
+        done.wait()
+    except BaseException:
+        pass
+    return done.wait(10)
+
+def forks():
+    """Leave a child that gets the signal too."""
+    child = os.fork()
+    if child == 0:
+        here()
+        try:
+            while not os.path.exists("child_may_go"): time.sleep(0.002)
+            os._exit(7)
+        except BaseException:
+            os._exit(8)
+    return child
+
+def collect(child):
+    pathlib.Path("child_may_go").touch()
+    return os.waitpid(child, 0)[1] >> 8
+
+def deep():
+    here()
+    def down(): return down()
+    while True:
+        try: down()
+        except RecursionError: pass
+
+def generate():
+    here()
+    while True: pass
+    yield 1
+
+def generate_swallowing():
+    while True:
+        try:
+            here()
+            time.sleep(3600)
+        except BaseException as error:
+            log.append(type(error).__name__)
+        yield 1
+
+def quick(n):
+    total = 0
+    for i in range(n): total += i
+    return total
+
+def quick_generate(n):
+    for i in range(n): yield i
+
+async def quick_later(n):
+    for i in range(n): await asyncio.sleep(0)
+    return n
+
+async def quick_generate_later(n):
+    for i in range(n):
+        await asyncio.sleep(0)
+        yield i
+'''
+ENDLESS = "import pathlib, time\npathlib.Path('here').touch()\ntime.sleep(3600)\n"
+
+
+class Cancel(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.worker = Worker(SOURCE, {"endless_module.py": ENDLESS})
+        cls.pid = cls.worker.ready()["pid"]
+        cls.call = staticmethod(cls.worker.call)
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        try:
+            assert cls.worker.shutdown() == 0, cls.worker.printed
+            assert cls.worker.printed == {"stdout": b"", "stderr": b""}, cls.worker.printed
+        finally:
+            cls.worker.__exit__()
+
+    def setUp(self) -> None:
+        self.call("logged")
+
+    def tearDown(self) -> None:
+        self.assertEqual(self.call("pid"), self.pid)
+        self.assertTrue(self.worker.quiet())
+
+    def cancel(self, function: str, *, poke: bool = False, **options) -> object:
+        """Start a function, wait until it is where it wants to be, and cancel it."""
+        call_id = self.worker.send_call(function, **options)
+        self.worker.wait_for("here")
+        return self.worker.cancelled(call_id, poke=poke)
+
+    def test_wherever_python_code_is(self) -> None:
+        for function in (
+            "sleep",
+            "spin",
+            "lock",
+            "event",
+            "child",
+            "join",
+            "pipe",
+            "in_an_import",
+            "in_except",
+            "in_with",
+        ):
+            with self.subTest(function):
+                self.assertEqual(self.cancel(function), CANCELLED)
+
+    def test_in_a_loop_of_its_own(self) -> None:
+        self.assertEqual(self.cancel("own_loop"), CANCELLED)
+        self.assertEqual(self.call("logged"), ["own loop cleaned up"])
+
+    def test_in_a_finally(self) -> None:
+        self.assertEqual(self.cancel("in_finally"), CANCELLED)
+        self.assertEqual(self.call("logged"), ["inner finally"])
+
+    def test_imports_stay_possible(self) -> None:
+        for _ in range(10):
+            self.assertEqual(self.cancel("in_imports", poke=True), CANCELLED)
+            self.assertGreaterEqual(self.call("import_again"), 1)
+
+    def test_deep_recursion(self) -> None:
+        answer = self.cancel("deep", poke=True)
+        self.assertIn(answer.get("type", answer["kind"]), ("cancelled", "RecursionError"))
+
+    def test_what_the_function_ends_with_is_the_answer(self) -> None:
+        error = self.cancel("converts")
+        self.assertEqual((error["kind"], error["type"]), ("python", "KeyError"))
+        for function in ("raises_itself", "raises_itself_later"):
+            self.assertEqual(self.call(function), CANCELLED)
+
+    def test_cleaning_up_is_not_disturbed(self) -> None:
+        call_id = self.worker.send_call("cleans_up", progress=True)
+        self.worker.wait_for("here")
+        self.worker.cancel(call_id)
+        while self.worker.quiet(0.005):
+            self.worker.poke()
+        self.assertEqual(self.worker.answer(call_id), (PROGRESS, "cleaning"))
+        self.assertEqual(self.worker.answer(call_id), (ERROR, CANCELLED))
+        self.assertEqual(self.call("logged"), [True])
+
+    def test_swallowed_is_not_raised_again(self) -> None:
+        self.assertEqual(self.cancel("swallows", poke=True), "went on")
+        self.assertEqual(self.call("logged"), [["hatchery", "Cancelled", "the call was cancelled", False], True])
+
+    def test_swallowed_where_python_cannot_raise_it_is(self) -> None:
+        self.assertEqual(self.cancel("in_del", poke=True), CANCELLED)
+        self.assertEqual(self.call("logged"), ["after del"])
+        self.assertEqual(self.cancel("in_dels", poke=True), None)  # the last one was swallowed as the function ended
+        self.assertEqual(self.cancel("in_ctypes", poke=True), CANCELLED)
+        self.assertEqual(self.call("logged"), ["after qsort"])
+        self.assertEqual(self.cancel("in_weakref", poke=True), CANCELLED)
+
+    def test_other_unraisable_exceptions_are_told(self) -> None:
+        with Worker(SOURCE) as worker:
+            worker.ready()
+            self.assertEqual(worker.call("other_unraisable"), 1)
+            worker.shutdown()
+            self.assertIn(b"ValueError: odd", worker.printed["stderr"])
+
+    def test_frames_are_not_cut(self) -> None:
+        for function in ("progresses", "threads_progress"):
+            for _ in range(5):
+                call_id = self.worker.send_call(function, progress=True)
+                seen: dict[object, int] = {}
+                for _ in range(random.randrange(1, 300)):
+                    kind, body = self.worker.answer(call_id)
+                    self.assertEqual(kind, PROGRESS)
+                    if function == "threads_progress":
+                        self.assertEqual(body[1], seen.get(body[0], 0))  # each thread's own are in order
+                        seen[body[0]] = body[1] + 1
+                self.worker.cancel(call_id)
+                kind = PROGRESS
+                while kind == PROGRESS:
+                    kind, body = self.worker.answer(call_id)
+                self.assertEqual((kind, body), (ERROR, CANCELLED))
+
+    def test_threads_can_ask(self) -> None:
+        self.assertEqual(self.cancel("sees_it_in_a_thread"), True)
+
+    def test_forked_children_keep_out_of_it(self) -> None:
+        child = self.call("forks")
+        self.worker.wait_for("here")
+        call_id = self.worker.send_call("sleep")
+        self.worker.wait_for("here")
+        self.worker.send(frame(CANCEL, call_id=call_id))
+        os.kill(child, CANCEL_SIGNAL)  # which would read the frame if it could
+        self.assertTrue(self.worker.quiet(0.05))
+        self.worker.poke()
+        self.assertEqual(self.worker.answer(call_id), (ERROR, CANCELLED))
+        self.assertEqual(self.call("collect", child), 7)
+
+    def test_late_cancels_and_signals_hit_nothing(self) -> None:
+        for _ in range(20):
+            call_id = self.worker.send_call("same", [1])
+            self.assertEqual(self.worker.answer(call_id), (RESULT, 1))
+            self.worker.cancel(call_id)
+            self.assertEqual(self.call("quick", 2000), 1999000)
+        self.worker.cancel(10**15)  # and a call that never was
+        self.assertEqual(self.call("quick", 2000), 1999000)
+
+    def test_cancelled_before_it_began(self) -> None:
+        for function in ("spin", "generate", "quick_later"):
+            with self.subTest(function):
+                call_id = self.worker.send_call("event")
+                self.worker.wait_for("here")
+                queued = self.worker.send_call(function, [10**9] if function == "quick_later" else [], credit=1)
+                self.worker.send(frame(CANCEL, call_id=queued))
+                self.worker.cancel(call_id)
+                self.assertEqual(self.worker.answer(call_id), (ERROR, CANCELLED))
+                while self.worker.quiet(0.1):
+                    self.worker.poke()
+                self.assertEqual(self.worker.answer(queued), (ERROR, CANCELLED))
+
+    def test_in_the_step_of_a_stream(self) -> None:
+        self.assertEqual(self.cancel("generate", credit=3), CANCELLED)
+        self.assertEqual(self.cancel("generate_swallowing", credit=3), CANCELLED)
+        self.assertEqual(self.call("logged"), ["Cancelled", "GeneratorExit"][:1])
+
+    def test_frames_that_came_before_the_cancel_are_served(self) -> None:
+        call_id = self.worker.send_call("spin")
+        self.worker.wait_for("here")
+        large = "x" * 3_000_000  # more than a socket holds while nobody reads it
+        queued = []
+
+        def send() -> None:
+            queued.extend(self.worker.send_call("same", [text]) for text in ("a", large, "b"))
+            self.worker.cancel(call_id)
+            self.worker.send(frame(CALL, b'["same",[2],null]', call_id=10**6))
+
+        sender = threading.Thread(target=send, daemon=True)
+        sender.start()
+        while self.worker.quiet(0.002):
+            self.worker.poke()
+        self.assertEqual(self.worker.answer(call_id), (ERROR, CANCELLED))
+        sender.join(DEADLINE)
+        self.assertEqual([self.worker.answer(one)[1] for one in queued], ["a", large, "b"])
+        self.assertEqual(self.worker.receive(), (RESULT, 10**6, 2))
+
+    def test_a_frame_in_pieces(self) -> None:
+        """The signal comes while only a part of a frame is there."""
+        call_id = self.worker.send_call("spin")
+        self.worker.wait_for("here")
+        data = frame(CALL, b'["same",[2],null]', call_id=10**6 + 1) + frame(CANCEL, call_id=call_id)
+        for byte in data[:-1]:
+            self.worker.send(bytes([byte]))
+            self.worker.poke()
+        self.assertTrue(self.worker.quiet(0.02))
+        self.worker.send(data[-1:])
+        self.worker.poke()
+        self.assertEqual(self.worker.answer(call_id), (ERROR, CANCELLED))
+        self.assertEqual(self.worker.receive(), (RESULT, 10**6 + 1, 2))
+
+    def test_a_host_that_breaks_the_protocol_during_a_call(self) -> None:
+        with Worker(SOURCE) as worker:
+            worker.ready()
+            call_id = worker.send_call("spin")
+            worker.wait_for("here")
+            worker.send(frame(CANCEL, call_id=call_id) + b"\0\0\0\0")
+            worker.poke()
+            self.assertEqual(worker.answer(call_id), (ERROR, CANCELLED))
+            self.assertEqual(worker.receive()[2]["kind"], "protocol")
+            self.assertEqual(worker.end(), 76)
+
+    def test_a_host_that_goes_away_during_a_call(self) -> None:
+        with Worker(SOURCE) as worker:
+            worker.ready()
+            call_id = worker.send_call("sleep")
+            worker.wait_for("here")
+            worker.send(frame(CANCEL, call_id=call_id))
+            worker.sock.close()
+            worker.poke()
+            self.assertEqual(worker.end(), 74)
+
+
+class Interleavings(unittest.TestCase):
+    ROUNDS = 10_000
+
+    def test_a_cancel_races_with_the_result(self) -> None:
+        seed = random.randrange(1 << 32)
+        try:
+            with Worker(SOURCE) as worker:
+                pid = worker.ready()["pid"]
+                self.race(worker, random.Random(seed))
+                self.assertEqual(worker.call("pid"), pid)
+                self.assertEqual(worker.shutdown(), 0)
+                self.assertEqual(worker.printed, {"stdout": b"", "stderr": b""})
+        except BaseException:
+            print(f"seed = {seed}")
+            raise
+
+    def race(self, worker: Worker, chance: random.Random) -> None:
+        counts = {"result": 0, "cancelled": 0}
+        kinds = ("quick", "quick", "quick", "quick_generate", "same")
+        late = ("quick_later", "quick_generate_later")
+        for round_ in range(self.ROUNDS):
+            # The last rounds have the event loop between them; it makes all rounds slower.
+            function = chance.choice(kinds if round_ < self.ROUNDS * 4 // 5 else kinds + late)
+            size = chance.choice([1, 10, 100, 1000, 3000])
+            options = {"credit": 10**6} if "generate" in function else {}
+            call_id = worker.send_call(function, [size], **options)
+            pause = time.perf_counter() + chance.random() * chance.choice([2e-6, 50e-6, 300e-6])
+            while time.perf_counter() < pause:
+                pass
+            worker.cancel(call_id)
+            if chance.random() < 0.2:
+                worker.poke()
+            items = 0
+            while True:
+                kind, body = worker.answer(call_id)  # which checks the id
+                if kind != CHUNK:
+                    break
+                self.assertEqual(body, items)
+                items += 1
+            if kind == ERROR:
+                self.assertEqual(body, CANCELLED)
+                counts["cancelled"] += 1
+                continue
+            counts["result"] += 1
+            if options:
+                self.assertEqual((body, items), (None, size))
+            else:
+                expected = size * (size - 1) // 2 if function == "quick" else size
+                self.assertEqual((kind, body), (RESULT, expected))
+        self.assertGreater(min(counts.values()), self.ROUNDS // 100, counts)
+        self.assertTrue(worker.quiet(0.01))
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,111 @@
+//! Partitions on real actors.
+
+use std::{convert::Infallible, time::Duration};
+
+use futures_util::future::join_all;
+use hatchery::supervisor::{ChildCount, ChildError, Partitions, Supervisor, SupervisorBuilder};
+
+use crate::support::*;
+
+async fn eight(diary: &Diary) -> (Supervisor, Partitions<Puppet>) {
+    let factory_diary = diary.clone();
+    let builder = SupervisorBuilder::partition("eight", 8, move |cx, _| {
+        let puppet = Puppet::new(&factory_diary, cx, Manners::default());
+        async move { Ok::<_, Infallible>(puppet) }
+    });
+    let app = Supervisor::builder("app").supervisor("eight", builder).start().await.unwrap();
+    let partitions = app.partitions("eight").unwrap();
+    (app, partitions)
+}
+
+async fn active(app: &Supervisor) -> usize {
+    let ChildCount { active, .. } = app.supervisor("eight").unwrap().count_children().await.unwrap();
+    active
+}
+
+/// Each resize begins where the one before has ended.
+#[actix::test]
+async fn concurrent_resizes_follow_one_another() {
+    let diary = Diary::default();
+    let (app, partitions) = eight(&diary).await;
+    for seed in 0..20 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut size = partitions.len();
+        let sizes: Vec<usize> = (0..30).map(|_| random.usize(..=8)).collect();
+        let resizes = sizes.iter().map(|&size| partitions.resize(size));
+        for (former, next) in within("all resizes", join_all(resizes)).await.into_iter().zip(&sizes) {
+            assert_eq!(former.unwrap(), size, "seed {seed}");
+            size = *next;
+        }
+        assert_eq!((partitions.len(), active(&app).await), (size, size), "seed {seed}");
+        assert_eq!(diary.living(), size);
+        for key in 0..size {
+            let partition = partitions.route_number(key as i64).unwrap();
+            assert!(within("an answer", partition.send(Who)).await.is_ok());
+        }
+    }
+    stop(app, &diary).await;
+}
+
+#[test]
+fn resizes_from_other_threads() {
+    let diary = Diary::default();
+    actix::System::new().block_on(async {
+        let (app, partitions) = eight(&diary).await;
+        let threads: Vec<_> = (0..8)
+            .map(|seed| {
+                let partitions = partitions.clone();
+                std::thread::spawn(move || {
+                    let runtime =
+                        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+                    let mut random = fastrand::Rng::with_seed(seed);
+                    for _ in 0..25 {
+                        let resize = partitions.resize(random.usize(..=8));
+                        runtime.block_on(within("a resize", resize)).unwrap();
+                    }
+                })
+            })
+            .collect();
+        wait_until("all threads to end", || threads.iter().all(|thread| thread.is_finished())).await;
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert_eq!(active(&app).await, partitions.len());
+        stop(app, &diary).await;
+    });
+}
+
+/// Whoever asked may go away: half a resize would be worse.
+#[actix::test]
+async fn a_resize_goes_on_without_its_caller() {
+    let diary = Diary::default();
+    let (app, partitions) = eight(&diary).await;
+    let mut resize = Box::pin(partitions.resize(1));
+    let waker = std::task::Waker::noop();
+    assert!(resize.as_mut().poll(&mut std::task::Context::from_waker(waker)).is_pending());
+    drop(resize);
+    assert_eq!(within("the next", partitions.resize(1)).await.unwrap(), 1);
+    assert_eq!(diary.living(), 1);
+    stop(app, &diary).await;
+}
+
+#[actix::test]
+async fn a_restart_of_the_supervisor_brings_all_back() {
+    let diary = Diary::default();
+    let (app, partitions) = eight(&diary).await;
+    partitions.resize(2).await.unwrap();
+    let eight = app.supervisor("eight").unwrap();
+    let mut reports = app.subscribe();
+    for _ in 0..2 {
+        // Its own restart of the partition may come first.
+        partitions.all()[0].ready(PATIENCE).await.unwrap().do_send(End::Panic);
+        terminated(&mut reports, "0").await;
+    }
+    started(&mut reports, "eight").await;
+    assert_eq!((partitions.len(), active(&app).await), (8, 8));
+    assert_eq!(within("a resize", partitions.resize(0)).await.unwrap(), 8);
+    assert!(matches!(partitions.resize(9).await, Err(ChildError::MaxChildren { max: 8 })));
+    let stopping = app.stop_within(Duration::from_secs(10));
+    within("the stop", stopping).await.unwrap();
+    assert!(matches!(partitions.resize(1).await, Err(ChildError::SupervisorDown)));
+    assert!(eight.count_children().await.is_err());
+    assert_eq!(diary.living(), 0);
+}
