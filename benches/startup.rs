@@ -16,7 +16,8 @@ fn main() {
     let bare = Subject::bare();
     let heavy = Subject::heavy();
     let name = |case: &str| format!("{case}_{}", heavy.name);
-    let plan = |blocks| Plan { blocks: if options.quick { 2 } else { blocks }, fresh_every: 1 };
+    let plan =
+        |blocks| Plan { bench: "startup", blocks: if options.quick { 2 } else { blocks }, fresh_every: 1 };
 
     for (case, zygote) in [("zygote_6", true), ("cold_6", false)] {
         if options.wants(&name(case)) {

@@ -93,7 +93,10 @@ pub(crate) fn pss_mb(subject: &Subject, workers: usize, zygote: bool) -> f64 {
 /// That the figure is of what it says.
 async fn check(pool: &Pool, zygote: bool) {
     let status = status(pool).await;
-    assert!(status.workers.iter().all(|worker| worker.forked.is_none_or(|forked| forked == zygote)), "{status:?}");
+    assert!(
+        status.workers.iter().all(|worker| worker.forked.is_none_or(|forked| forked == zygote)),
+        "{status:?}"
+    );
 }
 
 async fn status(pool: &Pool) -> PoolStatus {

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use hatchery::{PoolStartError, PoolStatus, StartPhase, WorkerStartError, ZygoteState, ZygoteStatus};
 
-use crate::support::{alone_test, descendants, kill, pids, pool_of, python, python_module, scratch, status_when};
+use crate::support::{
+    alone_test, descendants, kill, pids, pool_of, python, python_module, scratch, status_when,
+};
 
 const PLAIN: &str = "import os\n\ndef pid():\n    return os.getpid()\n";
 
@@ -85,9 +87,9 @@ def pid():
 
 alone_test! {
     async fn workers_that_hang_in_openmp_are_started_cold() {
-        let there = std::process::Command::new(python()).args(["-c", "import ctypes; ctypes.CDLL('libgomp.so.1')"]);
-        let mut there = there;
-        if !there.output().expect("python starts").status.success() {
+        let mut look = std::process::Command::new(python());
+        look.args(["-c", "import ctypes; ctypes.CDLL('libgomp.so.1')"]);
+        if !look.output().expect("python starts").status.success() {
             return eprintln!("skipped: there is no libgomp.so.1 on this machine");
         }
         let pool = pool_of(OPENMP).size(1).spawn_timeout(Duration::from_secs(2)).start().await.expect("it starts");
@@ -118,7 +120,7 @@ def pid():
 
 alone_test! {
     async fn after_failures_in_a_row_the_pool_stays_cold_and_says_so() {
-        let builder = pool_of(HANGS_WHEN_FORKED).size(3).spawn_timeout(Duration::from_millis(700));
+        let builder = pool_of(HANGS_WHEN_FORKED).size(3).spawn_timeout(Duration::from_secs(3));
         let pool = builder.start().await.expect("it starts cold");
         let disabled = |status: &PoolStatus| {
             let zygote = status.zygote.as_ref().expect("it has one");

@@ -8,8 +8,8 @@ use std::time::Duration;
 use hatchery::{CallError, Pool, PoolStatus, ZygoteState};
 
 use crate::support::{
-    MODULE, SOON, Seed, alone_test, descendants, fds, in_system, is_alive, kill, lines, pgid, pids, pool_of, role,
-    scratch, start_role, started, state, status_when, stop, test_path, wait_until,
+    MODULE, SOON, Seed, alone_test, descendants, fds, in_system, is_alive, kill, lines, pgid, pids, pool_of,
+    role, scratch, start_role, started, state, status_when, stop, test_path, wait_until,
 };
 
 /// The template's process id.
@@ -269,7 +269,8 @@ fn a_dead_host_takes_its_template_along() {
         }
         let mut host = start_role(test_path!(a_dead_host_takes_its_template_along), "host");
         let output = BufReader::new(host.stdout.take().expect("a pipe")).lines();
-        let ready = output.map_while(Result::ok).find_map(|line| Some(line.strip_prefix("ready ")?.to_owned()));
+        let ready =
+            output.map_while(Result::ok).find_map(|line| Some(line.strip_prefix("ready ")?.to_owned()));
         let zygote: u32 = ready.expect("it was ready").parse().expect("a number");
         let below = descendants(host.id());
         assert!(below.contains(&zygote) && below.len() == 3, "{below:?}");

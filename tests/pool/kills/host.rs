@@ -175,7 +175,9 @@ async fn host(workers: Workers) {
     .await;
     match workers {
         Workers::Idle => {}
-        Workers::Importing => wait_until("all have begun", LONG, || begun(&folder) == workers.processes()).await,
+        Workers::Importing => {
+            wait_until("all have begun", LONG, || begun(&folder) == workers.processes()).await
+        }
         Workers::In(functions) => {
             for function in functions {
                 let (pool, folder) = (pool.clone(), folder.clone());

@@ -7,7 +7,8 @@ use hatchery::{
 };
 
 use crate::support::{
-    MODULE, alone_test, builder, descendants, kill, pids, pool_of, python_module, scratch, started, status_when,
+    MODULE, alone_test, builder, descendants, kill, pids, pool_of, python_module, scratch, started,
+    status_when,
 };
 
 const RAISES: &str = "def helper():\n    raise RuntimeError('no model on this machine')\n\n\nhelper()\n";
