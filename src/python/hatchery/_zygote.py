@@ -30,7 +30,7 @@ EXITED = 35  # template: that status
 # What a fork request brings: channel, standard output, standard error, pipe for stacks, lifeline.
 _DESCRIPTORS = 5
 _HEAD = Struct(">IBBHIQI")
-_READ_BYTES = 64 * 1024
+_READ_BYTES = 4096
 _COMM_BYTES = 15
 _F_SETSIG = 10
 
