@@ -95,6 +95,17 @@ impl<T: DeserializeOwned> CallStream<T> {
         std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
 
+    fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, CallError>>> {
+        let Some(outcome) = &mut self.outcome else { return Poll::Ready(None) };
+        // The worker drops the sender of items together with its answer, so no item is left behind by it.
+        if let Some(body) = ready!(self.items.poll_recv(cx)) {
+            return Poll::Ready(Some(self.take(&body)));
+        }
+        let outcome = ready!(Pin::new(outcome).poll(cx)).unwrap_or_else(|_| Err(gone()));
+        self.end();
+        Poll::Ready(outcome.err().map(Err))
+    }
+
     fn take(&mut self, body: &Bytes) -> Result<T, CallError> {
         self.taken += 1;
         // In halves of the window, so that the generator need not stop in between.
@@ -132,20 +143,12 @@ impl<T: DeserializeOwned> Stream for CallStream<T> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        if this.outcome.is_none() {
-            return Poll::Ready(None);
-        }
+        let next = this.poll_item(cx);
+        // Whatever was told before an item came before it, and is handled before it.
         if let Some(listener) = &mut this.listener {
             listener.poll(cx);
         }
-        // The worker drops the sender of items together with its answer, so no item is left behind by it.
-        if let Some(body) = ready!(this.items.poll_recv(cx)) {
-            return Poll::Ready(Some(this.take(&body)));
-        }
-        let Some(outcome) = &mut this.outcome else { return Poll::Ready(None) };
-        let outcome = ready!(Pin::new(outcome).poll(cx)).unwrap_or_else(|_| Err(gone()));
-        this.end();
-        Poll::Ready(outcome.err().map(Err))
+        next
     }
 }
 

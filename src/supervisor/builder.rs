@@ -51,7 +51,8 @@ impl SupervisorBuilder {
         self
     }
 
-    /// When the end of significant children ends this supervisor. Default: [`AutoShutdown::Never`].
+    /// When the end of significant children ends this supervisor. Default: [`AutoShutdown::Never`], the only one that
+    /// a dynamic supervisor may have.
     pub fn auto_shutdown(mut self, auto_shutdown: AutoShutdown) -> Self {
         self.blueprint.options.auto_shutdown = auto_shutdown;
         self
@@ -189,6 +190,10 @@ impl Blueprint {
         if options.dynamic && options.strategy != Strategy::OneForOne {
             let value = format!("{:?}", options.strategy);
             return refuse("strategy", value, "OneForOne for a dynamic supervisor");
+        }
+        if options.dynamic && options.auto_shutdown != AutoShutdown::Never {
+            let value = format!("{:?}", options.auto_shutdown);
+            return refuse("auto_shutdown", value, "Never for a dynamic supervisor");
         }
         if options.dynamic && !self.children.is_empty() {
             let value = format!("{} declared", self.children.len());

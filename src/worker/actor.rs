@@ -237,13 +237,15 @@ impl Worker {
     }
 
     fn answered(&mut self, current: Current, outcome: Result<bytes::Bytes, CallError>) {
+        // The pool knows that the worker is free before the caller can ask for it again: a session's next call would
+        // find its own worker busy.
+        self.next();
         if let Some(dispatch) = current.dispatch {
             match outcome {
                 Ok(body) => dispatch.succeed(body, &self.name),
                 Err(error) => dispatch.fail(error),
             }
         }
-        self.next();
     }
 
     fn item(&mut self, call_id: u64, body: bytes::Bytes) {

@@ -6,7 +6,8 @@ use futures_util::future::join_all;
 use hatchery::{CallError, Phase, UnavailableCause};
 
 use crate::support::{
-    SOON, Seed, alone_test, is_alive, kill, lines, note, noted, pids, started, status_when, touch, wait_until,
+    MODULE, SOON, Seed, alone_test, is_alive, kill, lines, note, noted, pids, pool_of, started, status_when,
+    touch, wait_until,
 };
 
 alone_test! {
@@ -45,20 +46,39 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_lease_dropped_in_mid_call_is_checked_in_when_the_call_has_ended() {
-        let pool = started(1).await;
+    async fn a_lease_dropped_in_mid_call_is_checked_in_when_the_call_has_given_up() {
+        let pool = pool_of(MODULE).size(1).cancel_grace(SOON).start().await.expect("it starts");
         let lease = pool.checkout().await.expect("a worker is free");
-        let caller = actix::spawn(async move { lease.call::<_, u32>("hold", ("a",)).await });
+        let worker = lease.pid();
+        let caller = actix::spawn(async move { lease.call::<_, u32>("leave", ("a",)).await });
         noted("a.began").await;
         caller.abort();
         assert!(caller.await.expect_err("call and lease are dropped").is_cancelled());
+        noted("a.cancelled").await;
         let (ended, ()) = tokio::join!(pool.call::<_, bool>("exists", ("a.ended",)), async {
             let status = status_when(&pool, "the next one waits", |status| status.waiting == 1).await;
             assert_eq!((status.busy, status.idle), (1, 0));
             touch("a.go");
         });
         assert!(ended.expect("it is served"), "the call of the dropped lease had ended by then");
-        status_when(&pool, "all are idle", |status| status.idle == 1).await;
+        status_when(&pool, "all are idle", |status| status.idle == 1 && status.restarts == 0).await;
+        assert_eq!(pids(&pool).await, [worker]);
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_lease_dropped_in_mid_call_that_does_not_give_up_costs_the_worker() {
+        let pool = pool_of(MODULE).size(1).cancel_grace(Duration::from_millis(300)).start().await;
+        let pool = pool.expect("it starts");
+        let lease = pool.checkout().await.expect("a worker is free");
+        let worker = lease.pid();
+        let caller = actix::spawn(async move { lease.call::<_, u32>("stay", ("a",)).await });
+        noted("a.began").await;
+        caller.abort();
+        assert_ne!(pool.call::<_, u32>("pid", ()).await.expect("another one serves"), worker);
+        assert!(!is_alive(worker) && note("a.cancelled").exists());
+        status_when(&pool, "all are idle", |status| status.idle == 1 && status.restarts == 1).await;
         pool.shutdown().await;
     }
 }
@@ -154,11 +174,27 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_call_past_its_deadline_ends_the_lease() {
+    async fn a_call_past_its_deadline_that_gives_up_leaves_the_lease_as_it_is() {
         let pool = started(1).await;
         let lease = pool.checkout().await.expect("a worker is free");
+        assert_eq!(lease.call::<_, u32>("count", ()).await.expect("it serves"), 1);
         let late = lease.request("hold").args(("a",)).timeout(Duration::from_secs(1));
         let error = late.send::<u32>().await.expect_err("it is held");
+        assert!(matches!(error, CallError::Timeout { phase: Phase::Run, attempts: 1, .. }), "{error:?}");
+        assert_eq!(lease.call::<_, u32>("count", ()).await.expect("the lease goes on"), 2);
+        drop(lease);
+        status_when(&pool, "it is checked in", |status| status.idle == 1 && status.restarts == 0).await;
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_call_past_its_deadline_that_does_not_give_up_ends_the_lease() {
+        let pool = pool_of(MODULE).size(1).cancel_grace(Duration::from_millis(300)).start().await;
+        let pool = pool.expect("it starts");
+        let lease = pool.checkout().await.expect("a worker is free");
+        let late = lease.request("stay").args(("a",)).timeout(Duration::from_secs(1));
+        let error = late.send::<u32>().await.expect_err("it never ends");
         assert!(matches!(error, CallError::Timeout { phase: Phase::Run, attempts: 1, .. }), "{error:?}");
         let error = lease.call::<_, u32>("pid", ()).await.expect_err("its worker is killed");
         assert!(matches!(error, CallError::WorkerDied { started: false, .. }), "{error:?}");

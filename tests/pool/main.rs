@@ -4,6 +4,7 @@
 //! of its own that is checked for leaks; `support` says how.
 
 mod calls;
+mod conversation;
 mod examples;
 mod faults;
 mod harness;

@@ -1,13 +1,9 @@
-//! Children added and removed while the supervisor runs.
+//! Children, their siblings, and references to them.
 
-use std::{
-    sync::{Arc, atomic::AtomicUsize},
-    time::Duration,
-};
+use std::time::Duration;
 
 use hatchery::supervisor::{
-    Backoff, ChildError, ChildSpec, ChildState, LookupError, ReportEvent, Restart, SendError, Supervisor,
-    SupervisorRef,
+    ChildError, ChildSpec, LookupError, ReportEvent, Restart, SendError, Supervisor, SupervisorRef,
 };
 
 use crate::support::*;
@@ -23,93 +19,21 @@ async fn dynamic() -> (Supervisor, SupervisorRef) {
 }
 
 #[actix::test]
-async fn dynamic_children_come_and_go() {
-    let diary = Diary::default();
-    let (app, pool) = dynamic().await;
-    let first = pool.start_child(Puppet::spec(&diary, "x")).await.unwrap().unwrap();
-    let error = pool.start_child(Puppet::spec(&diary, "x")).await.unwrap_err();
-    assert!(matches!(error, ChildError::AlreadyStarted { incarnation } if incarnation == first));
-    let x = puppet(&app, "pool/x");
-    assert_eq!(x.send(Who).await, Ok(first));
-    pool.terminate_child("x").await.unwrap();
-    assert_eq!(diary.living(), 0);
-    assert_eq!(x.send(Who).await, Err(SendError::Down));
-    assert!(matches!(pool.terminate_child("x").await, Err(ChildError::NotFound)));
-    assert!(matches!(pool.restart_child("x").await, Err(ChildError::Dynamic)));
-    assert!(matches!(pool.child::<Puppet>("x"), Err(LookupError::NotFound { .. })));
-    assert!(pool.which_children().await.unwrap().is_empty());
-    // The same id again: another child, with a higher incarnation.
-    assert!(pool.start_child(Puppet::spec(&diary, "x")).await.unwrap().unwrap() > first);
-    stop(app, &diary).await;
-}
-
-#[actix::test]
 async fn a_slow_start_delays_nothing() {
     let diary = Diary::default();
     let (app, pool) = dynamic().await;
     let slow = actix_rt::spawn({
-        let (pool, spec) = (pool.clone(), Puppet::hanging(&diary, "slow"));
+        let (pool, spec) = (pool.clone(), Gate::closed().spec(&diary, "slow"));
         async move { pool.start_child(spec).await }
     });
     within("a start", pool.start_child(Puppet::spec(&diary, "quick"))).await.unwrap();
-    let children = within("the list", pool.which_children()).await.unwrap();
-    let mut states: Vec<_> = children.iter().map(|child| (&*child.options.id, child.state)).collect();
-    states.sort_by_key(|&(id, _)| id);
-    assert_eq!(states, [("quick", ChildState::Running), ("slow", ChildState::Starting)]);
+    let mut states = listed(&pool).await;
+    states.sort();
+    assert_eq!(states, ["quick running", "slow starting"]);
     // Terminating it drops the factory's future.
     within("the end", pool.terminate_child("slow")).await.unwrap();
     assert_eq!(diary.living(), 1);
     assert!(matches!(within("an answer", slow).await.unwrap(), Err(ChildError::Cancelled)));
-    stop(app, &diary).await;
-}
-
-#[actix::test]
-async fn a_failed_first_start_is_discarded_without_a_backoff() {
-    let diary = Diary::default();
-    let (app, pool) = dynamic().await;
-    let failures = Arc::new(AtomicUsize::new(1));
-    let error = pool.start_child(Puppet::failing(&diary, "x", &failures)).await.unwrap_err();
-    assert!(matches!(error, ChildError::Start { retrying: false, .. }));
-    assert!(pool.which_children().await.unwrap().is_empty());
-    stop(app, &diary).await;
-}
-
-#[actix::test]
-async fn a_failed_first_start_is_retried_with_a_backoff() {
-    let diary = Diary::default();
-    let (app, pool) = dynamic().await;
-    let mut reports = pool.subscribe();
-    let failures = Arc::new(AtomicUsize::new(5));
-    let backoff = Backoff { first: Duration::from_millis(1), ..Backoff::default() };
-    let spec = Puppet::failing(&diary, "x", &failures).backoff(backoff);
-    let error = pool.start_child(spec.clone()).await.unwrap_err();
-    assert!(matches!(error, ChildError::Start { retrying: true, .. }));
-    let x = puppet(&pool, "x");
-    assert!(matches!(x.do_send(End::Stop), Err(SendError::Restarting)));
-    started(&mut reports, "x").await;
-    assert!(x.send(Who).await.is_ok());
-    stop(app, &diary).await;
-}
-
-#[actix::test]
-async fn static_child_administration() {
-    let diary = Diary::default();
-    let app = Supervisor::builder("app").child_spec(Puppet::spec(&diary, "a")).start().await.unwrap();
-    let again = Puppet::spec(&diary, "a");
-    assert!(matches!(app.start_child(again.clone()).await, Err(ChildError::AlreadyStarted { .. })));
-    assert!(matches!(app.terminate_child("z").await, Err(ChildError::NotFound)));
-    app.terminate_child("a").await.unwrap();
-    app.terminate_child("a").await.unwrap();
-    assert_eq!(puppet(&app, "a").do_send(End::Stop), Err(SendError::Down));
-    assert!(matches!(app.start_child(again.clone()).await, Err(ChildError::AlreadyPresent)));
-    app.restart_child("a").await.unwrap();
-    assert!(who(&app, "a").await > 1);
-    assert!(matches!(app.restart_child("a").await, Err(ChildError::Running)));
-    assert!(matches!(app.delete_child("a").await, Err(ChildError::Running)));
-    app.terminate_child("a").await.unwrap();
-    app.delete_child("a").await.unwrap();
-    assert!(app.which_children().await.unwrap().is_empty());
-    assert!(app.start_child(again).await.is_ok());
     stop(app, &diary).await;
 }
 
@@ -187,4 +111,38 @@ async fn calls_take_paths() {
     app.terminate_child("pools/cache").await.unwrap();
     assert!(matches!(app.restart_child("pools/cache/a").await, Err(ChildError::SupervisorDown)));
     stop(app, &diary).await;
+}
+
+/// The way to wait for a child that is being restarted.
+#[actix::test]
+async fn ready() {
+    let (diary, mut gate) = (Diary::default(), Gate::open());
+    let app = Supervisor::builder("app").child_spec(gate.spec(&diary, "a")).start().await.unwrap();
+    let a = puppet(&app, "a");
+    assert!(a.ready(Duration::ZERO).await.is_ok());
+    gate.set_open(false);
+    a.do_send(End::Panic).unwrap();
+    let restart = gate.next("a").await;
+    assert_eq!(a.ready(Duration::ZERO).await.err(), Some(SendError::Restarting));
+    let waiting = actix_rt::spawn({
+        let a = a.clone();
+        async move { a.ready(PATIENCE).await }
+    });
+    restart.pass();
+    assert!(within("the restart", waiting).await.unwrap().is_ok());
+    stop(app.clone(), &diary).await;
+    assert_eq!(a.ready(PATIENCE).await.err(), Some(SendError::Down));
+}
+
+/// Who waits for a child learns at once that it will not come.
+#[actix::test]
+async fn ready_ends_with_the_supervisor() {
+    let (diary, mut gate) = (Diary::default(), Gate::open());
+    let app = Supervisor::builder("app").child_spec(gate.spec(&diary, "a")).start().await.unwrap();
+    let a = puppet(&app, "a");
+    gate.set_open(false);
+    a.do_send(End::Panic).unwrap();
+    let _restart = gate.next("a").await;
+    let (waiting, ()) = futures_util::future::join(a.ready(PATIENCE), stop(app, &diary)).await;
+    assert_eq!(waiting.err(), Some(SendError::Down));
 }

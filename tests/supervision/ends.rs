@@ -63,39 +63,6 @@ async fn a_waiting_actor_stops_when_asked() {
 }
 
 #[actix::test]
-async fn one_that_refuses_is_killed_in_time() {
-    let diary = Diary::default();
-    let manners = Manners { refuses_to_stop: true, pending_work: true, ..Manners::default() };
-    let app = Supervisor::builder("app")
-        .child_spec(
-            Puppet::spec_with(&diary, "a", manners).shutdown(Shutdown::Timeout(Duration::from_millis(20))),
-        )
-        .start()
-        .await
-        .unwrap();
-    let mut reports = app.subscribe();
-    stop(app, &diary).await;
-    let report =
-        report_where(&mut reports, |report| matches!(report.event, ReportEvent::ShutdownError { .. }));
-    assert!(matches!(report.await.event, ReportEvent::ShutdownError { reason: ExitReason::Killed, .. }));
-    // A kill runs no hook.
-    assert_eq!(diary.take(), ["start a"]);
-}
-
-#[actix::test]
-async fn a_brutal_shutdown_is_no_error() {
-    let diary = Diary::default();
-    let app = Supervisor::builder("app")
-        .child_spec(Puppet::spec(&diary, "a").shutdown(Shutdown::Brutal))
-        .start()
-        .await
-        .unwrap();
-    let mut reports = app.subscribe();
-    stop(app, &diary).await;
-    report_where(&mut reports, |report| matches!(report.event, ReportEvent::Stopped { .. })).await;
-}
-
-#[actix::test]
 async fn a_panic_in_started_is_a_failed_start() {
     let diary = Diary::default();
     let manners = Manners { panics_in_started: true, ..Manners::default() };
@@ -152,11 +119,8 @@ fn no_panic_aborts_the_process() {
     alone("ends::no_panic_aborts_the_process", || {
         System::new().block_on(async {
             for (manners, end) in [
-                (Manners { refuses_to_stop: true, pending_work: true, ..Manners::default() }, End::Panic),
-                (
-                    Manners { refuses_to_stop: true, pending_work: true, ..Manners::default() },
-                    End::PanicInFuture,
-                ),
+                (Manners::stubborn(), End::Panic),
+                (Manners::stubborn(), End::PanicInFuture),
                 (Manners { panics_in_stopping: true, pending_work: true, ..Manners::default() }, End::Stop),
                 (Manners { panics_in_stopping: true, pending_work: true, ..Manners::default() }, End::Panic),
                 (Manners { panics_in_drop: true, pending_work: true, ..Manners::default() }, End::Stop),

@@ -19,20 +19,6 @@ fn tree(diary: &Diary) -> hatchery::supervisor::SupervisorBuilder {
 }
 
 #[actix::test]
-async fn start_and_stop_in_order() {
-    let diary = Diary::default();
-    let app = tree(&diary).start().await.unwrap();
-    let pool = app.supervisor("pool").unwrap();
-    pool.start_child(Puppet::spec(&diary, "x")).await.unwrap();
-    assert_eq!(diary.take(), ["start a", "start c", "start d", "start b", "start x"]);
-    app.stop().await;
-    assert_eq!(diary.take(), ["stop b", "stop x", "stop d", "stop c", "stop a"]);
-    assert_eq!(diary.living(), 0);
-    app.stop().await;
-    assert!(pool.start_child(Puppet::spec(&diary, "y")).await.is_err());
-}
-
-#[actix::test]
 async fn dropping_the_last_handle_kills_the_tree() {
     let diary = Diary::default();
     let app = tree(&diary).start().await.unwrap();
@@ -52,7 +38,7 @@ async fn dropping_a_start_in_progress_kills_what_was_started() {
     let diary = Diary::default();
     let start = Supervisor::builder("app")
         .child_spec(Puppet::spec(&diary, "a"))
-        .child_spec(Puppet::hanging(&diary, "b"))
+        .child_spec(Gate::closed().spec(&diary, "b"))
         .start();
     {
         let mut start = std::pin::pin!(start);
@@ -64,25 +50,6 @@ async fn dropping_a_start_in_progress_kills_what_was_started() {
         .await;
     }
     diary.wait_until_empty().await;
-}
-
-#[actix::test]
-async fn a_failed_start_tears_down_in_reverse_and_names_the_child() {
-    let diary = Diary::default();
-    let failures = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(1));
-    let inner = Supervisor::builder("inner")
-        .child_spec(Puppet::spec(&diary, "c"))
-        .child_spec(Puppet::failing(&diary, "d", &failures));
-    let error = Supervisor::builder("app")
-        .child_spec(Puppet::spec(&diary, "a"))
-        .child_spec(Puppet::spec(&diary, "b"))
-        .supervisor("inner", inner)
-        .start()
-        .await
-        .unwrap_err();
-    assert_eq!(error.to_string(), "could not start `app/inner/d`: told to fail");
-    assert_eq!(diary.take(), ["start a", "start b", "start c", "fail d", "stop c", "stop b", "stop a"]);
-    assert_eq!(diary.living(), 0);
 }
 
 #[test]
@@ -115,7 +82,7 @@ fn stop_works_from_any_executor() {
 fn a_stopped_system_drops_the_tree_without_an_abort() {
     alone("lifetimes::a_stopped_system_drops_the_tree_without_an_abort", || {
         let diary = Diary::default();
-        let manners = Manners { refuses_to_stop: true, pending_work: true, ..Manners::default() };
+        let manners = Manners::stubborn();
         let bad =
             Manners { panics_in_stopping: true, panics_in_drop: true, pending_work: true, ..manners.clone() };
         let app = System::new().block_on(async {
@@ -143,7 +110,7 @@ fn an_arbiter_stopped_under_its_children() {
             let diary = Diary::default();
             let arbiter = Arbiter::new();
             let (send, receive) = tokio::sync::oneshot::channel();
-            let manners = Manners { refuses_to_stop: true, pending_work: true, ..Manners::default() };
+            let manners = Manners::stubborn();
             let builder = tree(&diary).child_spec(Puppet::spec_with(&diary, "e", manners));
             arbiter.spawn(async move {
                 let _ = send.send(builder.start().await.unwrap());
@@ -162,7 +129,7 @@ async fn stop_cancels_a_hanging_restart() {
     let diary = Diary::default();
     let app = Supervisor::builder("app").child_spec(Puppet::spec(&diary, "a")).start().await.unwrap();
     let starting = actix_rt::spawn({
-        let (app, spec) = (app.downgrade(), Puppet::hanging(&diary, "b"));
+        let (app, spec) = (app.downgrade(), Gate::closed().spec(&diary, "b"));
         async move { app.start_child(spec).await }
     });
     wait_until("the start to hang", || diary.living() == 2).await;
@@ -203,54 +170,6 @@ async fn a_subscription_to_a_forgotten_supervisor_has_ended() {
     stop(app, &diary).await;
 }
 
-/// Whoever still holds the context of an ended child cannot take a name that nobody would give back.
-#[actix::test]
-async fn an_ended_child_gets_no_name() {
-    use hatchery::supervisor::{ChildSpec, Restart};
-    let diary = Diary::default();
-    let (send, contexts) = mpsc::channel();
-    let spec = ChildSpec::with_context("a", {
-        let diary = diary.clone();
-        move |cx| {
-            send.send(cx.clone()).unwrap();
-            let puppet = Puppet::new(&diary, cx, Manners::default());
-            async move { Ok::<_, std::convert::Infallible>(puppet) }
-        }
-    });
-    let app = Supervisor::builder("app").child_spec(spec.restart(Restart::Transient)).start().await.unwrap();
-    let old = contexts.recv().unwrap();
-    old.register("early").unwrap();
-    app.terminate_child("a").await.unwrap();
-    old.register("late").unwrap();
-    assert!(app.whereis::<Puppet>("early").is_err());
-    assert!(app.whereis::<Puppet>("late").is_err());
-    app.restart_child("a").await.unwrap();
-    contexts.recv().unwrap().register("late").unwrap();
-    assert!(app.whereis::<Puppet>("late").is_ok());
-    stop(app, &diary).await;
-}
-
-/// A nested supervisor that has to be killed is reported as that, as an actor is.
-#[actix::test]
-async fn a_nested_supervisor_that_stops_too_late_was_killed() {
-    use hatchery::supervisor::{ChildSpec, ExitReason, ReportEvent, Shutdown};
-    let diary = Diary::default();
-    let manners = Manners { refuses_to_stop: true, pending_work: true, ..Manners::default() };
-    let child = Puppet::spec_with(&diary, "a", manners).shutdown(Shutdown::Infinity);
-    let inner = ChildSpec::from(Supervisor::builder("inner").child_spec(child));
-    let inner = inner.shutdown(Shutdown::Timeout(std::time::Duration::from_millis(1)));
-    let app = Supervisor::builder("app").child_spec(inner).start().await.unwrap();
-    let mut reports = app.subscribe();
-    within("the stop", app.stop()).await;
-    let report = report_where(
-        &mut reports,
-        |report| matches!(&report.event, ReportEvent::ShutdownError { id, .. } if &**id == "inner"),
-    );
-    let event = within("the report", report).await.event;
-    assert!(matches!(event, ReportEvent::ShutdownError { reason: ExitReason::Killed, .. }), "{event:?}");
-    assert_eq!(diary.living(), 0);
-}
-
 /// Many ends at once are not taken for lateness.
 #[actix::test]
 async fn a_mass_kill_finds_nobody_unkillable() {
@@ -270,4 +189,23 @@ async fn a_mass_kill_finds_nobody_unkillable() {
             "{report}"
         );
     }
+}
+
+#[actix::test]
+async fn a_stop_with_a_deadline() {
+    let diary = Diary::default();
+    let app = Supervisor::builder("app")
+        .supervisor(
+            "inner",
+            Supervisor::builder("inner").child_spec(
+                Puppet::spec_with(&diary, "b", Manners::stubborn())
+                    .shutdown(hatchery::supervisor::Shutdown::Infinity),
+            ),
+        )
+        .start()
+        .await
+        .unwrap();
+    assert!(app.stop_within(S / 50).await.is_err());
+    diary.wait_until_empty().await;
+    assert!(app.stop_within(PATIENCE).await.is_ok());
 }

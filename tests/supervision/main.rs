@@ -3,11 +3,12 @@
 mod support;
 
 mod actix;
+mod arbiters;
+mod backoff;
 mod children;
 mod ends;
 mod lifetimes;
 mod panics;
 mod partitions;
 mod random;
-mod restarts;
 mod unkillable;

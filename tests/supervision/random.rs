@@ -33,7 +33,7 @@ fn actor(random: &mut fastrand::Rng, diary: &Diary, id: &str) -> ChildSpec {
         panics_in_drop: random.u8(..20) == 0,
         pending_work: random.bool(),
         refuses_to_stop: random.u8(..10) == 0,
-        stops_in_started: false,
+        ..Manners::default()
     };
     let brief = Shutdown::Timeout(Duration::from_millis(5));
     let spec = Puppet::spec_with(diary, id, manners)

@@ -2,6 +2,8 @@
 
 #[path = "../pool/calls/mod.rs"]
 mod calls;
+#[path = "../pool/conversation/mod.rs"]
+mod conversation;
 #[path = "../pool/faults/mod.rs"]
 mod faults;
 #[path = "../pool/kills/mod.rs"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 import select
 import signal
 import socket
@@ -225,10 +226,10 @@ class Worker:
         text = ""
         end = time.monotonic() + DEADLINE
         stack = ""
-        while '  File "<hatchery>/' not in stack:
+        while not re.search(r'  File "<string>", line \d+ in <module>\n\Z', stack):  # that is the bootstrap
             assert select.select([self.stacks], [], [], max(end - time.monotonic(), 0))[0], text
             text += os.read(self.stacks, 65536).decode()
-            stack = text.rpartition("Stack (most recent call first):\n")[2]  # an earlier one may have ended late
+            stack = text.rpartition("Stack (most recent call first):\n")[2]
         return stack.partition('  File "<hatchery>/')[0]
 
     def call(self, function: str, *args: object, **kwargs: object) -> object:

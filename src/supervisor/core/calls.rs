@@ -127,6 +127,7 @@ impl<T, C> Core<T, C> {
                     self.remove(key, out);
                 } else {
                     self.put_down(key, Down::Terminated, out);
+                    self.abandon_group(key, out);
                 }
                 out.push(Command::Reply { caller, result });
             }

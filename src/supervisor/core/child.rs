@@ -108,6 +108,11 @@ impl<T, C> Child<T, C> {
     pub(super) fn is_live(&self) -> bool {
         matches!(self.state, State::Starting { .. } | State::Running { .. } | State::Stopping { .. })
     }
+
+    /// Whether it has ended, or could not start, and its supervisor is about to start it.
+    pub(super) fn is_restarting(&self) -> bool {
+        matches!(self.state, State::Restarting | State::Dead { .. })
+    }
 }
 
 /// A child's state, for those who ask.

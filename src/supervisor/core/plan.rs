@@ -152,6 +152,13 @@ impl<T, C> Core<T, C> {
             } else if let Some(plan) = &mut self.plan {
                 plan.waiting_for = Some(key);
             }
+        } else if goal == Goal::Restart
+            && let Some(key) = plan.spared.take()
+        {
+            // It is down like the others now: when an earlier one fails to start, that one's retry brings it up.
+            if self.children.get(&key).is_some_and(|child| matches!(child.state, State::Restarting)) {
+                self.put_down(key, Down::Idle, out);
+            }
         } else if let Some(key) = self.children.first_of(&plan.starts) {
             plan.starts.start = key.order + 1;
             if self.may_start(key) {
@@ -196,6 +203,34 @@ impl<T, C> Core<T, C> {
             Strategy::RestForOne if !self.options.dynamic => key.order..ALL.end,
             Strategy::OneForAll if !self.options.dynamic => ALL,
             _ => key.order..key.order + 1,
+        }
+    }
+
+    /// The restart of this child has been cancelled, and with it that of its group: as in OTP, those that waited for
+    /// it stay down, unless another one's restart will bring them up.
+    pub(super) fn abandon_group(&mut self, key: Key, out: &mut Vec<Command<T, C>>) {
+        if let Some(plan) = &mut self.plan
+            && plan.goal == Goal::Restart
+            && plan.waiting_for == Some(key)
+        {
+            plan.abandon();
+        }
+        let mut left = self.group(key);
+        if left.end - left.start == 1 {
+            return;
+        }
+        // Groups that share a fate have no end: that of the first one which is restarted is all that any will bring up.
+        let mut all = ALL;
+        while let Some(key) = self.next_of(&mut all) {
+            if self.children[&key].is_restarting() {
+                left.end = left.start.max(self.group(key).start);
+                break;
+            }
+        }
+        while let Some(key) = self.next_of(&mut left) {
+            if matches!(self.children[&key].state, State::Down(Down::Idle)) {
+                self.put_down(key, Down::Terminated, out);
+            }
         }
     }
 

@@ -141,6 +141,9 @@ impl<T, C> Core<T, C> {
             let wanted = !stoppers.is_empty() || self.resizing.is_some();
             self.put_down(key, if wanted { Down::Terminated } else { Down::Idle }, out);
         }
+        if how == Stopping::Cancelled && !shutting_down {
+            self.abandon_group(key, out);
+        }
         if let Some(starter) = starter {
             let error = if shutting_down { ChildError::SupervisorDown } else { ChildError::Cancelled };
             out.push(Command::Reply { caller: starter.caller, result: Err(error) });

@@ -1,14 +1,22 @@
 //! Callers that go away before their answer.
 
+use std::time::Duration;
+
 use hatchery::{Call, Checkout, Pool};
 
-use crate::support::{alone_test, lines, note, noted, started, status_when, touch};
+use crate::support::{
+    MODULE, SOON, alone_test, is_alive, lines, note, noted, pids, pool_of, started, status_when, touch,
+};
 
-fn spawn_hold(pool: &Pool, name: &'static str) -> actix_rt::task::JoinHandle<()> {
+fn spawn(pool: &Pool, function: &'static str, name: &'static str) -> actix_rt::task::JoinHandle<()> {
     let pool = pool.clone();
     actix::spawn(async move {
-        let _ = pool.call::<_, u32>("hold", (name,)).await;
+        let _ = pool.call::<_, u32>(function, (name,)).await;
     })
+}
+
+fn spawn_hold(pool: &Pool, name: &'static str) -> actix_rt::task::JoinHandle<()> {
+    spawn(pool, "hold", name)
 }
 
 alone_test! {
@@ -59,12 +67,14 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_call_whose_caller_leaves_runs_on_and_its_worker_is_not_handed_out_before() {
-        let pool = started(1).await;
-        let leaving = spawn_hold(&pool, "a");
+    async fn a_call_whose_caller_leaves_is_cancelled_and_its_worker_is_not_handed_out_before() {
+        let pool = pool_of(MODULE).size(1).cancel_grace(SOON).start().await.expect("it starts");
+        let worker = pids(&pool).await;
+        let leaving = spawn(&pool, "leave", "a");
         noted("a.began").await;
         leaving.abort();
         assert!(leaving.await.expect_err("it is gone").is_cancelled());
+        noted("a.cancelled").await;
         let (ended, ()) = tokio::join!(pool.call::<_, bool>("exists", ("a.ended",)), async {
             let status = status_when(&pool, "the next one waits", |status| status.waiting == 1).await;
             assert_eq!((status.busy, status.idle), (1, 0));
@@ -73,6 +83,25 @@ alone_test! {
         assert!(ended.expect("it is served"), "the abandoned call had ended by then");
         let status = pool.status().await.expect("it runs");
         assert_eq!((status.restarts, status.abandoned), (0, 0));
+        assert_eq!(pids(&pool).await, worker);
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_call_whose_caller_leaves_and_that_does_not_give_up_costs_the_worker() {
+        let pool = pool_of(MODULE).size(1).cancel_grace(Duration::from_millis(300)).start().await;
+        let pool = pool.expect("it starts");
+        let worker = pids(&pool).await[0];
+        let leaving = spawn(&pool, "stay", "a");
+        noted("a.began").await;
+        leaving.abort();
+        noted("a.cancelled").await;
+        assert_ne!(pool.call::<_, u32>("pid", ()).await.expect("another one serves"), worker);
+        assert!(!is_alive(worker));
+        let status = pool.status().await.expect("it runs");
+        let how = status.workers[0].last_exit.clone().expect("it was replaced");
+        assert!(status.restarts == 1 && how.contains("did not give up in time"), "{how}");
         pool.shutdown().await;
     }
 }

@@ -94,25 +94,45 @@ alone_test! {
 }
 
 alone_test! {
-    async fn the_deadline_covers_the_run_and_its_worker_is_replaced() {
+    async fn the_deadline_covers_the_run_and_a_worker_that_gives_up_serves_on() {
         let pool = started(1).await;
         let before = pids(&pool).await[0];
-        let call = pool.request("hold").args(("a",)).timeout(Duration::from_secs(2));
+        let call = pool.request("hold").args(("a",)).timeout(Duration::from_secs(1));
         let error = call.send::<u32>().await.expect_err("it is held");
-        let CallError::Timeout { phase: Phase::Run, attempts: 1, .. } = &error else { panic!("{error:?}") };
+        let CallError::Timeout { phase: Phase::Run, attempts: 1, stack } = &error else { panic!("{error:?}") };
         assert!(!error.is_retryable() && note("a.began").exists());
-        let after: u32 = pool.call("pid", ()).await.expect("another one serves");
-        assert_ne!(after, before);
-        assert!(!is_alive(before) && !note("a.ended").exists());
+        let stack = stack.as_deref().expect("Python runs");
+        assert!(stack.contains("subject.py\", line") && stack.contains("in wait_for"), "{stack}");
+        assert_eq!(pool.call::<_, u32>("pid", ()).await.expect("it serves on"), before);
+        assert!(!note("a.ended").exists());
         let status = pool.status().await.expect("it runs");
-        let how = status.workers[0].last_exit.clone().expect("it was replaced");
-        assert!(status.restarts == 1 && how.contains("deadline"), "{how}");
+        assert_eq!((status.restarts, &status.workers[0].last_exit), (0, &None));
         pool.shutdown().await;
     }
 }
 
 alone_test! {
-    async fn a_call_that_waited_is_killed_at_the_same_deadline_while_it_runs() {
+    async fn the_deadline_covers_the_run_and_a_worker_that_does_not_give_up_is_replaced() {
+        let pool = pool_of(MODULE).size(1).cancel_grace(Duration::from_millis(1500)).start().await;
+        let pool = pool.expect("it starts");
+        let before = pids(&pool).await[0];
+        let call = pool.request("stay").args(("a",)).timeout(Duration::from_secs(1));
+        let error = call.send::<u32>().await.expect_err("it never ends");
+        assert!(is_alive(before), "the caller is answered before the kill");
+        assert!(matches!(error, CallError::Timeout { phase: Phase::Run, attempts: 1, .. }), "{error:?}");
+        assert!(!error.is_retryable() && note("a.began").exists());
+        let after: u32 = pool.call("pid", ()).await.expect("another one serves");
+        assert_ne!(after, before);
+        assert!(!is_alive(before) && note("a.cancelled").exists());
+        let status = pool.status().await.expect("it runs");
+        let how = status.workers[0].last_exit.clone().expect("it was replaced");
+        assert!(status.restarts == 1 && how.contains("did not give up in time"), "{how}");
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_call_that_waited_has_the_same_deadline_while_it_runs() {
         let pool = started(1).await;
         let (held, error) = tokio::join!(
             async {

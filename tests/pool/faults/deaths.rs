@@ -6,7 +6,7 @@ use hatchery::{CallError, Phase, Pool};
 use serde_json::Value;
 
 use super::pools::{pid, pool_of, serves, start, status};
-use crate::support::{alone_test, is_alive, scratch, status_when};
+use crate::support::{MODULE, alone_test, is_alive, scratch, status_when};
 
 const SOURCE: &str = "
 import ctypes, os, resource, signal, sys, threading, time
@@ -162,16 +162,30 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_call_past_its_deadline_costs_the_worker() {
+    async fn a_call_past_its_deadline_that_gives_up_costs_nothing() {
         let pool = start(pool_of(SOURCE)).await;
         let before = pid(&pool).await;
         let call = pool.request("end").args(("never",)).timeout(Duration::from_millis(300));
         let error = call.send::<Value>().await.expect_err("it never ends");
         assert!(matches!(error, CallError::Timeout { phase: Phase::Run, attempts: 1, .. }), "{error:?}");
         serves(&pool).await;
+        assert_eq!((pid(&pool).await, status(&pool).await.restarts), (before, 0));
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_call_past_its_deadline_that_cannot_give_up_costs_the_worker() {
+        let pool = start(pool_of(MODULE).cancel_grace(Duration::from_millis(1500))).await;
+        let before = pid(&pool).await;
+        let call = pool.request("wait_in_c").timeout(Duration::from_millis(300));
+        let error = call.send::<Value>().await.expect_err("it never ends");
+        assert!(is_alive(before), "the caller is answered before the kill");
+        assert!(matches!(error, CallError::Timeout { phase: Phase::Run, attempts: 1, .. }), "{error:?}");
+        serves(&pool).await;
         assert!(!is_alive(before));
         let why = status(&pool).await.workers[0].last_exit.clone().expect("one has ended");
-        assert!(why.contains("a call passed its deadline"), "{why}");
+        assert!(why.contains("a call did not give up in time"), "{why}");
         pool.shutdown().await;
     }
 }

@@ -34,6 +34,12 @@ def close_all_and_wait():
     import time
     time.sleep(1000)
 
+def fds_of_a_child():
+    import subprocess
+    listed = subprocess.run(['ls', '-l', '/proc/self/fd'], close_fds=False, stdout=subprocess.PIPE, check=True)
+    links = [line.rsplit(maxsplit=3) for line in listed.stdout.decode().splitlines() if ' -> ' in line]
+    return [[int(fd), target] for _, fd, _, target in links]
+
 def own_sockets():
     return sum(os.readlink(f'/proc/self/fd/{fd}').startswith('socket:')
                for fd in os.listdir('/proc/self/fd') if os.path.exists(f'/proc/self/fd/{fd}'))
@@ -88,10 +94,27 @@ alone_test! {
                 assert!(fds.remove(&pipe).is_some_and(|target| target.starts_with("pipe:")), "{fds:?}");
             }
             fds.retain(|fd, target| inherited.get(fd) != Some(target));
-            // The protocol and the lifeline.
-            assert!(fds.len() == 2 && fds.values().all(|target| target.starts_with("socket:")), "{fds:?}");
+            // The protocol and the lifeline, and the pipe for stacks.
+            let sockets = fds.values().filter(|target| target.starts_with("socket:")).count();
+            let pipes = fds.values().filter(|target| target.starts_with("pipe:")).count();
+            assert_eq!((sockets, pipes, fds.len()), (2, 1, 3), "{fds:?}");
         }
         assert_eq!(pool.call::<_, u32>("own_sockets", ()).await.expect("it runs"), 2);
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn what_a_worker_starts_inherits_its_lifeline_at_most() {
+        let inherited = fds(std::process::id());
+        let pool = start(pool_of(SOURCE)).await;
+        let worker = fds(pid(&pool).await);
+        let child: Vec<(u32, String)> = pool.call("fds_of_a_child", ()).await.expect("it runs");
+        let more: Vec<_> = child
+            .iter()
+            .filter(|(fd, target)| *fd > 2 && worker.get(fd) == Some(target) && inherited.get(fd) != Some(target))
+            .collect();
+        assert!(more.len() <= 1 && more.iter().all(|(_, target)| target.starts_with("socket:")), "{more:?}");
         pool.shutdown().await;
     }
 }

@@ -34,7 +34,16 @@ WHAT = {
     'an unknown call': _frame(4, 999_999, b'1'),
     'call 0': _frame(4, 0, b'1'),
     'an error for an unknown call': _frame(5, 999_999, b'{"kind": "encode", "message": "mine"}'),
-    'a chunk': _frame(6, 1, b'1'),
+    'an item of no stream': _frame(6, 1, b'1'),
+    'an item of an unknown stream': _frame(6, 999_999, b'1'),
+    'an item without a value': _frame(6, 1, codec=0),
+    'the end of no stream': _frame(7, 1, codec=0),
+    'progress of an unknown call': _frame(17, 999_999, b'1'),
+    'progress without a value': _frame(17, 1, codec=0),
+    'a stack of an unknown call': _frame(18, 999_999, b'"here"'),
+    'a stack that is no text': _frame(18, 1, b'[1]'),
+    'a failed stop': _frame(5, 0, b'{"kind": "stop", "type": "E", "message": "now", "traceback": ""}'),
+    'a cancel': _frame(8, 1, codec=0),
     'an unknown kind': _frame(77, 1, b'1'),
     'a call': _frame(3, 1, b'["ping", [], null]'),
     'ready': _frame(2, 0, b'{"protocol": 1, "pid": 1, "python": "3", "functions": [], "rss_bytes": null, "import_ms": 0}'),
@@ -61,6 +70,19 @@ def write_later(what, path):
         _write(WHAT[what])
     threading.Thread(target=later, daemon=True).start()
 
+def stream(what, call_id):
+    yield 'first'
+    _write({
+        'a result': _frame(4, call_id, b'1'),
+        'a wrong item': _frame(6, call_id + 1, b'1'),
+        'more items': _frame(6, call_id, b'1') * 3,
+    }[what])
+    time.sleep(1000)
+
+def late(call_id):
+    # What a thread may still send for a call that is over is nobody's.
+    _write(_frame(17, call_id, b'1') + _frame(18, call_id, b'"here"'))
+
 def half_a_frame(then):
     _write(_frame(4, 1, b'"a long answer"')[:9])
     if then == 'exit':
@@ -69,7 +91,7 @@ def half_a_frame(then):
 "#;
 
 /// What is written, and what the error says of it.
-const CASES: [(&str, &str); 17] = [
+const CASES: [(&str, &str); 26] = [
     ("garbage", "over the limit"),
     ("ones", "over the limit"),
     ("an empty frame", "0 bytes is shorter"),
@@ -78,7 +100,16 @@ const CASES: [(&str, &str); 17] = [
     ("an unknown call", "unknown call 999999"),
     ("call 0", "unknown call 0"),
     ("an error for an unknown call", "unknown call 999999"),
-    ("a chunk", "not supported"),
+    ("an item of no stream", "unknown stream 1"),
+    ("an item of an unknown stream", "unknown stream 999999"),
+    ("an item without a value", "there is none"),
+    ("the end of no stream", "end of the unknown stream 1"),
+    ("progress of an unknown call", "unknown call 999999"),
+    ("progress without a value", "there is none"),
+    ("a stack of an unknown call", "unknown call 999999"),
+    ("a stack that is no text", "cannot be read"),
+    ("a failed stop", "not told to stop"),
+    ("a cancel", "was not expected"),
     ("an unknown kind", "unknown kind of frame: 77"),
     ("a call", "was not expected"),
     ("ready", "ready already"),
@@ -149,6 +180,47 @@ alone_test! {
         let error = pool.call::<_, Value>("half_a_frame", ("return",)).await.expect_err("its answer is unreadable");
         assert!(matches!(error, CallError::Protocol { .. }), "{error:?}");
         serves(&pool).await;
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn what_is_no_part_of_a_stream_breaks_the_protocol() {
+        let cases = [
+            ("a result", "a result of the unknown call 1", 1),
+            ("a wrong item", "unknown stream 2", 1),
+            ("more items", "more items than it may send", 3),
+        ];
+        for (what, told, before_it) in cases {
+            let pool = start(pool_of(SOURCE)).await;
+            let before = pid(&pool).await;
+            // Its first call has the id 1.
+            let request = pool.request("stream").args((what, 1)).window(3);
+            let mut items = request.stream::<Value>().await.expect("a worker is free");
+            status_when(&pool, "it is replaced", |status| status.restarts == 1 && status.ready == 1).await;
+            assert_eq!(items.next().await.expect("the first one").expect("a good item"), "first", "{what}");
+            for _ in 1..before_it {
+                assert_eq!(items.next().await.expect("another one").expect("a good item"), 1, "{what}");
+            }
+            let error = items.next().await.expect("an error").expect_err("the protocol is broken");
+            let CallError::Protocol { detail } = &error else { panic!("{what}: {error:?}") };
+            assert!(detail.contains(told), "{what}: {error}");
+            assert!(items.next().await.is_none(), "{what}");
+            serves(&pool).await;
+            assert!(!is_alive(before), "{what}");
+            pool.shutdown().await;
+        }
+    }
+}
+
+alone_test! {
+    async fn what_comes_too_late_for_a_call_is_ignored() {
+        let pool = start(pool_of(SOURCE)).await;
+        serves(&pool).await;
+        let before = pid(&pool).await;
+        pool.call::<_, ()>("late", (1,)).await.expect("it is nobody's");
+        serves(&pool).await;
+        assert_eq!((pid(&pool).await, status(&pool).await.restarts), (before, 0));
         pool.shutdown().await;
     }
 }

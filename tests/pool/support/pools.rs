@@ -52,6 +52,58 @@ def hold(name):
     return os.getpid()
 
 
+def leave(name):
+    """Tell NAME.began and run on; cancelled, tell NAME.cancelled, wait for NAME.go, tell NAME.ended."""
+    touch(name + ".began")
+    try:
+        while True:
+            time.sleep(0.002)
+    finally:
+        touch(name + ".cancelled")
+        wait_for(name + ".go")
+        touch(name + ".ended")
+
+
+def stay(name):
+    """Tell NAME.began and run on; cancelled, tell NAME.cancelled and run on all the same."""
+    touch(name + ".began")
+    while True:
+        try:
+            while True:
+                time.sleep(0.002)
+        except BaseException:
+            touch(name + ".cancelled")
+
+
+def wait_in_c():
+    """Wait for ever with the GIL held, for a mutex that is held already; no signal ends that."""
+    import ctypes
+
+    mutex = ctypes.create_string_buffer(64)
+    for _ in range(2):
+        ctypes.PyDLL(None).pthread_mutex_lock(mutex)
+
+
+def numbers(count, pause=0):
+    for number in range(count):
+        if pause:
+            time.sleep(pause)
+        yield number
+
+
+def endless(name):
+    """Yield numbers, each noted in NAME.items before; at the end tell NAME.closed how."""
+    number = 0
+    try:
+        while True:
+            append(name + ".items", str(number))
+            yield number
+            number += 1
+    except BaseException as error:
+        append(name + ".closed", type(error).__name__)
+        raise
+
+
 def echo(*args, **kwargs):
     return [args, kwargs]
 
@@ -98,6 +150,11 @@ pub(crate) fn pool_of(source: &str) -> PoolBuilder {
     builder().module("subject").path(scratch()).current_dir(scratch())
 }
 
+/// A pool over [`MODULE`] and this source after it, to be configured further.
+pub(crate) fn pool_with(more: &str) -> PoolBuilder {
+    pool_of(&[MODULE, more].concat())
+}
+
 /// A started pool of [`MODULE`].
 pub(crate) async fn started(size: usize) -> Pool {
     pool_of(MODULE).size(size).start().await.expect("the pool starts")
@@ -123,6 +180,28 @@ pub(crate) fn status_when(
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
+    }
+}
+
+/// Waits until nothing is left of whatever was done: these workers are idle, nobody waits, and none of them was
+/// replaced; and asserts that each serves the next call.
+#[track_caller]
+pub(crate) fn unharmed(pool: &Pool, workers: &[u32]) -> impl Future<Output = PoolStatus> {
+    let idle = status_when(pool, "all are idle", |status| {
+        let all = status.idle as usize == workers.len() && status.waiting == 0;
+        all || status.restarts > 0
+    });
+    async move {
+        let status = idle.await;
+        assert_eq!(status.restarts, 0, "a worker was replaced: {status:#?}");
+        assert_eq!(pids(pool).await, workers);
+        let sums = workers.iter().map(|&pid| async move {
+            let lease = pool.checkout().await.expect("a worker is free");
+            lease.call::<_, u32>("add", (pid, 1)).await.expect("it serves")
+        });
+        let sums = futures_util::future::join_all(sums).await;
+        assert!(sums.iter().zip(workers).all(|(sum, pid)| *sum == pid + 1), "{sums:?}");
+        status
     }
 }
 

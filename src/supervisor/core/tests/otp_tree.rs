@@ -2,7 +2,7 @@
 
 use super::sim::*;
 use crate::supervisor::{
-    ChildError, ExitReason, Restart, Shutdown, Strategy,
+    Backoff, ChildError, ExitReason, Restart, Shutdown, Strategy,
     core::{Answer, Ending, Event, StateView},
 };
 
@@ -66,14 +66,40 @@ fn calls_wait_for_the_plan_and_are_checked_again() {
     assert_eq!(sim.state("x"), Some(StateView::Down(crate::supervisor::core::Down::Terminated)));
 }
 
+/// Whether the restart hangs just then or waits for its next attempt makes no difference.
 #[test]
-fn terminating_a_hanging_restart_lets_the_rest_of_the_group_come_up() {
-    let mut sim = one_for_all(&[worker("a"), worker("b")]);
-    sim.starts("a", &[Start::Hang]);
+fn terminating_a_restarting_child_abandons_its_group() {
+    for (strategy, kept) in [(Strategy::OneForAll, false), (Strategy::RestForOne, true)] {
+        for start in [Start::Hang, Start::Fail] {
+            let mut sim = Sim::up(options(strategy, 9, 3600 * S), &[worker("a"), worker("b"), worker("c")]);
+            sim.starts("b", &[start]);
+            sim.starts("a", &[start]);
+            sim.crash("b");
+            let restarting = if kept { "b" } else { "a" };
+            assert!(sim.terminate(restarting).is_ok());
+            sim.pass(S);
+            assert_eq!(sim.is_running("a"), kept);
+            for id in ["b", "c"] {
+                // Not idle: references to it must not wait.
+                assert_eq!(sim.state(id), Some(StateView::Down(crate::supervisor::core::Down::Terminated)));
+            }
+        }
+    }
+}
+
+#[test]
+fn an_abandoned_group_may_still_be_wanted_by_another_restart() {
+    let backoff = Backoff { free: 0, jitter: 0.0, first: S, ..Backoff::default() };
+    let [mut a, mut b] = [worker("a"), worker("b")];
+    (a.backoff, b.backoff) = (Some(backoff.into()), Some(backoff.into()));
+    let mut sim = Sim::up(options(Strategy::RestForOne, 9, 3600 * S), &[a, b, worker("c")]);
+    sim.crash("a");
+    sim.restart("b").unwrap();
     sim.crash("b");
-    assert!(!sim.is_running("b"));
-    assert!(sim.terminate("a").is_ok());
-    assert!(sim.is_running("b"));
+    assert!(sim.terminate("b").is_ok());
+    assert_eq!(sim.state("c"), Some(StateView::Down(crate::supervisor::core::Down::Idle)));
+    sim.pass(S);
+    assert!(sim.is_running("a") && sim.is_running("c"));
 }
 
 #[test]

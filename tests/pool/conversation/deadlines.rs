@@ -1,0 +1,215 @@
+//! The caller's time is up: it is answered with what Python was doing, the call is cancelled, and a worker that does not come
+//! back is killed.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use hatchery::{CallError, Phase, Pool};
+
+use super::{HANGS, read};
+use crate::support::{
+    MODULE, SOON, Seed, alone_test, is_alive, note, noted, pids, pool_with, status_when, stop, touch,
+    unharmed, wait_until,
+};
+
+const SOURCE: &str = r#"
+import hatchery
+
+
+def left():
+    return hatchery.deadline() - time.monotonic()
+
+
+async def async_left():
+    await asyncio.sleep(0)
+    return left()
+
+
+def lefts():
+    yield left()
+    yield left()
+
+
+def nap(seconds, answer):
+    time.sleep(seconds)
+    return answer
+
+
+async def async_nap(seconds, answer):
+    await asyncio.sleep(seconds)
+    return answer
+"#;
+
+/// They give up when they are cancelled.
+const GIVE_UP: [&str; 7] =
+    ["sleeping", "looping", "locking", "receiving", "running_a_process", "awaiting", "gathering"];
+
+fn source() -> String {
+    [HANGS, SOURCE].concat()
+}
+
+/// The line of the module at which the function hangs, as a stack shows it.
+fn line_of(function: &str) -> String {
+    let (source, mark) = ([MODULE, &source()].concat(), format!("  # {function}"));
+    let line = source.lines().position(|line| line.ends_with(&mark)).expect("it is marked");
+    format!("subject.py\", line {}, in {function}", line + 1)
+}
+
+/// Calls a function that hangs, until its time is up; the stack of it.
+async fn time_out(pool: &Pool, function: &str) -> Option<String> {
+    let request = pool.request(function).timeout(Duration::from_millis(300));
+    match request.send::<()>().await {
+        Err(CallError::Timeout { phase: Phase::Run, attempts: 1, stack }) => stack,
+        other => panic!("{function}: {other:?}"),
+    }
+}
+
+alone_test! {
+    async fn the_error_shows_the_line_and_the_worker_serves_on() {
+        let pool = pool_with(&source()).size(2).cancel_grace(SOON).start().await.expect("it starts");
+        let workers = pids(&pool).await;
+        for function in GIVE_UP {
+            let line = line_of(function);
+            // On a busy machine the stack may not come in time.
+            let mut seen = Vec::new();
+            while !seen.iter().flatten().any(|stack: &String| stack.contains(&line)) {
+                assert!(seen.len() < 10, "{function}, {line}: {seen:#?}");
+                seen.push(time_out(&pool, function).await);
+                unharmed(&pool, &workers).await;
+            }
+        }
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    within 90 seconds:
+    async fn the_caller_is_answered_before_a_worker_that_does_not_give_up_is_killed() {
+        const FUNCTIONS: [&str; 2] = ["waiting_in_c", "blocking"];
+        let pool = pool_with(&source()).size(FUNCTIONS.len()).cancel_grace(Duration::from_secs(2));
+        let pool = pool.start().await.expect("it starts");
+        let mut missing: Vec<&str> = FUNCTIONS.into();
+        for round in 1.. {
+            let workers = pids(&pool).await;
+            let before = pool.status().await.expect("it runs").restarts;
+            let stacks = join_all(FUNCTIONS.map(|function| async {
+                let stack = time_out(&pool, function).await;
+                let status = pool.status().await.expect("it runs");
+                assert_eq!(status.restarts, before, "it is answered first");
+                stack
+            }));
+            let stacks = stacks.await;
+            assert!(workers.iter().all(|pid| is_alive(*pid)));
+            let replaced = |it: &hatchery::PoolStatus| it.restarts == before + 2 && it.idle == 2;
+            let status = status_when(&pool, "they are replaced", replaced).await;
+            for worker in &status.workers {
+                let how = worker.last_exit.as_deref().expect("one has ended");
+                assert!(how.contains("did not give up in time"), "{how}");
+            }
+            assert!(workers.iter().all(|pid| !is_alive(*pid)));
+            assert_eq!(pool.call::<_, u32>("add", (1, 2)).await.expect("they serve"), 3);
+            // On a busy machine the stack may not come in time.
+            for (function, stack) in FUNCTIONS.into_iter().zip(&stacks) {
+                if stack.as_ref().is_some_and(|stack| stack.contains(&line_of(function))) {
+                    missing.retain(|it| *it != function);
+                }
+            }
+            if missing.is_empty() {
+                break;
+            }
+            assert!(round < 5, "{missing:?}: {stacks:#?}");
+        }
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_process_that_is_stopped_tells_no_stack_and_is_killed() {
+        let pool = pool_with(&source()).size(1).cancel_grace(Duration::from_secs(2));
+        let pool = pool.start().await.expect("it starts");
+        let worker = pids(&pool).await[0];
+        let call = pool.request("sleeping").timeout(Duration::from_secs(2));
+        let (answer, ()) = tokio::join!(call.send::<()>(), async {
+            noted("sleeping.began").await;
+            stop(worker);
+        });
+        assert!(is_alive(worker), "it is answered before the kill");
+        let error = answer.expect_err("it never ends");
+        assert!(matches!(error, CallError::Timeout { phase: Phase::Run, stack: None, attempts: 1 }), "{error:?}");
+        assert_ne!(pool.call::<_, u32>("pid", ()).await.expect("another one serves"), worker);
+        assert!(!is_alive(worker));
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn python_knows_the_deadline_and_the_wait_is_part_of_it() {
+        let pool = pool_with(&source()).size(1).start().await.expect("it starts");
+        let (timeout, waited) = (Duration::from_secs(60), Duration::from_millis(300));
+        let all = 0.0..=timeout.as_secs_f64();
+        for function in ["left", "async_left"] {
+            let left: f64 = pool.request(function).timeout(timeout).send().await.expect("it tells");
+            assert!(all.contains(&left) && left > 30.0, "{function}: {left}");
+        }
+        let (lefts, error) = read(pool.request("lefts").timeout(timeout).stream::<f64>().await.expect("free")).await;
+        assert!(error.is_none() && lefts.iter().all(|left| all.contains(left)), "{error:?}, {lefts:?}");
+        assert!(lefts[0] > 30.0 && lefts[1] <= lefts[0], "{lefts:?}");
+        let lease = pool.checkout().await.expect("a worker is free");
+        let (left, ()) = tokio::join!(pool.request("left").timeout(timeout).send::<f64>(), async {
+            let sent = Instant::now();
+            status_when(&pool, "it waits", |status| status.waiting == 1).await;
+            wait_until("some time has passed", SOON, || sent.elapsed() > waited).await;
+            drop(lease);
+        });
+        let left = left.expect("it tells");
+        assert!(0.0 < left && left <= (timeout - waited).as_secs_f64(), "{left}");
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_result_that_comes_at_the_deadline_comes_once_or_not_at_all() {
+        let seed = Seed::new();
+        let mut random = seed.rng();
+        let pool = pool_with(&source()).size(2).cancel_grace(SOON).start().await.expect("it starts");
+        let workers = pids(&pool).await;
+        let (mut results, mut timeouts) = (0, 0);
+        for number in 0..400_u32 {
+            let millis = random.u64(1..8);
+            let function = if random.bool() { "nap" } else { "async_nap" };
+            // So near to it that either may be first.
+            let seconds = (millis as f64 - random.f64() * 1.5).max(0.0) / 1e3;
+            let request = pool.request(function).args((seconds, number)).timeout(Duration::from_millis(millis));
+            match request.send::<u32>().await {
+                Ok(answer) => {
+                    assert_eq!(answer, number);
+                    results += 1;
+                }
+                Err(CallError::Timeout { .. }) => timeouts += 1,
+                Err(error) => panic!("{error:?}"),
+            }
+            let sum: u32 = pool.call("add", (number, 1)).await.expect("it is nobody else's deadline");
+            assert_eq!(sum, number + 1);
+        }
+        unharmed(&pool, &workers).await;
+        assert_eq!(results + timeouts, 400);
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_caller_that_leaves_after_the_deadline_changes_nothing() {
+        let pool = pool_with(&source()).size(1).cancel_grace(SOON).start().await.expect("it starts");
+        let workers = pids(&pool).await;
+        // Cancelled by its deadline, it takes its time; the answer is long there when the caller goes.
+        let call = pool.request("leave").args(("a",)).timeout(Duration::from_millis(300));
+        let error = call.send::<()>().await.expect_err("it never ends");
+        assert!(matches!(error, CallError::Timeout { phase: Phase::Run, .. }), "{error:?}");
+        noted("a.cancelled").await;
+        assert_eq!(pool.status().await.expect("it runs").busy, 1);
+        touch("a.go");
+        unharmed(&pool, &workers).await;
+        assert!(note("a.ended").exists());
+        pool.shutdown().await;
+    }
+}

@@ -1,0 +1,215 @@
+//! The caller leaves: the future is dropped at every point at which it waits, before and after the event that it
+//! waits for.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use futures_util::future::join_all;
+use hatchery::{Call, CallError, Checkout, Pool};
+
+use super::read;
+use crate::support::{SOON, alone_test, pids, pool_with, status_when, unharmed};
+
+const SOURCE: &str = r#"
+import asyncio
+
+
+def nap(seconds):
+    time.sleep(seconds)
+    return "rested"
+
+
+async def async_nap(seconds):
+    await asyncio.sleep(seconds)
+    return "rested"
+
+
+async def async_numbers(count, pause=0):
+    for number in range(count):
+        await asyncio.sleep(pause)
+        yield number
+"#;
+
+/// Polls a future so many times, each time but the first because it was woken, then drops it: at once, or when it is woken
+/// once more.
+struct Gate<F> {
+    future: Option<Pin<Box<F>>>,
+    polls: u32,
+    once_woken: bool,
+}
+
+impl<F: Future> Future for Gate<F> {
+    type Output = Option<F::Output>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if let Some(left) = this.polls.checked_sub(1) {
+            this.polls = left;
+            let future = this.future.as_mut().expect("it is dropped at the end only");
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                return Poll::Ready(Some(output));
+            }
+            if left > 0 || this.once_woken {
+                return Poll::Pending;
+            }
+        }
+        this.future = None;
+        Poll::Ready(None)
+    }
+}
+
+/// Makes the future again and again, and drops it one point later each time, until it completes.
+async fn at_every_point<T, F>(pool: &Pool, make: impl Fn() -> F)
+where
+    F: Future<Output = Result<T, CallError>>,
+{
+    let workers = pids(pool).await;
+    for once_woken in [false, true] {
+        for polls in 0.. {
+            assert!(polls < 1000, "it never completes");
+            let output = Gate { future: Some(Box::pin(make())), polls, once_woken }.await;
+            // A lease too ends here.
+            let is_complete = output.map(|output| output.map(drop).expect("it was left alone")).is_some();
+            unharmed(pool, &workers).await;
+            if is_complete {
+                break;
+            }
+        }
+    }
+}
+
+/// As [`at_every_point`], when all workers are taken until the future waits in the queue.
+async fn at_every_point_of_the_queue<T, F>(pool: &Pool, make: impl Fn() -> F)
+where
+    F: Future<Output = Result<T, CallError>>,
+{
+    let workers = pids(pool).await;
+    for once_woken in [false, true] {
+        for polls in 1.. {
+            assert!(polls < 1000, "it never completes");
+            let leases = join_all(workers.iter().map(|_| pool.checkout())).await;
+            let is_over = Rc::new(Cell::new(false));
+            let release = actix::spawn({
+                let (pool, is_over) = (pool.clone(), is_over.clone());
+                async move {
+                    let waits = |status: &hatchery::PoolStatus| status.waiting == 1 || is_over.get();
+                    status_when(&pool, "it waits, or has left", waits).await;
+                    drop(leases);
+                }
+            });
+            let output = Gate { future: Some(Box::pin(make())), polls, once_woken }.await;
+            is_over.set(true);
+            release.await.expect("no panic");
+            // A lease too ends here.
+            let is_complete = output.map(|output| output.map(drop).expect("it was left alone")).is_some();
+            unharmed(pool, &workers).await;
+            if is_complete {
+                break;
+            }
+        }
+    }
+}
+
+/// That every request of the pool went one way or the other.
+async fn all_accounted_for(pool: &Pool) {
+    let status = pool.status().await.expect("it runs");
+    assert_eq!(status.submitted, status.assigned + status.abandoned, "{status:?}");
+}
+
+async fn call(pool: &Pool, function: &str) -> Result<String, CallError> {
+    pool.call(function, (0.003,)).await
+}
+
+async fn stream(pool: &Pool, function: &str) -> Result<(), CallError> {
+    let items = pool.request(function).args((6, 0.001)).window(2).stream::<u32>().await?;
+    let (items, error) = read(items).await;
+    assert_eq!(items, [0, 1, 2, 3, 4, 5]);
+    error.map_or(Ok(()), Err)
+}
+
+async fn checkout(pool: &Pool) -> Result<(), CallError> {
+    let lease = pool.checkout().await?;
+    let sum: u32 = lease.call("add", (1, 2)).await?;
+    let _: String = lease.call("nap", (0.003,)).await?;
+    let (items, error) = read(lease.stream::<u32>("numbers", (3, 0.001)).await?).await;
+    assert_eq!((sum, items.len()), (3, 3));
+    error.map_or(Ok(()), Err)
+}
+
+async fn pool() -> Pool {
+    // Nothing here is slow to give up, but the machine may be.
+    pool_with(SOURCE).size(2).cancel_grace(SOON).start().await.expect("it starts")
+}
+
+alone_test! {
+    async fn a_call_may_be_left_at_every_point() {
+        let pool = pool().await;
+        for function in ["nap", "async_nap"] {
+            at_every_point(&pool, || call(&pool, function)).await;
+            at_every_point_of_the_queue(&pool, || call(&pool, function)).await;
+        }
+        at_every_point(&pool, || pool.call::<_, u32>("add", (1, 2))).await;
+        at_every_point(&pool, || pool.request("nap").args((0.003,)).idempotent().send::<String>()).await;
+        let session = pool.session("s");
+        at_every_point(&pool, || session.call::<_, u32>("add", (1, 2))).await;
+        all_accounted_for(&pool).await;
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_stream_may_be_left_while_it_opens_and_at_every_item() {
+        let pool = pool().await;
+        for function in ["numbers", "async_numbers"] {
+            at_every_point(&pool, || stream(&pool, function)).await;
+            at_every_point_of_the_queue(&pool, || stream(&pool, function)).await;
+        }
+        all_accounted_for(&pool).await;
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_checkout_and_the_calls_of_a_lease_may_be_left_at_every_point() {
+        let pool = pool().await;
+        at_every_point(&pool, || checkout(&pool)).await;
+        at_every_point_of_the_queue(&pool, || checkout(&pool)).await;
+        let session = pool.session("s");
+        at_every_point(&pool, || session.checkout()).await;
+        all_accounted_for(&pool).await;
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn messages_may_be_left_at_every_point() {
+        let pool = pool().await;
+        let broker = pool.actor();
+        let call = Call::new("nap", (0.003,)).expect("it has a JSON form");
+        let send_call = || async { broker.send(call.clone()).await.expect("it lives") };
+        at_every_point(&pool, send_call).await;
+        at_every_point_of_the_queue(&pool, send_call).await;
+        let send_checkout = || async { broker.send(Checkout::default()).await.expect("it lives") };
+        at_every_point(&pool, send_checkout).await;
+        at_every_point_of_the_queue(&pool, send_checkout).await;
+        all_accounted_for(&pool).await;
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    tokio async fn from_another_runtime_too_everything_may_be_left_at_every_point() {
+        let pool = pool().await;
+        at_every_point(&pool, || call(&pool, "nap")).await;
+        at_every_point(&pool, || stream(&pool, "numbers")).await;
+        at_every_point(&pool, || stream(&pool, "async_numbers")).await;
+        at_every_point(&pool, || checkout(&pool)).await;
+        let broker = pool.actor();
+        let message = Call::new("add", (1, 2)).expect("it has a JSON form");
+        at_every_point(&pool, || async { broker.send(message.clone()).await.expect("it lives") }).await;
+        all_accounted_for(&pool).await;
+        pool.shutdown().await;
+    }
+}

@@ -1,0 +1,200 @@
+//! Code of the module that runs at a worker's start and end, and what it exports.
+
+use std::time::Duration;
+
+use hatchery::{CallError, PoolStartError, StartPhase, WorkerStartError};
+use log::Level;
+
+use crate::support::{
+    SOON, alone_test, descendants, is_alive, kill, lines, logged, note, pids, pool_with, status_when,
+    wait_until,
+};
+
+const IN_ORDER: &str = r#"
+import asyncio
+
+import hatchery
+
+append("order", "import")
+
+
+@hatchery.on_start
+def first():
+    append("order", "first start")
+
+
+@hatchery.on_start
+async def second():
+    await asyncio.sleep(0)
+    append("order", "second start")
+
+
+@hatchery.on_stop
+def last():
+    append("order", "last stop")
+
+
+@hatchery.on_stop
+async def next_to_last():
+    await asyncio.sleep(0)
+    append("order", "next to last stop")
+"#;
+
+alone_test! {
+    async fn hooks_run_in_order_at_each_worker_s_start_and_at_an_orderly_end() {
+        let pool = pool_with(IN_ORDER).size(1).start().await.expect("it starts");
+        let started = ["import", "first start", "second start"];
+        assert_eq!(lines("order"), started);
+        assert_eq!(pool.call::<_, u32>("add", (1, 2)).await.expect("it serves"), 3);
+        kill(pids(&pool).await[0]);
+        status_when(&pool, "it is replaced", |status| status.restarts == 1 && status.idle == 1).await;
+        assert_eq!(lines("order"), [started, started].concat());
+        pool.shutdown().await;
+        assert_eq!(lines("order")[6..], ["next to last stop", "last stop"]);
+        assert!(logged(Level::Error, "hatchery::worker").is_empty());
+    }
+}
+
+alone_test! {
+    async fn a_start_hook_that_raises_fails_the_start() {
+        for head in ["def", "async def"] {
+            let source = format!(
+                "import hatchery\n@hatchery.on_start\n{head} load():\n    raise RuntimeError('no model')\n"
+            );
+            let error = pool_with(&source).size(2).start().await.expect_err("it cannot start");
+            assert!(descendants(std::process::id()).is_empty());
+            let Some(WorkerStartError::Python { phase, type_name, message, traceback }) = error.worker_error() else {
+                panic!("{error:?}")
+            };
+            assert_eq!(
+                (*phase, type_name.as_str(), message.as_str()),
+                (StartPhase::OnStart, "RuntimeError", "no model")
+            );
+            assert!(traceback.contains("in load") && !traceback.contains("hatchery._"), "{traceback}");
+            assert!(error.to_string().contains("on_start hook"), "{error}");
+        }
+    }
+}
+
+alone_test! {
+    async fn a_start_hook_that_hangs_is_ended_at_the_spawn_timeout() {
+        // The interpreter is known then, so that the timeout is for the worker alone.
+        pool_with("").size(1).start().await.expect("it starts").shutdown().await;
+        for wait in ["import time; time.sleep(1000)", "import asyncio; await asyncio.Event().wait()"] {
+            let head = if wait.contains("await") { "async def" } else { "def" };
+            let source = format!(
+                "import hatchery\n@hatchery.on_start\n{head} load():\n    print('loading the model')\n    {wait}\n"
+            );
+            let timeout = Duration::from_secs(3);
+            let error = pool_with(&source).size(1).spawn_timeout(timeout).start().await.expect_err("it hangs");
+            let Some(WorkerStartError::TimedOut { after, output }) = error.worker_error() else {
+                panic!("{error:?}")
+            };
+            assert!(*after == timeout && output.contains("loading the model"), "{output}");
+            assert!(descendants(std::process::id()).is_empty());
+        }
+    }
+}
+
+alone_test! {
+    async fn a_stop_hook_that_raises_is_told_and_the_shutdown_goes_on() {
+        let source = "
+import hatchery
+@hatchery.on_stop
+def last():
+    append('order', 'last')
+@hatchery.on_stop
+def failing():
+    append('order', 'failing')
+    raise RuntimeError('cannot save')
+@hatchery.on_stop
+async def first():
+    append('order', 'first')
+";
+        let pool = pool_with(source).size(2).start().await.expect("it starts");
+        let workers = pids(&pool).await;
+        pool.shutdown().await;
+        assert!(workers.iter().all(|pid| !is_alive(*pid)));
+        let mut order = lines("order");
+        order.sort();
+        assert_eq!(order, ["failing", "failing", "first", "first", "last", "last"]);
+        let told = logged(Level::Error, "hatchery::worker");
+        assert_eq!(told.len(), 2, "{told:?}");
+        for told in told {
+            assert!(told.contains("on_stop hook") && told.contains("RuntimeError: cannot save"), "{told}");
+            assert!(told.contains("in failing"), "{told}");
+        }
+    }
+}
+
+alone_test! {
+    async fn a_stop_hook_that_hangs_is_killed_at_the_shutdown_timeout() {
+        let source = "
+import asyncio
+import hatchery
+@hatchery.on_stop
+HEAD hang():
+    touch('stopping')
+    WAIT
+";
+        for (head, wait) in [
+            ("def", "time.sleep(1000)"),
+            ("async def", "await asyncio.Event().wait()"),
+            ("def", "wait_in_c()"),
+        ] {
+            let source = source.replace("HEAD", head).replace("WAIT", wait);
+            let pool = pool_with(&source).size(1).shutdown_timeout(Duration::from_millis(700));
+            let pool = pool.start().await.expect("it starts");
+            let worker = pids(&pool).await[0];
+            pool.shutdown().await;
+            wait_until("it is dead", SOON, || !is_alive(worker)).await;
+            std::fs::remove_file(note("stopping")).expect("it had begun");
+        }
+    }
+}
+
+alone_test! {
+    async fn exactly_what_is_marked_is_exported() {
+        let source = "
+import hatchery
+@hatchery.export
+def _hidden():
+    return 'found'
+@hatchery.export(name='other name')
+async def _named():
+    return 'found too'
+";
+        let pool = pool_with(source).size(1).start().await.expect("it starts");
+        assert_eq!(pool.call::<_, String>("_hidden", ()).await.expect("it is marked"), "found");
+        assert_eq!(pool.call::<_, String>("other name", ()).await.expect("it is marked"), "found too");
+        for name in ["add", "_named"] {
+            let error = pool.call::<_, u32>(name, (1, 2)).await.expect_err("it is not marked");
+            assert!(matches!(error, CallError::NoSuchFunction { .. }), "{error:?}");
+        }
+        let status = pool.status().await.expect("it runs");
+        let python = status.workers[0].python.as_ref().expect("it is ready");
+        let names: Vec<&str> = python.functions.iter().map(|function| function.name.as_str()).collect();
+        assert_eq!(names, ["_hidden", "other name"]);
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn two_functions_of_one_name_fail_the_start() {
+        let source = "
+import hatchery
+@hatchery.export(name='same')
+def one():
+    pass
+@hatchery.export(name='same')
+def two():
+    pass
+";
+        let error = pool_with(source).size(1).start().await.expect_err("it cannot start");
+        let PoolStartError::Worker(failure) = &error else { panic!("{error:?}") };
+        let WorkerStartError::Python { phase: StartPhase::Setup, message, .. } = &*failure.cause else {
+            panic!("{error:?}")
+        };
+        assert!(message.contains("'same'") && message.contains("@export(name="), "{message}");
+    }
+}

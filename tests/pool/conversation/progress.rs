@@ -1,0 +1,200 @@
+//! What a function tells by `hatchery.progress` while it runs.
+
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+
+use futures_util::FutureExt as _;
+use hatchery::{CallError, Progress};
+
+use crate::support::{alone_test, note, pids, pool_with, status_when, touch, unharmed};
+
+const SOURCE: &str = r#"
+import asyncio
+import threading
+
+import hatchery
+
+
+def steps(count):
+    for number in range(count):
+        hatchery.progress(number)
+    return "done"
+
+
+async def async_steps(count):
+    for number in range(count):
+        hatchery.progress(number)
+        await asyncio.sleep(0)
+    return "done"
+
+
+def steps_then_fail(count):
+    steps(count)
+    raise ValueError("no more")
+
+
+def mixed():
+    for value in (1, "two", [3, {"four": None}], None, float("nan")):
+        hatchery.progress(value)
+    return "done"
+
+
+def unsendable():
+    hatchery.progress(object())
+    return "done"
+
+
+def too_large():
+    hatchery.progress("x" * 100_000)
+
+
+def from_threads(threads, count):
+    def tell(thread):
+        for number in range(count):
+            hatchery.progress([thread, number])
+
+    running = [threading.Thread(target=tell, args=(n,)) for n in range(threads)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    return "done"
+
+
+def leaves_a_thread():
+    """The thread tells more when the call is over: that is nobody's."""
+    def tell():
+        wait_for("over")
+        for _ in range(100):
+            hatchery.progress("late")
+        touch("told")
+
+    threading.Thread(target=tell).start()
+    return "done"
+
+
+def dies_once():
+    hatchery.progress("first" if not os.path.exists("deaths") else "second")
+    return die_once(3)
+"#;
+
+/// A handler that keeps all it is told, and what it has kept.
+fn kept() -> (impl FnMut(Progress) + Send + 'static, Arc<Mutex<Vec<Progress>>>) {
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let more = kept.clone();
+    (move |progress| more.lock().expect("no panic").push(progress), kept)
+}
+
+fn decoded<T: serde::de::DeserializeOwned>(kept: &Arc<Mutex<Vec<Progress>>>) -> Vec<T> {
+    kept.lock().expect("no panic").iter().map(|it| it.decode().expect("it is of this type")).collect()
+}
+
+alone_test! {
+    async fn updates_come_in_order_before_the_result() {
+        let pool = pool_with(SOURCE).size(1).start().await.expect("it starts");
+        let workers = pids(&pool).await;
+        for function in ["steps", "async_steps"] {
+            let (handle, seen) = kept();
+            let call = pool.request(function).args((50,)).on_progress(handle);
+            assert_eq!(call.send::<String>().await.expect("it serves"), "done");
+            assert_eq!(decoded::<u32>(&seen), (0..50).collect::<Vec<_>>());
+        }
+        let (handle, seen) = kept();
+        let call = pool.request("steps_then_fail").args((50,)).on_progress(handle);
+        assert!(matches!(call.send::<String>().await, Err(CallError::Python { .. })));
+        assert_eq!(decoded::<u32>(&seen).len(), 50, "before an error too");
+        let lease = pool.checkout().await.expect("a worker is free");
+        let (handle, seen) = kept();
+        let call = lease.request("steps").args((50,)).on_progress(handle);
+        assert_eq!(call.send::<String>().await.expect("it serves"), "done");
+        assert_eq!(decoded::<u32>(&seen).len(), 50, "in a lease too");
+        drop(lease);
+        unharmed(&pool, &workers).await;
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn an_update_is_any_value_and_is_decoded_by_whoever_wants_it() {
+        let pool = pool_with(SOURCE).size(1).start().await.expect("it starts");
+        let (handle, seen) = kept();
+        assert_eq!(pool.request("mixed").on_progress(handle).send::<String>().await.expect("it serves"), "done");
+        let seen = std::mem::take(&mut *seen.lock().expect("no panic"));
+        let texts: Vec<String> =
+            seen.iter().map(|it| String::from_utf8_lossy(it.as_json()).replace(' ', "")).collect();
+        assert_eq!(texts, ["1", "\"two\"", "[3,{\"four\":null}]", "null", "null"]);
+        assert_eq!(seen[0].decode::<u32>().expect("a number"), 1);
+        let error = seen[1].decode::<u32>().expect_err("it is a text");
+        assert!(matches!(error, CallError::Decode { .. }), "{error:?}");
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn what_cannot_be_sent_is_an_error_where_it_is_told_and_nothing_when_nobody_listens() {
+        let pool = pool_with(SOURCE).size(1).max_frame_bytes(1 << 16).start().await.expect("it starts");
+        let workers = pids(&pool).await;
+        for function in ["unsendable", "too_large"] {
+            let (handle, seen) = kept();
+            let error = pool.request(function).on_progress(handle).send::<String>().await.expect_err("it raises");
+            let CallError::Python { type_name, message, .. } = &error else { panic!("{error:?}") };
+            assert!(type_name == "ValueError" && message.contains("hatchery.progress()"), "{message}");
+            assert!(seen.lock().expect("no panic").is_empty());
+        }
+        // Without a listener it is not even looked at.
+        assert_eq!(pool.call::<_, String>("unsendable", ()).await.expect("it does nothing"), "done");
+        unharmed(&pool, &workers).await;
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_slow_listener_sees_the_newest() {
+        let pool = pool_with(SOURCE).size(1).start().await.expect("it starts");
+        let (handle, seen) = kept();
+        let mut call = pin!(pool.request("steps").args((1000,)).on_progress(handle).send::<String>());
+        // It is sent, and not looked at again until the worker is free.
+        assert!((&mut call).now_or_never().is_none());
+        status_when(&pool, "all is told", |status| status.assigned == 1 && status.idle == 1).await;
+        assert!(seen.lock().expect("no panic").is_empty());
+        assert_eq!(call.await.expect("it serves"), "done");
+        assert_eq!(decoded::<u32>(&seen), (936..1000).collect::<Vec<_>>());
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    tokio async fn threads_of_a_call_tell_each_in_order() {
+        let pool = pool_with(SOURCE).size(1).start().await.expect("it starts");
+        let workers = pids(&pool).await;
+        let (handle, seen) = kept();
+        let call = pool.request("from_threads").args((4, 16)).on_progress(handle);
+        assert_eq!(call.send::<String>().await.expect("it serves"), "done");
+        let seen = decoded::<(u32, u32)>(&seen);
+        assert_eq!(seen.len(), 64);
+        for thread in 0..4 {
+            let told: Vec<u32> = seen.iter().filter(|it| it.0 == thread).map(|it| it.1).collect();
+            assert_eq!(told, (0..16).collect::<Vec<_>>());
+        }
+        let (handle, seen) = kept();
+        let call = pool.request("leaves_a_thread").on_progress(handle);
+        assert_eq!(call.send::<String>().await.expect("it serves"), "done");
+        touch("over");
+        let told = || pool.call::<_, bool>("exists", ("told",));
+        while !told().await.expect("it serves") {}
+        assert!(seen.lock().expect("no panic").is_empty() && note("told").exists());
+        unharmed(&pool, &workers).await;
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_second_attempt_tells_the_same_listener() {
+        let pool = pool_with(SOURCE).size(2).start().await.expect("it starts");
+        let (handle, seen) = kept();
+        let call = pool.request("dies_once").idempotent().on_progress(handle);
+        assert_eq!(call.send::<String>().await.expect("the second attempt"), "alive");
+        assert_eq!(decoded::<String>(&seen), ["first", "second"]);
+        pool.shutdown().await;
+    }
+}

@@ -1,0 +1,381 @@
+//! Calls that belong together: where they go, what they share, and how that ends.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use hatchery::{Affinity, Call, CallError, EndSession, Lease, Phase, Placement, Pool, Reply, Session};
+
+use super::read;
+use crate::support::{
+    SOON, alone_test, is_alive, kill, lines, noted, pids, pool_with, status_when, touch, unharmed, wait_until,
+};
+
+const SOURCE: &str = r#"
+import hatchery
+
+
+def visit():
+    """How often this session was here before."""
+    session = hatchery.session()
+    session["visits"] = session.get("visits", 0) + 1
+    return [os.getpid(), session["visits"] - 1]
+
+
+async def async_visit():
+    return visit()
+
+
+def visits(count):
+    for _ in range(count):
+        yield visit()
+
+
+def remember(key, value):
+    hatchery.session()[key] = value
+
+
+def recall(key):
+    return hatchery.session().get(key)
+
+
+def hold_session(name):
+    remember("held", name)
+    return hold(name)
+
+
+@hatchery.on_session_end
+def ended(name, state):
+    append("ended", name + " " + " ".join(sorted(state)))
+    if "raise" in state:
+        raise KeyError(state["raise"])
+    if "hang" in state:
+        time.sleep(1000)
+
+
+@hatchery.on_session_end
+async def also_ended(name, state):
+    append("also ended", name)
+"#;
+
+/// The process that served it, and how often the session had been there before.
+type Visit = (u32, u32);
+
+async fn pool(size: usize) -> Pool {
+    pool_with(SOURCE).size(size).start().await.expect("it starts")
+}
+
+/// A visit, and where it went.
+async fn visit(session: &Session) -> (Visit, Option<Placement>) {
+    let reply: Reply = session.request("visit").send_raw().await.expect("it serves");
+    (reply.decode().expect("it tells"), reply.placement())
+}
+
+async fn remember(session: &Session, key: &str) {
+    session.call::<_, ()>("remember", (key, key)).await.expect("it serves");
+}
+
+/// The session's own worker, taken.
+async fn taken(session: &Session) -> Lease {
+    let lease = session.checkout().await.expect("it is free");
+    assert_ne!(lease.placement(), Some(Placement::Elsewhere));
+    lease
+}
+
+fn lost<T: std::fmt::Debug>(answer: Result<T, CallError>, name: &str) {
+    let error = answer.expect_err("its worker has died");
+    let CallError::SessionLost { session } = &error else { panic!("{error:?}") };
+    assert!(session == name && !error.is_retryable() && error.attempts() == 0);
+}
+
+alone_test! {
+    async fn a_session_s_calls_find_its_state() {
+        let pool = pool(3).await;
+        let alice = pool.session("alice");
+        let ((own, _), placement) = visit(&alice).await;
+        assert_eq!(placement, Some(Placement::New));
+        for before in 1..10 {
+            assert_eq!(visit(&alice).await, ((own, before), Some(Placement::Kept)));
+        }
+        // However it is called, and by whichever handle.
+        let again = pool.session("alice");
+        assert_eq!(again.call::<_, Visit>("async_visit", ()).await.expect("it serves"), (own, 10));
+        let items = again.stream::<Visit>("visits", (2,)).await.expect("it serves");
+        assert_eq!(items.placement(), Some(Placement::Kept));
+        assert_eq!(read(items).await.0, [(own, 11), (own, 12)]);
+        let by_request = pool.request("visit").session("alice").affinity(Affinity::StrictQueue);
+        assert_eq!(by_request.send::<Visit>().await.expect("it serves"), (own, 13));
+        let lease = alice.checkout().await.expect("it is free");
+        assert_eq!((lease.pid(), lease.placement()), (own, Some(Placement::Kept)));
+        for before in 14..17 {
+            assert_eq!(lease.call::<_, Visit>("visit", ()).await.expect("it serves"), (own, before));
+        }
+        assert_eq!(read(lease.stream::<Visit>("visits", (1,)).await.expect("it serves")).await.0, [(own, 17)]);
+        drop(lease);
+        let message = Call::new("visit", ()).expect("it has a form").session("alice", Affinity::StrictQueue);
+        let reply = pool.actor().send(message).await.expect("it lives").expect("it serves");
+        assert_eq!(reply.decode::<Visit>().expect("it tells"), (own, 18));
+        assert_eq!(reply.placement(), Some(Placement::Kept));
+        assert_eq!(pool.status().await.expect("it runs").sessions, 1);
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn sessions_may_use_the_same_names_without_seeing_each_other() {
+        let pool = pool(1).await;
+        let names = ["alice", "bob", "", "a \"quoted\" \\ name\n", "\u{1f425} \u{e4}", &"long ".repeat(1000)];
+        for name in names {
+            assert_eq!(visit(&pool.session(name)).await.0.1, 0, "{name}");
+            pool.session(name).call::<_, ()>("remember", ("name", name)).await.expect("it serves");
+        }
+        for name in names {
+            let found: String = pool.session(name).call("recall", ("name",)).await.expect("it serves");
+            assert_eq!(found, name);
+            assert_eq!(visit(&pool.session(name)).await.0.1, 1, "{name}");
+        }
+        assert_eq!(pool.status().await.expect("it runs").sessions, names.len());
+        // A call of none has none.
+        let reply = pool.request("add").args((1, 2)).send_raw().await.expect("it serves");
+        assert_eq!(reply.placement(), None);
+        let error = pool.call::<_, Visit>("visit", ()).await.expect_err("there is no session");
+        let CallError::Python { type_name, message, .. } = &error else { panic!("{error:?}") };
+        assert!(type_name == "RuntimeError" && message.contains("hatchery.session()"), "{message}");
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_hint_that_cannot_be_kept_is_visible() {
+        let pool = pool(2).await;
+        let alice = pool.session("alice");
+        let ((own, _), _) = visit(&alice).await;
+        let lease = taken(&alice).await;
+        let ((other, before), placement) = visit(&alice).await;
+        assert_eq!((before, placement), (0, Some(Placement::Elsewhere)));
+        assert_ne!(other, own);
+        let elsewhere = alice.checkout().await.expect("the other one is free");
+        assert_eq!((elsewhere.pid(), elsewhere.placement()), (other, Some(Placement::Elsewhere)));
+        drop(elsewhere);
+        status_when(&pool, "it is back", |status| status.idle == 1).await;
+        let items = alice.stream::<Visit>("visits", (1,)).await.expect("the other one is free");
+        assert_eq!((items.worker() != lease.worker(), items.placement()), (true, Some(Placement::Elsewhere)));
+        assert_eq!(read(items).await.0, [(other, 1)]);
+        drop(lease);
+        status_when(&pool, "its own is free", |status| status.idle == 2).await;
+        assert_eq!(visit(&alice).await, ((own, 1), Some(Placement::Kept)));
+        // What it left elsewhere ends with it.
+        alice.end().await.expect("its hooks succeed");
+        assert_eq!(lines("ended"), ["alice visits", "alice visits"]);
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn strict_queue_waits_for_the_session_s_worker_while_others_are_free() {
+        let pool = pool(2).await;
+        let alice = pool.session("alice").affinity(Affinity::StrictQueue);
+        let ((own, _), placement) = visit(&alice).await;
+        assert_eq!(placement, Some(Placement::New));
+        let lease = taken(&alice).await;
+        let (visited, leased, ()) = tokio::join!(visit(&alice), alice.checkout(), async {
+            let status = status_when(&pool, "both wait", |status| status.waiting == 2).await;
+            assert_eq!((status.idle, status.busy), (1, 1));
+            assert_eq!(pool.call::<_, u32>("add", (1, 2)).await.expect("others are served"), 3);
+            drop(lease);
+        });
+        assert_eq!(visited, ((own, 1), Some(Placement::Kept)));
+        assert_eq!(leased.expect("it is free in the end").placement(), Some(Placement::Kept));
+        status_when(&pool, "all are back", |status| status.idle == 2).await;
+        let lease = taken(&alice).await;
+        let late = alice.request("visit").timeout(Duration::from_millis(100)).send::<Visit>().await;
+        assert!(matches!(late, Err(CallError::Timeout { phase: Phase::Queue, .. })), "{late:?}");
+        drop(lease);
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn strict_fail_fast_refuses_at_once_while_the_session_s_worker_is_busy() {
+        let pool = pool(2).await;
+        let alice = pool.session("alice").affinity(Affinity::StrictFailFast);
+        let ((own, _), placement) = visit(&alice).await;
+        assert_eq!(placement, Some(Placement::New));
+        let lease = taken(&alice).await;
+        let refused = [
+            alice.call::<_, Visit>("visit", ()).await.map(drop),
+            alice.stream::<Visit>("visits", (1,)).await.map(drop),
+            alice.checkout().await.map(drop),
+        ];
+        for answer in refused {
+            let error = answer.expect_err("its worker is taken");
+            let CallError::SessionBusy { session, retry_after } = &error else { panic!("{error:?}") };
+            assert!(session == "alice" && *retry_after >= Duration::from_secs(1));
+            assert!(error.is_retryable() && error.attempts() == 0);
+        }
+        drop(lease);
+        status_when(&pool, "it is free", |status| status.idle == 2 && status.session_busy == 3).await;
+        assert_eq!(visit(&alice).await, ((own, 1), Some(Placement::Kept)));
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    tokio async fn whoever_has_the_answer_finds_the_session_s_worker_free() {
+        let pool = pool(2).await;
+        let alice = pool.session("alice").affinity(Affinity::StrictFailFast);
+        let ((own, _), _) = visit(&alice).await;
+        for before in 0..300 {
+            let items = alice.stream::<Visit>("visits", (1,)).await.expect("it is free");
+            assert_eq!(read(items).await.0, [(own, 2 * before + 1)]);
+            assert_eq!(visit(&alice).await, ((own, 2 * before + 2), Some(Placement::Kept)));
+            let error = alice.call::<_, ()>("fail", ("no",)).await.expect_err("it raises");
+            assert!(matches!(error, CallError::Python { .. }), "{error:?}");
+        }
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_session_whose_worker_died_is_lost_once() {
+        let pool = pool(2).await;
+        for affinity in [Affinity::Hint, Affinity::StrictQueue, Affinity::StrictFailFast] {
+            let alice = pool.session("alice").affinity(affinity);
+            let ((own, before), placement) = visit(&alice).await;
+            assert_eq!((before, placement), (0, Some(Placement::New)));
+            kill(own);
+            wait_until("it is dead", SOON, || !is_alive(own)).await;
+            status_when(&pool, "it is replaced", |status| status.idle == 2).await;
+            lost(alice.call::<_, Visit>("visit", ()).await, "alice");
+            let ((_, before), placement) = visit(&alice).await;
+            assert_eq!((before, placement), (0, Some(Placement::New)), "{affinity:?}");
+            alice.end().await.expect("its hooks succeed");
+        }
+        let status = pool.status().await.expect("it runs");
+        assert_eq!((status.session_lost, status.sessions), (3, 0));
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn whoever_waits_for_a_session_s_worker_learns_of_its_death_at_once() {
+        let pool = pool(2).await;
+        let alice = pool.session("alice").affinity(Affinity::StrictQueue);
+        let ((own, _), _) = visit(&alice).await;
+        let (held, first, second, ()) = tokio::join!(
+            alice.call::<_, u32>("hold_session", ("a",)),
+            async { noted("a.began").await; alice.call::<_, Visit>("visit", ()).await },
+            async { noted("a.began").await; alice.checkout().await.map(drop) },
+            async {
+                status_when(&pool, "both wait", |status| status.waiting == 2).await;
+                kill(own);
+            }
+        );
+        let held = held.expect_err("its worker is dead");
+        assert!(matches!(held, CallError::WorkerDied { started: true, signal: Some(9), .. }), "{held:?}");
+        lost(first, "alice");
+        lost(second, "alice");
+        let ((_, before), placement) = visit(&alice).await;
+        assert_eq!((before, placement), (0, Some(Placement::New)), "it was told");
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_session_that_is_not_used_expires() {
+        let pool = pool_with(SOURCE).size(1).session_ttl(Duration::from_millis(400)).start().await;
+        let pool = pool.expect("it starts");
+        let (alice, bob) = (pool.session("alice"), pool.session("bob"));
+        visit(&alice).await;
+        // One that is used does not, however long that takes.
+        let lease = taken(&bob).await;
+        assert_eq!(lease.call::<_, Visit>("visit", ()).await.expect("it serves").1, 0);
+        let (since, ttl) = (Instant::now(), Duration::from_millis(800));
+        wait_until("its time is over", SOON, || since.elapsed() > ttl).await;
+        assert_eq!(lease.call::<_, Visit>("visit", ()).await.expect("it serves").1, 1);
+        drop(lease);
+        status_when(&pool, "both have expired", |status| status.sessions == 0).await;
+        wait_until("the hooks have run", SOON, || lines("also ended").len() == 2).await;
+        assert_eq!(lines("ended"), ["alice visits", "bob visits"]);
+        let ((_, before), placement) = visit(&alice).await;
+        assert_eq!((before, placement), (0, Some(Placement::New)));
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn of_too_many_sessions_the_one_that_rested_longest_ends() {
+        let pool = pool_with(SOURCE).size(4).max_sessions(3).start().await.expect("it starts");
+        let all = ["a", "b", "c"].map(|name| pool.session(name));
+        for session in &all {
+            visit(session).await;
+        }
+        visit(&all[0]).await;
+        visit(&pool.session("d")).await;
+        wait_until("the hooks have run", SOON, || lines("also ended") == ["b"]).await;
+        assert_eq!(visit(&all[0]).await.0.1, 2, "it was used since");
+        visit(&pool.session("e")).await;
+        wait_until("the hooks have run", SOON, || lines("also ended") == ["b", "c"]).await;
+        // Those in use do not end, so that there is no room for another one.
+        let leases = join_all(["a", "d", "e"].map(|name| async { pool.session(name).checkout().await.expect("free") }));
+        let leases = leases.await;
+        let error = pool.session("f").call::<_, Visit>("visit", ()).await.expect_err("there is no room");
+        assert!(matches!(error, CallError::Overloaded { queue_len: 0, .. }) && error.is_retryable(), "{error:?}");
+        drop(leases);
+        status_when(&pool, "all are free", |status| status.idle == 4).await;
+        visit(&pool.session("f")).await;
+        wait_until("the hooks have run", SOON, || lines("also ended").len() == 3).await;
+        assert_eq!(lines("ended").len(), 3);
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn the_end_waits_for_the_call_that_runs() {
+        let pool = pool(2).await;
+        let alice = pool.session("alice");
+        let (held, end, ()) = tokio::join!(
+            alice.call::<_, u32>("hold_session", ("a",)),
+            async { noted("a.began").await; alice.end().await },
+            async {
+                noted("a.began").await;
+                status_when(&pool, "it is forgotten", |status| status.sessions == 0).await;
+                assert!(lines("ended").is_empty());
+                touch("a.go");
+            }
+        );
+        held.expect("it was let go");
+        end.expect("its hooks succeed");
+        assert_eq!((lines("ended"), lines("also ended")), (vec!["alice held".into()], vec!["alice".into()]));
+        let ((_, before), placement) = visit(&alice).await;
+        assert_eq!((before, placement), (0, Some(Placement::New)));
+        // By message too, and of one that nobody knows.
+        let broker = pool.actor();
+        broker.send(EndSession("alice".into())).await.expect("it lives").expect("its hooks succeed");
+        broker.send(EndSession("nobody".into())).await.expect("it lives").expect("there is nothing to do");
+        pool.session("nobody").end().await.expect("there is nothing to do");
+        assert_eq!(lines("also ended"), ["alice", "alice"]);
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_hook_that_fails_is_told_and_the_session_is_over_all_the_same() {
+        let pool = pool_with(SOURCE).size(1).hook_timeout(Duration::from_millis(400)).cancel_grace(SOON);
+        let pool = pool.start().await.expect("it starts");
+        let workers = pids(&pool).await;
+        let alice = pool.session("alice");
+        remember(&alice, "raise").await;
+        let error = alice.end().await.expect_err("its hook raises");
+        let CallError::Python { type_name, message, traceback, .. } = &error else { panic!("{error:?}") };
+        assert_eq!((type_name.as_str(), message.as_str()), ("KeyError", "'raise'"));
+        assert!(traceback.contains("in ended") && lines("also ended") == ["alice"], "{traceback}");
+        assert_eq!(visit(&alice).await.0.1, 0);
+        remember(&alice, "hang").await;
+        let error = alice.end().await.expect_err("its hook hangs");
+        assert!(matches!(error, CallError::Timeout { phase: Phase::Run, .. }), "{error:?}");
+        let ((_, before), placement) = visit(&alice).await;
+        assert_eq!((before, placement), (0, Some(Placement::New)));
+        unharmed(&pool, &workers).await;
+        pool.shutdown().await;
+    }
+}
