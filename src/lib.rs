@@ -37,4 +37,7 @@ mod guides {
 
     #[doc = include_str!("../docs/supervision.md")]
     struct Supervision;
+
+    #[doc = include_str!("../docs/zygote.md")]
+    struct Zygote;
 }

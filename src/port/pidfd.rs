@@ -10,21 +10,21 @@ use rustix::process::Pid;
 const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
 
 /// Sends a signal to the process itself.
-pub(super) fn signal(pidfd: impl AsFd, signal: i32) {
-    // One that has ended needs none.
-    let _ = send(pidfd, signal, 0);
+pub(super) fn signal(pidfd: impl AsFd, signal: i32) -> io::Result<()> {
+    send(pidfd, signal, 0)
 }
 
 /// Kills a process and its group. `keeps_number`: it surely has not been reaped.
 pub(super) fn kill_group(pidfd: impl AsFd, pid: Pid, keeps_number: bool) {
     let sent = send(&pidfd, libc::SIGKILL, PIDFD_SIGNAL_PROCESS_GROUP);
-    // An older kernel knows groups by number only, which is this one's as long as the process lives.
-    if sent.is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL)) && (keeps_number || lives(&pidfd))
-    {
+    // `ESRCH`: nothing is left in the group. Else an older kernel, or a sandbox: a group is known by its number only, which
+    // is this one's as long as the process lives.
+    let refused = sent.is_err_and(|error| error.raw_os_error() != Some(libc::ESRCH));
+    if refused && (keeps_number || lives(&pidfd)) {
         let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
     }
     // The process itself may have left its group.
-    signal(&pidfd, libc::SIGKILL);
+    let _ = signal(&pidfd, libc::SIGKILL);
 }
 
 fn lives(pidfd: impl AsFd) -> bool {

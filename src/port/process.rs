@@ -17,7 +17,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 
-use super::zygote::{Children, Reaper};
+use super::zygote::{Children, Orphan, Reaper};
 use super::{lifeline, pidfd};
 
 /// What to start. Everything of this process's environment that `env` does not change is inherited.
@@ -213,7 +213,8 @@ impl Process {
     /// Sends the process itself, not its group, a signal.
     pub(crate) fn signal(&self, signal: i32) {
         if !self.ended {
-            pidfd::signal(&self.pidfd, signal);
+            // One that has ended needs none.
+            let _ = pidfd::signal(&self.pidfd, signal);
         }
     }
 
@@ -238,7 +239,7 @@ impl Process {
             self.kill_all();
             self.ended = true;
         }
-        let exit = ready!(self.reaper.poll_reaped(self.pid, cx)).map(|(status, peak)| {
+        let exit = ready!(self.reaper.poll_reaped(self.pid, &self.pidfd, cx)).map(|(status, peak)| {
             let max_rss_bytes = self.peak_rss_bytes.max(peak);
             Exit { code: status.code(), signal: status.signal(), max_rss_bytes }
         });
@@ -273,23 +274,38 @@ impl Drop for Process {
             self.kill_all();
         }
         // A killed process takes a moment to end; a drop may not wait for it.
-        let dying = Dying::new();
+        let (pid, dying) = (self.pid, Dying::new());
         match (&self.reaper, self.forked.take()) {
-            (Reaper::Us, Some(forked)) => template_dropped(self.pid, forked, dying),
-            (Reaper::Us, None) => reap_in_background(self.pid, dying),
-            (Reaper::Template { children, .. }, _) => {
-                if let Err(dying) = children.reap_dropped(self.pid, dying) {
-                    reap_in_background(self.pid, dying);
-                }
-            }
+            (Reaper::Us, Some(forked)) => template_dropped(pid, forked, dying),
+            (Reaper::Us, None) => in_background(pid, move || {
+                reap(pid);
+                drop(dying);
+            }),
+            (Reaper::Template { children, .. }, _) => orphaned(children, pid, self.orphan()),
+            (Reaper::Whoever, _) => reap_in_background(pid, self.orphan(), dying),
         }
     }
 }
 
-/// Reaps a process that is sure to end, if it is ours.
-pub(super) fn reap_in_background(pid: Pid, dying: Dying) {
+impl Process {
+    fn orphan(&self) -> Orphan {
+        match self.pidfd.get_ref().try_clone() {
+            Ok(pidfd) => Orphan::Known(pidfd),
+            Err(_) => Orphan::Numbered(self.pid),
+        }
+    }
+}
+
+/// Has a killed process reaped that a template has forked.
+pub(super) fn orphaned(children: &Children, pid: Pid, orphan: Orphan) {
+    if let Err((orphan, dying)) = children.reap_dropped(pid, orphan, Dying::new()) {
+        reap_in_background(pid, orphan, dying);
+    }
+}
+
+fn reap_in_background(pid: Pid, orphan: Orphan, dying: Dying) {
     in_background(pid, move || {
-        reap(pid);
+        orphan.reap();
         drop(dying);
     });
 }
@@ -314,8 +330,8 @@ fn template_reaped(pid: Pid, forked: Arc<Children>) {
 
 /// Of a template that has been reaped: what was killed, and what had not left its group, which was killed with it.
 fn reap_orphans(template: Pid, forked: &Children) {
-    for (pid, dying) in forked.template_gone() {
-        reap(pid);
+    for (orphan, dying) in forked.template_gone() {
+        orphan.reap();
         drop(dying);
     }
     while wait4(-template.as_raw_nonzero().get()).is_some() {}

@@ -23,9 +23,6 @@ use crate::timer::deadline;
 /// How long a worker that closed its channel is given to end by itself, so that its own exit code is told.
 pub(crate) const CLOSED_GRACE: Duration = Duration::from_secs(1);
 
-/// How long a template may take to fork, which takes it a millisecond.
-const FORK_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// What to start, and how.
 #[derive(Clone)]
 pub(crate) struct PortSpec {
@@ -114,11 +111,8 @@ impl Port {
         let (order, ours) = zygote::order(worker)?;
         ask(order);
         let Ours { socket, stdout, stderr, stacks, forked } = ours;
-        let process = match tokio::time::timeout(FORK_TIMEOUT, forked).await {
-            Ok(Ok(forked)) => forked?,
-            Ok(Err(_)) => return Err(ForkError::NoTemplate),
-            Err(_) => return Err(ForkError::TemplateHangs(FORK_TIMEOUT)),
-        };
+        // Whoever owns the template sees to it that this is answered.
+        let process = forked.await.unwrap_or(Err(ForkError::NoTemplate))?;
         let starting = Starting {
             process,
             channel: Channel::new(socket, spec.max_frame_bytes),

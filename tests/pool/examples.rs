@@ -107,3 +107,18 @@ alone_test! {
         assert_lines(&text, &["  Python printed: the session 'alice' ends with {'colour': 'green'}"]);
     }
 }
+
+alone_test! {
+    within 120 seconds:
+    fn the_zygote_is_shown_beside_cold_starts() {
+        assert_lines(&printed_by("zygote"), &[
+            "* cold * forked",
+            "worker 1 of 6 ready after * ms * ms",
+            "worker 6 of 6 ready after * ms * ms",
+            "killed, the next one answers after * ms * ms",
+            "memory (PSS) of the workers * MB * MB",
+            "  of the template * MB",
+            "written by one worker alone * MB * MB",
+        ]);
+    }
+}

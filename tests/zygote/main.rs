@@ -16,8 +16,6 @@ mod many;
 #[path = "../pool/reload.rs"]
 mod reload;
 mod safety;
-#[path = "../pool/service.rs"]
-mod service;
 #[path = "../pool/start/mod.rs"]
 mod start;
 // Not all of it is needed here.

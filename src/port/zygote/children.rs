@@ -1,6 +1,7 @@
 //! The ends of forked workers: who reaps them, and how that is told.
 
 use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt as _;
 use std::pin::Pin;
 use std::process::ExitStatus;
@@ -8,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use rustix::process::Pid;
+use rustix::io::Errno;
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use serde::Deserialize;
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
@@ -21,6 +23,42 @@ use super::control::send;
 /// How long a template may take to tell the exit status of a worker that is dead. It answers within a fraction of a
 /// millisecond, unless it is stopped.
 const REAP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A process that will be reaped by init, or by us if it falls to us.
+pub(in super::super) enum Orphan {
+    /// By its pidfd, which never means another child of ours.
+    Known(OwnedFd),
+    /// One whose template did not live to hand over a pidfd.
+    Numbered(Pid),
+}
+
+impl Orphan {
+    /// Waits for its end, if it is ours.
+    pub(in super::super) fn reap(&self) {
+        match self {
+            Self::Known(pidfd) => drop(reap_by_pidfd(pidfd)),
+            Self::Numbered(pid) => drop(reap(*pid)),
+        }
+    }
+}
+
+/// Waits for the end of a process that has ended or is sure to; `None` when it is not ours to reap.
+fn reap_by_pidfd(pidfd: impl AsFd) -> Option<Reaped> {
+    loop {
+        match waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED) {
+            Ok(Some(ended)) => {
+                // As `wait4` would tell it, but for the core dump's bit.
+                let status = match (ended.exit_status(), ended.terminating_signal()) {
+                    (Some(code), _) => code << 8,
+                    (None, signal) => signal.unwrap_or(0),
+                };
+                return Some((ExitStatus::from_raw(status), None));
+            }
+            Err(Errno::INTR) => {}
+            Ok(None) | Err(_) => return None,
+        }
+    }
+}
 
 /// What is known of the end of a process: its status, and its peak memory where that is true.
 pub(in super::super) type Reaped = (ExitStatus, Option<u64>);
@@ -42,7 +80,7 @@ struct State {
 enum Waiting {
     Owner(oneshot::Sender<Reaped>),
     /// Nobody; it was dropped, and killed.
-    Dropped(Dying),
+    Dropped(Orphan, Dying),
 }
 
 impl Children {
@@ -73,10 +111,15 @@ impl Children {
         Ok(())
     }
 
-    /// Has a process reaped that was killed and dropped; gives `dying` back when the template is gone.
-    pub(in super::super) fn reap_dropped(&self, pid: Pid, dying: Dying) -> Result<(), Dying> {
-        self.reap(pid, Waiting::Dropped(dying)).map_err(|waiting| match waiting {
-            Waiting::Dropped(dying) => dying,
+    /// Has a process reaped that was killed and dropped; gives it back when the template is gone.
+    pub(in super::super) fn reap_dropped(
+        &self,
+        pid: Pid,
+        orphan: Orphan,
+        dying: Dying,
+    ) -> Result<(), (Orphan, Dying)> {
+        self.reap(pid, Waiting::Dropped(orphan, dying)).map_err(|waiting| match waiting {
+            Waiting::Dropped(orphan, dying) => (orphan, dying),
             Waiting::Owner(_) => unreachable!("it was given the other one"),
         })
     }
@@ -96,12 +139,12 @@ impl Children {
     }
 
     /// The template has been reaped. Gives back what was killed and still has to be reaped, if it has fallen to us.
-    pub(in super::super) fn template_gone(&self) -> Vec<(Pid, Dying)> {
+    pub(in super::super) fn template_gone(&self) -> Vec<(Orphan, Dying)> {
         let mut state = self.state();
         state.gone = true;
         // The owners see their waiting end, and look for themselves.
-        let dropped = state.waiting.drain().filter_map(|(pid, waiting)| match waiting {
-            Waiting::Dropped(dying) => Some((Pid::from_raw(pid.cast_signed())?, dying)),
+        let dropped = state.waiting.drain().filter_map(|(_, waiting)| match waiting {
+            Waiting::Dropped(orphan, dying) => Some((orphan, dying)),
             Waiting::Owner(_) => None,
         });
         dropped.collect()
@@ -110,8 +153,10 @@ impl Children {
 
 /// Who reaps a process.
 pub(in super::super) enum Reaper {
-    /// We do: it is our child, or falls to somebody who reaps by himself.
+    /// We do: it is our child.
     Us,
+    /// Its template is gone: init, or we if it has fallen to us.
+    Whoever,
     /// The template that it was forked of, when we say so.
     Template { children: Arc<Children>, asked: Option<Asked> },
 }
@@ -133,21 +178,30 @@ impl Reaper {
     }
 
     /// How a process ended that is dead; `None` when that cannot be learned.
-    pub(in super::super) fn poll_reaped(&mut self, pid: Pid, cx: &mut Context<'_>) -> Poll<Option<Reaped>> {
+    pub(in super::super) fn poll_reaped(
+        &mut self,
+        pid: Pid,
+        pidfd: impl AsFd,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Reaped>> {
         loop {
-            let Self::Template { children, asked } = self else { return Poll::Ready(reap(pid)) };
+            let (children, asked) = match self {
+                Self::Us => return Poll::Ready(reap(pid)),
+                Self::Whoever => return Poll::Ready(reap_by_pidfd(pidfd)),
+                Self::Template { children, asked } => (children, asked),
+            };
             match asked {
                 None => {
                     let (owner, told) = oneshot::channel();
                     match children.reap(pid, Waiting::Owner(owner)) {
                         Ok(()) => *asked = Some(Asked { told, late: Box::pin(sleep(REAP_TIMEOUT)) }),
-                        Err(_) => *self = Self::Us,
+                        Err(_) => *self = Self::Whoever,
                     }
                 }
                 Some(Asked { told, late }) => match Pin::new(told).poll(cx) {
                     Poll::Ready(Ok(reaped)) => return Poll::Ready(Some(reaped)),
                     // The template could not tell, or is gone; then it may be ours.
-                    Poll::Ready(Err(_)) => *self = Self::Us,
+                    Poll::Ready(Err(_)) => *self = Self::Whoever,
                     Poll::Pending => {
                         ready!(late.as_mut().poll(cx));
                         return Poll::Ready(None);

@@ -23,7 +23,7 @@ pub(crate) enum ForkError {
     #[error("the template could not fork: {0}")]
     Refused(String),
     /// The template does not answer.
-    #[error("the template did not fork within {0:?}")]
+    #[error("the template did not answer for {0:?}, and was killed")]
     TemplateHangs(Duration),
     /// What the worker needs could not be made here.
     #[error("cannot make the descriptors of a worker: {0}")]

@@ -19,7 +19,7 @@ mod control;
 mod fork;
 mod template;
 
-pub(super) use children::{Children, Reaper};
+pub(super) use children::{Children, Orphan, Reaper};
 pub(crate) use fork::{ForkError, ForkOrder};
 pub(super) use fork::{Ours, order};
 pub(crate) use template::{Template, TemplateSpec};

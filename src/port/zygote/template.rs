@@ -1,25 +1,31 @@
 //! The template process.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use rustix::process::Pid;
 use serde::Deserialize;
 use tokio::sync::oneshot;
+use tokio::time::{Sleep, sleep};
 
 use super::super::capture::Capture;
 use super::super::channel::ChannelError;
 use super::super::frame::{Codec, Frame, FrameError, Kind};
 use super::super::lifeline;
 use super::super::message::{Ready, shutdown_frame};
-use super::super::process::{Dying, Exit, Process, reap_in_background};
+use super::super::process::{Exit, Process, orphaned};
 use super::super::start::{PortSpec, Starting};
-use super::children::{Children, Reaper};
+use super::children::{Children, Orphan, Reaper};
 use super::control::{Control, send};
 use super::fork::{ForkError, ForkOrder};
 use crate::error::WorkerStartError;
+
+/// How long a template may be silent while workers are asked of it. It takes a few milliseconds for each.
+const FORK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a template is made of.
 #[derive(Debug, Clone)]
@@ -38,8 +44,10 @@ pub(crate) struct Template {
     capture: Capture,
     children: Arc<Children>,
     ready: Ready,
-    /// Those that were asked for and not answered.
-    forks: HashMap<u64, Fork>,
+    /// Those that were asked for and not answered, in order.
+    forks: BTreeMap<u64, Fork>,
+    /// When it has not answered any of them for too long.
+    overdue: Option<Pin<Box<Sleep>>>,
     last_fork: u64,
     /// How many it forked and has not reaped.
     unreaped: usize,
@@ -69,7 +77,8 @@ impl Template {
             capture,
             children,
             ready,
-            forks: HashMap::new(),
+            forks: BTreeMap::new(),
+            overdue: None,
             last_fork: 0,
             unreaped: 0,
             ending: false,
@@ -150,7 +159,24 @@ impl Template {
                 Poll::Pending => break,
             }
         }
-        let exit = std::task::ready!(self.process.poll_ended(cx));
+        if self.forks.is_empty() {
+            self.overdue = None;
+        } else if self
+            .overdue
+            .get_or_insert_with(|| Box::pin(sleep(FORK_TIMEOUT)))
+            .as_mut()
+            .poll(cx)
+            .is_ready()
+        {
+            self.overdue = None;
+            log::warn!(target: "hatchery::port", "template {} does not answer", self.pid());
+            self.kill();
+            // The others are not to blame.
+            if let Some((_, fork)) = self.forks.pop_first() {
+                self.give_up(fork, ForkError::TemplateHangs(FORK_TIMEOUT));
+            }
+        }
+        let exit = ready!(self.process.poll_ended(cx));
         self.give_up_forks();
         Poll::Ready(exit)
     }
@@ -161,20 +187,21 @@ impl Template {
         self.capture.stderr_tail()
     }
 
-    /// Ends the workers that it may have forked without telling.
     fn give_up_forks(&mut self) {
-        for (_, Fork { held, lifeline: ours, reply }) in self.forks.drain() {
-            let _ = reply.send(Err(ForkError::NoTemplate));
-            let forked = lifeline::owner(&held);
-            // The kernel kills it now, if it is there: it has seen to that before it left the template's group.
-            drop(ours);
-            if let Some(pid) = forked
-                && let Err(dying) = self.children.reap_dropped(pid, Dying::new())
-            {
-                // If it has fallen to us.
-                reap_in_background(pid, dying);
-            }
+        while let Some((_, fork)) = self.forks.pop_first() {
+            self.give_up(fork, ForkError::NoTemplate);
         }
+    }
+
+    /// Ends a worker that a dead template may have forked without telling.
+    fn give_up(&self, Fork { held, lifeline: ours, reply }: Fork, error: ForkError) {
+        let forked = lifeline::owner(&held);
+        // The kernel kills it now, if it is there: it has seen to that before it left the template's group.
+        drop(ours);
+        if let Some(pid) = forked {
+            orphaned(&self.children, pid, Orphan::Numbered(pid));
+        }
+        let _ = reply.send(Err(error));
     }
 
     fn told(&mut self, frame: &Frame) -> Result<(), FrameError> {
@@ -199,6 +226,7 @@ impl Template {
         let body = serde_json::from_slice(&frame.body)
             .map_err(|error| FrameError::Body { kind: frame.kind, message: error.to_string() })?;
         let fork = self.forks.remove(&frame.call_id);
+        self.overdue = None;
         let (pid, pidfd) = match body {
             Body::Forked { pid } => match (Pid::from_raw(pid), self.control.take_descriptor()) {
                 (Some(pid), Some(pidfd)) => (pid, pidfd),

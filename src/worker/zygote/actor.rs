@@ -31,11 +31,6 @@ pub(crate) struct Zygote {
 #[rtype(result = "()")]
 pub(super) struct Fork(pub(super) ForkOrder);
 
-/// The template did not answer: away with it.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(super) struct KillHanging;
-
 /// No worker is to be forked any more.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -175,16 +170,6 @@ impl Handler<Fork> for Zygote {
     }
 }
 
-impl Handler<KillHanging> for Zygote {
-    type Result = ();
-
-    fn handle(&mut self, KillHanging: KillHanging, _: &mut Context<Self>) {
-        if let Some(template) = &self.current {
-            template.kill();
-        }
-    }
-}
-
 impl Handler<Disable> for Zygote {
     type Result = ();
 
@@ -201,6 +186,7 @@ impl Handler<Renew> for Zygote {
         let start = async move { Template::start(&shared.spec).await };
         Box::pin(start.into_actor(self).map(|started, act, _| {
             let template = started.map_err(Arc::new)?;
+            act.shared.forgive();
             act.shared.template_ready(&template);
             // Two reloads at once are the pool's to prevent; none is lost here.
             act.retired.extend(act.former.take());

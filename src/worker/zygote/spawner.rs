@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::actor::{Disable, Fork, KillHanging, Renew, Settle, Zygote};
+use super::actor::{Disable, Fork, Renew, Settle, Zygote};
 use super::state::{Shared, ZygoteStatus};
 use crate::error::WorkerStartError;
 use crate::port::{ForkError, Port, PortSpec, TemplateSpec};
@@ -49,9 +49,6 @@ impl Spawner {
             }
             Err(ForkError::NoTemplate) => self.cold(worker).await,
             Err(error) => {
-                if let ForkError::TemplateHangs(_) = error {
-                    actor.do_send(KillHanging);
-                }
                 let why = error.to_string();
                 // When this fails too, it is not the fork's fault, and this says best why.
                 let port = self.cold(worker).await?;
@@ -71,9 +68,10 @@ impl Spawner {
     /// until [`settle`](Self::settle). Nothing without a zygote.
     pub(crate) async fn renew(&self) -> Result<(), Arc<WorkerStartError>> {
         let Some(zygote) = &self.zygote else { return Ok(()) };
-        let gone = || Arc::new(WorkerStartError::Ended { reason: "the zygote is being restarted".into() });
-        let actor = zygote.actor().ok_or_else(gone)?;
-        actor.send(Renew).await.unwrap_or_else(|_| Err(gone()))
+        // One that is being restarted makes its template of the present code by itself.
+        let Some(actor) = zygote.actor() else { return Ok(()) };
+        let gone = || Err(Arc::new(WorkerStartError::Ended { reason: "the zygote itself ended".into() }));
+        actor.send(Renew).await.unwrap_or_else(|_| gone())
     }
 
     /// Keeps the fresh template, or goes back to the former one.

@@ -127,12 +127,16 @@ impl Shared {
         }
     }
 
+    /// Failures of the former code do not count against the present one.
+    pub(super) fn forgive(&self) {
+        self.facts().failures = 0;
+    }
+
     /// Workers are forked of this one now.
     pub(super) fn template_ready(&self, template: &Template) {
         let ready = template.ready();
         {
             let mut facts = self.facts();
-            facts.failures = 0;
             let status = &mut facts.status;
             status.state = ZygoteState::Ready;
             status.pid = Some(template.pid());
