@@ -81,11 +81,6 @@ impl Channel {
         self.stream
     }
 
-    /// Whether the socket has taken everything.
-    pub(crate) fn is_flushed(&self) -> bool {
-        self.outgoing.is_empty()
-    }
-
     /// Sends raw bytes ahead of the first frame.
     pub(crate) fn queue(&mut self, bytes: &[u8]) {
         self.outgoing.extend_from_slice(bytes);

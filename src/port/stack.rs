@@ -11,8 +11,9 @@ const MOST_BYTES: usize = 256 * 1024;
 const FRAME: &str = "  File \"";
 /// Begins the frames of the embedded package, below which there is no user code.
 const OURS: &str = "  File \"<hatchery>/";
-/// Stands where faulthandler stops after its hundred frames.
+/// Stands where faulthandler stops after its hundred frames; Python 3.13 just stops.
 const CUT: &str = "  ...";
+const MOST_FRAMES: usize = 100;
 
 /// The reading end of a worker's pipe for stacks.
 pub(crate) struct Stacks {
@@ -74,7 +75,8 @@ impl Stack {
         let mut frames = Vec::new();
         let mut whole = None;
         let mut is_over = false;
-        for line in written.lines() {
+        let whole_lines = written.rfind('\n').map_or("", |end| &written[..end]);
+        for line in whole_lines.lines() {
             if line.starts_with(OURS) || line == CUT {
                 // Ours stand above user code too, where that calls `hatchery.progress`.
                 if !is_over && !frames.is_empty() {
@@ -84,6 +86,10 @@ impl Stack {
             } else if line.starts_with(FRAME) {
                 if !is_over {
                     frames.push(line);
+                    if frames.len() == MOST_FRAMES {
+                        whole = Some(std::mem::take(&mut frames));
+                        is_over = true;
+                    }
                 }
             } else {
                 // A heading: another stack begins.
@@ -154,6 +160,9 @@ mod tests {
         let stack = Stack::parse(&deep).expect("it is whole");
         assert_eq!(stack.text.lines().count(), 100);
         assert!(!stack.is_waiting);
+        let silently = deep.strip_suffix("  ...\n").expect("it is there");
+        assert_eq!(Stack::parse(silently), Some(stack));
+        assert_eq!(Stack::parse(silently.trim_end()), None, "the last line may go on");
     }
 
     #[test]

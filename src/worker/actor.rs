@@ -390,9 +390,10 @@ impl Worker {
         self.signal();
     }
 
-    /// Tells Python to look at its frames. Of no use before they are there; it is repeated.
+    /// Tells Python to look at its frames. One that comes before the frame finds nothing, but makes room for it; it is
+    /// repeated.
     fn signal(&self) {
-        if self.port.channel.is_flushed() && self.ending.is_none() {
+        if self.ending.is_none() {
             self.port.process.signal(CANCEL_SIGNAL);
         }
     }

@@ -254,8 +254,9 @@ class Loop:
             _report(error)
         finally:
             self._inside = False
-        if self._failed is not None:
-            raise self._failed
+        failed, self._failed = self._failed, None  # what is left can still be ended in the loop
+        if failed is not None:
+            raise failed
 
     def _readable(self) -> None:
         channel = self._channel
