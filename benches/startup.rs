@@ -5,6 +5,8 @@
 //! a part of the standard library takes its place, and the cases are named after it. What the cases are is told in
 //! `docs/benchmarks.md`.
 
+// Not all of it is needed here.
+#[allow(dead_code, unused_imports)]
 mod measure;
 mod startup_cases;
 

@@ -27,7 +27,7 @@ pub(crate) use pools::{
     status_when, touch, unharmed,
 };
 pub(crate) use processes::{
-    children, cont, descendants, describe, fds, is_alive, kill, marked, pgid, rss_bytes, state, stop, threads,
+    cont, descendants, describe, fds, is_alive, kill, marked, pgid, rss_bytes, state, stop, threads,
 };
 pub(crate) use python::{python, python_module, unittest};
 pub(crate) use role::{role, role_command, start_role};

@@ -43,11 +43,6 @@ pub(crate) fn pgid(pid: u32) -> Option<u32> {
     stat(pid).map(|stat| stat.group)
 }
 
-/// The children of a process, dead ones too.
-pub(crate) fn children(parent: u32) -> Vec<u32> {
-    all().filter(|&pid| stat(pid).is_some_and(|stat| stat.parent == parent)).collect()
-}
-
 /// All live processes below this one. Those below a zombie are the subreaper's or init's.
 pub(crate) fn descendants(root: u32) -> Vec<u32> {
     let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
