@@ -1,6 +1,5 @@
 //! The broker: a thin shell around [`Core`](super::core::Core).
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,6 +15,7 @@ use actix::{
 use tokio::sync::oneshot;
 
 use super::answer::Answer;
+use super::children::{self, child_id, slot_of, start_error};
 use super::core::{self, Command, Core, Event, Rejection, RequestId, SessionEnd, SlotState, WorkerId};
 use super::handle::Inner;
 use super::lease::{Lease, LeaseToken};
@@ -27,8 +27,7 @@ use super::stream::Opened;
 use crate::error::{CallError, Phase, UnavailableCause, WorkerStartError};
 use crate::port::CallOptions;
 use crate::supervisor::{
-    Backoff, Cause, ChildContext, ChildError, ChildSpec, ChildState, Report, ReportEvent, Reports, Shutdown,
-    SupervisorRef,
+    Backoff, ChildContext, ChildError, ChildSpec, Report, ReportEvent, Reports, Shutdown, SupervisorRef,
 };
 use crate::timer::{LONGEST, Timer, deadline};
 use crate::worker::{
@@ -121,21 +120,7 @@ impl PoolActor {
         // In this order none is missed; one that is told twice does no harm.
         let reports = workers.subscribe();
         let children = workers.which_children().await?;
-        // By slot. Of several, which a reload that was cut short has left, the newest that runs is the slot's.
-        let mut existing = BTreeMap::new();
-        for child in &children {
-            if let Some((slot, generation)) = slot_of(&child.options.id) {
-                let rank = (child.state == ChildState::Running, generation);
-                existing.entry(slot).and_modify(|known| *known = rank.max(*known)).or_insert(rank);
-            }
-        }
-        let left = children.iter().filter(|child| {
-            slot_of(&child.options.id).is_some_and(|(slot, generation)| existing[&slot].1 != generation)
-        });
-        for left in left {
-            let (workers, id) = (workers.clone(), left.options.id.clone());
-            actix_rt::spawn(async move { workers.terminate_child(&id).await });
-        }
+        let existing = children::existing(&workers, &children);
         let slots_there: Vec<u32> = existing.keys().copied().collect();
         let now = Instant::now();
         let mut commands = Vec::new();
@@ -147,7 +132,7 @@ impl PoolActor {
         let slots = (0..config.core.size)
             .map(|slot| Slot {
                 name: format!("{}-{}", config.name, slot + 1).into(),
-                generation: existing.get(&slot).map_or(0, |(_, generation)| *generation),
+                generation: existing.get(&slot).copied().unwrap_or(0),
                 current: None,
                 restarts: 0,
                 last_exit: None,
@@ -408,25 +393,6 @@ impl PoolActor {
             workers: workers.collect(),
             zygote: self.config.spawner.status(),
         }
-    }
-}
-
-/// A worker's id in the tree: slots are counted from 1, and a reload's replacements of it follow a dot.
-pub(super) fn child_id(slot: u32, generation: u32) -> String {
-    let number = slot + 1;
-    if generation == 0 { number.to_string() } else { format!("{number}.{generation}") }
-}
-
-fn slot_of(id: &str) -> Option<(u32, u32)> {
-    let (number, generation) = id.split_once('.').unwrap_or((id, "0"));
-    Some((number.parse::<u32>().ok()?.checked_sub(1)?, generation.parse().ok()?))
-}
-
-/// Why a worker's factory failed.
-pub(super) fn start_error(cause: &Cause) -> Arc<WorkerStartError> {
-    match cause.downcast_ref::<Arc<WorkerStartError>>() {
-        Some(cause) => cause.clone(),
-        None => Arc::new(WorkerStartError::Ended { reason: cause.to_string() }),
     }
 }
 

@@ -19,6 +19,7 @@
 mod actor;
 mod answer;
 mod builder;
+mod children;
 mod core;
 mod handle;
 mod home;

@@ -7,7 +7,8 @@ use actix::fut::{ActorFutureExt as _, WrapFuture as _};
 use actix::{Addr, AsyncContext as _, Context, Handler, Message, Recipient, ResponseFuture};
 use tokio::sync::oneshot;
 
-use super::actor::{self, Current, PoolActor};
+use super::actor::{Current, PoolActor};
+use super::children::{child_id, start_error};
 use super::core::{Reload, ReloadFailure, ReloadStep};
 use crate::error::{UnavailableCause, WorkerStartError};
 use crate::supervisor::{ChildError, SupervisorRef};
@@ -125,10 +126,10 @@ impl PoolActor {
         let (spec, workers) = (self.worker_spec(slot, generation), self.workers.clone());
         let pool = ctx.address().recipient();
         let start = async move {
-            let id = actor::child_id(slot, generation);
+            let id = child_id(slot, generation);
             let started = match workers.start_child(spec).await {
                 Ok(_) => attached(&workers, &id, pool).await,
-                Err(ChildError::Start { cause, .. }) => Err(actor::start_error(&cause)),
+                Err(ChildError::Start { cause, .. }) => Err(start_error(&cause)),
                 Err(error) => Err(Arc::new(WorkerStartError::Ended { reason: error.to_string() })),
             };
             if started.is_err() {
@@ -189,7 +190,7 @@ impl PoolActor {
             }
             for former in 0..generation {
                 // All but the last are gone for long, unless a broker died in the middle of a reload.
-                let _ = workers.terminate_child(&actor::child_id(slot, former)).await;
+                let _ = workers.terminate_child(&child_id(slot, former)).await;
             }
         };
         ctx.spawn(retire.into_actor(self).map(|(), act, ctx| {

@@ -24,6 +24,7 @@ mod message;
 mod package;
 mod pidfd;
 mod process;
+mod reap;
 mod stack;
 mod start;
 mod value;
@@ -42,7 +43,8 @@ pub(crate) use message::{
     credit_frame, session_end_frame, shutdown_frame, stack_frame,
 };
 pub use message::{Function, Parameter, ParameterKind};
-pub(crate) use process::{Exit, wait_until_reaped};
+pub(crate) use process::Exit;
+pub(crate) use reap::wait_until_reaped;
 pub(crate) use start::{CLOSED_GRACE, Port, PortSpec};
 pub(crate) use value::{call_body, decode_result};
 pub(crate) use zygote::{ForkError, ForkOrder, Template, TemplateSpec};

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep};
 
 use super::super::frame::{Codec, Frame, Kind};
-use super::super::process::{Dying, reap};
+use super::super::reap::{Dying, reap};
 use super::control::send;
 
 /// How long a template may take to tell the exit status of a worker that is dead. It answers within a fraction of a
