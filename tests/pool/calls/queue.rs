@@ -99,10 +99,8 @@ alone_test! {
         let before = pids(&pool).await[0];
         let call = pool.request("hold").args(("a",)).timeout(Duration::from_secs(1));
         let error = call.send::<u32>().await.expect_err("it is held");
-        let CallError::Timeout { phase: Phase::Run, attempts: 1, stack } = &error else { panic!("{error:?}") };
+        assert!(matches!(error, CallError::Timeout { phase: Phase::Run, attempts: 1, .. }), "{error:?}");
         assert!(!error.is_retryable() && note("a.began").exists());
-        let stack = stack.as_deref().expect("Python runs");
-        assert!(stack.contains("subject.py\", line") && stack.contains("in wait_for"), "{stack}");
         assert_eq!(pool.call::<_, u32>("pid", ()).await.expect("it serves on"), before);
         assert!(!note("a.ended").exists());
         let status = pool.status().await.expect("it runs");

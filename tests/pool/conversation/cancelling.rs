@@ -72,13 +72,16 @@ class Slow:
 
 class SlowToDie:
     def __del__(self):
-        touch("in_del.began")
-        time.sleep(1000)
+        try:
+            touch("in_del.began")
+            time.sleep(1000)
+        except BaseException:
+            touch("in_del.interrupted")
+            raise
 
 
 def in_del():
     SlowToDie()
-    touch("in_del.after")
     time.sleep(1000)
 
 
@@ -104,8 +107,8 @@ def with_thread():
 
     thread = threading.Thread(target=watch)
     thread.start()
-    touch("with_thread.began")
     try:
+        touch("with_thread.began")
         time.sleep(1000)
     finally:
         thread.join()
@@ -127,18 +130,18 @@ async def shielding():
 
 
 def ignoring():
-    touch("ignoring.began")
     while True:
         try:
+            touch("ignoring.began")
             time.sleep(1000)
         except BaseException:
             touch("ignoring.cancelled")
 
 
 async def async_ignoring():
-    touch("async_ignoring.began")
     while True:
         try:
+            touch("async_ignoring.began")
             await asyncio.sleep(1000)
         except BaseException:
             touch("async_ignoring.cancelled")
@@ -212,7 +215,7 @@ alone_test! {
                 assert_eq!(lines(&ended), [error], "{name}");
             }
         }
-        for name in ["in_del.after", "with_thread.seen", "cleaning_up.done"] {
+        for name in ["in_del.interrupted", "with_thread.seen", "cleaning_up.done"] {
             assert!(note(name).exists(), "{name}");
         }
         // What was interrupted can be done again.

@@ -128,7 +128,7 @@ alone_test! {
         let pool = pool_with(&source()).size(1).cancel_grace(Duration::from_secs(2));
         let pool = pool.start().await.expect("it starts");
         let worker = pids(&pool).await[0];
-        let call = pool.request("sleeping").timeout(Duration::from_secs(2));
+        let call = pool.request("sleeping").timeout(Duration::from_millis(1500));
         let (answer, ()) = tokio::join!(call.send::<()>(), async {
             noted("sleeping.began").await;
             stop(worker);

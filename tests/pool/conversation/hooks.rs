@@ -88,7 +88,7 @@ alone_test! {
             let source = format!(
                 "import hatchery\n@hatchery.on_start\n{head} load():\n    print('loading the model')\n    {wait}\n"
             );
-            let timeout = Duration::from_secs(3);
+            let timeout = Duration::from_millis(1500);
             let error = pool_with(&source).size(1).spawn_timeout(timeout).start().await.expect_err("it hangs");
             let Some(WorkerStartError::TimedOut { after, output }) = error.worker_error() else {
                 panic!("{error:?}")

@@ -60,8 +60,12 @@ def running_a_process():
 
 
 def waiting_in_c():
-    touch("waiting_in_c.began")
-    wait_in_c()  # waiting_in_c
+    while True:
+        try:
+            touch("waiting_in_c.began")
+            wait_in_c()  # waiting_in_c
+        except BaseException:
+            pass  # it was not there yet
 
 
 async def awaiting():

@@ -54,8 +54,8 @@ def hold(name):
 
 def leave(name):
     """Tell NAME.began and run on; cancelled, tell NAME.cancelled, wait for NAME.go, tell NAME.ended."""
-    touch(name + ".began")
     try:
+        touch(name + ".began")
         while True:
             time.sleep(0.002)
     finally:
@@ -66,9 +66,9 @@ def leave(name):
 
 def stay(name):
     """Tell NAME.began and run on; cancelled, tell NAME.cancelled and run on all the same."""
-    touch(name + ".began")
     while True:
         try:
+            touch(name + ".began")
             while True:
                 time.sleep(0.002)
         except BaseException:
