@@ -54,16 +54,6 @@ add PATH            add a child, for example shop/wishlist
 json | dot | mermaid  export the tree
 quit                stop everything, in order";
 
-/// The supervisor of a path, and the child's id in it.
-fn split<'a>(app: &SupervisorRef, path: &'a str) -> Result<(SupervisorRef, &'a str), String> {
-    match path.rsplit_once('/') {
-        None => Ok((app.clone(), path)),
-        Some((parent, id)) => {
-            app.supervisor(parent).map(|supervisor| (supervisor, id)).map_err(|error| error.to_string())
-        }
-    }
-}
-
 async fn carry_out(app: &SupervisorRef, command: &str, path: &str) -> Result<String, String> {
     let text = |error: ChildError| error.to_string();
     let end = |end: End| {
@@ -79,16 +69,13 @@ async fn carry_out(app: &SupervisorRef, command: &str, path: &str) -> Result<Str
         "mermaid" => app.tree().await.map(|tree| tree.to_mermaid()).map_err(text),
         "crash" => end(End::Crash),
         "stop" => end(End::Stop),
-        "terminate" => {
-            let (supervisor, id) = split(app, path)?;
-            supervisor.terminate_child(id).await.map(|()| String::new()).map_err(text)
-        }
-        "restart" => {
-            let (supervisor, id) = split(app, path)?;
-            supervisor.restart_child(id).await.map(|_| String::new()).map_err(text)
-        }
+        "terminate" => app.terminate_child(path).await.map(|()| String::new()).map_err(text),
+        "restart" => app.restart_child(path).await.map(|_| String::new()).map_err(text),
         "add" => {
-            let (supervisor, id) = split(app, path)?;
+            let (supervisor, id) = match path.rsplit_once('/') {
+                None => (app.clone(), path),
+                Some((above, id)) => (app.supervisor(above).map_err(|error| error.to_string())?, id),
+            };
             supervisor.start_child(service(id)).await.map(|_| String::new()).map_err(text)
         }
         _ => Ok(HELP.to_owned()),

@@ -67,7 +67,7 @@ pub enum CallError {
         attempts: u32,
     },
     /// The worker's process ended while it had the call.
-    #[error("{}", worker_died(*.started, *.exit, *.signal, *.max_rss_bytes, .stderr_tail))]
+    #[error("{}", worker_died(*.started, *.exit, *.signal, *.max_rss_bytes, .stderr_tail, .reason.as_deref()))]
     WorkerDied {
         /// `false` when the call surely had not begun; every doubt is `true`.
         started: bool,
@@ -79,6 +79,8 @@ pub enum CallError {
         max_rss_bytes: Option<u64>,
         /// The last lines it wrote to its standard error.
         stderr_tail: String,
+        /// Why the pool ended it, when the pool did: a neighbouring call that did not give up, a broken protocol.
+        reason: Option<String>,
         /// How often the call was handed to a worker.
         attempts: u32,
     },
@@ -128,6 +130,16 @@ pub enum CallError {
     /// somebody still waited for it. (One that is cancelled because its caller left answers nobody.)
     #[error("the call was cancelled")]
     Cancelled,
+    /// The function called the host (`hatchery.call_host`), which could not do it, and let that pass.
+    #[error("the host call `{name}` failed ({cause}): {message}")]
+    HostCall {
+        /// What it called.
+        name: String,
+        /// What went wrong.
+        message: String,
+        /// In which way.
+        cause: HostCallCause,
+    },
     /// The session's worker has ended, and the session's state with it. The call was not run. Told once: the next
     /// call of the session begins a new one, with an empty state.
     #[error("the session {session:?} is lost: its worker ended")]
@@ -152,6 +164,35 @@ pub enum CallError {
         /// Why.
         cause: UnavailableCause,
     },
+}
+
+/// In which way a host call failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum HostCallCause {
+    /// The host has no function of that name.
+    NoSuchFunction,
+    /// Host calls were nested too deep.
+    Depth,
+    /// The host's function returned an error, or panicked.
+    Failed,
+    /// The deadline of the call on whose behalf it was made passed.
+    Timeout,
+    /// It was given up, or the host's actor has stopped.
+    Cancelled,
+}
+
+impl fmt::Display for HostCallCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            HostCallCause::NoSuchFunction => "no such function",
+            HostCallCause::Depth => "nested too deep",
+            HostCallCause::Failed => "it failed",
+            HostCallCause::Timeout => "the deadline passed",
+            HostCallCause::Cancelled => "it was given up",
+        })
+    }
 }
 
 /// Why a pool cannot serve.
@@ -226,9 +267,14 @@ fn worker_died(
     signal: Option<i32>,
     max_rss_bytes: Option<u64>,
     stderr_tail: &str,
+    reason: Option<&str>,
 ) -> String {
     let mut text = format!("the worker died {}", ended_by(exit, signal));
     text.push_str(if started { " while it had the call" } else { " before the call began" });
+    if let Some(reason) = reason {
+        text.push_str(": ");
+        text.push_str(reason);
+    }
     if let Some(bytes) = max_rss_bytes {
         text.push_str(&format!("; it had used up to {} MB", bytes / 1_000_000));
     }
@@ -345,6 +391,12 @@ pub enum WorkerStartError {
         /// The last lines it printed.
         output: String,
     },
+    /// A function is not as [`PoolBuilder::declares`](crate::PoolBuilder::declares) says.
+    #[error("the module is not as declared: {0}")]
+    Declaration(
+        /// Which function, and what is wrong.
+        String,
+    ),
     /// It did not speak the protocol.
     #[error("protocol error during the start: {detail}{}", printed(.output))]
     Protocol {

@@ -15,13 +15,17 @@ pub mod supervisor;
 mod timer;
 mod worker;
 
-pub use error::{CallError, ConfigError, Phase, StartPhase, UnavailableCause, WorkerStartError};
-pub use pool::{
-    Affinity, Call, CallStream, Checkout, EndSession, GetStatus, Lease, Pool, PoolActor, PoolBuilder,
-    PoolStartError, PoolStatus, Progress, PythonInfo, ReloadError, ReloadWorkers, Request, Session,
-    StartupFailure, WorkerState, WorkerStatus,
+pub use error::{
+    CallError, ConfigError, HostCallCause, Phase, StartPhase, UnavailableCause, WorkerStartError,
 };
-pub use port::{Function, Memory, Parameter, ParameterKind};
+pub use pool::{
+    Affinity, Call, CallStream, Checkout, Declaration, EndSession, GetStatus, HostCall, HostError, HostReply,
+    Lease, Module, Pool, PoolActor, PoolBuilder, PoolStartError, PoolStatus, Progress, PythonInfo,
+    ReloadError, ReloadWorkers, Request, Session, StartupFailure, WorkerState, WorkerStatus,
+};
+pub use port::{
+    Array, Buffer, BufferMut, Codec, Element, Function, Memory, Parameter, ParameterKind, ShapeError,
+};
 pub use worker::{Placement, Reply, ZygoteState, ZygoteStatus};
 
 /// For `fuzz/` only.
@@ -34,6 +38,9 @@ pub use port::fuzzing;
 mod guides {
     #[doc = include_str!("../docs/getting-started.md")]
     struct GettingStarted;
+
+    #[doc = include_str!("../docs/payloads.md")]
+    struct Payloads;
 
     #[doc = include_str!("../docs/supervision.md")]
     struct Supervision;

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use super::answer::Answer;
 use super::children::{self, child_id, slot_of, start_error};
 use super::core::{self, Command, Core, Event, Rejection, RequestId, SessionEnd, SlotState, WorkerId};
+use super::declared::Declaration;
 use super::handle::Inner;
 use super::lease::{Lease, LeaseToken};
 use super::messages::{Abandon, Call, Checkout, EndSession, GetStatus, Item, Submit, TellStartup};
@@ -31,8 +32,8 @@ use crate::supervisor::{
 };
 use crate::timer::{LONGEST, Timer, deadline};
 use crate::worker::{
-    Attach, Attached, Dispatch, Grant, LeaseId, Order, Placement, Reply, ReplyTo, Run, Spawner, Work, Worker,
-    WorkerEvent,
+    self, Attach, Attached, Dispatch, Grant, LeaseId, Order, Placement, Reply, ReplyTo, Run, Spawner, Work,
+    Worker, WorkerEvent,
 };
 
 /// What a pool is made of, checked.
@@ -45,7 +46,9 @@ pub(super) struct Config {
     pub(super) call_timeout: Duration,
     pub(super) checkout_timeout: Duration,
     pub(super) shutdown_timeout: Duration,
-    pub(super) cancel_grace: Duration,
+    pub(super) worker: worker::Settings,
+    /// What the module's functions must be like.
+    pub(super) declared: Arc<[Declaration]>,
     pub(super) hook_timeout: Duration,
     /// The handles' side, which a lease keeps alive; there once the start has succeeded.
     pub(super) handle: Arc<OnceLock<Weak<Inner>>>,
@@ -155,7 +158,9 @@ impl PoolActor {
             for command in commands.drain(..) {
                 match command {
                     Command::StartSlot { slot } => self.start_slot(slot, ctx),
-                    Command::Assign { worker, item, placement, .. } => self.assign(worker, item, placement),
+                    Command::Assign { worker, request, item, placement } => {
+                        self.assign(worker, request, item, placement);
+                    }
                     Command::EndSession { workers, session, cause, item } => {
                         self.end_session(&workers, &session, cause, item);
                     }
@@ -174,7 +179,7 @@ impl PoolActor {
         }
     }
 
-    fn assign(&mut self, worker: WorkerId, item: Item, placement: Option<Placement>) {
+    fn assign(&mut self, worker: WorkerId, request: RequestId, item: Item, placement: Option<Placement>) {
         let slot = &self.slots[worker.slot as usize];
         match &slot.current {
             Some(current) if !item.is_abandoned() => {
@@ -182,8 +187,7 @@ impl PoolActor {
                 let opened = Opened { addr, worker: slot.name.clone(), placement };
                 match item {
                     Item::Call { order, opened: stream } => {
-                        let dispatch = Dispatch::new(order, placement);
-                        current.addr.do_send(Run { dispatch, assigned: true });
+                        current.addr.do_send(Run(Dispatch::assigned(order, placement)));
                         if let Some(stream) = stream {
                             let _ = stream.send(opened);
                         }
@@ -199,7 +203,10 @@ impl PoolActor {
                     Item::EndSession { .. } => unreachable!("no worker is assigned for it"),
                 }
             }
-            _ => self.core.handle(Instant::now(), Event::WorkerFreed { worker }, &mut self.commands),
+            _ => {
+                let event = Event::Unassigned { worker, request };
+                self.core.handle(Instant::now(), event, &mut self.commands);
+            }
         }
     }
 
@@ -222,8 +229,7 @@ impl PoolActor {
             let (reply, answer) = oneshot::channel();
             let work = Work::EndSession { session: session.clone(), cause: cause.as_str(), timeout };
             let order = Order { work, deadline: never, reply: ReplyTo::once(reply) };
-            let dispatch = Dispatch::new(order, None);
-            current.addr.do_send(Run { dispatch, assigned: false });
+            current.addr.do_send(Run(Dispatch::new(order, None)));
             answers.push(answer);
         }
         let session = session.clone();
@@ -248,12 +254,18 @@ impl PoolActor {
     /// A slot's worker as a child of the workers' supervisor.
     pub(super) fn worker_spec(&self, slot: u32, generation: u32) -> ChildSpec {
         let (spawner, name) = (self.config.spawner.clone(), self.slots[slot as usize].name.clone());
-        let cancel_grace = self.config.cancel_grace;
+        let (settings, declared) = (self.config.worker.clone(), self.config.declared.clone());
         ChildSpec::with_context(child_id(slot, generation), move |context| {
-            let (spawner, name) = (spawner.clone(), name.clone());
+            let (spawner, name, settings, declared) =
+                (spawner.clone(), name.clone(), settings.clone(), declared.clone());
             async move {
                 let port = spawner.start(&name).await?;
-                Ok::<_, Arc<WorkerStartError>>(Worker::new(slot, &name, port, cancel_grace, context))
+                for declaration in declared.iter() {
+                    let checked = declaration.check(&port.ready.functions);
+                    checked
+                        .map_err(|problem| Arc::new(WorkerStartError::Declaration(problem.to_string())))?;
+                }
+                Ok::<_, Arc<WorkerStartError>>(Worker::new(slot, &name, port, settings, context))
             }
         })
         .shutdown(Shutdown::Timeout(self.config.shutdown_timeout))
@@ -303,10 +315,10 @@ impl PoolActor {
         attached: Attached,
         ctx: &mut Context<Self>,
     ) {
-        let Attached { incarnation, pid, ready, forked, busy, sessions, .. } = attached;
+        let Attached { incarnation, pid, ready, forked, load, sessions } = attached;
         let python = Arc::new(ready.into());
         self.slots[slot as usize].current = Some(Current { incarnation, addr, pid, forked, python });
-        self.handle(Event::WorkerReady { worker: WorkerId { slot, incarnation }, busy, sessions }, ctx);
+        self.handle(Event::WorkerReady { worker: WorkerId { slot, incarnation }, load, sessions }, ctx);
     }
 
     /// The slot of a child, unless it is a worker that a reload replaces, or one that shall replace it.
@@ -357,7 +369,8 @@ impl PoolActor {
                 state: match core.state {
                     SlotState::Starting => WorkerState::Starting,
                     SlotState::Idle => WorkerState::Idle,
-                    SlotState::Busy { .. } => WorkerState::Busy,
+                    SlotState::Busy(_) => WorkerState::Busy,
+                    SlotState::Leaving(_) => WorkerState::Leaving,
                     SlotState::Down { .. } => WorkerState::Restarting,
                     SlotState::Failed { .. } => WorkerState::Failed,
                 },
@@ -377,6 +390,8 @@ impl PoolActor {
             ready: counts.ready(),
             idle: counts.idle,
             busy: counts.busy,
+            leaving: counts.leaving,
+            in_flight: counts.in_flight,
             waiting: counts.waiting,
             submitted: counts.totals.submitted,
             assigned: counts.totals.assigned,
@@ -470,6 +485,9 @@ impl Handler<WorkerEvent> for PoolActor {
                 self.reload.iter_mut().for_each(|reload| reload.freed(incarnation));
                 self.handle(Event::WorkerFreed { worker: WorkerId { slot, incarnation } }, ctx);
             }
+            WorkerEvent::Leaving { slot, incarnation } => {
+                self.handle(Event::WorkerLeaving { worker: WorkerId { slot, incarnation } }, ctx);
+            }
             WorkerEvent::Ended { slot, incarnation, reason } => {
                 self.reload.iter_mut().for_each(|reload| reload.freed(incarnation));
                 self.worker_ended(slot, incarnation, reason, ctx);
@@ -483,7 +501,8 @@ impl Handler<Submit> for PoolActor {
 
     fn handle(&mut self, submit: Submit, ctx: &mut Context<Self>) {
         let Submit { request, deadline, session, item } = submit;
-        self.handle(Event::Submitted { request, deadline, item, session }, ctx);
+        let exclusive = matches!(item, Item::Checkout { .. });
+        self.handle(Event::Submitted { request, deadline, item, session, exclusive }, ctx);
     }
 }
 
@@ -533,10 +552,11 @@ impl Handler<Call> for PoolActor {
         let (reply, answer) = oneshot::channel();
         let (now, timeout) = (Instant::now(), timeout.unwrap_or(self.config.call_timeout));
         let waits = deadline(now, timeout.min(self.config.checkout_timeout));
-        let work = Work::Call { body, session: name, stream: None };
+        let work = Work::Call { body, session: name, stream: None, depth: 0 };
         let order = Order { work, deadline: deadline(now, timeout), reply: ReplyTo::once(reply) };
         let item = Item::Call { order, opened: None };
-        self.handle(Event::Submitted { request, deadline: waits, item, session }, ctx);
+        let exclusive = false;
+        self.handle(Event::Submitted { request, deadline: waits, item, session, exclusive }, ctx);
         let answer = Box::pin(async { answer.await.unwrap_or_else(lost) });
         Answer { request, answer }
     }
@@ -551,13 +571,14 @@ impl Handler<Checkout> for PoolActor {
         let timeout = checkout.timeout.unwrap_or(self.config.checkout_timeout);
         let item = Item::Checkout { session: None, reply };
         let deadline = deadline(Instant::now(), timeout);
-        self.handle(Event::Submitted { request, deadline, item, session: None }, ctx);
+        let (session, exclusive) = (None, true);
+        self.handle(Event::Submitted { request, deadline, item, session, exclusive }, ctx);
         let handle = self.config.handle.clone();
         let answer = Box::pin(async move {
             let token = answer.await.unwrap_or_else(lost)?;
             // Without a handle left the pool is on its way out.
             let pool = handle.get().and_then(Weak::upgrade).ok_or(CallError::Draining)?;
-            Ok(Lease::new(token, pool))
+            Ok(Lease::new(token, pool, 0))
         });
         Answer { request, answer }
     }

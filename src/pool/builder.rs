@@ -1,5 +1,6 @@
 //! What a pool is made of, and its start.
 
+use std::error::Error;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
@@ -7,17 +8,21 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use actix::Recipient;
+use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::actor::{self, PoolActor};
 use super::core;
+use super::declared::{Declaration, Module};
 use super::handle::{Inner, Pool, Settings};
 use super::home::{self, Home, Place};
+use super::host::{HostBuilder, HostCall};
 use super::messages::TellStartup;
 use crate::error::{ConfigError, WorkerStartError};
-use crate::port::PortSpec;
+use crate::port::{Codec, PortSpec};
 use crate::supervisor::{ChildRef, Shutdown, StartError, Strategy, Supervisor};
-use crate::worker::Spawner;
+use crate::worker::{self, Spawner};
 
 /// The smallest frame limit: room for any error.
 const LEAST_FRAME_BYTES: u32 = 64 * 1024;
@@ -32,6 +37,8 @@ pub struct PoolBuilder {
     module: Option<String>,
     port: PortSpec,
     size: usize,
+    in_flight: usize,
+    threads: usize,
     min_ready: Option<usize>,
     queue_bound: usize,
     checkout_timeout: Duration,
@@ -44,6 +51,8 @@ pub struct PoolBuilder {
     on_current_arbiter: bool,
     zygote: bool,
     preload: Vec<String>,
+    host: HostBuilder,
+    declared: Vec<Declaration>,
 }
 
 impl PoolBuilder {
@@ -53,6 +62,8 @@ impl PoolBuilder {
             module: None,
             port: PortSpec::default(),
             size: std::thread::available_parallelism().map_or(1, usize::from),
+            in_flight: 1,
+            threads: 0,
             min_ready: None,
             queue_bound: 1000,
             checkout_timeout: Duration::from_secs(5),
@@ -65,6 +76,8 @@ impl PoolBuilder {
             on_current_arbiter: false,
             zygote: false,
             preload: Vec::new(),
+            host: HostBuilder::default(),
+            declared: Vec::new(),
         }
     }
 
@@ -115,9 +128,37 @@ impl PoolBuilder {
         self
     }
 
-    /// How many workers. Default: the number of cores. At least 1, at most 1024; each takes six file descriptors here.
+    /// How many workers. Default: the number of cores. At least 1, at most 1024; each takes seven file descriptors here.
     pub fn size(mut self, workers: usize) -> Self {
         self.size = workers;
+        self
+    }
+
+    /// How many calls a worker has at most at once, streams included. Default: 1. At least 1, at most 1024.
+    ///
+    /// More than one is for functions that wait for something else: `async def` functions of one worker run side by side
+    /// on its event loop. Its synchronous functions still run one after the other, in the order in which they came;
+    /// the next one is there already when one ends. With [`threads`](PoolBuilder::threads) they run side by side too.
+    ///
+    /// A call that fails or is cancelled does not disturb the others. One that does not give up within the
+    /// [`cancel_grace`](PoolBuilder::cancel_grace) takes its worker with it: that takes no more calls, its other calls
+    /// get as long again to end, and then fail with [`WorkerDied`](crate::CallError::WorkerDied), whose `reason` says
+    /// why. A process that dies by itself takes all of its calls with it at once.
+    ///
+    /// A call goes to the worker that has the fewest, among equals to the one used last. A
+    /// [lease](crate::Lease) has its worker to itself, however many calls that could take. Whoever waits for one
+    /// is not overtaken: while it is first in line and no worker is empty, those behind it wait as well, and the workers
+    /// empty, up to its checkout timeout. In a pool with many leases, few calls are at once in one worker.
+    pub fn in_flight(mut self, calls: usize) -> Self {
+        self.in_flight = calls;
+        self
+    }
+
+    /// How many threads of a worker run its synchronous functions, which may then run side by side: of use where they
+    /// wait, or let go of the interpreter's lock. Only with [`in_flight`](PoolBuilder::in_flight) of more than 1. At most
+    /// 1024. Default: 0, the worker's main thread runs them, one after the other.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
         self
     }
 
@@ -190,6 +231,62 @@ impl PoolBuilder {
     /// 64 KiB, at most 4 GiB - 1.
     pub fn max_frame_bytes(mut self, bytes: u32) -> Self {
         self.port.max_frame_bytes = bytes;
+        self
+    }
+
+    /// What the workers read and write JSON with. Default: [`Codec::Auto`].
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.port.codec = codec;
+        self
+    }
+
+    /// What Python may call here: `hatchery.call_host("name", …)` calls `function` while a call of Python waits for it. Its
+    /// future runs on the pool's own thread, so it must not block: hand heavy work to other threads. An error or a panic
+    /// arrives in Python as `hatchery.HostCallError`. When the call that waits is cancelled, the future is dropped. A
+    /// second function of the same name replaces the first.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use hatchery::{CallError, HostCall, Pool};
+    ///
+    /// let pool = Pool::builder()
+    ///     .module("shop")
+    ///     .host_function("price", |call: HostCall| async move {
+    ///         let (item,): (String,) = call.args()?;
+    ///         Ok::<_, CallError>(if item == "pen" { 120 } else { 1500 })
+    ///     })
+    ///     .start()
+    ///     .await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn host_function<F, Fut, T, E>(mut self, name: impl Into<String>, function: F) -> Self
+    where
+        F: Fn(HostCall) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<T, E>> + 'static,
+        T: Serialize + 'static,
+        E: Into<Box<dyn Error + Send + Sync>> + 'static,
+    {
+        self.host.function(name.into(), function);
+        self
+    }
+
+    /// Like [`host_function`](PoolBuilder::host_function), answered by an actor, wherever that runs.
+    pub fn host_recipient(mut self, name: impl Into<String>, recipient: Recipient<HostCall>) -> Self {
+        self.host.recipient(name.into(), recipient);
+        self
+    }
+
+    /// How deep host calls may nest: Python calls the host, which calls Python through
+    /// [`HostCall::pool`], which calls the host… One more is refused. Default: 8.
+    pub fn max_host_call_depth(mut self, depth: u32) -> Self {
+        self.host.max_depth = depth;
+        self
+    }
+
+    /// Refuses to start when the module's functions are not as declared: see [`module!`](crate::module). May be given
+    /// several times.
+    pub fn declares<M: Module>(mut self) -> Self {
+        self.declared.extend_from_slice(M::FUNCTIONS);
         self
     }
 
@@ -288,6 +385,19 @@ impl PoolBuilder {
         if !(1..=1024).contains(&self.size) {
             return refuse("size", &self.size, "1 to 1024 workers");
         }
+        if !(1..=1024).contains(&self.in_flight) {
+            return refuse("in_flight", &self.in_flight, "1 to 1024 calls");
+        }
+        if self.threads > 0 && self.in_flight == 1 {
+            return refuse(
+                "threads",
+                &self.threads,
+                "0 unless in_flight is more than 1: one call needs no threads",
+            );
+        }
+        if self.threads > 1024 {
+            return refuse("threads", &self.threads, "at most 1024 threads");
+        }
         let min_ready = self.min_ready.unwrap_or(self.size);
         if min_ready > self.size {
             return refuse("min_ready", &min_ready, "at most the pool's size");
@@ -334,16 +444,21 @@ impl PoolBuilder {
                 "a name that is not empty and holds neither `/` nor a control character",
             );
         }
-        // Numbers of workers fit: checked above.
+        // These numbers fit: checked above.
         let core = core::Config {
             size: self.size as u32,
             min_ready: min_ready as u32,
+            in_flight: self.in_flight as u32,
             queue_bound: self.queue_bound,
             session_ttl: self.session_ttl,
             max_sessions: self.max_sessions,
         };
         let mut port = self.port.clone();
         port.module = module;
+        port.in_flight = core.in_flight;
+        port.threads = self.threads as u32;
+        port.host_functions = self.host.names();
+        let handle = Arc::new(OnceLock::new());
         let preload = self.zygote.then(|| self.preload.clone());
         Ok(actor::Config {
             spawner: Spawner::new(Arc::new(port), preload, format!("{name}-zygote")),
@@ -353,9 +468,14 @@ impl PoolBuilder {
             call_timeout: self.call_timeout,
             checkout_timeout: self.checkout_timeout,
             shutdown_timeout: self.shutdown_timeout,
-            cancel_grace: self.cancel_grace,
+            worker: worker::Settings {
+                in_flight: self.in_flight,
+                cancel_grace: self.cancel_grace,
+                host_functions: self.host.build(&handle, self.port.max_frame_bytes),
+            },
+            declared: self.declared.as_slice().into(),
             hook_timeout: self.hook_timeout,
-            handle: Arc::new(OnceLock::new()),
+            handle,
         })
     }
 }

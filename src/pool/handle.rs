@@ -31,6 +31,8 @@ use crate::timer;
 #[derive(Clone)]
 pub struct Pool {
     inner: Arc<Inner>,
+    /// How many host calls its calls are nested in.
+    depth: u32,
 }
 
 /// What the handles of one pool share.
@@ -56,7 +58,12 @@ impl Pool {
     }
 
     pub(super) fn new(inner: Arc<Inner>) -> Self {
-        Self { inner }
+        Self::nested(inner, 0)
+    }
+
+    /// A handle for calls from within a host call.
+    pub(super) fn nested(inner: Arc<Inner>, depth: u32) -> Self {
+        Self { inner, depth }
     }
 
     /// The pool's name, as in the log and in [`PoolStatus`].
@@ -111,12 +118,12 @@ impl Pool {
 
     /// A call with options: its own timeout, keyword arguments, idempotence, session, progress.
     pub fn request<'a>(&'a self, function: &'a str) -> Request<'a> {
-        Request::new(&self.inner, None, None, function)
+        Request::new(&self.inner, self.depth, None, None, function)
     }
 
     /// The session of this name, whose calls find the same state in Python. Nothing is sent by this.
     pub fn session(&self, name: &str) -> Session {
-        Session::new(self.inner.clone(), name)
+        Session::new(self.inner.clone(), self.depth, name)
     }
 
     /// A worker to yourself, waiting for one up to the pool's checkout timeout (5 s).
@@ -126,7 +133,7 @@ impl Pool {
     /// [`Timeout`](CallError::Timeout) in the queue, [`Overloaded`](CallError::Overloaded),
     /// [`Unavailable`](CallError::Unavailable), [`Draining`](CallError::Draining).
     pub async fn checkout(&self) -> Result<Lease, CallError> {
-        Lease::checkout(&self.inner, None).await
+        Lease::checkout(&self.inner, self.depth, None).await
     }
 
     /// How the pool is now.

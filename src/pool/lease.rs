@@ -26,18 +26,23 @@ use crate::worker::{Checkin, Dispatch, LeaseId, Order, Placement, Run, Worker};
 pub struct Lease {
     token: LeaseToken,
     pool: Arc<Inner>,
+    depth: u32,
 }
 
 impl Lease {
-    pub(super) fn new(token: LeaseToken, pool: Arc<Inner>) -> Self {
-        Self { token, pool }
+    pub(super) fn new(token: LeaseToken, pool: Arc<Inner>, depth: u32) -> Self {
+        Self { token, pool, depth }
     }
 
-    pub(super) async fn checkout(pool: &Arc<Inner>, session: Option<SessionUse>) -> Result<Self, CallError> {
+    pub(super) async fn checkout(
+        pool: &Arc<Inner>,
+        depth: u32,
+        session: Option<SessionUse>,
+    ) -> Result<Self, CallError> {
         let (reply, answer) = oneshot::channel();
         let item = Item::Checkout { session: session.as_ref().map(|used| used.session.clone()), reply };
         let token = pool.submit(item, session, pool.settings.checkout_timeout, answer).await?;
-        Ok(Self::new(token, pool.clone()))
+        Ok(Self::new(token, pool.clone(), depth))
     }
 
     /// The worker's name, as in the log and in [`PoolStatus`](super::PoolStatus).
@@ -82,11 +87,12 @@ impl Lease {
         self.request(function).args(args).stream().await
     }
 
-    /// A call with options. Calls of one lease run one after the other; a retry makes no sense here, so
+    /// A call with options. Calls of one lease run one after the other, or as many at once as
+    /// [`in_flight`](super::PoolBuilder::in_flight) says; a retry makes no sense here, so
     /// [`idempotent`](Request::idempotent) changes nothing; nor does [`session`](Request::session), since a lease's calls
     /// belong to the session that it was checked out in, if any.
     pub fn request<'a>(&'a self, function: &'a str) -> Request<'a> {
-        Request::new(&self.pool, Some(&self.token), None, function)
+        Request::new(&self.pool, self.depth, Some(&self.token), None, function)
     }
 }
 
@@ -114,7 +120,7 @@ impl LeaseToken {
 
     /// Gives the worker an order. One that has ended drops it, and the order then answers by itself.
     pub(super) fn run(&self, order: Order) {
-        self.addr.do_send(Run { dispatch: Dispatch::new(order, self.placement), assigned: false });
+        self.addr.do_send(Run(Dispatch::new(order, self.placement)));
     }
 
     pub(super) fn opened(&self) -> Opened {

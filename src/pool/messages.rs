@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::Message;
-use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
@@ -16,7 +15,7 @@ use super::lease::{Lease, LeaseToken};
 use super::status::PoolStatus;
 use super::stream::Opened;
 use crate::error::CallError;
-use crate::port;
+use crate::port::{self, Body};
 use crate::worker::{Order, Reply};
 
 /// Call a function on any worker. Answered with the [`Reply`], or why there is none.
@@ -27,7 +26,7 @@ use crate::worker::{Order, Reply};
 #[derive(Message, Debug, Clone)]
 #[rtype(result = "Result<Reply, CallError>")]
 pub struct Call {
-    pub(super) body: Bytes,
+    pub(super) body: Body,
     pub(super) timeout: Option<Duration>,
     pub(super) session: Option<SessionUse>,
 }

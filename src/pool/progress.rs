@@ -4,17 +4,16 @@ use std::fmt;
 use std::pin::pin;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 use crate::error::CallError;
-use crate::port;
+use crate::port::{self, Body};
 use crate::worker::{UpdateReceiver, UpdateSender, updates};
 
 /// An update from `hatchery.progress(value)`, not decoded yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
-    body: Bytes,
+    body: Body,
 }
 
 impl Progress {
@@ -27,9 +26,10 @@ impl Progress {
         Ok(port::decode_result(&self.body)?)
     }
 
-    /// The value as the JSON text that came from Python.
+    /// The value as the JSON text that came from Python. Where bytes are in it, something else stands for them: decode it
+    /// instead.
     pub fn as_json(&self) -> &[u8] {
-        &self.body
+        &self.body.json
     }
 }
 

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use actix::fut::{ActorFutureExt as _, WrapFuture as _};
 use actix::{Addr, AsyncContext as _, Context, Handler, Message, Recipient, ResponseFuture};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::actor::{Current, PoolActor};
 use super::children::{child_id, start_error};
 use super::core::{Reload, ReloadFailure, ReloadStep};
 use crate::error::{UnavailableCause, WorkerStartError};
 use crate::supervisor::{ChildError, SupervisorRef};
-use crate::worker::{Attach, Attached, Worker, WorkerEvent};
+use crate::worker::{Attach, Attached, Load, Worker, WorkerEvent};
 
 /// How long a reload waits for a lease to be given back before it ends the lease's worker.
 const LEASE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -52,18 +52,17 @@ pub enum ReloadError {
 pub(super) struct Running {
     order: Reload,
     done: oneshot::Sender<Result<(), ReloadError>>,
-    /// The worker that is being replaced, if there is one, and who waits to hear that it is free.
-    former: Option<(Current, Option<oneshot::Sender<()>>)>,
+    /// The worker that is being replaced, if there is one.
+    former: Option<Current>,
+    /// It has less to do than before.
+    freed: Arc<Notify>,
 }
 
 impl Running {
-    /// A worker has told that it is free, or has ended.
+    /// A worker has told that something is over, or has ended.
     pub(super) fn freed(&mut self, incarnation: u64) {
-        if let Some((former, waiter)) = &mut self.former
-            && former.incarnation == incarnation
-            && let Some(waiter) = waiter.take()
-        {
-            let _ = waiter.send(());
+        if self.former.as_ref().is_some_and(|former| former.incarnation == incarnation) {
+            self.freed.notify_one();
         }
     }
 }
@@ -76,7 +75,12 @@ impl Handler<ReloadWorkers> for PoolActor {
             return Box::pin(async { Err(ReloadError::Running) });
         }
         let (done, outcome) = oneshot::channel();
-        self.reload = Some(Running { order: Reload::of(self.config.core.size), done, former: None });
+        self.reload = Some(Running {
+            order: Reload::of(self.config.core.size),
+            done,
+            former: None,
+            freed: Arc::default(),
+        });
         self.reload_step(ReloadStep::Renew, ctx);
         let lost = || Err(ReloadError::Unavailable(UnavailableCause::BrokerRestarting));
         Box::pin(async move { outcome.await.unwrap_or_else(|_| lost()) })
@@ -141,7 +145,7 @@ impl PoolActor {
         ctx.spawn(start.into_actor(self).map(move |started, act, ctx| {
             let started = started.map(|(addr, attached)| act.succeed(slot, generation, addr, attached, ctx));
             let Some(reload) = &mut act.reload else { return };
-            let started = started.map(|former| reload.former = former.map(|former| (former, None)));
+            let started = started.map(|former| reload.former = former);
             let step = reload.order.started(started);
             act.reload_step(step, ctx);
         }));
@@ -169,23 +173,25 @@ impl PoolActor {
     fn retire_former(&mut self, slot: u32, ctx: &mut Context<Self>) {
         let generation = self.slots[slot as usize].generation;
         let workers = self.workers.clone();
-        let (freed, free) = oneshot::channel();
-        let mut addr = None;
-        if let Some((former, waiter)) = self.reload.as_mut().and_then(|reload| reload.former.as_mut()) {
-            *waiter = Some(freed);
-            addr = Some(former.addr.clone());
-        }
+        let Some(reload) = &self.reload else { return };
+        let (freed, addr) = (reload.freed.clone(), reload.former.as_ref().map(|former| former.addr.clone()));
         let pool = ctx.address().recipient();
         let retire = async move {
             if let Some(addr) = addr {
-                // Asked again, since what the core last knew may be on its way to be changed. One that is gone is free.
-                match addr.send(Attach(pool)).await {
-                    Ok(Attached { leased: true, .. }) => {
-                        drop(tokio::time::timeout(LEASE_TIMEOUT, free).await)
+                let deadline = tokio::time::Instant::now() + LEASE_TIMEOUT;
+                loop {
+                    // Asked again each time, since what the core last knew may be on its way to be changed.
+                    match addr.send(Attach(pool.clone())).await {
+                        Ok(Attached { load: Load::Lease, .. }) => {
+                            if tokio::time::timeout_at(deadline, freed.notified()).await.is_err() {
+                                break;
+                            }
+                        }
+                        // Calls have deadlines.
+                        Ok(Attached { load: Load::Calls(1..), .. }) => freed.notified().await,
+                        // One that is gone is free.
+                        Ok(_) | Err(_) => break,
                     }
-                    // Its call has a deadline.
-                    Ok(Attached { busy: true, .. }) => drop(free.await),
-                    Ok(_) | Err(_) => {}
                 }
             }
             for former in 0..generation {

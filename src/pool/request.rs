@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot};
@@ -15,7 +14,7 @@ use super::messages::Item;
 use super::progress::{Handle, Listener, Progress};
 use super::stream::{CallStream, Opening};
 use crate::error::{CallError, Phase};
-use crate::port::CallOptions;
+use crate::port::{Body, CallOptions};
 use crate::worker::{Order, Outcome, Reply, ReplyTo, StreamId, Work};
 use crate::{port, timer};
 
@@ -52,15 +51,19 @@ struct Unsent<'a> {
     pool: &'a Arc<Inner>,
     lease: Option<&'a LeaseToken>,
     function: &'a str,
+    depth: u32,
     timeout: Duration,
     idempotent: bool,
     session: Option<SessionUse>,
     window: u32,
+    request_id: Option<String>,
+    traceparent: Option<String>,
 }
 
 impl<'a> Request<'a> {
     pub(super) fn new(
         pool: &'a Arc<Inner>,
+        depth: u32,
         lease: Option<&'a LeaseToken>,
         session: Option<SessionUse>,
         function: &'a str,
@@ -69,10 +72,13 @@ impl<'a> Request<'a> {
             pool,
             lease,
             function,
+            depth,
             timeout: pool.settings.call_timeout,
             idempotent: false,
             session,
             window: WINDOW,
+            request_id: None,
+            traceparent: None,
         };
         Self { call, args: (), kwargs: None, on_progress: None }
     }
@@ -136,6 +142,19 @@ impl<'a, A: Serialize, K: Serialize> Request<'a, A, K> {
     /// Default: 32.
     pub fn window(mut self, items: u32) -> Self {
         self.call.window = items.max(1);
+        self
+    }
+
+    /// Names the request: in the log records of Python's `logging` that come of it, and to Python as
+    /// `hatchery.request_id()`. Default: none.
+    pub fn request_id(mut self, id: impl Into<String>) -> Self {
+        self.call.request_id = Some(id.into());
+        self
+    }
+
+    /// The W3C trace context that the call belongs to, for Python: `hatchery.traceparent()`. Default: none.
+    pub fn traceparent(mut self, traceparent: impl Into<String>) -> Self {
+        self.call.traceparent = Some(traceparent.into());
         self
     }
 
@@ -248,29 +267,37 @@ impl Unsent<'_> {
         kwargs: Option<&impl Serialize>,
         credit: Option<u32>,
         progress: bool,
-    ) -> Result<Bytes, CallError> {
+    ) -> Result<Body, CallError> {
         let body = port::call_body(self.function, args, kwargs)?;
         let session = match self.lease {
             Some(lease) => lease.session.as_deref(),
             None => self.session.as_ref().map(|used| &*used.session),
         };
-        let body = CallOptions { session, credit, progress }.append_to(body);
+        let options = CallOptions {
+            session,
+            credit,
+            progress,
+            request_id: self.request_id.as_deref(),
+            traceparent: self.traceparent.as_deref(),
+            depth: self.depth,
+        };
+        let body = options.append_to(body);
         check_frame(&body, self.pool.settings.max_frame_bytes)?;
         Ok(body)
     }
 
-    fn work(&self, body: Bytes, stream: Option<(StreamId, u32)>) -> Work {
+    fn work(&self, body: Body, stream: Option<(StreamId, u32)>) -> Work {
         // A lease's calls belong to the session that the worker already knows from its checkout.
         let session = match self.lease {
             Some(lease) => lease.session.clone(),
             None => self.session.as_ref().map(|used| used.session.clone()),
         };
-        Work::Call { body, session, stream }
+        Work::Call { body, session, stream, depth: self.depth }
     }
 
     async fn attempt(
         &self,
-        body: Bytes,
+        body: Body,
         deadline: Instant,
         progress: Option<crate::worker::UpdateSender>,
     ) -> Outcome {
@@ -287,8 +314,8 @@ impl Unsent<'_> {
 }
 
 /// A body that fits no frame must not get to a worker, which could only be ended then.
-pub(super) fn check_frame(body: &Bytes, max_frame_bytes: u32) -> Result<(), CallError> {
-    let (size, limit) = ((port::HEADER_BYTES + body.len()) as u64, u64::from(max_frame_bytes));
+pub(super) fn check_frame(body: &Body, max_frame_bytes: u32) -> Result<(), CallError> {
+    let (size, limit) = ((port::HEADER_BYTES + body.frame_bytes()) as u64, u64::from(max_frame_bytes));
     if size > limit { Err(CallError::FrameTooLarge { size, limit }) } else { Ok(()) }
 }
 

@@ -37,12 +37,13 @@ use crate::error::CallError;
 #[derive(Clone, Debug)]
 pub struct Session {
     pool: Arc<Inner>,
+    depth: u32,
     used: SessionUse,
 }
 
 impl Session {
-    pub(super) fn new(pool: Arc<Inner>, name: &str) -> Self {
-        Self { pool, used: SessionUse { session: name.into(), affinity: Affinity::default() } }
+    pub(super) fn new(pool: Arc<Inner>, depth: u32, name: &str) -> Self {
+        Self { pool, depth, used: SessionUse { session: name.into(), affinity: Affinity::default() } }
     }
 
     /// How strongly the calls of this handle are tied to the session's worker. Default: [`Affinity::Hint`].
@@ -85,7 +86,7 @@ impl Session {
 
     /// A call with options in this session.
     pub fn request<'a>(&'a self, function: &'a str) -> Request<'a> {
-        Request::new(&self.pool, None, Some(self.used.clone()), function)
+        Request::new(&self.pool, self.depth, None, Some(self.used.clone()), function)
     }
 
     /// The session's worker to yourself: the lease's calls belong to the session. See
@@ -96,7 +97,7 @@ impl Session {
     /// Those of waiting for a worker, [`SessionLost`](CallError::SessionLost) and
     /// [`SessionBusy`](CallError::SessionBusy) included.
     pub async fn checkout(&self) -> Result<Lease, CallError> {
-        Lease::checkout(&self.pool, Some(self.used.clone())).await
+        Lease::checkout(&self.pool, self.depth, Some(self.used.clone())).await
     }
 
     /// Ends the session: its state is dropped in every worker that has some, and the module's `@on_session_end` hooks

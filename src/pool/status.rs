@@ -22,6 +22,10 @@ pub struct PoolStatus {
     pub idle: u32,
     /// Ready workers with a call or a lease.
     pub busy: u32,
+    /// Workers that take no more, and end when what they serve has: a call of theirs did not give up in time.
+    pub leaving: u32,
+    /// Calls and leases that workers serve.
+    pub in_flight: u32,
     /// Requests that wait for a worker.
     pub waiting: usize,
     /// Requests that came, since the broker started.
@@ -32,17 +36,18 @@ pub struct PoolStatus {
     pub overloaded: u64,
     /// Requests whose deadline passed while they waited.
     pub timed_out_waiting: u64,
-    /// Requests whose caller went away while they waited.
+    /// Requests whose caller went away before a worker had them.
     pub abandoned: u64,
     /// Requests refused because no worker could start.
     pub unavailable: u64,
     /// Requests refused because their session's worker had died.
     pub session_lost: u64,
-    /// Requests of strict sessions refused because their worker was busy.
+    /// Requests of strict sessions refused because their worker had no free place.
     pub session_busy: u64,
     /// Sessions that are known.
     pub sessions: usize,
-    /// How long a worker is busy with one call or lease, the recent ones weighing more. `None` before the first.
+    /// How long a worker has one call or lease, the recent ones weighing more. `None` before the first. Which one of
+    /// several calls in a worker has ended is not looked at: it is taken to be the first that it got.
     pub mean_run: Option<Duration>,
     /// Workers that had been ready and ended since the broker started, each one replaced by its supervisor.
     pub restarts: u64,
@@ -128,8 +133,10 @@ pub enum WorkerState {
     Starting,
     /// Ready, with nothing to do.
     Idle,
-    /// Ready, with a call or a lease.
+    /// Ready, with calls or a lease. It may have room for more calls.
     Busy,
+    /// A call did not give up in time: the worker takes no more, and ends when the others have ended or had their time.
+    Leaving,
     /// It ended after it had been ready; the next one is on its way.
     Restarting,
     /// Its last start failed; the supervisor tries again.

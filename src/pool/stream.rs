@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use actix::Addr;
-use bytes::Bytes;
 use futures_util::Stream;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot};
@@ -15,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::handle::Inner;
 use super::progress::Listener;
 use crate::error::{CallError, UnavailableCause};
-use crate::port;
+use crate::port::{self, Body};
 use crate::worker::{Credit, Outcome, Placement, StreamId, Worker};
 
 /// The items that a Python generator or other iterator yields, from [`Pool::stream`](super::Pool::stream).
@@ -27,7 +26,7 @@ use crate::worker::{Credit, Outcome, Placement, StreamId, Worker};
 /// Dropping it cancels the generator: `Cancelled` is raised where it stands, so that its `finally` blocks run.
 #[must_use = "dropping a stream cancels it"]
 pub struct CallStream<T> {
-    items: mpsc::UnboundedReceiver<Bytes>,
+    items: mpsc::UnboundedReceiver<Body>,
     /// `None` once it has ended.
     outcome: Option<oneshot::Receiver<Outcome>>,
     listener: Option<Listener>,
@@ -50,7 +49,7 @@ pub(super) struct Opened {
 
 /// The receiving ends of a stream that is not opened yet.
 pub(super) struct Opening {
-    pub(super) items: mpsc::UnboundedReceiver<Bytes>,
+    pub(super) items: mpsc::UnboundedReceiver<Body>,
     pub(super) outcome: oneshot::Receiver<Outcome>,
     pub(super) listener: Option<Listener>,
     pub(super) id: StreamId,
@@ -106,7 +105,7 @@ impl<T: DeserializeOwned> CallStream<T> {
         Poll::Ready(outcome.err().map(Err))
     }
 
-    fn take(&mut self, body: &Bytes) -> Result<T, CallError> {
+    fn take(&mut self, body: &Body) -> Result<T, CallError> {
         self.taken += 1;
         // In halves of the window, so that the generator need not stop in between.
         if self.taken >= self.window.div_ceil(2) {

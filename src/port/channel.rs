@@ -4,13 +4,15 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BytesMut};
-use tokio::io::AsyncWrite as _;
+use bytes::BytesMut;
 use tokio::net::UnixStream;
 use tokio_util::codec::Decoder;
 use tokio_util::io::poll_read_buf;
 
+use super::attachment::Attachment;
+use super::descriptors::Descriptors;
 use super::frame::{Frame, FrameDecoder, FrameError};
+use super::outgoing::Outgoing;
 
 /// How much is read at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -40,37 +42,44 @@ impl From<io::Error> for ChannelError {
 
 pub(crate) struct Channel {
     stream: UnixStream,
+    /// Where memfds come and go.
+    descriptors: Descriptors,
     decoder: FrameDecoder,
     incoming: BytesMut,
     /// What the socket has not taken yet.
-    outgoing: BytesMut,
+    outgoing: Outgoing,
 }
 
 impl Channel {
-    pub(crate) fn new(stream: UnixStream, max_frame_bytes: u32) -> Self {
+    pub(crate) fn new(stream: UnixStream, descriptors: Descriptors, max_frame_bytes: u32) -> Self {
         Self {
             stream,
+            descriptors,
             decoder: FrameDecoder { max_frame_bytes },
             incoming: BytesMut::with_capacity(READ_BYTES),
-            outgoing: BytesMut::new(),
+            outgoing: Outgoing::default(),
         }
     }
 
-    /// Sends a frame: at once as far as the socket takes it, the rest by [`poll_flush`](Self::poll_flush).
+    /// Sends a frame: at once as far as the socket takes it, the rest by [`poll_flush`](Self::poll_flush). Memfds that the
+    /// kernel does not take go within the frame.
     ///
     /// An error means that the worker has got nothing of it.
     pub(crate) fn send(&mut self, frame: &Frame) -> Result<(), ChannelError> {
         let untouched = self.outgoing.is_empty();
-        frame.encode(self.decoder.max_frame_bytes, &mut self.outgoing)?;
-        if untouched {
-            match self.stream.try_write(&self.outgoing) {
-                Ok(written) => self.outgoing.advance(written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => {
-                    self.outgoing.clear();
-                    return Err(error.into());
-                }
+        let max_frame_bytes = self.decoder.max_frame_bytes;
+        // The limit is asked first: memfds without a frame would be taken for the next one's.
+        self.outgoing.append(frame, max_frame_bytes)?;
+        if let Err(error) = self.descriptors.send(frame) {
+            self.outgoing.take_back();
+            if error.kind() == io::ErrorKind::BrokenPipe {
+                return Err(ChannelError::Closed);
             }
+            self.outgoing.append(&inline(frame), max_frame_bytes)?;
+        }
+        if untouched && let Err(error) = self.outgoing.write_now(&self.stream) {
+            self.outgoing.clear();
+            return Err(error.into());
         }
         Ok(())
     }
@@ -83,25 +92,21 @@ impl Channel {
 
     /// Sends raw bytes ahead of the first frame.
     pub(crate) fn queue(&mut self, bytes: &[u8]) {
-        self.outgoing.extend_from_slice(bytes);
+        self.outgoing.append_raw(bytes);
     }
 
     /// Writes what the socket would not take; ready when nothing is left.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ChannelError>> {
-        while !self.outgoing.is_empty() {
-            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.outgoing))?;
-            self.outgoing.advance(written);
-        }
-        if self.outgoing.capacity() > READ_BYTES {
-            self.outgoing = BytesMut::new();
-        }
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(ready!(self.outgoing.poll_write(&mut self.stream, cx))?))
     }
 
     /// The next frame.
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, ChannelError>> {
         loop {
-            if let Some(frame) = self.decoder.decode(&mut self.incoming)? {
+            if let Some(mut frame) = self.decoder.decode(&mut self.incoming)? {
+                self.descriptors
+                    .receive(&mut frame)
+                    .map_err(|message| FrameError::Attachments { kind: frame.kind, message })?;
                 return Poll::Ready(Ok(frame));
             }
             if self.incoming.capacity() - self.incoming.len() < READ_BYTES / 16 {
@@ -113,4 +118,13 @@ impl Channel {
             }
         }
     }
+}
+
+/// The same frame without memfds.
+fn inline(frame: &Frame) -> Frame {
+    let mut frame = frame.clone();
+    for attachment in &mut frame.attachments {
+        *attachment = Attachment::Inline(attachment.buffer().to_bytes());
+    }
+    frame
 }

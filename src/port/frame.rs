@@ -6,10 +6,13 @@
 //!            | attachment length u64 ... | body | attachment ...
 //! ```
 //!
-//! The length counts what follows it, the payload. The parts must fill the payload exactly.
+//! The length counts what follows it, the payload. The parts must fill the payload exactly. An attachment whose length has its
+//! highest bit set is not among them: it comes in a memfd.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio_util::codec::Decoder;
+
+use super::attachment::{Attachment, Body};
 
 /// Version of the protocol, spoken by hello and ready.
 pub(crate) const PROTOCOL: u32 = 1;
@@ -22,6 +25,9 @@ pub(crate) const HEADER_BYTES: usize = 20;
 
 const LENGTH_BYTES: usize = 4;
 const ATTACHMENT_LENGTH_BYTES: usize = 8;
+
+/// Marks the length of an attachment that is in a memfd.
+const IN_MEMFD: u64 = 1 << 63;
 
 /// What a frame is about. The numbers are the wire's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -45,11 +51,11 @@ pub(crate) enum Kind {
     Cancel = 8,
     /// Host: how many more chunks may come.
     Credit = 9,
-    /// Reserved: the worker calls the host.
+    /// Worker: it calls the host.
     HostCall = 10,
-    /// Reserved: what the host answered.
+    /// Host: what that gave.
     HostResult = 11,
-    /// Reserved: a structured log record.
+    /// Worker: a record of Python's `logging`.
     Log = 12,
     /// Reserved: is the worker there?
     Ping = 13,
@@ -63,6 +69,8 @@ pub(crate) enum Kind {
     Progress = 17,
     /// Host: where is this call? Worker: there.
     Stack = 18,
+    /// Worker: give up a host call.
+    HostCancel = 19,
     /// Host to template: fork a worker. This and what follows is never said to a worker, or by one.
     Fork = 32,
     /// Template: here it is.
@@ -74,7 +82,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 22] = [
+    const ALL: [Kind; 23] = [
         Kind::Hello,
         Kind::Ready,
         Kind::Call,
@@ -93,6 +101,7 @@ impl Kind {
         Kind::Shutdown,
         Kind::Progress,
         Kind::Stack,
+        Kind::HostCancel,
         Kind::Fork,
         Kind::Forked,
         Kind::Reap,
@@ -104,7 +113,7 @@ impl Kind {
     }
 
     fn is_supported(self) -> bool {
-        !matches!(self, Kind::HostCall | Kind::HostResult | Kind::Log | Kind::Ping | Kind::Pong)
+        !matches!(self, Kind::Ping | Kind::Pong)
     }
 }
 
@@ -123,12 +132,13 @@ pub(crate) enum Codec {
 pub(crate) struct Frame {
     pub(crate) kind: Kind,
     pub(crate) codec: Codec,
-    /// Of a call: how many milliseconds the caller still allows, 0 = no limit. Of a credit: how many more chunks.
+    /// Of a call: how many milliseconds the caller still allows, 0 = no limit. Of a credit: how many more chunks. Of a
+    /// host's result: 1 when it is an error. Of a log record: its level.
     pub(crate) number: u32,
     /// The call that the frame belongs to; 0 = none.
     pub(crate) call_id: u64,
     pub(crate) body: Bytes,
-    pub(crate) attachments: Vec<Bytes>,
+    pub(crate) attachments: Vec<Attachment>,
 }
 
 /// Why bytes are no frame, or a frame no message: the `detail` of a protocol error.
@@ -153,6 +163,8 @@ pub(crate) enum FrameError {
     LengthMismatch { described: u128, size: usize },
     #[error("a frame of kind {0:?} has attachments")]
     UnexpectedAttachments(Kind),
+    #[error("the attachments of a frame of kind {kind:?}: {message}")]
+    Attachments { kind: Kind, message: String },
     #[error("the body of a frame of kind {kind:?} cannot be read: {message}")]
     Body { kind: Kind, message: String },
     #[error("the connection failed: {0}")]
@@ -165,25 +177,31 @@ impl Frame {
         Frame { kind, codec, number: 0, call_id, body, attachments: Vec::new() }
     }
 
+    /// A frame with a body that may have attachments.
+    pub(crate) fn with_body(kind: Kind, call_id: u64, body: Body) -> Frame {
+        let Body { json, attachments } = body;
+        Frame { attachments, ..Frame::new(kind, call_id, Codec::Json, json) }
+    }
+
     /// Bytes of the payload: what the limit is about.
     pub(crate) fn payload_bytes(&self) -> u64 {
         let attachments: usize =
-            self.attachments.iter().map(|part| ATTACHMENT_LENGTH_BYTES + part.len()).sum();
+            self.attachments.iter().map(|part| ATTACHMENT_LENGTH_BYTES + part.inline_bytes()).sum();
         (HEADER_BYTES + self.body.len() + attachments) as u64
     }
 
-    /// Appends the whole frame, its length first.
+    /// Appends what comes before the body, the frame's length first.
     ///
     /// # Errors
     /// [`FrameError::TooLarge`], and then nothing is appended.
     ///
     /// # Panics
     /// With more than `u16::MAX` attachments.
-    pub(crate) fn encode(&self, max_frame_bytes: u32, into: &mut BytesMut) -> Result<(), FrameError> {
+    pub(crate) fn encode_head(&self, max_frame_bytes: u32, into: &mut BytesMut) -> Result<(), FrameError> {
         let size = self.payload_bytes();
         let length = u32::try_from(size).ok().filter(|length| *length <= max_frame_bytes);
         let length = length.ok_or(FrameError::TooLarge { size, limit: max_frame_bytes })?;
-        into.reserve(LENGTH_BYTES + length as usize);
+        into.reserve(LENGTH_BYTES + HEADER_BYTES + ATTACHMENT_LENGTH_BYTES * self.attachments.len());
         into.put_u32(length);
         into.put_u8(self.kind as u8);
         into.put_u8(self.codec as u8);
@@ -192,16 +210,30 @@ impl Frame {
         into.put_u64(self.call_id);
         into.put_u32(self.body.len() as u32); // no more than `length`
         for attachment in &self.attachments {
-            into.put_u64(attachment.len() as u64);
-        }
-        into.put_slice(&self.body);
-        for attachment in &self.attachments {
-            into.put_slice(attachment);
+            let mark = if matches!(attachment, Attachment::Inline(_)) { 0 } else { IN_MEMFD };
+            into.put_u64(attachment.len() | mark);
         }
         Ok(())
     }
 
-    /// Takes a payload apart; body and attachments are slices of it, not copies.
+    /// What comes after the head: the body, and the attachments that are within the frame.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &Bytes> {
+        let inline = self.attachments.iter().filter_map(|attachment| match attachment {
+            Attachment::Inline(bytes) => Some(bytes),
+            Attachment::Memfd(_) | Attachment::Awaited(_) => None,
+        });
+        std::iter::once(&self.body).chain(inline)
+    }
+
+    /// Appends the whole frame, by a copy.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn encode(&self, max_frame_bytes: u32, into: &mut BytesMut) -> Result<(), FrameError> {
+        self.encode_head(max_frame_bytes, into)?;
+        self.parts().for_each(|part| into.extend_from_slice(part));
+        Ok(())
+    }
+
+    /// Takes a payload apart; body and attachments are slices of it, not copies. Those in memfds are left to be received.
     ///
     /// # Errors
     /// Whatever is wrong with the payload, see [`FrameError`].
@@ -236,14 +268,20 @@ impl Frame {
         let mut lengths = rest.split_to(table);
         described += lengths
             .chunks_exact(ATTACHMENT_LENGTH_BYTES)
-            .map(|mut length| u128::from(length.get_u64()))
+            .map(|mut length| length.get_u64())
+            .filter(|length| length & IN_MEMFD == 0)
+            .map(u128::from)
             .sum::<u128>();
         if described != size as u128 {
             return Err(FrameError::LengthMismatch { described, size });
         }
         let body = rest.split_to(body_bytes as usize);
-        // Their sum is at most `size`, so each fits a usize.
-        let attachments = (0..count).map(|_| rest.split_to(lengths.get_u64() as usize)).collect();
+        let attachment = |length: u64| match length & IN_MEMFD {
+            // Their sum is at most `size`, so each fits a usize.
+            0 => Attachment::Inline(rest.split_to(length as usize)),
+            _ => Attachment::Awaited(length & !IN_MEMFD),
+        };
+        let attachments = (0..count).map(|_| lengths.get_u64()).map(attachment).collect();
         Ok(Frame { kind, codec, number, call_id, body, attachments })
     }
 }

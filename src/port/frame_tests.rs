@@ -40,7 +40,7 @@ fn reserved_kinds_are_unsupported() {
     }
     // The worker's, then the template's.
     let numbers: Vec<_> = Kind::ALL.into_iter().map(|kind| kind as u8).collect();
-    assert_eq!(numbers, (1..=18).chain(32..=35).collect::<Vec<_>>());
+    assert_eq!(numbers, (1..=19).chain(32..=35).collect::<Vec<_>>());
 }
 
 #[test]
@@ -72,12 +72,14 @@ fn a_decoded_body_is_a_slice_of_what_was_read() {
     let memory = bytes.as_ptr_range();
     let frame = decoder().decode(&mut bytes).unwrap().unwrap();
     assert!(memory.contains(&frame.body.as_ptr()));
-    assert!(memory.contains(&frame.attachments[2].as_ptr()));
+    assert!(memory.contains(&frame.attachments[2].buffer().as_ptr()));
 }
 
 fn frames() -> impl Strategy<Value = Frame> {
     let supported: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| kind.is_supported()).collect();
-    let parts = prop::collection::vec(prop::collection::vec(any::<u8>(), 0..64), 0..5);
+    let inline = prop::collection::vec(any::<u8>(), 0..64).prop_map(|bytes| Attachment::Inline(bytes.into()));
+    let awaited = (0..IN_MEMFD).prop_map(Attachment::Awaited);
+    let parts = prop::collection::vec(prop_oneof![inline, awaited], 0..5);
     let body = prop::option::of(prop::collection::vec(any::<u8>(), 0..256));
     (prop::sample::select(supported), any::<u32>(), any::<u64>(), body, parts).prop_map(
         |(kind, number, call_id, body, parts)| Frame {
@@ -86,7 +88,7 @@ fn frames() -> impl Strategy<Value = Frame> {
             number,
             call_id,
             body: body.unwrap_or_default().into(),
-            attachments: parts.into_iter().map(Bytes::from).collect(),
+            attachments: parts,
         },
     )
 }

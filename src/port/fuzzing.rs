@@ -5,10 +5,13 @@ use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 use tokio_util::codec::Decoder;
 
+use super::array::Array;
+use super::attachment::Attachment;
+use super::buffer::Buffer;
+use super::decode::decode_result;
 use super::frame::{Codec, Frame, FrameDecoder, Kind};
 use super::message::{Reply, WorkerError};
 use super::stack::Stack;
-use super::value::decode_result;
 
 /// The stream of frames from a worker. The first byte chooses the limit, the second where the stream is cut into
 /// pieces; the rest is the stream.
@@ -45,7 +48,10 @@ pub fn replies(bytes: &[u8]) {
         [Kind::Error, Kind::Ready, Kind::Stack, Kind::Result, Kind::Chunk, Kind::Progress];
     let [kind, body @ ..] = bytes else { return };
     let kind = KINDS[usize::from(*kind) % KINDS.len()];
-    message(Frame::new(kind, 1, Codec::Json, Bytes::copy_from_slice(body)));
+    let frame = Frame::new(kind, 1, Codec::Json, Bytes::copy_from_slice(body));
+    let attachments = [&b"raw"[..], &[0; 4]].map(Bytes::from_static).map(Attachment::Inline).to_vec();
+    message(Frame { attachments, ..frame.clone() });
+    message(frame);
 }
 
 /// What a worker writes to the pipe for stacks.
@@ -110,8 +116,14 @@ fn message(frame: Frame) {
         Reply::Result { body, .. } | Reply::Chunk { body, .. } | Reply::Progress { body, .. } => {
             let _ = decode_result::<Value>(&body);
             let _ = decode_result::<(u64, Option<String>)>(&body);
+            let _ = decode_result::<(Buffer, Bytes)>(&body);
+            let _ = decode_result::<(Array<f32>, Array<u8>)>(&body);
         }
-        Reply::End { .. } | Reply::Stack { .. } => {}
+        Reply::End { .. }
+        | Reply::Stack { .. }
+        | Reply::HostCall { .. }
+        | Reply::HostCancel { .. }
+        | Reply::Log { .. } => {}
     }
 }
 

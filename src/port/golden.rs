@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use serde::Deserialize;
 
+use super::attachment::Attachment;
 use super::frame::{Codec, Frame, Kind};
 
 #[derive(Deserialize)]
@@ -44,6 +45,10 @@ impl Golden {
                 "end" => Kind::End,
                 "cancel" => Kind::Cancel,
                 "credit" => Kind::Credit,
+                "host_call" => Kind::HostCall,
+                "host_result" => Kind::HostResult,
+                "host_cancel" => Kind::HostCancel,
+                "log" => Kind::Log,
                 "session_end" => Kind::SessionEnd,
                 "shutdown" => Kind::Shutdown,
                 "progress" => Kind::Progress,
@@ -58,8 +63,16 @@ impl Golden {
             number: self.number,
             call_id: self.call_id,
             body: self.body.clone().unwrap_or_default().into(),
-            attachments: self.attachments.iter().map(|hex| unhex(hex)).collect(),
+            attachments: self.attachments.iter().map(|text| attachment(text)).collect(),
         }
+    }
+}
+
+/// In hex; or `memfd:` and how many bytes are in it.
+fn attachment(text: &str) -> Attachment {
+    match text.strip_prefix("memfd:") {
+        Some(len) => Attachment::Awaited(len.parse().unwrap()),
+        None => Attachment::Inline(unhex(text)),
     }
 }
 

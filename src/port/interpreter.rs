@@ -128,7 +128,7 @@ async fn probe(key: Key) -> Result<Interpreter, WorkerStartError> {
         env: key.env.clone(),
         current_dir: key.current_dir.clone(),
     };
-    let Spawned { mut process, mut socket, stdout, stderr, .. } = process::spawn(&line)
+    let Spawned { mut process, mut socket, stdout, stderr, .. } = process::spawn(&line, None)
         .map_err(|error| WorkerStartError::Spawn { program: path.clone(), source: Arc::new(error) })?;
     let sources: HashMap<_, _> = super::package::SOURCES.iter().copied().collect();
     let sources = serde_json::to_vec(&sources).expect("a map of strings has a JSON form");

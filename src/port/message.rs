@@ -2,9 +2,12 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
-use crate::error::{CallError, StartPhase, WorkerStartError};
+use crate::error::{CallError, HostCallCause, StartPhase, WorkerStartError};
 
+use super::attachment::{Attachment, Body};
+use super::codec;
 use super::frame::{Codec, Frame, FrameError, Kind};
 
 /// The host's first frame: what to become.
@@ -28,6 +31,20 @@ pub(crate) struct Hello {
     pub(crate) stack_signal: i32,
     /// The worker's end of the pipe for stacks. A forked worker knows better than this.
     pub(crate) stack_fd: i32,
+    /// The worker's end of the socket for memfds.
+    pub(crate) fd_socket: i32,
+    /// Where it marks which calls have begun.
+    pub(crate) begun_fd: Option<i32>,
+    /// How many calls it gets at most.
+    pub(crate) in_flight: u32,
+    /// How many threads run synchronous functions; 0: the main thread does.
+    pub(crate) threads: u32,
+    /// How the worker reads and writes JSON.
+    pub(crate) codec: codec::Codec,
+    /// Python's number of the lowest level that is logged.
+    pub(crate) log_level: u32,
+    /// What it may call here.
+    pub(crate) host_functions: Vec<String>,
     /// Be a template, of which workers are forked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) template: Option<TemplateHello>,
@@ -152,6 +169,14 @@ pub(crate) enum WorkerError {
     },
     /// The function gave up because it was cancelled.
     Cancelled,
+    /// The host could not do what the function asked of it, and the function let that pass. Also the body of a failed
+    /// host result.
+    HostCall {
+        /// What was called.
+        name: String,
+        message: String,
+        cause: HostCallCause,
+    },
     /// A stop hook raised. Sent after shutdown, before the worker exits.
     Stop {
         #[serde(rename = "type")]
@@ -189,6 +214,7 @@ impl WorkerError {
             Self::FrameTooLarge { size, limit } => CallError::FrameTooLarge { size, limit: limit.into() },
             Self::Decode { message } | Self::Protocol { message } => CallError::Protocol { detail: message },
             Self::Cancelled => CallError::Cancelled,
+            Self::HostCall { name, message, cause } => CallError::HostCall { name, message, cause },
             Self::Start { message, .. } => {
                 CallError::Protocol { detail: format!("it had started: {message}") }
             }
@@ -214,12 +240,12 @@ impl WorkerError {
 pub(crate) enum Reply {
     /// The module is imported.
     Ready(Ready),
-    /// What a function returned: JSON, to be decoded by the caller.
+    /// What a function returned, to be decoded by the caller.
     Result {
         /// The call's.
         call_id: u64,
         /// One JSON value.
-        body: Bytes,
+        body: Body,
     },
     /// No result, or no ready.
     Error {
@@ -233,7 +259,7 @@ pub(crate) enum Reply {
         /// The call's.
         call_id: u64,
         /// One JSON value.
-        body: Bytes,
+        body: Body,
     },
     /// A stream is at its end.
     End {
@@ -245,7 +271,28 @@ pub(crate) enum Reply {
         /// The call's.
         call_id: u64,
         /// One JSON value.
-        body: Bytes,
+        body: Body,
+    },
+    /// It calls the host.
+    HostCall {
+        /// The host call's own.
+        id: u64,
+        /// What is called, for which call.
+        request: HostRequest,
+        /// What its placeholders stand for.
+        attachments: Vec<Attachment>,
+    },
+    /// It gives a host call up.
+    HostCancel {
+        /// The host call's.
+        id: u64,
+    },
+    /// A record of Python's `logging`.
+    Log {
+        /// Python's number.
+        level: u32,
+        /// The rest of it.
+        record: LogRecord,
     },
     /// Where a call is suspended.
     Stack {
@@ -262,33 +309,74 @@ impl Reply {
     /// # Errors
     /// [`FrameError`] when it is none that a worker sends, or its body cannot be read.
     pub(crate) fn from_frame(frame: Frame) -> Result<Reply, FrameError> {
-        let Frame { kind, codec, call_id, body, attachments, .. } = frame;
-        if !attachments.is_empty() {
+        let Frame { kind, codec, number, call_id, body, attachments } = frame;
+        let carries_values = matches!(kind, Kind::Result | Kind::Chunk | Kind::Progress | Kind::HostCall);
+        if !attachments.is_empty() && !carries_values {
             return Err(FrameError::UnexpectedAttachments(kind));
         }
         let unreadable = |error: serde_json::Error| FrameError::Body { kind, message: error.to_string() };
-        if codec == Codec::None && matches!(kind, Kind::Result | Kind::Chunk | Kind::Progress) {
+        if codec == Codec::None && carries_values {
             return Err(FrameError::Body { kind, message: "there is none".to_owned() });
         }
+        let body =
+            Body::received(body, attachments).map_err(|message| FrameError::Attachments { kind, message })?;
         match kind {
             Kind::Result => Ok(Reply::Result { call_id, body }),
             Kind::Chunk => Ok(Reply::Chunk { call_id, body }),
             Kind::End => Ok(Reply::End { call_id }),
             Kind::Progress => Ok(Reply::Progress { call_id, body }),
-            Kind::Ready => serde_json::from_slice(&body).map(Reply::Ready).map_err(unreadable),
-            Kind::Error => {
-                serde_json::from_slice(&body).map(|error| Reply::Error { call_id, error }).map_err(unreadable)
-            }
-            Kind::Stack => {
-                serde_json::from_slice(&body).map(|text| Reply::Stack { call_id, text }).map_err(unreadable)
-            }
+            Kind::Ready => serde_json::from_slice(&body.json).map(Reply::Ready).map_err(unreadable),
+            Kind::Error => serde_json::from_slice(&body.json)
+                .map(|error| Reply::Error { call_id, error })
+                .map_err(unreadable),
+            Kind::Stack => serde_json::from_slice(&body.json)
+                .map(|text| Reply::Stack { call_id, text })
+                .map_err(unreadable),
+            Kind::HostCall => serde_json::from_slice(&body.json)
+                .map(|request| Reply::HostCall { id: call_id, request, attachments: body.attachments })
+                .map_err(unreadable),
+            Kind::HostCancel => Ok(Reply::HostCancel { id: call_id }),
+            Kind::Log => serde_json::from_slice(&body.json)
+                .map(|record| Reply::Log { level: number, record })
+                .map_err(unreadable),
             other => Err(FrameError::UnexpectedKind(other)),
         }
     }
 }
 
+/// A call of the host: `[name, args, kwargs, {"call": id}]`.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct HostRequest(
+    pub(crate) String,
+    pub(crate) Option<Box<RawValue>>,
+    pub(crate) Option<Box<RawValue>>,
+    pub(crate) OnBehalf,
+);
+
+impl PartialEq for HostRequest {
+    fn eq(&self, other: &Self) -> bool {
+        let text = |value: &Option<Box<RawValue>>| value.as_ref().map(|value| value.get().to_owned());
+        (&self.0, text(&self.1), text(&self.2), self.3.call)
+            == (&other.0, text(&other.1), text(&other.2), other.3.call)
+    }
+}
+
+/// The call that calls the host.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(crate) struct OnBehalf {
+    pub(crate) call: u64,
+}
+
+/// A record of Python's `logging`, without its level.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct LogRecord {
+    pub(crate) logger: String,
+    pub(crate) message: String,
+    pub(crate) request_id: Option<String>,
+}
+
 /// What a call says beside function and arguments.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct CallOptions<'a> {
     /// The session that it belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -299,14 +387,33 @@ pub(crate) struct CallOptions<'a> {
     /// Somebody listens to its progress.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) progress: bool,
+    /// Names the request in logs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) request_id: Option<&'a str>,
+    /// W3C trace context.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) traceparent: Option<&'a str>,
+    /// How many host calls it is nested in.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) depth: u32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde wants it
+fn is_zero(depth: &u32) -> bool {
+    *depth == 0
 }
 
 impl CallOptions<'_> {
     /// Appends the options to a call's body; without any it stays as it is.
-    pub(crate) fn append_to(&self, body: Bytes) -> Bytes {
-        if self.session.is_none() && self.credit.is_none() && !self.progress {
+    pub(crate) fn append_to(&self, mut body: Body) -> Body {
+        if *self == CallOptions::default() {
             return body;
         }
+        body.json = self.append_to_json(&body.json);
+        body
+    }
+
+    fn append_to_json(&self, body: &[u8]) -> Bytes {
         let mut whole = Vec::with_capacity(body.len() + 64);
         // `call_body` ends with the bracket of its list.
         whole.extend_from_slice(&body[..body.len() - 1]);
@@ -319,13 +426,19 @@ impl CallOptions<'_> {
 
 /// The frame of a call. `timeout_ms`: how long the caller still allows, 0 = no limit. `body` is that of
 /// [`call_body`](super::value::call_body), with or without [`CallOptions`].
-pub(crate) fn call_frame(call_id: u64, timeout_ms: u32, body: Bytes) -> Frame {
-    Frame { number: timeout_ms, ..Frame::new(Kind::Call, call_id, Codec::Json, body) }
+pub(crate) fn call_frame(call_id: u64, timeout_ms: u32, body: Body) -> Frame {
+    Frame { number: timeout_ms, ..Frame::with_body(Kind::Call, call_id, body) }
 }
 
 /// The frame that gives a stream so many more items.
 pub(crate) fn credit_frame(call_id: u64, items: u32) -> Frame {
     Frame { number: items, ..Frame::new(Kind::Credit, call_id, Codec::None, Bytes::new()) }
+}
+
+/// The answer to a host call: one JSON value, or an error as [`WorkerError`] has it.
+pub(crate) fn host_result_frame(id: u64, body: Body, failed: bool) -> Frame {
+    let Body { json, attachments } = body;
+    Frame { number: u32::from(failed), attachments, ..Frame::new(Kind::HostResult, id, Codec::Json, json) }
 }
 
 /// The frame that asks a call to give up.

@@ -8,19 +8,30 @@
 //!   | channel   frames out, frames in   |<-------->  fd 0, a socket; moved away, then /dev/null
 //!   | capture   lines to log, tails kept|<---------  fd 1 and fd 2, pipes
 //!   | stacks    what it was doing       |<---------  one more pipe, written by faulthandler
+//!   | descriptors  memfds out and in    |<-------->  one more socket, for bytes too large to be copied
 //!   +-----------------------------------+
 //! ```
 //!
-//! `frame`, `message` and `value` are the wire, pure; `interpreter` finds the Python; `start` brings all of it together.
+//! `frame`, `message`, `value`, `decode` and `attachment` are the wire, pure; `memfd`, `buffer` and `array` the memory that crosses it; `interpreter` finds the Python; `start` brings all of it together.
 //! `zygote` is the other way to get a process: forked of a template.
 
+mod array;
+mod attachment;
+mod begun;
+mod buffer;
 mod capture;
 mod channel;
+mod codec;
+mod decode;
+mod descriptors;
 mod frame;
 mod interpreter;
 mod lifeline;
+mod memfd;
 mod memory;
 mod message;
+mod offer;
+mod outgoing;
 mod package;
 mod pidfd;
 mod process;
@@ -35,16 +46,21 @@ pub mod fuzzing;
 #[cfg(test)]
 mod golden;
 
+pub use array::{Array, Element, ShapeError};
+pub(crate) use attachment::{Attachment, Body};
+pub use buffer::{Buffer, BufferMut};
 pub(crate) use channel::ChannelError;
-pub(crate) use frame::{Frame, HEADER_BYTES};
+pub use codec::Codec;
+pub(crate) use decode::decode_result;
+pub(crate) use frame::{Frame, FrameError, HEADER_BYTES};
 pub use memory::Memory;
 pub(crate) use message::{
-    CANCEL_SIGNAL, CallOptions, Ready, Reply, STACK_SIGNAL, WorkerError, call_frame, cancel_frame,
-    credit_frame, session_end_frame, shutdown_frame, stack_frame,
+    CANCEL_SIGNAL, CallOptions, HostRequest, LogRecord, Ready, Reply, STACK_SIGNAL, WorkerError, call_frame,
+    cancel_frame, credit_frame, host_result_frame, session_end_frame, shutdown_frame, stack_frame,
 };
 pub use message::{Function, Parameter, ParameterKind};
 pub(crate) use process::Exit;
 pub(crate) use reap::wait_until_reaped;
 pub(crate) use start::{CLOSED_GRACE, Port, PortSpec};
-pub(crate) use value::{call_body, decode_result};
+pub(crate) use value::{call_body, encode_value};
 pub(crate) use zygote::{ForkError, ForkOrder, Template, TemplateSpec};

@@ -16,6 +16,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 
+use super::descriptors::Descriptors;
 use super::reap::{
     Dying, child_dropped, orphaned, reap, reap_in_background, template_dropped, template_reaped,
 };
@@ -52,6 +53,9 @@ pub(crate) struct Spawned {
     pub(crate) stack_fd: i32,
     /// The number of the process's end of its lifeline.
     pub(crate) lifeline_fd: i32,
+    /// Our end of the socket for memfds, and the number of the process's end.
+    pub(crate) descriptors: Descriptors,
+    pub(crate) fd_socket: i32,
 }
 
 /// What both ends of the socket ask for as send buffer. The kernel caps it at `net.core.wmem_max`;
@@ -66,7 +70,9 @@ static SPAWNING: Mutex<()> = Mutex::new(());
 /// `Command` takes posix_spawn here (0.2 ms whatever the size of this process): nothing in this
 /// function may make it fall back to fork (`pre_exec`, `uid`, a cleared environment with a bare
 /// program name).
-pub(crate) fn spawn(line: &CommandLine) -> io::Result<Spawned> {
+///
+/// `shared`: a descriptor that the process gets under its own number.
+pub(crate) fn spawn(line: &CommandLine, shared: Option<BorrowedFd<'_>>) -> io::Result<Spawned> {
     let (socket, theirs) = socketpair()?;
     let mut command = Command::new(&line.program);
     command
@@ -81,7 +87,10 @@ pub(crate) fn spawn(line: &CommandLine) -> io::Result<Spawned> {
     }
     let (lifeline, held) = StdUnixStream::pair()?;
     let (stacks, written) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-    let spawned = spawn_inheriting(&mut command, [held.as_fd(), written.as_fd()]);
+    let (descriptors, fd_socket) = Descriptors::pair()?;
+    let inherited: Vec<_> =
+        [held.as_fd(), written.as_fd(), fd_socket.as_fd()].into_iter().chain(shared).collect();
+    let spawned = spawn_inheriting(&mut command, &inherited);
     let mut child = spawned.map_err(|error| match &line.current_dir {
         // The system says the same as for a missing program.
         Some(dir) if !dir.is_dir() => {
@@ -106,6 +115,8 @@ pub(crate) fn spawn(line: &CommandLine) -> io::Result<Spawned> {
         stacks: pipe::Receiver::from_owned_fd(stacks)?,
         stack_fd: written.as_raw_fd(),
         lifeline_fd: held.as_raw_fd(),
+        descriptors,
+        fd_socket: fd_socket.as_raw_fd(),
     })
 }
 
@@ -120,16 +131,13 @@ pub(super) fn socketpair() -> io::Result<(UnixStream, OwnedFd)> {
 }
 
 /// Starts the command with these descriptors open under their own numbers.
-fn spawn_inheriting<const N: usize>(
-    command: &mut Command,
-    inherited: [BorrowedFd<'_>; N],
-) -> io::Result<std::process::Child> {
+fn spawn_inheriting(command: &mut Command, inherited: &[BorrowedFd<'_>]) -> io::Result<std::process::Child> {
     let _guard = SPAWNING.lock().unwrap_or_else(PoisonError::into_inner);
-    for fd in inherited {
+    for &fd in inherited {
         rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?;
     }
     let child = command.spawn();
-    for fd in inherited {
+    for &fd in inherited {
         rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC)?;
     }
     child

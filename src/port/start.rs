@@ -3,13 +3,16 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::future::poll_fn;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use super::begun::{Begun, BegunMark};
 use super::capture::Capture;
 use super::channel::{Channel, ChannelError};
+use super::codec::Codec;
 use super::frame::{DEFAULT_MAX_FRAME_BYTES, PROTOCOL};
 use super::interpreter::Interpreter;
 use super::message::{CANCEL_SIGNAL, Hello, Ready, Reply, STACK_SIGNAL, TemplateHello, WorkerError};
@@ -33,13 +36,37 @@ pub(crate) struct PortSpec {
     pub(crate) path: Vec<PathBuf>,
     pub(crate) functions: Option<Vec<String>>,
     pub(crate) max_frame_bytes: u32,
+    pub(crate) in_flight: u32,
+    pub(crate) threads: u32,
     pub(crate) spawn_timeout: Duration,
+    pub(crate) codec: Codec,
+    pub(crate) host_functions: Vec<String>,
+}
+
+impl PortSpec {
+    /// Whether a worker may get several calls at a time.
+    fn needs_begun_mark(&self) -> bool {
+        self.in_flight > 1 || self.threads > 0
+    }
 }
 
 impl fmt::Debug for PortSpec {
     /// The environment's values may be secrets: only its names are shown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { python, env, current_dir, module, path, functions, max_frame_bytes, spawn_timeout } = self;
+        let Self {
+            python,
+            env,
+            current_dir,
+            module,
+            path,
+            functions,
+            max_frame_bytes,
+            in_flight,
+            threads,
+            spawn_timeout,
+            codec,
+            host_functions,
+        } = self;
         let env: Vec<_> = env.iter().map(|(name, _)| name).collect();
         f.debug_struct("PortSpec")
             .field("python", python)
@@ -49,7 +76,11 @@ impl fmt::Debug for PortSpec {
             .field("path", path)
             .field("functions", functions)
             .field("max_frame_bytes", max_frame_bytes)
+            .field("in_flight", in_flight)
+            .field("threads", threads)
             .field("spawn_timeout", spawn_timeout)
+            .field("codec", codec)
+            .field("host_functions", host_functions)
             .finish()
     }
 }
@@ -64,7 +95,11 @@ impl Default for PortSpec {
             path: Vec::new(),
             functions: None,
             max_frame_bytes: DEFAULT_MAX_FRAME_BYTES,
+            in_flight: 1,
+            threads: 0,
             spawn_timeout: Duration::from_secs(30),
+            codec: Codec::Auto,
+            host_functions: Vec::new(),
         }
     }
 }
@@ -74,6 +109,7 @@ pub(crate) struct Port {
     pub(crate) process: Process,
     pub(crate) channel: Channel,
     pub(crate) stacks: Stacks,
+    begun: Option<BegunMark>,
     capture: Option<Capture>,
     pub(crate) ready: Ready,
     /// It was forked of a template.
@@ -81,6 +117,11 @@ pub(crate) struct Port {
 }
 
 impl Port {
+    /// Which of several calls have begun; `None` where only one is in the worker at a time.
+    pub(crate) fn begun(&self) -> Option<Begun> {
+        self.begun.as_ref().map(BegunMark::read)
+    }
+
     /// Takes in what a process that has ended had still written; the last lines of its standard error.
     pub(crate) fn finish_capture(&mut self) -> impl Future<Output = String> + use<> {
         let capture = self.capture.take();
@@ -108,18 +149,20 @@ impl Port {
         worker: &str,
         ask: impl FnOnce(ForkOrder),
     ) -> Result<Self, ForkError> {
-        let (order, ours) = zygote::order(worker)?;
+        let (order, ours) = zygote::order(worker, spec.needs_begun_mark())?;
         ask(order);
-        let Ours { socket, stdout, stderr, stacks, forked } = ours;
+        let Ours { socket, stdout, stderr, stacks, descriptors, begun, forked } = ours;
         // Whoever owns the template sees to it that this is answered.
         let process = forked.await.unwrap_or(Err(ForkError::NoTemplate))?;
         let starting = Starting {
             process,
-            channel: Channel::new(socket, spec.max_frame_bytes),
+            channel: Channel::new(socket, descriptors, spec.max_frame_bytes),
             stacks: Stacks::new(stacks),
-            // It knows its number itself.
+            begun,
+            // It knows its numbers itself.
             stack_fd: -1,
             lifeline_fd: -1,
+            fd_socket: -1,
             capture: Capture::start(worker, stdout, stderr),
         };
         // It has inherited the search path.
@@ -131,6 +174,18 @@ impl Port {
     }
 }
 
+/// Python's number of what is logged here at least.
+fn python_level(level: log::LevelFilter) -> u32 {
+    match level {
+        log::LevelFilter::Off => 1000,
+        log::LevelFilter::Error => 40,
+        log::LevelFilter::Warn => 30,
+        log::LevelFilter::Info => 20,
+        log::LevelFilter::Debug => 10,
+        log::LevelFilter::Trace => 1,
+    }
+}
+
 /// A process that is not ready yet.
 pub(super) struct Starting {
     pub(super) process: Process,
@@ -138,6 +193,9 @@ pub(super) struct Starting {
     stacks: Stacks,
     /// The number of the worker's end of the pipe for stacks.
     stack_fd: i32,
+    begun: Option<BegunMark>,
+    /// The number of the worker's end of the socket for memfds.
+    fd_socket: i32,
     /// The number of its end of its lifeline.
     lifeline_fd: i32,
     pub(super) capture: Capture,
@@ -160,14 +218,30 @@ impl Starting {
             env: spec.env.clone(),
             current_dir: spec.current_dir.clone(),
         };
-        let spawned = process::spawn(&line).map_err(|error| WorkerStartError::Spawn {
+        let begun = spec.needs_begun_mark().then(BegunMark::new).transpose();
+        let spawned = begun.and_then(|begun| {
+            let shared = begun.as_ref().map(|begun| begun.as_fd());
+            Ok((process::spawn(&line, shared)?, begun))
+        });
+        let (spawned, begun) = spawned.map_err(|error| WorkerStartError::Spawn {
             program: line.program.display().to_string(),
             source: Arc::new(error),
         })?;
-        let Spawned { process, socket, stdout, stderr, stacks, stack_fd, lifeline_fd } = spawned;
-        let channel = Channel::new(socket, spec.max_frame_bytes);
+        let Spawned {
+            process,
+            socket,
+            stdout,
+            stderr,
+            stacks,
+            stack_fd,
+            lifeline_fd,
+            descriptors,
+            fd_socket,
+        } = spawned;
+        let channel = Channel::new(socket, descriptors, spec.max_frame_bytes);
         let capture = Capture::start(worker, stdout, stderr);
-        Ok(Self { process, channel, stacks: Stacks::new(stacks), stack_fd, lifeline_fd, capture })
+        let stacks = Stacks::new(stacks);
+        Ok(Self { process, channel, stacks, stack_fd, begun, fd_socket, lifeline_fd, capture })
     }
 
     /// Starts a Python and waits until it is ready: a template when it is told what to preload, else a worker.
@@ -199,13 +273,20 @@ impl Starting {
             cancel_signal: CANCEL_SIGNAL,
             stack_signal: STACK_SIGNAL,
             stack_fd: self.stack_fd,
+            begun_fd: self.begun.as_ref().map(|begun| begun.as_fd().as_raw_fd()),
+            in_flight: spec.in_flight,
+            threads: spec.threads,
+            fd_socket: self.fd_socket,
+            codec: spec.codec,
+            log_level: python_level(log::max_level()),
+            host_functions: spec.host_functions.clone(),
             template: None,
         }
     }
 
     fn into_port(self, ready: Ready, forked: bool) -> Port {
-        let Self { process, channel, stacks, capture, .. } = self;
-        Port { process, channel, stacks, capture: Some(capture), ready, forked }
+        let Self { process, channel, stacks, begun, capture, .. } = self;
+        Port { process, channel, stacks, begun, capture: Some(capture), ready, forked }
     }
 
     /// Waits until it is ready; else ends it. `interpreter`: the one that it needs the package for.

@@ -7,11 +7,11 @@
 use std::fmt::Write as _;
 use std::io;
 
-use bytes::Bytes;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
-use serde_json::ser::{CompactFormatter, Formatter};
+use serde_json::ser::{CharEscape, CompactFormatter, Formatter};
 
+use super::attachment::{Body, Collected};
+use super::offer::{self, ArrayType};
 use crate::error::CallError;
 
 impl From<EncodeError> for CallError {
@@ -20,14 +20,14 @@ impl From<EncodeError> for CallError {
     }
 }
 
-impl From<DecodeError> for CallError {
-    fn from(DecodeError { path, message }: DecodeError) -> Self {
-        CallError::Decode { path, message }
-    }
-}
-
 /// How deep lists and objects may nest within one argument or result.
 pub(crate) const MAX_DEPTH: usize = 120;
+
+/// How a placeholder begins, as JSON text.
+pub(super) const PLACEHOLDER_START: &[u8] = br#"{"\u0000":"#;
+
+/// U+0000 as JSON text.
+const ESCAPED_NUL: &[u8] = br"\u0000";
 
 /// A value that the wire does not carry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,89 +37,124 @@ pub(crate) struct EncodeError {
     pub(crate) message: String,
 }
 
-/// A result that does not have the type asked for.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{path}: {message}")]
-pub(crate) struct DecodeError {
-    /// Such as `result["rows"][3]`.
-    pub(crate) path: String,
-    /// What was found there, and what was expected.
-    pub(crate) message: String,
-}
-
 /// Encodes a call's body, `[function, args, kwargs]`. An array, tuple or list gives positional arguments, a map or
 /// struct keywords, `()` or None nothing.
 ///
 /// # Errors
 /// [`EncodeError`] for a value that the wire does not carry, for a single value that is in no tuple, and for keywords
 /// given twice.
-pub(crate) fn call_body<A, K>(function: &str, args: &A, kwargs: Option<&K>) -> Result<Bytes, EncodeError>
+pub(crate) fn call_body<A, K>(function: &str, args: &A, kwargs: Option<&K>) -> Result<Body, EncodeError>
 where
     A: Serialize + ?Sized,
     K: Serialize + ?Sized,
 {
-    let mut body = Vec::with_capacity(256);
-    body.push(b'[');
-    append(function, "function", &mut body)?;
-    body.push(b',');
-    let start = body.len();
-    append(args, "args", &mut body)?;
-    let by_keyword = match body[start] {
-        b'[' | b'n' => false,
-        b'{' => true,
-        _ => {
-            return refuse(
-                "arguments are a tuple or list (positional), or a map or struct (keywords); wrap it in a tuple: (value,)",
-            );
-        }
-    };
-    if by_keyword {
-        body.splice(start..start, *b"null,");
-        if kwargs.is_some() {
-            return refuse("keywords are given twice: make args a tuple or list, or leave kwargs out");
-        }
-    } else {
-        body.push(b',');
-        let start = body.len();
-        match kwargs {
-            Some(kwargs) => append(kwargs, "kwargs", &mut body)?,
-            None => body.extend_from_slice(b"null"),
-        }
-        if !matches!(body[start], b'{' | b'n') {
-            return refuse("kwargs must be a map or a struct");
-        }
+    let mut encoder = Encoder::default();
+    let json = encoder.call(function, args, kwargs)?;
+    if encoder.collected.len() == 0 || !encoder.reserved_name {
+        return Ok(encoder.finish(json));
     }
-    body.push(b']');
-    Ok(body.into())
+    // Only now it is known that names must be told from placeholders.
+    let mut encoder = Encoder { escapes: true, ..Encoder::default() };
+    let json = encoder.call(function, args, kwargs)?;
+    Ok(encoder.finish(json))
 }
 
-/// Decodes a call's result.
+/// Encodes values of one body.
+#[derive(Default)]
+struct Encoder {
+    collected: Collected,
+    /// Whether a member of an object has a name that begins like a placeholder's.
+    reserved_name: bool,
+    /// Whether such names are told from placeholders.
+    escapes: bool,
+}
+
+impl Encoder {
+    fn call<A, K>(&mut self, function: &str, args: &A, kwargs: Option<&K>) -> Result<Vec<u8>, EncodeError>
+    where
+        A: Serialize + ?Sized,
+        K: Serialize + ?Sized,
+    {
+        let mut body = Vec::with_capacity(256);
+        body.push(b'[');
+        self.append(function, "function", &mut body)?;
+        body.push(b',');
+        let start = body.len();
+        self.append(args, "args", &mut body)?;
+        let by_keyword = match body[start] {
+            b'[' | b'n' => false,
+            b'{' if !body[start..].starts_with(PLACEHOLDER_START) => true,
+            _ => {
+                return refuse(
+                    "arguments are a tuple or list (positional), or a map or struct (keywords); wrap it in a tuple: (value,)",
+                );
+            }
+        };
+        if by_keyword {
+            body.splice(start..start, *b"null,");
+            if kwargs.is_some() {
+                return refuse("keywords are given twice: make args a tuple or list, or leave kwargs out");
+            }
+        } else {
+            body.push(b',');
+            let start = body.len();
+            match kwargs {
+                Some(kwargs) => self.append(kwargs, "kwargs", &mut body)?,
+                None => body.extend_from_slice(b"null"),
+            }
+            if !matches!(body[start], b'{' | b'n') || body[start..].starts_with(PLACEHOLDER_START) {
+                return refuse("kwargs must be a map or a struct");
+            }
+        }
+        body.push(b']');
+        Ok(body)
+    }
+
+    fn append<T: Serialize + ?Sized>(
+        &mut self,
+        value: &T,
+        root: &str,
+        body: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
+        let start = body.len();
+        let ruled = Ruled { encoder: self, depth: 0, name_begins: false };
+        let mut serializer = serde_json::Serializer::with_formatter(&mut *body, ruled);
+        value.serialize(&mut serializer).map_err(|error| {
+            let written = &body[start..];
+            let root = if root == "args" && written.starts_with(b"{") { "kwargs" } else { root };
+            EncodeError { message: format!("{} {}", place(written, root), reason(&error)) }
+        })
+    }
+
+    fn finish(self, json: Vec<u8>) -> Body {
+        Body { json: json.into(), attachments: self.collected.into_attachments() }
+    }
+}
+
+/// Encodes one value, under the wire's rules.
 ///
 /// # Errors
-/// [`DecodeError`] when it is not a `T`.
-pub(crate) fn decode_result<T: DeserializeOwned>(body: &[u8]) -> Result<T, DecodeError> {
-    serde_json::from_slice(body).map_err(|error| {
-        let read = body.len().min(error.column()); // the worker writes one line
-        DecodeError { path: place(&body[..read], "result"), message: reason(&error) }
-    })
+/// [`EncodeError`] for a value that the wire does not carry.
+pub(crate) fn encode_value<T: Serialize + ?Sized>(value: &T) -> Result<Body, EncodeError> {
+    let encode = |mut encoder: Encoder| {
+        let mut json = Vec::with_capacity(128);
+        encoder.append(value, "result", &mut json)?;
+        Ok::<_, EncodeError>((encoder, json))
+    };
+    let (encoder, json) = encode(Encoder::default())?;
+    if encoder.collected.len() == 0 || !encoder.reserved_name {
+        return Ok(encoder.finish(json));
+    }
+    let (encoder, json) = encode(Encoder { escapes: true, ..Encoder::default() })?;
+    Ok(encoder.finish(json))
 }
 
 fn refuse<T>(message: &str) -> Result<T, EncodeError> {
     Err(EncodeError { message: message.to_owned() })
 }
 
-fn append<T: Serialize + ?Sized>(value: &T, root: &str, body: &mut Vec<u8>) -> Result<(), EncodeError> {
-    let start = body.len();
-    let mut serializer = serde_json::Serializer::with_formatter(&mut *body, Ruled { depth: 0 });
-    value.serialize(&mut serializer).map_err(|error| {
-        let written = &body[start..];
-        let root = if root == "args" && written.starts_with(b"{") { "kwargs" } else { root };
-        EncodeError { message: format!("{} {}", place(written, root), reason(&error)) }
-    })
-}
-
 /// The message without serde_json's line and column, which `place` has turned into a path.
-fn reason(error: &serde_json::Error) -> String {
+pub(super) fn reason(error: &serde_json::Error) -> String {
     let text = error.to_string();
     match text.rfind(" at line ") {
         Some(at) if error.line() > 0 => text[..at].to_owned(),
@@ -128,11 +163,14 @@ fn reason(error: &serde_json::Error) -> String {
 }
 
 /// Compact JSON under the wire's rules. The list or map of the arguments itself is one level more.
-struct Ruled {
+struct Ruled<'a> {
+    encoder: &'a mut Encoder,
     depth: usize,
+    /// A member's name is about to be written, and nothing of it has been yet.
+    name_begins: bool,
 }
 
-impl Ruled {
+impl Ruled<'_> {
     fn enter(&mut self) -> io::Result<()> {
         self.depth += 1;
         if self.depth > MAX_DEPTH + 1 {
@@ -148,7 +186,7 @@ fn integer_too_long(digits: &dyn std::fmt::Display) -> io::Error {
     ))
 }
 
-impl Formatter for Ruled {
+impl Formatter for Ruled<'_> {
     fn begin_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
         self.enter()?;
         CompactFormatter.begin_array(writer)
@@ -167,6 +205,56 @@ impl Formatter for Ruled {
     fn end_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
         self.depth -= 1;
         CompactFormatter.end_object(writer)
+    }
+
+    fn begin_object_key<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        self.name_begins = true;
+        CompactFormatter.begin_object_key(writer, first)
+    }
+
+    fn end_object_key<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.name_begins = false;
+        CompactFormatter.end_object_key(writer)
+    }
+
+    fn write_string_fragment<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        self.name_begins &= fragment.is_empty();
+        CompactFormatter.write_string_fragment(writer, fragment)
+    }
+
+    fn write_char_escape<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        escape: CharEscape,
+    ) -> io::Result<()> {
+        if std::mem::take(&mut self.name_begins) && matches!(escape, CharEscape::AsciiControl(0)) {
+            self.encoder.reserved_name = true;
+            if self.encoder.escapes {
+                writer.write_all(ESCAPED_NUL)?;
+            }
+        }
+        CompactFormatter.write_char_escape(writer, escape)
+    }
+
+    fn write_byte_array<W: ?Sized + io::Write>(&mut self, writer: &mut W, bytes: &[u8]) -> io::Result<()> {
+        let offer = offer::take(bytes);
+        let index = match &offer {
+            Some(offer) => self.encoder.collected.push(&offer.buffer),
+            None => self.encoder.collected.push_copy(bytes),
+        };
+        let index = index.map_err(io::Error::other)?;
+        writer.write_all(PLACEHOLDER_START)?;
+        match offer.and_then(|offer| offer.array) {
+            None => write!(writer, "[{index}]}}"),
+            Some(ArrayType { dtype, shape }) => {
+                let shape = format!("{shape:?}").replace(' ', "");
+                write!(writer, "[{index},\"{dtype}\",{shape}]}}")
+            }
+        }
     }
 
     fn write_i128<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: i128) -> io::Result<()> {
@@ -195,14 +283,25 @@ impl Formatter for Ruled {
         writer: &mut W,
         fragment: &str,
     ) -> io::Result<()> {
-        self.check_raw(fragment.as_bytes())?;
-        CompactFormatter.write_raw_fragment(writer, fragment)
+        let names = self.check_raw(fragment.as_bytes())?;
+        self.encoder.reserved_name |= !names.is_empty();
+        let mut written = 0;
+        if self.encoder.escapes {
+            for name in names {
+                writer.write_all(&fragment.as_bytes()[written..name])?;
+                writer.write_all(ESCAPED_NUL)?;
+                written = name;
+            }
+        }
+        CompactFormatter.write_raw_fragment(writer, &fragment[written..])
     }
 }
 
-impl Ruled {
-    /// Looks for what the rules forbid in text that is valid JSON otherwise.
-    fn check_raw(&mut self, text: &[u8]) -> io::Result<()> {
+impl Ruled<'_> {
+    /// Looks for what the rules forbid in text that is valid JSON otherwise. Returns where names of members begin that
+    /// must be told from placeholders.
+    fn check_raw(&mut self, text: &[u8]) -> io::Result<Vec<usize>> {
+        let mut names = Vec::new();
         let mut at = 0;
         while at < text.len() {
             let start = at;
@@ -213,6 +312,11 @@ impl Ruled {
                         at += if text[at] == b'\\' { check_escape(&text[at..])? } else { 1 };
                     }
                     at += 1;
+                    if text[start + 1..].starts_with(ESCAPED_NUL)
+                        && text[at..].trim_ascii_start().starts_with(b":")
+                    {
+                        names.push(start + 1);
+                    }
                 }
                 b'[' | b'{' => self.enter()?,
                 b']' | b'}' => self.depth -= 1,
@@ -227,7 +331,7 @@ impl Ruled {
                 _ => {}
             }
         }
-        Ok(())
+        Ok(names)
     }
 }
 
@@ -257,7 +361,7 @@ fn check_number(text: &[u8]) -> io::Result<()> {
 }
 
 /// Where a JSON text that was cut off ends, such as `result["rows"][3]`.
-fn place(text: &[u8], root: &str) -> String {
+pub(super) fn place(text: &[u8], root: &str) -> String {
     enum Step<'a> {
         Index(usize),
         Member(Option<&'a [u8]>),

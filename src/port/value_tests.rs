@@ -1,15 +1,22 @@
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use proptest::prelude::*;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::port::decode::{DecodeError, decode_result};
 
 fn body<A: Serialize + ?Sized>(args: &A) -> Result<String, String> {
     call_body::<A, ()>("f", args, None)
-        .map(|body| String::from_utf8(body.to_vec()).unwrap())
+        .map(|body| String::from_utf8(body.json.to_vec()).unwrap())
         .map_err(|error| error.message)
+}
+
+fn decode_json<T: DeserializeOwned>(json: &[u8]) -> Result<T, DecodeError> {
+    decode_result(&Bytes::copy_from_slice(json).into())
 }
 
 fn nested(depth: usize) -> Value {
@@ -48,9 +55,9 @@ fn unit_and_none_are_no_arguments() {
 #[test]
 fn both_kinds_go_together() {
     let both = call_body("f", &(1,), Some(&json!({"k": 2}))).unwrap();
-    assert_eq!(both, &br#"["f",[1],{"k":2}]"#[..]);
+    assert_eq!(both.json, &br#"["f",[1],{"k":2}]"#[..]);
     let none = call_body("f", &(), Some(&json!({"k": 2}))).unwrap();
-    assert_eq!(none, &br#"["f",null,{"k":2}]"#[..]);
+    assert_eq!(none.json, &br#"["f",null,{"k":2}]"#[..]);
     assert!(call_body("f", &json!({"a": 1}), Some(&json!({"k": 2}))).is_err());
     assert!(call_body("f", &(), Some(&json!([1]))).is_err());
 }
@@ -65,7 +72,7 @@ fn a_single_value_belongs_in_a_tuple() {
 #[test]
 fn names_and_keys_are_escaped() {
     let body = call_body::<_, ()>("a\"b", &(), None).unwrap();
-    assert_eq!(body, &br#"["a\"b",null,null]"#[..]);
+    assert_eq!(body.json, &br#"["a\"b",null,null]"#[..]);
     assert_eq!(super::tests::body(&(BTreeMap::from([(7, 1)]),)).unwrap(), r#"["f",[{"7":1}],null]"#);
 }
 
@@ -111,7 +118,7 @@ fn nesting_ends_at_120() {
     let message = body(&(nested(121),)).unwrap_err();
     assert!(message.ends_with("nests deeper than 120 levels: flatten it"), "{message}");
     let result = serde_json::to_vec(&nested(120)).unwrap();
-    assert_eq!(decode_result::<Value>(&result).unwrap(), nested(120));
+    assert_eq!(decode_json::<Value>(&result).unwrap(), nested(120));
     // A value of 10 000 levels would overflow the stack; it is refused on the way down.
     struct Deep(usize);
     impl Serialize for Deep {
@@ -172,7 +179,7 @@ fn a_result_of_another_type_names_the_place() {
         (r#""text""#, "result", "invalid type: string"),
         ("", "result", "EOF"),
     ] {
-        let error = decode_result::<Vec<Row>>(text.as_bytes()).unwrap_err();
+        let error = decode_json::<Vec<Row>>(text.as_bytes()).unwrap_err();
         assert_eq!(error.path, path, "{text}: {}", error.message);
         assert!(error.message.starts_with(message), "{text}: {}", error.message);
     }
@@ -193,6 +200,6 @@ proptest! {
     #[test]
     fn no_bytes_make_the_place_panic(bytes in prop::collection::vec(prop::sample::select(&b"[]{},:\"\\a1"[..]), 0..60)) {
         place(&bytes, "result");
-        let _ = decode_result::<Value>(&bytes);
+        let _ = decode_json::<Value>(&bytes);
     }
 }

@@ -185,7 +185,7 @@ impl SupervisorTask {
             }
             // Nobody listening means that the caller has gone away.
             Command::Reply { caller, result } => drop(caller.send(result)),
-            Command::Report(event) => self.shared.report(event),
+            Command::Report { event, child } => self.shared.report(event, child),
             Command::GaveUp { child, incarnation } => {
                 if let Some(unit) = self.core.payload(child) {
                     unit.entry.withdraw(incarnation);

@@ -11,8 +11,8 @@ use actix_rt::Arbiter;
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    AutoShutdown, ChildContext, ChildOptions, ChildSpec, Kind, SpecError, StartError, StartFailure, Strategy,
-    Supervisor,
+    AutoShutdown, ChildContext, ChildOptions, ChildSpec, Kind, Restart, SpecError, StartError, StartFailure,
+    Strategy, Supervisor,
     actor::SupervisorTask,
     control::{Control, Link, Upward},
     guard::discard,
@@ -209,6 +209,9 @@ impl Blueprint {
         for child in &self.children {
             if !ids.insert(&child.options.id) {
                 return refuse("id", format!("{:?}", child.options.id), "each id once");
+            }
+            if options.partitions.is_some() && child.options.restart == Restart::Temporary {
+                return refuse("restart", "Temporary".into(), "Permanent or Transient for a partition");
             }
             child.validate(path, options.auto_shutdown)?;
         }

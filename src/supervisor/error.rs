@@ -81,7 +81,7 @@ pub enum ChildError {
     /// The child is running.
     #[error("running")]
     Running,
-    /// The child waits for its restart.
+    /// The child is being started, or waits for its restart.
     #[error("restarting")]
     Restarting,
     /// The dynamic supervisor has as many children as it may.

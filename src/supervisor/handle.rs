@@ -5,15 +5,15 @@ use std::{
     fmt,
     ops::Deref,
     sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use actix::Actor;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    ChildCount, ChildError, ChildInfo, ChildOptions, ChildRef, ChildSpec, ChildState, ExitReason, Kind,
-    LookupError, Partitions, Reports, StopTimedOut, SupervisorBuilder, Tree,
+    ChildCount, ChildError, ChildInfo, ChildOptions, ChildRef, ChildSpec, ExitReason, Kind, LookupError,
+    Reports, StopTimedOut, SupervisorBuilder, Tree,
     actor::{Caller, Input, Roster},
     control::Control,
     core::{Answer, Order},
@@ -212,7 +212,8 @@ impl SupervisorRef {
     /// # Errors
     /// [`ChildError::AlreadyStarted`] and [`ChildError::AlreadyPresent`] when the id is taken,
     /// [`ChildError::MaxChildren`], [`ChildError::Spec`]; [`ChildError::Start`] when it cannot start: it is then
-    /// discarded, unless it has a [`Backoff`](super::Backoff), with which it stays and is tried again.
+    /// discarded, unless it has a [`Backoff`](super::Backoff), with which it stays and is tried again;
+    /// [`ChildError::Cancelled`] when it is terminated before it is up; [`ChildError::SupervisorDown`].
     pub async fn start_child(&self, spec: impl Into<ChildSpec>) -> Result<Option<u64>, ChildError> {
         let spec = spec.into();
         let answer = self.call(|caller| Input::StartChild { spec, caller }).await?;
@@ -227,7 +228,7 @@ impl SupervisorRef {
     ///
     /// # Errors
     /// [`ChildError::NotFound`]; [`ChildError::Unkillable`] when it blocks its thread: it is not started again by
-    /// itself, and not by anybody before it has ended.
+    /// itself, and not by anybody before it has ended; [`ChildError::SupervisorDown`].
     pub async fn terminate_child(&self, path: &str) -> Result<(), ChildError> {
         let (supervisor, id) = self.owner_of(path)?;
         supervisor.call(|caller| Input::TerminateChild { id, caller }).await.map(drop)
@@ -238,7 +239,7 @@ impl SupervisorRef {
     ///
     /// # Errors
     /// [`ChildError::Running`], [`ChildError::Restarting`], [`ChildError::NotFound`], [`ChildError::Start`] (the
-    /// specification stays), [`ChildError::Dynamic`].
+    /// specification stays), [`ChildError::Cancelled`], [`ChildError::Dynamic`], [`ChildError::SupervisorDown`].
     pub async fn restart_child(&self, path: &str) -> Result<Option<u64>, ChildError> {
         let (supervisor, id) = self.owner_of(path)?;
         supervisor.call(|caller| Input::RestartChild { id, caller }).await.map(incarnation_of)
@@ -247,7 +248,8 @@ impl SupervisorRef {
     /// Forgets a child that is down, named by its id or path.
     ///
     /// # Errors
-    /// [`ChildError::Running`], [`ChildError::Restarting`], [`ChildError::NotFound`], [`ChildError::Dynamic`].
+    /// [`ChildError::Running`], [`ChildError::Restarting`], [`ChildError::NotFound`], [`ChildError::Dynamic`],
+    /// [`ChildError::SupervisorDown`].
     pub async fn delete_child(&self, path: &str) -> Result<(), ChildError> {
         let (supervisor, id) = self.owner_of(path)?;
         supervisor.call(|caller| Input::DeleteChild { id, caller }).await.map(drop)
@@ -305,19 +307,8 @@ impl SupervisorRef {
         }
     }
 
-    /// The partitions of a partition supervisor below this one, by its id or path.
-    ///
-    /// # Errors
-    /// When there is no such supervisor, or it is none of partitions, or these are not `A`s.
-    pub fn partitions<A: Actor>(&self, path: &str) -> Result<Partitions<A>, LookupError> {
-        let supervisor = self.supervisor(path)?;
-        match supervisor.shared.initial_partitions() {
-            0 => Err(LookupError::WrongKind {
-                path: supervisor.shared.path.to_string(),
-                expected: "a partition supervisor",
-            }),
-            count => Partitions::new(supervisor, count),
-        }
+    pub(crate) fn initial_partitions(&self) -> usize {
+        self.shared.initial_partitions()
     }
 
     pub(crate) fn partition_size(&self) -> usize {
@@ -337,40 +328,36 @@ impl SupervisorRef {
     /// # Errors
     /// [`ChildError::SupervisorDown`] for this supervisor; those below it that do not run have no children.
     pub async fn tree(&self) -> Result<Tree, ChildError> {
-        let id = self.shared.path.rsplit('/').next().unwrap_or_default().into();
-        Ok(Tree {
-            path: self.shared.path.to_string(),
-            id,
-            kind: Kind::Supervisor,
-            state: ChildState::Running,
+        let id: Arc<str> = self.path().rsplit('/').next().unwrap_or_default().into();
+        let (state, up_since) = self.inspect(Roster::itself).await?;
+        let mut itself = ChildInfo {
+            options: ChildOptions::new(&id, Kind::Supervisor),
+            state: state.into(),
+            incarnation: None,
             restarts: 0,
-            uptime: None,
+            up_since,
             last_exit: None,
-            children: self.trees().await?,
-        })
+        };
+        // What a nested one has behind it is known to its supervisor.
+        if let Some(shared) = self.shared.parent() {
+            let parent = SupervisorRef { shared };
+            let seen = parent.inspect(move |core| core.child(&id).map(ChildInfo::from)).await;
+            itself = seen.ok().flatten().unwrap_or(itself);
+        }
+        Ok(Tree::new(self.path().to_owned(), itself, self.trees().await?))
     }
 
     async fn trees(&self) -> Result<Vec<Tree>, ChildError> {
-        let now = Instant::now();
         let mut trees = Vec::new();
         for child in self.which_children().await? {
-            let id = child.options.id;
-            let children = match self.shared.entry(&id) {
+            let id = &child.options.id;
+            let below = match self.shared.entry(id) {
                 Some(Entry::Supervisor(shared)) => {
                     Box::pin(SupervisorRef { shared }.trees()).await.unwrap_or_default()
                 }
                 _ => Vec::new(),
             };
-            trees.push(Tree {
-                path: self.shared.path_of(&id).to_string(),
-                id: id.to_string(),
-                kind: child.options.kind,
-                state: child.state,
-                restarts: child.restarts,
-                uptime: child.up_since.map(|since| now.saturating_duration_since(since)),
-                last_exit: child.last_exit,
-                children,
-            });
+            trees.push(Tree::new(self.shared.path_of(id).to_string(), child, below));
         }
         Ok(trees)
     }

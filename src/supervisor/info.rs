@@ -19,11 +19,11 @@ pub struct ChildInfo {
     pub state: ChildState,
     /// The incarnation that is starting, running or stopping, or was given up as unkillable and lives.
     pub incarnation: Option<u64>,
-    /// How often it has been started, less the first time.
+    /// How often its supervisor has started it, less the first time. A restarted supervisor counts anew.
     pub restarts: u64,
     /// Since when it has been up.
     pub up_since: Option<Instant>,
-    /// How its last incarnation ended.
+    /// How its last incarnation under this supervisor ended.
     pub last_exit: Option<ExitReason>,
 }
 
@@ -56,18 +56,23 @@ impl fmt::Display for ChildState {
     }
 }
 
-impl From<ChildView<'_>> for ChildInfo {
-    fn from(view: ChildView<'_>) -> Self {
-        let state = match view.state {
+impl From<StateView> for ChildState {
+    fn from(state: StateView) -> Self {
+        match state {
             StateView::Down(_) => ChildState::Down,
             StateView::Starting => ChildState::Starting,
             StateView::Running => ChildState::Running,
             StateView::Restarting => ChildState::Restarting,
             StateView::Stopping => ChildState::Stopping,
-        };
+        }
+    }
+}
+
+impl From<ChildView<'_>> for ChildInfo {
+    fn from(view: ChildView<'_>) -> Self {
         Self {
             options: view.options.clone(),
-            state,
+            state: view.state.into(),
             incarnation: view.incarnation,
             restarts: view.restarts,
             up_since: view.up_since,

@@ -3,63 +3,107 @@
 use std::{
     fmt,
     hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash},
+    num::NonZero,
 };
 
-use actix::{Actor, Context};
+use actix::Actor;
 
-use super::{ChildContext, ChildError, ChildRef, ChildSpec, LookupError, SupervisorBuilder, SupervisorRef};
+use super::{ChildError, ChildRef, ChildSpec, LookupError, SupervisorBuilder, SupervisorRef};
 
 impl SupervisorBuilder {
-    /// A supervisor of `count` equal children, named "0", "1" and so on; the factory learns the number. Read it by
-    /// [`SupervisorRef::partitions`]. (Elixir: `PartitionSupervisor`.)
+    /// A supervisor of `count` equal children, one for each key. `None`: as many as the machine has cores for this
+    /// process. `spec` is called with each number from 0; what it gives gets the number as its id, and may be an actor or a
+    /// nested supervisor. (Elixir: `PartitionSupervisor`.)
+    ///
+    /// Its partitions are read by [`SupervisorRef::partitions`], or
+    /// [`supervisor_partitions`](SupervisorRef::supervisor_partitions). They must not be temporary.
     ///
     /// ```
     /// # use actix::{Actor, Context};
-    /// # use hatchery::supervisor::{Supervisor, SupervisorBuilder};
+    /// # use hatchery::supervisor::{ChildSpec, Supervisor, SupervisorBuilder};
     /// # use std::convert::Infallible;
     /// # struct Counter(usize);
     /// # impl Actor for Counter { type Context = Context<Self>; }
     /// # #[actix::main]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let counters = SupervisorBuilder::partition("counters", 4, |_, number| async move {
-    ///     Ok::<_, Infallible>(Counter(number))
+    /// let counters = SupervisorBuilder::partition("counters", 4, |number| {
+    ///     ChildSpec::new("counter", move || async move { Ok::<_, Infallible>(Counter(number)) })
     /// });
-    /// let app = Supervisor::builder("app").supervisor("counters", counters).start().await?;
+    /// // On each core a supervisor for as many actors as there are connections.
+    /// let connections = SupervisorBuilder::partition("connections", None, |_| {
+    ///     ChildSpec::from(Supervisor::dynamic("some")).on_dedicated_arbiter()
+    /// });
+    /// let app = Supervisor::builder("app")
+    ///     .supervisor("counters", counters)
+    ///     .supervisor("connections", connections)
+    ///     .start()
+    ///     .await?;
+    ///
     /// let counters = app.partitions::<Counter>("counters")?;
     /// let alice = counters.route(&"alice").expect("there are partitions");
     /// # assert_eq!(alice.path(), counters.route(&"alice").unwrap().path());
+    ///
+    /// let connections = app.supervisor_partitions("connections")?;
+    /// let some = connections.route(&"192.0.2.7").expect("there are partitions");
+    /// some.start_child(ChildSpec::new("192.0.2.7", || async { Ok::<_, Infallible>(Counter(0)) })).await?;
+    /// # app.stop().await;
     /// # Ok(())
     /// # }
     /// ```
-    pub fn partition<A, F, Fut, E>(id: impl AsRef<str>, count: usize, factory: F) -> Self
-    where
-        A: Actor<Context = Context<A>>,
-        F: Fn(ChildContext, usize) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<A, E>> + 'static,
-        E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
-    {
-        let factory = std::sync::Arc::new(factory);
-        let mut builder = Self::new(id.as_ref(), false);
-        for number in 0..count {
-            let factory = factory.clone();
-            let spec = ChildSpec::with_context(number.to_string(), move |cx| factory(cx, number));
-            builder = builder.child_spec(spec);
-        }
-        builder.partitioned(count)
+    pub fn partition<S: Into<ChildSpec>>(
+        id: impl AsRef<str>,
+        count: impl Into<Option<usize>>,
+        spec: impl Fn(usize) -> S,
+    ) -> Self {
+        let cores = || std::thread::available_parallelism().map_or(1, NonZero::get);
+        let count = count.into().unwrap_or_else(cores);
+        let children = (0..count).map(|number| {
+            let mut spec: ChildSpec = spec(number).into();
+            spec.options.id = number.to_string().into();
+            spec
+        });
+        children.fold(Self::new(id.as_ref(), false), Self::child_spec).partitioned(count)
     }
 }
 
-/// The children of a partition supervisor, from [`SupervisorRef::partitions`]. Follows restarts.
-pub struct Partitions<A: Actor> {
-    supervisor: SupervisorRef,
-    children: Vec<ChildRef<A>>,
+impl SupervisorRef {
+    /// The partitions of a partition supervisor below this one, by its id or path.
+    ///
+    /// # Errors
+    /// When there is no such supervisor, or it is none of partitions, or these are not `A`s.
+    pub fn partitions<A: Actor>(&self, path: &str) -> Result<Partitions<ChildRef<A>>, LookupError> {
+        Partitions::new(self.supervisor(path)?, SupervisorRef::child)
+    }
+
+    /// The partitions of a partition supervisor below this one whose partitions are supervisors, by its id or path.
+    ///
+    /// # Errors
+    /// When there is no such supervisor, or it is none of partitions, or these are actors.
+    pub fn supervisor_partitions(&self, path: &str) -> Result<Partitions<SupervisorRef>, LookupError> {
+        Partitions::new(self.supervisor(path)?, SupervisorRef::supervisor)
+    }
 }
 
-impl<A: Actor> Partitions<A> {
-    pub(crate) fn new(supervisor: SupervisorRef, count: usize) -> Result<Self, LookupError> {
-        let children =
-            (0..count).map(|number| supervisor.child(&number.to_string())).collect::<Result<_, _>>()?;
-        Ok(Self { supervisor, children })
+/// The children of a partition supervisor: [`ChildRef`]s from [`SupervisorRef::partitions`], or [`SupervisorRef`]s from
+/// [`SupervisorRef::supervisor_partitions`]. Follows restarts.
+#[derive(Clone)]
+pub struct Partitions<R> {
+    supervisor: SupervisorRef,
+    children: Vec<R>,
+}
+
+impl<R> Partitions<R> {
+    fn new(
+        supervisor: SupervisorRef,
+        child: impl Fn(&SupervisorRef, &str) -> Result<R, LookupError>,
+    ) -> Result<Self, LookupError> {
+        let count = supervisor.initial_partitions();
+        if count == 0 {
+            let path = supervisor.path().to_owned();
+            return Err(LookupError::WrongKind { path, expected: "a partition supervisor" });
+        }
+        let children = (0..count).map(|number| child(&supervisor, &number.to_string()));
+        Ok(Self { children: children.collect::<Result<_, _>>()?, supervisor })
     }
 
     /// How many partitions are in use.
@@ -73,7 +117,7 @@ impl<A: Actor> Partitions<A> {
     }
 
     /// The partition of a number: its absolute value modulo [`len`](Self::len). `None` when none is in use.
-    pub fn route_number(&self, key: i64) -> Option<&ChildRef<A>> {
+    pub fn route_number(&self, key: i64) -> Option<&R> {
         let len = self.len() as u64;
         let index = key.unsigned_abs().checked_rem(len)?;
         self.children.get(usize::try_from(index).ok()?)
@@ -81,14 +125,14 @@ impl<A: Actor> Partitions<A> {
 
     /// The partition of any other key, by its hash: the same for the same key as long as [`len`](Self::len) stays
     /// the same. `None` when none is in use.
-    pub fn route(&self, key: &impl Hash) -> Option<&ChildRef<A>> {
+    pub fn route(&self, key: &impl Hash) -> Option<&R> {
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(key);
         let index = hash.checked_rem(self.len() as u64)?;
         self.children.get(usize::try_from(index).ok()?)
     }
 
     /// All partitions in use.
-    pub fn all(&self) -> &[ChildRef<A>] {
+    pub fn all(&self) -> &[R] {
         &self.children[..self.len()]
     }
 
@@ -108,13 +152,7 @@ impl<A: Actor> Partitions<A> {
     }
 }
 
-impl<A: Actor> Clone for Partitions<A> {
-    fn clone(&self) -> Self {
-        Self { supervisor: self.supervisor.clone(), children: self.children.clone() }
-    }
-}
-
-impl<A: Actor> fmt::Debug for Partitions<A> {
+impl<R> fmt::Debug for Partitions<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Partitions").field("path", &self.supervisor.path()).field("len", &self.len()).finish()
     }

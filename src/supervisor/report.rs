@@ -11,13 +11,16 @@ use std::{
 use futures_util::Stream;
 use tokio::sync::mpsc;
 
-use super::{Cause, ExitReason};
+use super::{Cause, ChildOptions, ExitReason};
 
 /// Something that a supervisor did or saw.
 #[derive(Debug, Clone)]
 pub struct Report {
     /// The path of the supervisor, from the root ("app/pools").
     pub supervisor: Arc<str>,
+    /// The settings of the child that it is about, which may be gone for good by now. (OTP: `offender`.) `None` when a
+    /// supervisor shuts down because it was asked to, or killed.
+    pub child: Option<ChildOptions>,
     /// What happened.
     pub event: ReportEvent,
 }
@@ -164,10 +167,10 @@ impl fmt::Display for Report {
     }
 }
 
-impl Report {
+impl ReportEvent {
     /// The level at which the report is logged.
     pub(crate) fn level(&self) -> log::Level {
-        match &self.event {
+        match self {
             ReportEvent::ChildTerminated { reason, .. } if reason.is_normal() => log::Level::Info,
             ReportEvent::ChildTerminated { .. }
             | ReportEvent::StartFailed { .. }

@@ -10,7 +10,9 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::{Report, ReportEvent, actor::Input, guard::guarded, registry::Registry, slot::AnySlot};
+use super::{
+    ChildOptions, Report, ReportEvent, actor::Input, guard::guarded, registry::Registry, slot::AnySlot,
+};
 
 /// A child in its supervisor's table.
 #[derive(Clone)]
@@ -101,6 +103,10 @@ impl Shared {
 
     pub(crate) fn path_of(&self, id: &str) -> Arc<str> {
         format!("{}/{id}", self.path).into()
+    }
+
+    pub(crate) fn parent(&self) -> Option<Arc<Shared>> {
+        self.parent.upgrade()
     }
 
     fn is_root(&self) -> bool {
@@ -214,10 +220,14 @@ impl Shared {
     }
 
     /// Logs a report and hands it to the subscribers of this supervisor and of those above it.
-    pub(crate) fn report(&self, event: ReportEvent) {
-        let report = Report { supervisor: self.path.clone(), event };
-        let level = report.level();
-        if log::log_enabled!(target: "hatchery::supervisor", level) {
+    pub(crate) fn report(&self, event: ReportEvent, child: Option<ChildOptions>) {
+        let level = event.level();
+        let is_logged = log::log_enabled!(target: "hatchery::supervisor", level);
+        if !is_logged && !self.has_listeners() {
+            return;
+        }
+        let report = Report { supervisor: self.path.clone(), child, event };
+        if is_logged {
             // The cause of a failed start is the user's, and so may be the logger.
             let text = guarded(|| report.to_string());
             let text =
@@ -225,11 +235,17 @@ impl Shared {
             let _ = guarded(|| log::log!(target: "hatchery::supervisor", level, "{text}"));
         }
         self.deliver(&report);
-        let mut above = self.parent.upgrade();
+        let mut above = self.parent();
         while let Some(shared) = above {
             shared.deliver(&report);
-            above = shared.parent.upgrade();
+            above = shared.parent();
         }
+    }
+
+    /// Whether anybody subscribes to this supervisor or to one above it.
+    fn has_listeners(&self) -> bool {
+        self.has_subscribers.load(Ordering::Acquire)
+            || self.parent().is_some_and(|parent| parent.has_listeners())
     }
 
     fn deliver(&self, report: &Report) {

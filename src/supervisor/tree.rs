@@ -7,7 +7,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{ChildState, ExitReason, Kind};
+use super::{ChildInfo, ChildState, ExitReason, Kind};
 
 /// A snapshot of a supervisor and all below it, from [`SupervisorRef::tree`](super::SupervisorRef::tree).
 ///
@@ -15,7 +15,7 @@ use super::{ChildState, ExitReason, Kind};
 /// other, so that the snapshot of a busy tree need not be of one instant.
 ///
 /// ```text
-/// app [supervisor] running
+/// app [supervisor] running, up 12.1 s
 /// |- db [worker] running, up 12.1 s
 /// `- pools [supervisor] running, up 12.1 s
 ///    `- cache [worker] restarting, 3 restarts, last exit: panic: out of cheese
@@ -31,12 +31,12 @@ pub struct Tree {
     pub kind: Kind,
     /// What it is doing.
     pub state: ChildState,
-    /// How often it has been started, less the first time.
+    /// How often its supervisor has started it, less the first time. A restarted supervisor counts anew.
     pub restarts: u64,
-    /// For how long it has been up; `None` also for the node asked.
+    /// For how long it has been up.
     #[serde(rename = "uptime_s", serialize_with = "seconds")]
     pub uptime: Option<Duration>,
-    /// How its last incarnation ended.
+    /// How its last incarnation under this supervisor ended.
     #[serde(serialize_with = "text")]
     pub last_exit: Option<ExitReason>,
     /// Its children, in start order. Empty for a supervisor that is not running.
@@ -52,6 +52,19 @@ fn text<S: serde::Serializer>(exit: &Option<ExitReason>, serializer: S) -> Resul
 }
 
 impl Tree {
+    pub(crate) fn new(path: String, child: ChildInfo, children: Vec<Tree>) -> Self {
+        Self {
+            path,
+            id: child.options.id.to_string(),
+            kind: child.options.kind,
+            state: child.state,
+            restarts: child.restarts,
+            uptime: child.up_since.map(|since| since.elapsed()),
+            last_exit: child.last_exit,
+            children,
+        }
+    }
+
     /// The tree as JSON: each node an object with `path`, `id`, `kind`, `state`, `restarts`, `uptime_s` (seconds),
     /// `last_exit`, `children`.
     pub fn to_json(&self) -> String {

@@ -10,12 +10,15 @@ use actix::fut::{ActorFuture, ActorFutureExt, WrapFuture};
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, MessageResult, Recipient, Running as Stay};
 
 use super::dispatch::{Dispatch, StreamId, Work};
-use super::messages::{Attach, Attached, Checkin, Credit, Grant, LeaseId, Run, WorkerEvent};
+use super::host::{Ended, HostCalls, HostContext, HostFunctions, OnBehalf};
+use super::in_flight::{Current, InFlight, Stream};
+use super::messages::{Attach, Attached, Checkin, Credit, Grant, LeaseId, Load, Run, WorkerEvent};
 use super::running::{Running, Step};
-use crate::error::{CallError, Phase};
+use crate::error::{CallError, HostCallCause, Phase};
 use crate::port::{
-    CANCEL_SIGNAL, CLOSED_GRACE, ChannelError, Exit, Port, Reply, STACK_SIGNAL, WorkerError, call_frame,
-    cancel_frame, credit_frame, session_end_frame, shutdown_frame, stack_frame,
+    Attachment, Body, CANCEL_SIGNAL, CLOSED_GRACE, ChannelError, Exit, FrameError, HostRequest, LogRecord,
+    Port, Reply, STACK_SIGNAL, WorkerError, call_frame, cancel_frame, credit_frame, host_result_frame,
+    session_end_frame, shutdown_frame, stack_frame,
 };
 use crate::supervisor::{ChildContext, ExitReason};
 use crate::timer::{Timer, deadline};
@@ -32,13 +35,14 @@ pub(crate) struct Worker {
     /// How long Python may take to give up a call.
     cancel_grace: Duration,
     pool: Option<Recipient<WorkerEvent>>,
-    /// The pool has given it a call, and waits to hear that it is free.
-    assigned: bool,
     lease: Option<LeaseId>,
     /// The lease ended while one of its calls still ran.
     lease_over: bool,
-    current: Option<Current>,
-    /// Calls of the lease, and ends of sessions, that wait for what runs.
+    /// What Python has.
+    calls: InFlight,
+    host_functions: HostFunctions,
+    host_calls: HostCalls,
+    /// Calls of the lease that wait for a place, and ends of sessions that wait for their calls.
     waiting: VecDeque<Dispatch>,
     /// Those that have state here.
     sessions: HashSet<Arc<str>>,
@@ -46,6 +50,8 @@ pub(crate) struct Worker {
     timer: Timer,
     sample_memory_at: Option<Instant>,
     kill_at: Option<Instant>,
+    /// A call did not give up: the others are awaited, none is taken any more.
+    leaving: Option<Leaving>,
     /// Why it is about to end, when that is our doing.
     ending: Option<String>,
     /// Asked to stop: it finishes what runs, then tells Python to exit.
@@ -57,31 +63,26 @@ pub(crate) struct Worker {
     ended: bool,
 }
 
-/// What Python is doing.
-struct Current {
-    call_id: u64,
-    call: Running,
-    /// `None` when the caller has its answer, or has gone, and only Python's end of it is awaited.
-    dispatch: Option<Dispatch>,
-    stream: Option<Stream>,
-    /// What Python was doing at the deadline, as far as it is known.
-    stack: Option<String>,
+struct Leaving {
+    why: String,
+    /// When the others must have ended; `None` once that is over.
+    at: Option<Instant>,
 }
 
-struct Stream {
-    id: StreamId,
-    /// How many items Python may still send.
-    credit: u32,
+/// How a worker treats its calls.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    /// How many Python has at most.
+    pub(crate) in_flight: usize,
+    /// How long Python may take to give up a call.
+    pub(crate) cancel_grace: Duration,
+    /// What Python may call here.
+    pub(crate) host_functions: HostFunctions,
 }
 
 impl Worker {
-    pub(crate) fn new(
-        slot: u32,
-        name: &str,
-        port: Port,
-        cancel_grace: Duration,
-        context: ChildContext,
-    ) -> Self {
+    pub(crate) fn new(slot: u32, name: &str, port: Port, settings: Settings, context: ChildContext) -> Self {
+        let Settings { in_flight, cancel_grace, host_functions } = settings;
         Self {
             slot,
             name: name.into(),
@@ -89,16 +90,18 @@ impl Worker {
             port,
             cancel_grace,
             pool: None,
-            assigned: false,
             lease: None,
             lease_over: false,
-            current: None,
+            calls: InFlight::new(in_flight),
+            host_functions,
+            host_calls: HostCalls::default(),
             waiting: VecDeque::new(),
             sessions: HashSet::new(),
             last_call_id: 0,
             timer: Timer::new(),
             sample_memory_at: None,
             kill_at: None,
+            leaving: None,
             ending: None,
             stopping: false,
             exiting: false,
@@ -109,8 +112,8 @@ impl Worker {
 
     fn run(&mut self, dispatch: Dispatch) {
         if self.stopping {
-            dispatch.fail(CallError::Draining);
-        } else if self.current.is_some() || self.ending.is_some() {
+            self.refuse(dispatch, CallError::Draining);
+        } else if !self.takes_calls() || !self.waiting.is_empty() || !self.calls.takes(&dispatch.work) {
             self.waiting.push_back(dispatch);
         } else {
             self.start(dispatch);
@@ -118,14 +121,25 @@ impl Worker {
         }
     }
 
+    /// Whether Python is given more to do.
+    fn takes_calls(&self) -> bool {
+        self.ending.is_none() && self.leaving.is_none()
+    }
+
+    /// Answers a call that Python does not get.
+    fn refuse(&self, dispatch: Dispatch, error: CallError) {
+        if dispatch.assigned {
+            self.tell_freed();
+        }
+        dispatch.fail(error);
+    }
+
     /// Hands a call to Python, unless nobody waits for it any more.
     fn start(&mut self, mut dispatch: Dispatch) {
         let now = Instant::now();
-        if dispatch.is_abandoned() {
-            return;
-        }
-        if dispatch.deadline <= now {
-            return dispatch.fail(CallError::Timeout { phase: Phase::Queue, stack: None, attempts: 0 });
+        let timeout = CallError::Timeout { phase: Phase::Queue, stack: None, attempts: 0 };
+        if dispatch.is_abandoned() || dispatch.deadline <= now {
+            return self.refuse(dispatch, timeout);
         }
         self.last_call_id += 1;
         let call_id = self.last_call_id;
@@ -133,14 +147,16 @@ impl Worker {
             dispatch.deadline = deadline(now, timeout);
         }
         let allowed = u32::try_from((dispatch.deadline - now).as_millis()).unwrap_or(u32::MAX).max(1);
-        let mut credit = None;
+        let (mut opened, mut of_session, mut nested) = (None, None, 0);
         let frame = match &dispatch.work {
-            Work::Call { body, session, stream } => {
-                credit = stream.map(|(id, credit)| Stream { id, credit });
-                if let Some(session) = session
-                    && !self.sessions.contains(session)
-                {
-                    self.sessions.insert(session.clone());
+            Work::Call { body, session, stream, depth } => {
+                nested = *depth;
+                opened = stream.map(|(id, credit)| Stream { id, credit });
+                if let Some(session) = session {
+                    of_session = Some(session.clone());
+                    if !self.sessions.contains(session) {
+                        self.sessions.insert(session.clone());
+                    }
                 }
                 call_frame(call_id, allowed, body.clone())
             }
@@ -151,33 +167,75 @@ impl Worker {
         };
         match self.port.channel.send(&frame) {
             Ok(()) => dispatch.mark_started(),
+            // Its memfds did not find their way, and within the frame they are too much.
+            Err(ChannelError::Frame(FrameError::TooLarge { size, limit })) => {
+                return self.refuse(dispatch, CallError::FrameTooLarge { size, limit: limit.into() });
+            }
             // It is answered when the process has ended, which then is near: that tells why.
             Err(error) => self.channel_failed(error),
         }
-        let call = Running::new(dispatch.deadline, self.cancel_grace);
-        self.current = Some(Current { call_id, call, dispatch: Some(dispatch), stream: credit, stack: None });
+        self.calls.push(Current {
+            call_id,
+            call: Running::new(dispatch.deadline, self.cancel_grace),
+            assigned: dispatch.assigned,
+            dispatch: Some(dispatch),
+            session: of_session,
+            stream: opened,
+            depth: nested,
+            host_calls: OnBehalf::default(),
+            stack: None,
+        });
         self.sample_memory_at.get_or_insert(now + MEMORY_INTERVAL);
     }
 
-    /// After a call: the next one that waits, the end of the lease, or of the worker.
+    /// After a call: the next ones that wait, the end of the lease, or of the worker.
     fn next(&mut self) {
-        while self.current.is_none() && self.ending.is_none() {
-            match self.waiting.pop_front() {
-                Some(dispatch) => self.start(dispatch),
-                None => break,
-            }
+        while self.takes_calls()
+            && let Some(at) = self.next_waiting()
+            && let Some(dispatch) = self.waiting.remove(at)
+        {
+            self.start(dispatch);
         }
-        if self.current.is_some() || self.ending.is_some() {
+        if self.leaving.is_some() && self.calls.is_hopeless() {
+            self.leave();
+        }
+        if !self.calls.is_empty() || self.ending.is_some() {
             return;
         }
         if self.stopping {
             self.tell_python_to_exit();
-        } else if self.assigned || self.lease_over {
-            self.assigned = false;
+        } else if self.lease_over {
             self.lease_over = false;
             self.lease = None;
-            self.tell(WorkerEvent::Freed { slot: self.slot, incarnation: self.context.incarnation() });
+            self.tell_freed();
         }
+    }
+
+    /// The first of those that wait which Python may get now. Nothing overtakes the end of its session.
+    fn next_waiting(&self) -> Option<usize> {
+        (0..self.waiting.len()).find(|&at| {
+            let work = &self.waiting[at].work;
+            let ends_first = |before: &Dispatch| match &before.work {
+                Work::EndSession { session, .. } => work.session() == Some(session),
+                Work::Call { .. } => false,
+            };
+            self.calls.takes(work) && !self.waiting.range(..at).any(ends_first)
+        })
+    }
+
+    /// How many places of the pool's it takes.
+    fn assigned(&self) -> u32 {
+        let running = self.calls.iter().filter(|current| current.assigned).count();
+        let waiting = self.waiting.iter().filter(|dispatch| dispatch.assigned).count();
+        u32::try_from(running + waiting).unwrap_or(u32::MAX)
+    }
+
+    fn tell_freed(&self) {
+        self.tell(WorkerEvent::Freed { slot: self.slot, incarnation: self.context.incarnation() });
+    }
+
+    fn tell_leaving(&self) {
+        self.tell(WorkerEvent::Leaving { slot: self.slot, incarnation: self.context.incarnation() });
     }
 
     fn tell(&self, event: WorkerEvent) {
@@ -188,21 +246,19 @@ impl Worker {
 
     fn told(&mut self, reply: Reply) {
         match reply {
-            Reply::Result { call_id, body } => match self.take_current(call_id, false) {
+            Reply::Result { call_id, body } => match self.take(call_id, false) {
                 Some(current) => self.answered(current, Ok(body)),
                 None => self.protocol_broken(format!("a result of the unknown call {call_id}")),
             },
-            Reply::End { call_id } => match self.take_current(call_id, true) {
-                Some(current) => self.answered(current, Ok(bytes::Bytes::new())),
+            Reply::End { call_id } => match self.take(call_id, true) {
+                Some(current) => self.answered(current, Ok(Body::default())),
                 None => self.protocol_broken(format!("the end of the unknown stream {call_id}")),
             },
             Reply::Error { call_id: 0, error } => self.failed_as_a_whole(error),
-            Reply::Error { call_id, error } => {
-                match self.current.take_if(|current| current.call_id == call_id) {
-                    Some(current) => self.answered(current, Err(error.into_call_error())),
-                    None => self.protocol_broken(format!("an error of the unknown call {call_id}")),
-                }
-            }
+            Reply::Error { call_id, error } => match self.calls.take(call_id) {
+                Some(current) => self.answered(current, Err(error.into_call_error())),
+                None => self.protocol_broken(format!("an error of the unknown call {call_id}")),
+            },
             Reply::Chunk { call_id, body } => self.item(call_id, body),
             Reply::Progress { call_id, body } => {
                 if let Some(current) = self.known(call_id)
@@ -216,16 +272,22 @@ impl Worker {
                     && current.call.awaits_stack()
                 {
                     current.stack = Some(text);
-                    let step = current.call.stack_came(Instant::now());
-                    self.take_step(step);
+                    self.stack_came(call_id);
                 }
             }
+            Reply::HostCall { id, request, attachments } => self.host_call(id, request, attachments),
+            Reply::HostCancel { id } => self.calls.iter().for_each(|current| current.host_calls.abort(id)),
+            Reply::Log { level, record } => self.log(level, &record),
             Reply::Ready(_) => self.protocol_broken("it was ready already".into()),
         }
     }
 
-    fn take_current(&mut self, call_id: u64, is_stream: bool) -> Option<Current> {
-        self.current.take_if(|current| current.call_id == call_id && current.stream.is_some() == is_stream)
+    fn take(&mut self, call_id: u64, is_stream: bool) -> Option<Current> {
+        let current = self.calls.get(call_id)?;
+        if current.stream.is_some() != is_stream {
+            return None;
+        }
+        self.calls.take(call_id)
     }
 
     /// The call of a frame that may come late, from a thread of the user's: one that is over is nobody's.
@@ -233,12 +295,15 @@ impl Worker {
         if call_id > self.last_call_id {
             self.protocol_broken(format!("news of the unknown call {call_id}"));
         }
-        self.current.as_mut().filter(|current| current.call_id == call_id)
+        self.calls.get(call_id)
     }
 
-    fn answered(&mut self, current: Current, outcome: Result<bytes::Bytes, CallError>) {
+    fn answered(&mut self, current: Current, outcome: Result<Body, CallError>) {
         // The pool knows that the worker is free before the caller can ask for it again: a session's next call would
         // find its own worker busy.
+        if current.assigned {
+            self.tell_freed();
+        }
         self.next();
         if let Some(dispatch) = current.dispatch {
             match outcome {
@@ -248,10 +313,8 @@ impl Worker {
         }
     }
 
-    fn item(&mut self, call_id: u64, body: bytes::Bytes) {
-        let Some(Current { stream: Some(stream), dispatch, .. }) =
-            self.current.as_mut().filter(|current| current.call_id == call_id)
-        else {
+    fn item(&mut self, call_id: u64, body: Body) {
+        let Some(Current { stream: Some(stream), dispatch, .. }) = self.calls.get(call_id) else {
             return self.protocol_broken(format!("an item of the unknown stream {call_id}"));
         };
         let Some(left) = stream.credit.checked_sub(1) else {
@@ -263,11 +326,55 @@ impl Worker {
         }
     }
 
+    /// Python calls us, on behalf of one of its calls.
+    fn host_call(&mut self, id: u64, request: HostRequest, attachments: Vec<Attachment>) {
+        match self.calls.get(request.3.call) {
+            Some(current) if current.dispatch.is_some() => {
+                let deadline = current.call.deadline();
+                let (worker, depth) = (self.name.clone(), current.depth + 1);
+                let context = HostContext { worker, depth, deadline, attachments };
+                self.host_calls.begin(&self.host_functions, id, request, context, &mut current.host_calls);
+            }
+            // Nobody waits for it any more.
+            _ => self.host_calls.refuse(id, request.0, HostCallCause::Cancelled, "its call is over"),
+        }
+    }
+
+    fn tell_host_result(&mut self, id: u64, body: Body, failed: bool) {
+        if self.ending.is_some() {
+            return;
+        }
+        match self.port.channel.send(&host_result_frame(id, body, failed)) {
+            Ok(()) => {}
+            // Its memfds did not find their way, and within the frame they are too much.
+            Err(ChannelError::Frame(error @ FrameError::TooLarge { .. })) => {
+                self.host_calls.refuse(id, "call_host".into(), HostCallCause::Failed, &error.to_string());
+            }
+            Err(error) => self.channel_failed(error),
+        }
+    }
+
+    /// A record of Python's `logging`.
+    fn log(&self, level: u32, record: &LogRecord) {
+        let level = match level {
+            40.. => log::Level::Error,
+            30.. => log::Level::Warn,
+            20.. => log::Level::Info,
+            10.. => log::Level::Debug,
+            _ => log::Level::Trace,
+        };
+        let LogRecord { logger, message, request_id } = record;
+        let target = format!("hatchery::python::{}", self.name);
+        match request_id {
+            Some(id) => log::log!(target: &target, level, "{logger}: {message} [request {id}]"),
+            None => log::log!(target: &target, level, "{logger}: {message}"),
+        }
+    }
+
     fn give_credit(&mut self, id: StreamId, items: u32) {
-        let Some(current) = &mut self.current else { return };
-        let Some(stream) = current.stream.as_mut().filter(|stream| stream.id == id) else { return };
+        let Some(Current { call_id, stream: Some(stream), .. }) = self.calls.by_stream(id) else { return };
         stream.credit = stream.credit.saturating_add(items);
-        let frame = credit_frame(current.call_id, items);
+        let frame = credit_frame(*call_id, items);
         self.send(&frame);
     }
 
@@ -283,8 +390,10 @@ impl Worker {
     }
 
     fn protocol_broken(&mut self, detail: String) {
-        if let Some(dispatch) = self.current.take().and_then(|current| current.dispatch) {
-            dispatch.fail(CallError::Protocol { detail: detail.clone() });
+        for current in self.calls.drain() {
+            if let Some(dispatch) = current.dispatch {
+                dispatch.fail(CallError::Protocol { detail: detail.clone() });
+            }
         }
         self.end(format!("protocol error: {detail}"));
     }
@@ -326,9 +435,12 @@ impl Worker {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        let current = self.current.as_ref().and_then(|current| current.call.next_deadline());
         let waiting = self.waiting.iter().map(|dispatch| dispatch.deadline).min();
-        [current, waiting, self.sample_memory_at, self.kill_at].into_iter().flatten().min()
+        let leave_at = self.leaving.as_ref().and_then(|leaving| leaving.at);
+        [self.calls.next_deadline(), waiting, self.sample_memory_at, self.kill_at, leave_at]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn on_time(&mut self, now: Instant) {
@@ -336,38 +448,43 @@ impl Worker {
             self.kill_at = None;
             self.port.process.kill();
         }
+        if self.leaving.as_ref().and_then(|leaving| leaving.at).is_some_and(|at| at <= now) {
+            self.leave();
+        }
         if self.sample_memory_at.is_some_and(|at| at <= now) {
             self.port.process.sample_memory();
-            self.sample_memory_at = self.current.is_some().then_some(now + MEMORY_INTERVAL);
+            self.sample_memory_at = (!self.calls.is_empty()).then_some(now + MEMORY_INTERVAL);
         }
-        let step = self.current.as_mut().and_then(|current| current.call.tick(now));
-        self.take_step(step);
+        while let Some((call_id, step)) = self.calls.tick(now) {
+            self.take_step(call_id, step);
+        }
         for dispatch in std::mem::take(&mut self.waiting) {
             if dispatch.deadline <= now {
-                dispatch.fail(CallError::Timeout { phase: Phase::Queue, stack: None, attempts: 0 });
+                self.refuse(dispatch, CallError::Timeout { phase: Phase::Queue, stack: None, attempts: 0 });
             } else {
                 self.waiting.push_back(dispatch);
             }
         }
     }
 
-    fn take_step(&mut self, step: Option<Step>) {
-        let (Some(step), Some(current)) = (step, &mut self.current) else { return };
-        let call_id = current.call_id;
+    fn take_step(&mut self, call_id: u64, step: Step) {
         match step {
-            Step::AskForStack if self.ending.is_some() => {
-                // It can say nothing any more.
-                let step = current.call.stack_came(Instant::now());
-                self.take_step(step);
-            }
             Step::AskForStack => {
-                self.port.stacks.clear();
+                // One that has not begun, or of a worker that is about to end, has none.
+                if self.ending.is_some() || !self.has_begun(call_id) {
+                    return self.stack_came(call_id);
+                }
+                if !self.calls.iter().any(|other| other.call_id != call_id && other.call.awaits_stack()) {
+                    self.port.stacks.clear();
+                }
                 self.send(&stack_frame(call_id));
                 self.port.process.signal(STACK_SIGNAL);
             }
             Step::TimeOut => {
+                let begun = self.has_begun(call_id);
+                let Some(current) = self.calls.get(call_id) else { return };
                 if let Some(dispatch) = current.dispatch.take() {
-                    let started = dispatch.started();
+                    let started = dispatch.started() && begun;
                     dispatch.fail(CallError::Timeout {
                         phase: if started { Phase::Run } else { Phase::Queue },
                         stack: current.stack.take().filter(|stack| !stack.is_empty()),
@@ -376,16 +493,50 @@ impl Worker {
                 }
                 self.cancel(call_id);
             }
-            Step::Cancel => {
-                current.dispatch = None;
-                self.cancel(call_id);
-            }
+            Step::Cancel => self.cancel(call_id),
             Step::SignalAgain => self.signal(),
-            Step::Kill => self.end("a call did not give up in time".into()),
+            Step::Kill => self.gave_up(call_id),
+        }
+    }
+
+    /// Whether user code of this call may have run.
+    fn has_begun(&self, call_id: u64) -> bool {
+        self.port.begun().is_none_or(|begun| call_id <= begun.last)
+    }
+
+    fn stack_came(&mut self, call_id: u64) {
+        let Some(current) = self.calls.get(call_id) else { return };
+        if let Some(step) = current.call.stack_came(Instant::now()) {
+            self.take_step(call_id, step);
+        }
+    }
+
+    /// A call has not given up within its grace. The worker must go; its other calls get as long to end.
+    fn gave_up(&mut self, call_id: u64) {
+        if self.leaving.is_none() {
+            let why = format!("call {call_id} did not give up in time");
+            let at = Some(Instant::now() + self.cancel_grace);
+            self.leaving = Some(Leaving { why, at });
+            self.tell_leaving();
+        }
+        if self.calls.is_hopeless() {
+            self.leave();
+        }
+    }
+
+    /// Nothing is left to wait for.
+    fn leave(&mut self) {
+        if let Some(leaving) = &mut self.leaving {
+            leaving.at = None;
+            let why = leaving.why.clone();
+            self.end(why);
         }
     }
 
     fn cancel(&mut self, call_id: u64) {
+        if let Some(current) = self.calls.get(call_id) {
+            current.host_calls = OnBehalf::default();
+        }
         self.send(&cancel_frame(call_id));
         self.signal();
     }
@@ -398,38 +549,50 @@ impl Worker {
         }
     }
 
-    /// Looks after a caller that leaves, and a stack that is awaited.
-    fn poll_current(&mut self, cx: &mut TaskContext<'_>) {
-        let Some(current) = &mut self.current else { return };
-        if let Some(dispatch) = &mut current.dispatch
-            && dispatch.poll_abandoned(cx).is_ready()
-        {
-            let step = current.call.caller_left(Instant::now());
-            return self.take_step(step);
+    /// Looks after callers that leave, and stacks that are awaited.
+    fn poll_calls(&mut self, cx: &mut TaskContext<'_>) {
+        while let Some((call_id, step)) = self.calls.poll_left(cx, Instant::now) {
+            self.take_step(call_id, step);
         }
-        if current.call.awaits_stack()
+        while self.calls.awaits_stack()
             && let Poll::Ready(stack) = self.port.stacks.poll_stack(cx)
         {
-            current.stack = Some(stack.text);
-            // Of an event loop that waits, the frame will say more.
-            if !stack.is_waiting {
-                let step = current.call.stack_came(Instant::now());
-                self.take_step(step);
+            // It is the main thread's; of which call, only the worker knows when it has several.
+            let on_main = self.port.begun().map(|begun| begun.on_main);
+            let awaiting: Vec<u64> = self
+                .calls
+                .iter()
+                .filter(|current| {
+                    current.call.awaits_stack() && on_main.is_none_or(|id| id == current.call_id)
+                })
+                .map(|current| current.call_id)
+                .collect();
+            for call_id in awaiting {
+                if let Some(current) = self.calls.get(call_id) {
+                    current.stack = Some(stack.text.clone());
+                }
+                // Of an event loop that waits, the frame will say more.
+                if !stack.is_waiting {
+                    self.stack_came(call_id);
+                }
             }
         }
     }
 
     /// The process has ended: answers whom it owes an answer.
     fn process_ended(&mut self, exit: Exit, stderr_tail: String) {
-        let current = self.current.take().and_then(|current| current.dispatch);
-        for dispatch in current.into_iter().chain(self.waiting.drain(..)) {
-            let started = dispatch.started();
+        let begun = self.port.begun();
+        let running = self.calls.drain().filter_map(|current| Some((current.call_id, current.dispatch?)));
+        let waiting = self.waiting.drain(..).map(|dispatch| (u64::MAX, dispatch));
+        for (call_id, dispatch) in running.chain(waiting) {
+            let started = dispatch.started() && begun.is_none_or(|begun| call_id <= begun.last);
             dispatch.fail(CallError::WorkerDied {
                 started,
                 exit: exit.code,
                 signal: exit.signal,
                 max_rss_bytes: exit.max_rss_bytes,
                 stderr_tail: stderr_tail.clone(),
+                reason: self.ending.clone(),
                 attempts: u32::from(started),
             });
         }
@@ -470,10 +633,10 @@ impl Actor for Worker {
         // Whoever asks twice in a hurry gets the same answer; the supervisor's own deadline ends a worker
         // that does not manage.
         if !std::mem::replace(&mut self.stopping, true) {
-            for dispatch in self.waiting.drain(..) {
-                dispatch.fail(CallError::Draining);
+            for dispatch in std::mem::take(&mut self.waiting) {
+                self.refuse(dispatch, CallError::Draining);
             }
-            if self.current.is_none() && self.ending.is_none() {
+            if self.calls.is_empty() && self.ending.is_none() {
                 self.tell_python_to_exit();
             }
         }
@@ -505,7 +668,10 @@ impl ActorFuture<Worker> for Drive {
                     Poll::Pending => break,
                 }
             }
-            act.poll_current(cx);
+            act.poll_calls(cx);
+            while let Poll::Ready(Ended { id, body, failed }) = act.host_calls.poll_ended(cx) {
+                act.tell_host_result(id, body, failed);
+            }
             if let Poll::Ready(Err(error)) = act.port.channel.poll_flush(cx) {
                 act.channel_failed(error);
             }
@@ -528,8 +694,7 @@ impl ActorFuture<Worker> for Drive {
 impl Handler<Run> for Worker {
     type Result = ();
 
-    fn handle(&mut self, Run { dispatch, assigned }: Run, _: &mut Context<Self>) {
-        self.assigned |= assigned;
+    fn handle(&mut self, Run(dispatch): Run, _: &mut Context<Self>) {
         self.run(dispatch);
     }
 }
@@ -566,13 +731,18 @@ impl Handler<Attach> for Worker {
 
     fn handle(&mut self, Attach(pool): Attach, _: &mut Context<Self>) -> Self::Result {
         self.pool = Some(pool);
+        if self.leaving.is_some() {
+            self.tell_leaving();
+        }
         MessageResult(Attached {
             incarnation: self.context.incarnation(),
             pid: self.port.process.pid(),
             ready: self.port.ready.clone(),
             forked: self.port.forked,
-            busy: self.assigned || self.lease.is_some(),
-            leased: self.lease.is_some(),
+            load: match self.lease {
+                Some(_) => Load::Lease,
+                None => Load::Calls(self.assigned()),
+            },
             sessions: self.sessions.iter().cloned().collect(),
         })
     }

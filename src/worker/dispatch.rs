@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use super::progress::UpdateSender;
 use super::reply::{Placement, Reply};
 use crate::error::CallError;
+use crate::port::Body;
 
 /// What a call ends with: the result, still encoded. Of a stream: nothing, or why it broke off.
 pub(crate) type Outcome = Result<Reply, CallError>;
@@ -31,10 +31,12 @@ impl StreamId {
 pub(crate) enum Work {
     Call {
         /// Function and arguments, encoded.
-        body: Bytes,
+        body: Body,
         session: Option<Arc<str>>,
         /// Of a stream: its name, and how many items it may send for a start.
         stream: Option<(StreamId, u32)>,
+        /// How many host calls it is nested in.
+        depth: u32,
     },
     EndSession {
         session: Arc<str>,
@@ -44,11 +46,20 @@ pub(crate) enum Work {
     },
 }
 
+impl Work {
+    pub(super) fn session(&self) -> Option<&Arc<str>> {
+        match self {
+            Work::Call { session, .. } => session.as_ref(),
+            Work::EndSession { session, .. } => Some(session),
+        }
+    }
+}
+
 /// Where the answer goes.
 pub(crate) struct ReplyTo {
     pub(crate) outcome: oneshot::Sender<Outcome>,
     /// Of a stream. Bounded by its credit.
-    pub(crate) items: Option<mpsc::UnboundedSender<Bytes>>,
+    pub(crate) items: Option<mpsc::UnboundedSender<Body>>,
     pub(crate) progress: Option<UpdateSender>,
 }
 
@@ -72,15 +83,25 @@ pub(crate) struct Order {
 pub(crate) struct Dispatch {
     pub(super) work: Work,
     pub(super) deadline: Instant,
+    /// The pool counts it, and waits to hear that its place is free.
+    pub(super) assigned: bool,
     placement: Option<Placement>,
     reply: Option<ReplyTo>,
     started: bool,
 }
 
 impl Dispatch {
+    /// One that the pool does not count: a lease's, or the end of a session.
     pub(crate) fn new(order: Order, placement: Option<Placement>) -> Self {
         let Order { work, deadline, reply } = order;
-        Self { work, deadline, placement, reply: Some(reply), started: false }
+        Self { work, deadline, assigned: false, placement, reply: Some(reply), started: false }
+    }
+
+    /// One that the pool has a place for, and waits to hear that it is free again.
+    pub(crate) fn assigned(order: Order, placement: Option<Placement>) -> Self {
+        let mut dispatch = Self::new(order, placement);
+        dispatch.assigned = true;
+        dispatch
     }
 
     /// Whether the caller has gone away.
@@ -106,21 +127,21 @@ impl Dispatch {
     }
 
     /// Hands the caller an item of its stream.
-    pub(super) fn item(&self, body: Bytes) {
+    pub(super) fn item(&self, body: Body) {
         if let Some(items) = self.reply.as_ref().and_then(|reply| reply.items.as_ref()) {
             let _ = items.send(body);
         }
     }
 
     /// Hands the caller an update, if it listens.
-    pub(super) fn progress(&self, body: Bytes) {
+    pub(super) fn progress(&self, body: Body) {
         if let Some(progress) = self.reply.as_ref().and_then(|reply| reply.progress.as_ref()) {
             progress.send(body);
         }
     }
 
     /// Answers the caller. A caller that went away wants no answer.
-    pub(super) fn succeed(mut self, body: Bytes, worker: &Arc<str>) {
+    pub(super) fn succeed(mut self, body: Body, worker: &Arc<str>) {
         let reply = Reply { body, worker: worker.clone(), placement: self.placement };
         self.answer(Ok(reply));
     }
@@ -144,6 +165,7 @@ impl Drop for Dispatch {
             signal: None,
             max_rss_bytes: None,
             stderr_tail: String::new(),
+            reason: None,
             attempts: u32::from(self.started),
         };
         self.answer(Err(error));

@@ -11,14 +11,10 @@ use crate::port::Ready;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LeaseId(pub(crate) u64);
 
-/// Run a call, or end a session. A call of the pool's only an idle worker gets; the others wait for what runs.
+/// Run a call, or end a session. Calls of the pool come only while there is a place for them; others wait.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Run {
-    pub(crate) dispatch: Dispatch,
-    /// The pool has assigned this worker for it, and waits for its [`WorkerEvent::Freed`].
-    pub(crate) assigned: bool,
-}
+pub(crate) struct Run(pub(crate) Dispatch);
 
 /// A stream may send so many more items.
 #[derive(Message)]
@@ -51,20 +47,29 @@ pub(crate) struct Attached {
     pub(crate) ready: Ready,
     /// Its process was forked of a template.
     pub(crate) forked: bool,
-    /// It serves a call or a lease that an earlier pool gave it, and will tell that it is free.
-    pub(crate) busy: bool,
-    /// What it serves is a lease.
-    pub(crate) leased: bool,
+    /// What an earlier pool gave it, and it will tell when it is free of.
+    pub(crate) load: Load,
     /// The sessions that have state here.
     pub(crate) sessions: Vec<Arc<str>>,
+}
+
+/// What a worker serves of its pool's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Load {
+    /// So many calls.
+    Calls(u32),
+    /// A lease, and nothing beside it.
+    Lease,
 }
 
 /// What a worker tells its pool.
 #[derive(Message, Debug, Clone, PartialEq, Eq)]
 #[rtype(result = "()")]
 pub(crate) enum WorkerEvent {
-    /// The call or lease that it was given is over, and it can take another.
+    /// One call, or the lease, that it was given is over, and it can take another.
     Freed { slot: u32, incarnation: u64 },
+    /// One of its calls did not give up: it takes no more, and will end.
+    Leaving { slot: u32, incarnation: u64 },
     /// Its process has ended. Told before its callers are answered, so that none of them can be given this worker
     /// again; its supervisor reports the end of the actor later.
     Ended { slot: u32, incarnation: u64, reason: String },

@@ -15,15 +15,18 @@
 
 mod actor;
 mod dispatch;
+mod host;
+mod in_flight;
 mod messages;
 mod progress;
 mod reply;
 mod running;
 mod zygote;
 
-pub(crate) use actor::Worker;
+pub(crate) use actor::{Settings, Worker};
 pub(crate) use dispatch::{Dispatch, Order, Outcome, ReplyTo, StreamId, Work};
-pub(crate) use messages::{Attach, Attached, Checkin, Credit, Grant, LeaseId, Run, WorkerEvent};
+pub(crate) use host::{HostContext, HostFunction, HostFunctions, HostOutcome};
+pub(crate) use messages::{Attach, Attached, Checkin, Credit, Grant, LeaseId, Load, Run, WorkerEvent};
 pub(crate) use progress::{UpdateReceiver, UpdateSender, updates};
 pub use reply::{Placement, Reply};
 pub(crate) use zygote::Spawner;

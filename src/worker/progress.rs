@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use futures_util::task::AtomicWaker;
+
+use crate::port::Body;
 
 /// How many updates wait for a caller; one more takes the place of the oldest, so that a slow caller bounds nothing
 /// but itself, and still sees the newest.
@@ -13,7 +14,7 @@ const MOST_UPDATES: usize = 64;
 
 #[derive(Default)]
 struct Shared {
-    updates: Mutex<VecDeque<Bytes>>,
+    updates: Mutex<VecDeque<Body>>,
     waker: AtomicWaker,
 }
 
@@ -30,7 +31,7 @@ pub(crate) fn updates() -> (UpdateSender, UpdateReceiver) {
 }
 
 impl UpdateSender {
-    pub(super) fn send(&self, update: Bytes) {
+    pub(super) fn send(&self, update: Body) {
         let mut updates = self.0.updates.lock().unwrap_or_else(PoisonError::into_inner);
         if updates.len() == MOST_UPDATES {
             updates.pop_front();
@@ -43,12 +44,12 @@ impl UpdateSender {
 
 impl UpdateReceiver {
     /// The next update that is there.
-    pub(crate) fn try_next(&mut self) -> Option<Bytes> {
+    pub(crate) fn try_next(&mut self) -> Option<Body> {
         self.0.updates.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 
     /// The next update. It never ends: when the call does, no more will come.
-    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Body> {
         self.0.waker.register(cx.waker());
         self.try_next().map_or(Poll::Pending, Poll::Ready)
     }
@@ -60,14 +61,18 @@ mod tests {
 
     use super::*;
 
+    fn body(update: usize) -> Body {
+        bytes::Bytes::from(update.to_string()).into()
+    }
+
     #[test]
     fn a_slow_caller_sees_the_newest_in_order() {
         let (sender, mut receiver) = updates();
         for update in 0..MOST_UPDATES + 10 {
-            sender.send(update.to_string().into());
+            sender.send(body(update));
         }
         for update in 10..MOST_UPDATES + 10 {
-            assert_eq!(receiver.try_next(), Some(update.to_string().into()));
+            assert_eq!(receiver.try_next(), Some(body(update)));
         }
         assert_eq!(receiver.poll_next(&mut Context::from_waker(noop_waker_ref())), Poll::Pending);
     }

@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::CallError;
-use crate::port;
+use crate::port::{self, Body};
 
 /// What a function returned, not decoded yet, and which worker served it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
-    pub(super) body: Bytes,
+    pub(super) body: Body,
     pub(super) worker: Arc<str>,
     pub(super) placement: Option<Placement>,
 }
@@ -27,9 +26,10 @@ impl Reply {
         Ok(port::decode_result(&self.body)?)
     }
 
-    /// The result as the JSON text that came from Python.
+    /// The result as the JSON text that came from Python. Where bytes are in it, something else stands for them: decode it
+    /// instead.
     pub fn as_json(&self) -> &[u8] {
-        &self.body
+        &self.body.json
     }
 
     /// The name of the worker that served it, as in the log and in [`PoolStatus`](crate::PoolStatus).

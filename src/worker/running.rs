@@ -65,6 +65,15 @@ impl Running {
         }
     }
 
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Whether its grace is over.
+    pub(super) fn is_killed(&self) -> bool {
+        self.state == State::Killed
+    }
+
     pub(super) fn awaits_stack(&self) -> bool {
         matches!(self.state, State::AskedForStack { .. })
     }

@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::support::{alone_test, example, python};
+use crate::support::{alone_test, example, python, python_module, scratch};
 
 #[track_caller]
 fn last_line(output: &Output) -> Value {
@@ -120,5 +120,26 @@ alone_test! {
             "  of the template * MB",
             "written by one worker alone * MB * MB",
         ]);
+    }
+}
+
+alone_test! {
+    fn numpy_bytes_says_what_to_install() {
+        let missing = "raise ModuleNotFoundError(\"No module named 'numpy'\", name='numpy')";
+        python_module(&scratch(), "numpy", missing);
+        let output = Command::new(example("numpy_bytes")).env("PYTHONPATH", scratch()).output().expect("it starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && said.contains("pip install numpy"), "{said}");
+    }
+}
+
+alone_test! {
+    within 120 seconds:
+    fn numpy_bytes_halves_a_picture() {
+        let Some(python) = crate::payloads::python_with_extras() else { return };
+        let environment = python.parent().and_then(Path::parent).expect("ENVIRONMENT/bin/python");
+        let output = Command::new(example("numpy_bytes")).env("VIRTUAL_ENV", environment).output().expect("it starts");
+        let said = last_line(&output);
+        assert_eq!((&said["small"], &said["rows"]), (&serde_json::json!([512, 512]), &4096.into()), "{said}");
     }
 }

@@ -11,6 +11,7 @@ mod harness;
 mod kills;
 mod leases;
 mod lifetimes;
+mod payloads;
 mod python_half;
 mod reload;
 mod service;

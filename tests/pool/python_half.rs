@@ -2,13 +2,25 @@
 
 use std::path::Path;
 
-use crate::support::{alone_test, python_module, scratch, unittest};
+use crate::support::{alone_test, python_module, scratch, unittest, unittest_with};
 
 #[test]
 fn unittests_of_the_python_half_pass() {
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/python");
     if let Err(said) = unittest(&top, &top.join("tests")) {
         panic!("{said}");
+    }
+}
+
+/// With the interpreter of `HATCHERY_TEST_PYTHON_EXTRAS`, where it is set.
+#[test]
+fn unittests_of_arrays_and_codecs_pass_with_numpy_orjson_and_msgspec() {
+    let Some(python) = crate::payloads::python_with_extras() else { return };
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/python");
+    for names in ["test_attachments.py", "test_codecs.py"] {
+        if let Err(said) = unittest_with(&python, &top, &top.join("tests"), names) {
+            panic!("{said}");
+        }
     }
 }
 

@@ -1,18 +1,16 @@
 //! Partitions on real actors.
 
-use std::{convert::Infallible, time::Duration};
+use std::time::Duration;
 
 use futures_util::future::join_all;
-use hatchery::supervisor::{ChildCount, ChildError, Partitions, Supervisor, SupervisorBuilder};
+use hatchery::supervisor::{
+    ChildCount, ChildError, ChildRef, ChildSpec, Partitions, Supervisor, SupervisorBuilder,
+};
 
 use crate::support::*;
 
-async fn eight(diary: &Diary) -> (Supervisor, Partitions<Puppet>) {
-    let factory_diary = diary.clone();
-    let builder = SupervisorBuilder::partition("eight", 8, move |cx, _| {
-        let puppet = Puppet::new(&factory_diary, cx, Manners::default());
-        async move { Ok::<_, Infallible>(puppet) }
-    });
+async fn eight(diary: &Diary) -> (Supervisor, Partitions<ChildRef<Puppet>>) {
+    let builder = SupervisorBuilder::partition("eight", 8, |_| Puppet::spec(diary, "part"));
     let app = Supervisor::builder("app").supervisor("eight", builder).start().await.unwrap();
     let partitions = app.partitions("eight").unwrap();
     (app, partitions)
@@ -108,4 +106,48 @@ async fn a_restart_of_the_supervisor_brings_all_back() {
     assert!(matches!(partitions.resize(1).await, Err(ChildError::SupervisorDown)));
     assert!(eight.count_children().await.is_err());
     assert_eq!(diary.living(), 0);
+}
+
+/// Each on a thread of its own: what Elixir's partitions are mostly used for.
+#[actix::test]
+async fn partitions_that_are_supervisors() {
+    let diary = Diary::default();
+    let builder = SupervisorBuilder::partition("rooms", 3, |number| {
+        let room = Supervisor::dynamic("room").intensity(number as u32, HOUR);
+        ChildSpec::from(room).on_dedicated_arbiter()
+    });
+    let app =
+        Supervisor::builder("app").intensity(1, HOUR).supervisor("rooms", builder).start().await.unwrap();
+    let rooms = app.supervisor_partitions("rooms").unwrap();
+    assert!(app.partitions::<Puppet>("rooms").is_err());
+    for key in 0..6 {
+        let room = rooms.route_number(key).unwrap();
+        room.start_child(Puppet::spec(&diary, &format!("guest {key}"))).await.unwrap();
+        assert_eq!(room.path(), format!("app/rooms/{}", key % 3));
+    }
+    // One room gives up; it is still the one of its keys.
+    let mut reports = app.subscribe();
+    puppet(&app, "rooms/0/guest 3").do_send(End::Panic).unwrap();
+    started(&mut reports, "0").await;
+    let rooms_alive = app.supervisor("rooms").unwrap();
+    assert_eq!(counts(&rooms_alive).await, [3, 3, 3, 0]);
+    assert_eq!(counts(rooms.route_number(3).unwrap()).await, [0, 0, 0, 0]);
+    assert_eq!(counts(rooms.route_number(4).unwrap()).await, [2, 2, 0, 2]);
+
+    assert_eq!(rooms.resize(1).await.unwrap(), 3);
+    assert_eq!(diary.living(), 0, "the rooms out of use are empty");
+    assert!(rooms.route_number(2).unwrap().path().ends_with("/0"));
+    assert_eq!(rooms.resize(2).await.unwrap(), 1);
+    rooms.route_number(1).unwrap().start_child(Puppet::spec(&diary, "guest")).await.unwrap();
+    stop(app, &diary).await;
+}
+
+#[actix::test]
+async fn by_default_one_for_each_core() {
+    let diary = Diary::default();
+    let builder = SupervisorBuilder::partition("parts", None, |_| Puppet::spec(&diary, "part"));
+    let app = Supervisor::builder("app").supervisor("parts", builder).start().await.unwrap();
+    let cores = std::thread::available_parallelism().unwrap().get();
+    assert_eq!(app.partitions::<Puppet>("parts").unwrap().len(), cores);
+    stop(app, &diary).await;
 }

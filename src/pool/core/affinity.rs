@@ -13,23 +13,27 @@ use crate::worker::Placement;
 #[derive(Default)]
 pub(super) struct Route {
     session: Option<(SessionId, Home)>,
-    /// The idle worker that it gets.
-    pub(super) idle: Option<WorkerId>,
+    /// The worker that it gets at once.
+    pub(super) worker: Option<WorkerId>,
     /// The slot whose worker alone may serve it.
     pub(super) only: Option<u32>,
 }
 
 impl<T, C: Clone> Core<T, C> {
-    pub(super) fn route(&self, wanted: Option<&SessionUse>) -> Route {
-        let any = self.slots.next_idle();
-        let Some(wanted) = wanted else { return Route { idle: any, ..Route::default() } };
+    /// While anybody waits in the common line, every free place is owed to somebody who has waited longer.
+    pub(super) fn route(&self, wanted: Option<&SessionUse>, exclusive: bool) -> Route {
+        let nobody_waits = self.queue.first_for_any().is_none();
+        let worker =
+            |slot: Option<u32>| slot.filter(|_| nobody_waits).and_then(|slot| self.slots.newest(slot));
+        let any = || worker(self.openings.next(exclusive));
+        let Some(wanted) = wanted else { return Route { worker: any(), ..Route::default() } };
         let session = self.sessions.find(&wanted.session);
-        let Some((_, Home::At(home))) = session else { return Route { session, idle: any, only: None } };
-        let own = self.slots.idle_at(home);
+        let Some((_, Home::At(home))) = session else { return Route { session, worker: any(), only: None } };
+        let own = worker(Some(home).filter(|home| self.openings.is_open(*home, exclusive)));
         match wanted.affinity {
-            Affinity::Hint => Route { session, idle: own.or(any), only: None },
+            Affinity::Hint => Route { session, worker: own.or_else(any), only: None },
             Affinity::StrictQueue | Affinity::StrictFailFast => {
-                Route { session, idle: own, only: Some(home) }
+                Route { session, worker: own, only: Some(home) }
             }
         }
     }
@@ -47,8 +51,10 @@ impl<T, C: Clone> Core<T, C> {
                 self.forget(id, SessionEnd::Ended, out);
                 Some(Rejection::SessionLost { session: session.clone() })
             }
-            Some((_, Home::At(home))) if *affinity == Affinity::StrictFailFast && route.idle.is_none() => {
-                let retry_after = self.work(1 + self.queue.len_for(home)).max(SHORTEST_RETRY);
+            Some((_, Home::At(home))) if *affinity == Affinity::StrictFailFast && route.worker.is_none() => {
+                let in_flight = self.config.in_flight;
+                let ahead = in_flight as usize + self.queue.len_for(home);
+                let retry_after = (self.work(ahead) / in_flight).max(SHORTEST_RETRY);
                 Some(Rejection::SessionBusy { session: session.clone(), retry_after })
             }
             None if !self.sessions.has_room() => Some(self.overloaded()),
@@ -81,9 +87,23 @@ impl<T, C: Clone> Core<T, C> {
     pub(super) fn settle(&mut self, claim: Claim, slot: u32) -> Option<Placement> {
         let placement = self.sessions.assigned(claim.session, slot)?;
         if placement == Placement::New {
-            self.queue.bind(claim.session, slot);
+            self.bind(claim.session, slot);
         }
         Some(placement)
+    }
+
+    /// A request of the session did not come to the slot's worker after all.
+    pub(super) fn unsettle(&mut self, now: Instant, session: SessionId, slot: u32) {
+        let Some(home) = self.sessions.unassigned(now, session, slot) else { return };
+        self.queue.unbind(session);
+        if let Home::At(home) = home {
+            self.bind(session, home);
+        }
+    }
+
+    fn bind(&mut self, session: SessionId, slot: u32) {
+        self.queue.bind(session, slot);
+        self.touched.push(slot);
     }
 
     /// The session's user ends it.
@@ -94,18 +114,21 @@ impl<T, C: Clone> Core<T, C> {
         item: T,
         out: &mut Vec<Command<T, C>>,
     ) {
-        let found = self.sessions.find(&name).map(|(id, _)| id);
-        let places = found.and_then(|id| self.sessions.end(id)).map(|(_, places)| places);
+        let found = self.sessions.find(&name);
+        let places = found.and_then(|(id, _)| self.sessions.end(id)).map(|(_, places)| places);
         let workers = self.workers(places.unwrap_or_default());
         let session = name.clone();
         out.push(Command::EndSession { workers, session, cause: SessionEnd::Ended, item: Some(item) });
-        if let Some(ended) = found {
-            self.begin_anew(now, ended, name, out);
+        if let Some((ended, home)) = found {
+            self.begin_anew(now, ended, name);
+            if let Home::At(slot) = home {
+                self.touched.push(slot);
+            }
         }
     }
 
-    /// Those who wait begin the ended session anew. Idle workers may serve those of them who had to wait for its own.
-    fn begin_anew(&mut self, now: Instant, ended: SessionId, name: Arc<str>, out: &mut Vec<Command<T, C>>) {
+    /// Those who wait begin the ended session anew. Any worker may serve those of them who had to wait for its own.
+    fn begin_anew(&mut self, now: Instant, ended: SessionId, name: Arc<str>) {
         let waiting = self.queue.len_of(ended);
         if waiting == 0 {
             return;
@@ -113,11 +136,6 @@ impl<T, C: Clone> Core<T, C> {
         let next = self.sessions.begin(now, name);
         (0..waiting).for_each(|_| self.sessions.enter(next));
         self.queue.begin_anew(ended, next);
-        while let Some(idle) = self.slots.next_idle()
-            && self.queue.len_for_any() > 0
-        {
-            self.serve(now, idle.slot, out);
-        }
     }
 
     /// The slot's worker is gone, if it had one, and with it the state of the sessions that had their home there.
@@ -125,7 +143,11 @@ impl<T, C: Clone> Core<T, C> {
     /// Whoever waits for one of those counted on that state, also where another worker might have served it; they all
     /// hear of the loss, so whoever comes next begins anew. Where nobody waits, the next one is to hear of it.
     pub(super) fn worker_gone(&mut self, now: Instant, slot: u32, out: &mut Vec<Command<T, C>>) {
-        for id in self.sessions.worker_gone(now, slot) {
+        while let Some(assignment) = self.slots.forget_assignment(slot) {
+            self.leave(now, assignment.session);
+        }
+        self.touched.push(slot);
+        for id in self.sessions.worker_gone(slot) {
             if self.queue.len_of(id) == 0 {
                 continue;
             }
@@ -164,7 +186,7 @@ impl<T, C: Clone> Core<T, C> {
                 }
             };
             if self.sessions.adopted(now, id, worker.slot) == Some(Placement::New) {
-                self.queue.bind(id, worker.slot);
+                self.bind(id, worker.slot);
             }
         }
     }

@@ -1,11 +1,12 @@
-//! The rules: who gets a worker, who waits, who is refused.
+//! The rules: what each event does, who waits, who is refused.
 
 use std::time::{Duration, Instant};
 
-use super::message::{Command, Config, Event, Rejection, RequestId, SessionEnd, SessionUse, WorkerId};
-use super::queue::{Claim, Queue, Waiter};
-use super::sessions::Sessions;
-use super::slots::{Freed, Slots};
+use super::message::{Command, Config, Event, Rejection, RequestId, SessionEnd, SessionUse};
+use super::openings::Openings;
+use super::queue::{Queue, Waiter};
+use super::sessions::{SessionId, Sessions};
+use super::slots::{Assignment, Freed, Slots};
 use super::status::{Counts, SlotStatus, Totals};
 
 /// A caller told to come back sooner than this would only add to the overload.
@@ -16,16 +17,19 @@ const RUN_WEIGHT: u32 = 8;
 
 /// The state of one pool. `T` is the item of a request, `C` the cause of a worker's failure.
 pub(crate) struct Core<T, C> {
-    config: Config,
+    pub(super) config: Config,
     pub(super) slots: Slots<C>,
+    pub(super) openings: Openings,
     pub(super) queue: Queue<T>,
+    /// The slots whose free places or own lines have changed, so that those who wait there are to be looked at.
+    pub(super) touched: Vec<u32>,
     pub(super) sessions: Sessions,
     starting_up: bool,
     closed: bool,
     /// The most recent cause, while the last start of every slot has failed.
     unavailable: Option<C>,
     mean_run: Option<Duration>,
-    totals: Totals,
+    pub(super) totals: Totals,
 }
 
 impl<T, C: Clone> Core<T, C> {
@@ -54,11 +58,14 @@ impl<T, C: Clone> Core<T, C> {
 
     fn new(now: Instant, config: Config) -> Self {
         debug_assert!(config.size > 0, "a pool has at least one slot");
+        debug_assert!(config.in_flight > 0, "a worker takes at least one call");
         debug_assert!(config.min_ready <= config.size, "min_ready exceeds the size");
         Self {
             config,
-            slots: Slots::new(now, config.size),
+            slots: Slots::new(now, config.size, config.in_flight),
+            openings: Openings::new(config.size),
             queue: Queue::new(config.size),
+            touched: Vec::new(),
             sessions: Sessions::new(config.size, config.session_ttl, config.max_sessions),
             starting_up: false,
             closed: false,
@@ -74,33 +81,48 @@ impl<T, C: Clone> Core<T, C> {
     /// when the tick is late, and the dead do not fill the queue against the living. The same holds for the sessions
     /// whose time to live is over.
     pub(crate) fn handle(&mut self, now: Instant, event: Event<T, C>, out: &mut Vec<Command<T, C>>) {
-        self.expire(now, out);
+        let way_is_free = self.expire(now, out);
         match event {
-            Event::Submitted { request, deadline, item, session } => {
-                self.submit(now, request, deadline, item, session, out);
+            Event::Submitted { request, deadline, item, session, exclusive } => {
+                // Those who have waited behind one who is gone come before the newcomer. Any other event may be news of
+                // the very worker that they would be given, and is heard first.
+                if way_is_free {
+                    self.hand_out(now, out);
+                }
+                let waiter = Waiter { request, deadline, item, claim: None, exclusive, only: None };
+                self.submit(now, waiter, session, out);
             }
             Event::Abandoned { request } => {
                 if let Some(waiter) = self.queue.remove(request) {
-                    self.leave(now, waiter.claim);
+                    self.left(now, &waiter);
                     self.totals.abandoned += 1;
                 }
             }
+            Event::Unassigned { worker, request } => self.unassigned(now, worker, request),
             Event::EndSession { session, item } => self.end_session(now, session, item, out),
-            Event::WorkerReady { worker, busy, sessions } => {
-                if self.slots.ready(now, worker, busy) {
+            Event::WorkerReady { worker, load, sessions } => {
+                if self.slots.ready(now, worker, load) {
                     self.unavailable = None;
                     self.check_startup(out);
                     // An earlier one whose end was not heard.
                     self.worker_gone(now, worker.slot, out);
+                    self.openings.fresh(worker.slot);
                     self.adopt(now, worker, sessions, out);
-                    self.serve(now, worker.slot, out);
                 }
             }
             Event::WorkerFreed { worker } => {
-                if let Freed::Idle(ran) = self.slots.freed(now, worker) {
-                    self.measure(ran);
-                    self.sessions.freed(now, worker.slot);
-                    self.serve(now, worker.slot, out);
+                if let Freed::Of(assignment) = self.slots.freed(now, worker) {
+                    if let Some(Assignment { begun, session, .. }) = assignment {
+                        self.measure(now.saturating_duration_since(begun));
+                        self.leave(now, session);
+                    }
+                    self.openings.used(worker.slot);
+                    self.touched.push(worker.slot);
+                }
+            }
+            Event::WorkerLeaving { worker } => {
+                if self.slots.leaving(now, worker) {
+                    self.touched.push(worker.slot);
                 }
             }
             Event::WorkerExited { worker, cause } => {
@@ -120,6 +142,7 @@ impl<T, C: Clone> Core<T, C> {
             Event::Closed => self.close(now, out),
             Event::Tick => {}
         }
+        self.hand_out(now, out);
     }
 
     /// When a [`Event::Tick`] is due: at the earliest deadline of those who wait, or the earliest end of a session.
@@ -135,8 +158,10 @@ impl<T, C: Clone> Core<T, C> {
             starting: tally.starting,
             idle: tally.idle,
             busy: tally.busy,
+            leaving: tally.leaving,
             down: tally.down,
             failed: tally.failed,
+            in_flight: tally.in_flight,
             waiting: self.queue.len(),
             sessions: self.sessions.living(),
             mean_run: self.mean_run,
@@ -153,68 +178,48 @@ impl<T, C: Clone> Core<T, C> {
     fn submit(
         &mut self,
         now: Instant,
-        request: RequestId,
-        deadline: Instant,
-        item: T,
+        mut waiter: Waiter<T>,
         session: Option<SessionUse>,
         out: &mut Vec<Command<T, C>>,
     ) {
         self.totals.submitted += 1;
-        let route = self.route(session.as_ref());
+        let route = self.route(session.as_ref(), waiter.exclusive);
         let reason = if self.closed {
             Rejection::Draining
-        } else if deadline <= now {
+        } else if waiter.deadline <= now {
             Rejection::TimedOut
         } else if let Some(cause) = &self.unavailable {
             Rejection::Unavailable { cause: cause.clone() }
         } else if let Some(reason) = self.refuse(session.as_ref(), &route, out) {
             reason
-        } else if route.idle.is_none() && self.queue.len() >= self.config.queue_bound {
+        } else if route.worker.is_none() && self.queue.len() >= self.config.queue_bound {
             self.overloaded()
         } else {
-            let claim = session.map(|session| self.enter(now, session, out));
-            match route.idle {
-                // Nobody who waits could be served by an idle worker, so nobody is overtaken.
-                Some(worker) => self.assign(now, worker, request, item, claim, out),
-                None => self.queue.push(request, deadline, item, claim, route.only),
+            waiter.claim = session.map(|session| self.enter(now, session, out));
+            waiter.only = route.only;
+            match route.worker {
+                // Nobody who waits could be served by it, so nobody is overtaken.
+                Some(worker) => self.assign(now, worker, waiter, out),
+                None => {
+                    self.queue.push(waiter);
+                    self.touched.extend(route.only);
+                }
             }
             return;
         };
-        self.reject(request, item, reason, out);
+        self.reject(waiter.request, waiter.item, reason, out);
     }
 
-    fn assign(
-        &mut self,
-        now: Instant,
-        worker: WorkerId,
-        request: RequestId,
-        item: T,
-        claim: Option<Claim>,
-        out: &mut Vec<Command<T, C>>,
-    ) {
-        self.slots.assigned(now, worker);
-        self.totals.assigned += 1;
-        let placement = claim.and_then(|claim| self.settle(claim, worker.slot));
-        out.push(Command::Assign { worker, request, item, placement });
-    }
-
-    /// Gives the slot's worker, if it is idle, to the one who has waited longest of those it may serve. Between two
-    /// events no idle worker could serve anybody who waits.
-    pub(super) fn serve(&mut self, now: Instant, slot: u32, out: &mut Vec<Command<T, C>>) {
-        if let Some(worker) = self.slots.idle_at(slot)
-            && let Some(Waiter { request, item, claim, .. }) = self.queue.pop_for(slot)
-        {
-            self.assign(now, worker, request, item, claim, out);
-        }
-    }
-
-    fn expire(&mut self, now: Instant, out: &mut Vec<Command<T, C>>) {
+    /// Sends away whose time is over; whether any of them may have been in others' way.
+    fn expire(&mut self, now: Instant, out: &mut Vec<Command<T, C>>) -> bool {
+        let waiting = self.queue.len();
         while let Some(waiter) = self.queue.pop_expired(now) {
             self.send_away(now, waiter, Rejection::TimedOut, out);
         }
         while let Some(session) = self.sessions.expired(now) {
             self.forget(session, SessionEnd::Expired, out);
         }
+        self.queue.len() < waiting
     }
 
     fn close(&mut self, now: Instant, out: &mut Vec<Command<T, C>>) {
@@ -258,14 +263,20 @@ impl<T, C: Clone> Core<T, C> {
         reason: Rejection<C>,
         out: &mut Vec<Command<T, C>>,
     ) {
-        self.leave(now, waiter.claim);
+        self.left(now, &waiter);
         self.reject(waiter.request, waiter.item, reason, out);
     }
 
     /// A waiter left the queue without a worker.
-    fn leave(&mut self, now: Instant, claim: Option<Claim>) {
-        if let Some(claim) = claim {
-            self.sessions.leave(now, claim.session);
+    fn left(&mut self, now: Instant, waiter: &Waiter<T>) {
+        self.touched.extend(waiter.only.filter(|slot| self.slots.load_of_open(*slot).is_some()));
+        self.leave(now, waiter.claim.map(|claim| claim.session));
+    }
+
+    /// A request of the session is over, if it was of one.
+    pub(super) fn leave(&mut self, now: Instant, session: Option<SessionId>) {
+        if let Some(session) = session {
+            self.sessions.leave(now, session);
         }
     }
 
@@ -281,22 +292,22 @@ impl<T, C: Clone> Core<T, C> {
         out.push(Command::Reject { request, item, reason });
     }
 
-    fn measure(&mut self, ran: Option<Duration>) {
-        let Some(ran) = ran else { return };
+    fn measure(&mut self, ran: Duration) {
         self.mean_run = Some(match self.mean_run {
             Some(mean) => mean - mean / RUN_WEIGHT + ran / RUN_WEIGHT,
             None => ran,
         });
     }
 
-    /// To come back after the time the ready workers need for the queue as it is.
+    /// To come back after the time the ready workers need for the queue as it is. Each of them ends as many requests in
+    /// the mean run time as it may have at once, whether they run side by side or wait for each other in there.
     pub(super) fn overloaded(&self) -> Rejection<C> {
         let queue_len = self.queue.len();
-        let retry_after = self.work(queue_len) / self.slots.tally().ready().max(1);
+        let retry_after = self.work(queue_len) / (self.slots.tally().ready().max(1) * self.config.in_flight);
         Rejection::Overloaded { queue_len, retry_after: retry_after.max(SHORTEST_RETRY) }
     }
 
-    /// How long a worker is busy with so many requests.
+    /// How long so many requests take, one after the other.
     pub(super) fn work(&self, requests: usize) -> Duration {
         let requests = u32::try_from(requests).unwrap_or(u32::MAX);
         self.mean_run.unwrap_or_default().saturating_mul(requests)

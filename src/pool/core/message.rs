@@ -3,20 +3,20 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::worker::Placement;
+use crate::worker::{Load, Placement};
 
 /// How strongly a session's calls are tied to the worker that holds its state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Affinity {
-    /// The session's own worker when it is free, else any other that is. The answer then says
+    /// The session's own worker when it has a free place, else any other that has. The answer then says
     /// [`Placement::Elsewhere`]: for state that is a cache and can be made again.
     #[default]
     Hint,
     /// The session's own worker and no other: the call waits for it, up to its deadline, even while others are
     /// free. A session that begins takes the first worker that it gets.
     StrictQueue,
-    /// The session's own worker and no other: when that is busy, the call is refused at once. A session that
+    /// The session's own worker and no other: when that has no free place, the call is refused at once. A session that
     /// begins takes the first worker that it gets, and waits for one.
     StrictFailFast,
 }
@@ -72,6 +72,8 @@ pub(crate) struct Config {
     pub(crate) size: u32,
     /// Ready workers that make the start-up a success, at most `size`; 0 succeeds at once.
     pub(crate) min_ready: u32,
+    /// Calls that a worker has at most, at least 1.
+    pub(crate) in_flight: u32,
     /// Requests that may wait at once; 0 refuses whatever no worker can take at once.
     pub(crate) queue_bound: usize,
     /// A session that is not used for so long is over; more than zero.
@@ -84,21 +86,28 @@ pub(crate) struct Config {
 ///
 /// Events may come late, twice or never: whatever concerns an unknown request, an unknown slot or an incarnation that
 /// is over is ignored. The one thing demanded is that a living worker says `WorkerFreed` once for each assignment,
-/// since a second one could not be told from the end of the next assignment.
+/// since a second one could not be told from the end of another assignment.
 #[derive(Clone, Debug)]
 pub(crate) enum Event<T, C> {
-    /// A caller wants a worker, for `session` if there is one, and waits for it until `deadline`.
-    Submitted { request: RequestId, deadline: Instant, item: T, session: Option<SessionUse> },
+    /// A caller wants a place at a worker, for `session` if there is one, and waits for it until `deadline`.
+    /// `exclusive`: it wants all of the worker, which then serves nothing beside it.
+    Submitted { request: RequestId, deadline: Instant, item: T, session: Option<SessionUse>, exclusive: bool },
     /// The caller went away.
     Abandoned { request: RequestId },
+    /// The worker got nothing by this assignment, since there was nobody any more to serve; told instead of
+    /// `WorkerFreed`, before any other event. It is as if the caller had left while it waited; only a call of its
+    /// session that was assigned by the same event has heard already where the session lives.
+    Unassigned { worker: WorkerId, request: RequestId },
     /// The session is over. A call of it that runs goes on; one that waits begins it anew, as one that is yet to
     /// come does.
     EndSession { session: Arc<str>, item: T },
-    /// A worker can serve. `busy`: it still serves a call or lease from before a restart of the pool actor, and is
-    /// handed out only after its `WorkerFreed`. `sessions`: those that it has state of, from before that restart.
-    WorkerReady { worker: WorkerId, busy: bool, sessions: Vec<Arc<str>> },
-    /// The worker's call or lease is over.
+    /// A worker can serve. `load`: what it still serves from before a restart of the pool actor; each of those ends by
+    /// a `WorkerFreed` of its own. `sessions`: those that it has state of, from before that restart.
+    WorkerReady { worker: WorkerId, load: Load, sessions: Vec<Arc<str>> },
+    /// One of the worker's calls, or its lease, is over.
     WorkerFreed { worker: WorkerId },
+    /// The worker takes no more. What it serves ends by `WorkerFreed`, or with the worker.
+    WorkerLeaving { worker: WorkerId },
     /// A worker that had been ready ended; its supervisor will start the next incarnation.
     WorkerExited { worker: WorkerId, cause: C },
     /// A start ended before its worker was ready; the supervisor will retry.
@@ -114,7 +123,7 @@ pub(crate) enum Event<T, C> {
 pub(crate) enum Command<T, C> {
     /// Ask the supervisor for the slot's worker. Said once per slot; restarts are the supervisor's.
     StartSlot { slot: u32 },
-    /// Give the request to the worker, which is busy from now on. `placement` is for a request of a session.
+    /// Give the request to the worker, one of whose places it takes from now on, or all of them. `placement` is for a request of a session.
     Assign { worker: WorkerId, request: RequestId, item: T, placement: Option<Placement> },
     /// Tell these workers, perhaps none, that the session is over. `item` is the one of [`Event::EndSession`]; without
     /// it there is at least one worker.
@@ -153,12 +162,12 @@ pub(crate) enum Rejection<C> {
         /// Its name.
         session: Arc<str>,
     },
-    /// The request would not wait, and the session's own worker is busy.
+    /// The request would not wait, and the session's own worker has no free place, or owes it to somebody who waits.
     SessionBusy {
         /// Its name.
         session: Arc<str>,
-        /// When to try again: the time that worker needs for what it runs and for those who wait for it alone, at
-        /// least 1 s.
+        /// When to try again: the time that worker needs for what it has room for and for those who wait for it alone,
+        /// at least 1 s.
         retry_after: Duration,
     },
 }

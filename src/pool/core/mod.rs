@@ -7,12 +7,15 @@
 //! ```text
 //!            Event                     Core                      Command
 //!   Submitted, Abandoned --> +-----------------------+
-//!                            | queue     who waits,  | --> Assign, Reject
+//!                            | queue     who waits,  | --> Reject
 //!   Tick, Closed ----------> |           until when  |
 //!                            | machine   the rules   | --> StartupSucceeded, StartupFailed, StartupAborted
 //!   WorkerReady, -Freed, --> | slots     who serves  |
-//!   WorkerExited,            |           and how     | --> StartSlot
-//!   StartFailed              |                       |
+//!   -Leaving, -Exited,       |           and what    | --> StartSlot
+//!   StartFailed              | openings  who can     |
+//!                            |           serve more  |
+//!   Unassigned ------------> | hand_out  who gets    | --> Assign
+//!                            |           which       |
 //!                            | sessions  whose state | --> EndSession
 //!   EndSession ------------> |           lives where |
 //!                            | affinity  their rules |
@@ -22,10 +25,10 @@
 //! A slot is a place for one worker; the supervisor fills it again and again, each time with a new incarnation:
 //!
 //! ```text
-//!                     WorkerReady          Assign
-//!   Starting ----------------+-----> Idle <------> Busy
-//!      |                     |         |   Freed     |
-//!      | StartFailed         |         +------+------+
+//!                     WorkerReady          Assign               WorkerLeaving
+//!   Starting ----------------+-----> Idle <------> Busy ---+------------------> Leaving
+//!      |                     |         |   Freed           |                       |
+//!      | StartFailed         |         +------+------------+-----------------------+
 //!      v                     |                | WorkerExited
 //!   Failed ------------------+                v
 //!      ^                     +------------- Down
@@ -33,6 +36,20 @@
 //! ```
 //!
 //! While every slot is Failed, requests are refused as unavailable; in all other states they wait for a worker.
+//!
+//! # Who gets which worker
+//!
+//! A worker has `in_flight` places; a call takes one of them. A request goes to the least loaded worker that has a free
+//! place, among equals to the one used last. One that is exclusive, a lease, takes a worker that serves nothing, and all
+//! of its places. Whoever finds none waits: in the common line, or, if only one worker will do, in that one's own.
+//!
+//! A worker takes whoever has waited longest of all that it may serve, and nobody else. If that one is exclusive and the
+//! worker is not empty, it takes nobody at all until it is. So while the first of the common line is exclusive, nobody
+//! behind it is assigned, and all workers empty until one is; while the first of a worker's own line is, and has waited
+//! longer than the first of the common line, that worker empties. That is the price of leases that do not starve,
+//! however many calls come. Their deadlines send them away all the same.
+//!
+//! # Sessions
 //!
 //! A session is bound to the worker that serves its first request, and to no other until it is over:
 //!
@@ -47,12 +64,33 @@
 //!
 //! One that is in use (a request of it waits or runs) neither expires nor is evicted. Whoever waits when its home dies
 //! is the one who asks next; whoever waits when it is ended begins it anew.
+//!
+//! A worker says that something has ended, not what: of several that it serves, the first assigned is taken to be it. So
+//! where a worker serves several sessions at once, one whose call takes long may be taken to rest before it does, and
+//! another to be in use after. What may come of it is that it expires, or is evicted, under its own call: the worker
+//! awaits that call before it drops the state, and whoever comes next begins anew.
+//!
+//! # What a restart of the pool actor loses
+//!
+//! [`Core::rebuilt`] knows the living workers, what each of them still serves, and the names of the sessions that each has
+//! state of. It does not know:
+//!
+//! - those who waited: the shell answers them;
+//! - the counts, the mean run time, and when those that run have begun;
+//! - which sessions were lost and whose users have not heard: they begin anew, unawares;
+//! - when a session was used last, so that its time begins again, and which ones those that run belong to, so that
+//!   none of them counts as a use;
+//! - which of several workers that have state of a session is its home: the first to be heard of is. One asked for
+//!   before any of them has been heard of begins anew on whichever worker is there, and the old state, if it is
+//!   heard of later, is taken for a part of it.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 mod affinity;
+mod hand_out;
 mod machine;
 mod message;
+mod openings;
 mod queue;
 mod reload;
 mod sessions;

@@ -17,11 +17,21 @@ pub(super) struct Claim {
 /// A request that waits.
 pub(super) struct Waiter<T> {
     pub(super) request: RequestId,
-    deadline: Instant,
+    pub(super) deadline: Instant,
     pub(super) item: T,
     pub(super) claim: Option<Claim>,
+    /// It wants a worker to itself.
+    pub(super) exclusive: bool,
     /// The slot whose worker alone may serve it; `None`: any.
-    only: Option<u32>,
+    pub(super) only: Option<u32>,
+}
+
+/// Whoever has waited longest in a line.
+#[derive(Clone, Copy)]
+pub(super) struct First {
+    pub(super) ticket: u64,
+    pub(super) claim: Option<Claim>,
+    pub(super) exclusive: bool,
 }
 
 /// The tickets of those who wait for the same, the longest waiting first.
@@ -32,8 +42,8 @@ type Line = BTreeSet<u64>;
 /// A waiter may leave from any place (abandoned, timed out), so all orders are trees keyed by the ticket drawn at the
 /// entrance: every operation is O(log n), and nothing dead stays behind that would have to be swept up later.
 ///
-/// Who may be served by any worker stands in one line, who needs a certain one in that worker's own. A worker takes
-/// the lower ticket of the two heads: so it serves in order of arrival, and nobody who waits for another one is in
+/// Who may be served by any worker stands in the common line, who needs a certain one in that worker's own. A worker
+/// takes the lower ticket of the two heads: so it serves in order of arrival, and nobody who waits for another one is in
 /// its way. Only when a session gets a home, or loses it, do its waiters change lines, with their tickets.
 pub(super) struct Queue<T> {
     next_ticket: u64,
@@ -63,11 +73,6 @@ impl<T> Queue<T> {
         self.waiters.len()
     }
 
-    /// Those whom any worker may serve.
-    pub(super) fn len_for_any(&self) -> usize {
-        self.for_any.len()
-    }
-
     /// Those who wait for this slot's worker alone.
     pub(super) fn len_for(&self, slot: u32) -> usize {
         self.for_one[slot as usize].len()
@@ -82,37 +87,38 @@ impl<T> Queue<T> {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
-    /// `only`: the slot whose worker alone may serve it.
-    pub(super) fn push(
-        &mut self,
-        request: RequestId,
-        deadline: Instant,
-        item: T,
-        claim: Option<Claim>,
-        only: Option<u32>,
-    ) {
+    pub(super) fn push(&mut self, waiter: Waiter<T>) {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        self.line(only).insert(ticket);
-        if let Some(claim) = claim {
+        self.line(waiter.only).insert(ticket);
+        if let Some(claim) = waiter.claim {
             self.of_session.entry(claim.session).or_default().insert(ticket);
         }
-        self.waiters.insert(ticket, Waiter { request, deadline, item, claim, only });
-        self.deadlines.insert((deadline, ticket));
-        let doubled = self.tickets.insert(request, ticket);
-        debug_assert!(doubled.is_none(), "{request:?} waits already");
+        self.deadlines.insert((waiter.deadline, ticket));
+        let doubled = self.tickets.insert(waiter.request, ticket);
+        debug_assert!(doubled.is_none(), "{:?} waits already", waiter.request);
+        self.waiters.insert(ticket, waiter);
+    }
+
+    /// The first of those whom any worker may serve.
+    pub(super) fn first_for_any(&self) -> Option<First> {
+        self.first(&self.for_any)
+    }
+
+    /// The first of those who wait for this slot's worker alone.
+    pub(super) fn first_for(&self, slot: u32) -> Option<First> {
+        self.first(&self.for_one[slot as usize])
+    }
+
+    fn first(&self, line: &Line) -> Option<First> {
+        let ticket = *line.first()?;
+        let Waiter { claim, exclusive, .. } = self.waiters.get(&ticket)?;
+        Some(First { ticket, claim: *claim, exclusive: *exclusive })
     }
 
     /// The one that has waited longest.
     pub(super) fn pop(&mut self) -> Option<Waiter<T>> {
         let ticket = *self.waiters.keys().next()?;
-        self.remove_ticket(ticket)
-    }
-
-    /// The one that has waited longest of those whom this slot's worker may serve.
-    pub(super) fn pop_for(&mut self, slot: u32) -> Option<Waiter<T>> {
-        let (own, any) = (self.for_one[slot as usize].first(), self.for_any.first());
-        let ticket = *own.into_iter().chain(any).min()?;
         self.remove_ticket(ticket)
     }
 
@@ -144,6 +150,13 @@ impl<T> Queue<T> {
         }
     }
 
+    /// The session has no home any more, and is to begin again: any worker may serve whoever waits.
+    pub(super) fn unbind(&mut self, session: SessionId) {
+        for ticket in self.of_session.get(&session).cloned().unwrap_or_default() {
+            self.change_line(ticket, None);
+        }
+    }
+
     /// The session is over, and begins anew as `next` with those who wait: any worker may serve them.
     pub(super) fn begin_anew(&mut self, session: SessionId, next: SessionId) {
         let Some(tickets) = self.of_session.remove(&session) else { return };
@@ -171,7 +184,7 @@ impl<T> Queue<T> {
     }
 
     /// The one way out, so that no line keeps a ticket of somebody who left.
-    fn remove_ticket(&mut self, ticket: u64) -> Option<Waiter<T>> {
+    pub(super) fn remove_ticket(&mut self, ticket: u64) -> Option<Waiter<T>> {
         let waiter = self.waiters.remove(&ticket)?;
         self.line(waiter.only).remove(&ticket);
         if let Some(Claim { session, .. }) = waiter.claim

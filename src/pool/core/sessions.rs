@@ -25,23 +25,14 @@ pub(super) enum Home {
 struct Session {
     name: Arc<str>,
     home: Home,
-    /// The slots whose living workers served it, its home among them.
-    places: BTreeSet<u32>,
+    /// The slots whose living workers served it, its home among them, and how often each one did.
+    places: BTreeMap<u32, u64>,
     /// Requests of it that wait, and those that run.
     uses: usize,
     /// The end of the last use.
     last_used: Instant,
     /// Its turn among those that rest, while it does.
     turn: Option<u64>,
-}
-
-/// What a slot's living worker has of sessions.
-#[derive(Default)]
-struct Resident {
-    /// The sessions that have this slot among their places.
-    sessions: BTreeSet<SessionId>,
-    /// The session whose call or lease it serves.
-    serves: Option<SessionId>,
 }
 
 /// All sessions of the pool.
@@ -56,7 +47,8 @@ pub(super) struct Sessions {
     ids: HashMap<Arc<str>, SessionId>,
     table: HashMap<SessionId, Session>,
     resting: BTreeMap<u64, SessionId>,
-    residents: Vec<Resident>,
+    /// Of each slot the sessions that have it among their places.
+    residents: Vec<BTreeSet<SessionId>>,
     living: usize,
 }
 
@@ -70,7 +62,7 @@ impl Sessions {
             ids: HashMap::new(),
             table: HashMap::new(),
             resting: BTreeMap::new(),
-            residents: (0..size).map(|_| Resident::default()).collect(),
+            residents: vec![BTreeSet::new(); size as usize],
             living: 0,
         }
     }
@@ -78,6 +70,10 @@ impl Sessions {
     /// Sessions that have a home.
     pub(super) fn living(&self) -> usize {
         self.living
+    }
+
+    pub(super) fn home(&self, id: SessionId) -> Option<Home> {
+        self.table.get(&id).map(|session| session.home)
     }
 
     pub(super) fn find(&self, name: &str) -> Option<(SessionId, Home)> {
@@ -100,7 +96,7 @@ impl Sessions {
         self.last_id += 1;
         let id = SessionId(self.last_id);
         self.ids.insert(name.clone(), id);
-        let (home, places) = (Home::Nowhere, BTreeSet::new());
+        let (home, places) = (Home::Nowhere, BTreeMap::new());
         self.table.insert(id, Session { name, home, places, uses: 0, last_used: now, turn: None });
         id
     }
@@ -139,9 +135,30 @@ impl Sessions {
 
     /// The slot's worker serves a request of the session, whose home it becomes if there is none.
     pub(super) fn assigned(&mut self, id: SessionId, slot: u32) -> Option<Placement> {
-        let placement = self.settle(id, slot)?;
-        self.residents[slot as usize].serves = Some(id);
-        Some(placement)
+        self.settle(id, slot)
+    }
+
+    /// An assignment of the session's that came to nothing: a use is over, and whatever that assignment alone had
+    /// made is taken back. Returns the home that the session has instead, if it was one.
+    pub(super) fn unassigned(&mut self, now: Instant, id: SessionId, slot: u32) -> Option<Home> {
+        let session = self.table.get_mut(&id)?;
+        let mut moved = None;
+        if let Some(times) = session.places.get_mut(&slot) {
+            *times -= 1;
+            if *times == 0 {
+                session.places.remove(&slot);
+                self.residents[slot as usize].remove(&id);
+                if session.home == Home::At(slot) {
+                    // Another that serves it has all that there is of its state.
+                    let instead = session.places.keys().next();
+                    session.home = instead.map_or(Home::Nowhere, |slot| Home::At(*slot));
+                    self.living -= usize::from(session.home == Home::Nowhere);
+                    moved = Some(session.home);
+                }
+            }
+        }
+        self.leave(now, id);
+        moved
     }
 
     /// The slot's worker was found to have state of the session from an earlier life of the pool actor. What that
@@ -156,8 +173,8 @@ impl Sessions {
 
     fn settle(&mut self, id: SessionId, slot: u32) -> Option<Placement> {
         let session = self.table.get_mut(&id)?;
-        session.places.insert(slot);
-        self.residents[slot as usize].sessions.insert(id);
+        *session.places.entry(slot).or_default() += 1;
+        self.residents[slot as usize].insert(id);
         Some(match session.home {
             Home::Nowhere => {
                 session.home = Home::At(slot);
@@ -169,19 +186,11 @@ impl Sessions {
         })
     }
 
-    /// What the slot's worker served is over.
-    pub(super) fn freed(&mut self, now: Instant, slot: u32) {
-        if let Some(id) = self.residents[slot as usize].serves.take() {
-            self.leave(now, id);
-        }
-    }
-
     /// The slot's worker is gone, if it had one. The sessions that had their home there are lost from now on; returns
     /// them in the order of their beginning.
-    pub(super) fn worker_gone(&mut self, now: Instant, slot: u32) -> Vec<SessionId> {
-        self.freed(now, slot);
+    pub(super) fn worker_gone(&mut self, slot: u32) -> Vec<SessionId> {
         let mut lost = Vec::new();
-        for id in std::mem::take(&mut self.residents[slot as usize].sessions) {
+        for id in std::mem::take(&mut self.residents[slot as usize]) {
             let Some(session) = self.table.get_mut(&id) else { continue };
             session.places.remove(&slot);
             if session.home == Home::At(slot) {
@@ -194,19 +203,19 @@ impl Sessions {
     }
 
     /// Forgets the session; returns its name and the slots to be told.
-    pub(super) fn end(&mut self, id: SessionId) -> Option<(Arc<str>, BTreeSet<u32>)> {
+    pub(super) fn end(&mut self, id: SessionId) -> Option<(Arc<str>, Vec<u32>)> {
         let session = self.table.remove(&id)?;
         self.ids.remove(&session.name);
         if let Some(turn) = session.turn {
             self.resting.remove(&turn);
         }
-        for slot in &session.places {
-            self.residents[*slot as usize].sessions.remove(&id);
+        for slot in session.places.keys() {
+            self.residents[*slot as usize].remove(&id);
         }
         if matches!(session.home, Home::At(_)) {
             self.living -= 1;
         }
-        Some((session.name, session.places))
+        Some((session.name, session.places.into_keys().collect()))
     }
 
     /// One whose time to live is over.
@@ -229,7 +238,7 @@ impl Sessions {
     #[cfg(test)]
     pub(super) fn is_consistent(&self) -> bool {
         let places: usize = self.table.values().map(|session| session.places.len()).sum();
-        let resident: usize = self.residents.iter().map(|it| it.sessions.len()).sum();
+        let resident: usize = self.residents.iter().map(BTreeSet::len).sum();
         let resting = self.table.values().filter(|session| session.turn.is_some()).count();
         self.ids.len() == self.table.len() && resident == places && self.resting.len() == resting
     }

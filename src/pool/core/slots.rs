@@ -1,9 +1,12 @@
 //! Which workers there are and what each one does.
 
-use std::time::{Duration, Instant};
+use std::collections::VecDeque;
+use std::time::Instant;
 
-use super::message::WorkerId;
+use super::message::{RequestId, WorkerId};
+use super::sessions::SessionId;
 use super::status::SlotStatus;
+use crate::worker::Load;
 
 /// What a slot does. `C` is the cause of a failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,41 +15,95 @@ pub(crate) enum SlotState<C> {
     Starting,
     /// Its worker is ready and has nothing to do.
     Idle,
-    /// Its worker serves a call or lease. `adopted`: one that an earlier pool actor assigned, so that its beginning is
-    /// not known.
-    Busy { adopted: bool },
+    /// Its worker serves so much.
+    Busy(Load),
+    /// Its worker still serves so much, takes no more, and will end.
+    Leaving(Load),
     /// Its worker ended after it had been ready; the restart has not ended.
     Down { cause: C },
     /// Its last start ended before the worker was ready. It stays so while a retry is under way.
     Failed { cause: C },
 }
 
+impl<C> SlotState<C> {
+    /// Of a worker that can serve.
+    fn ready(load: Load) -> Self {
+        if load == NOTHING { Self::Idle } else { Self::Busy(load) }
+    }
+
+    /// What its living worker serves.
+    pub(crate) fn load(&self) -> Option<Load> {
+        match self {
+            Self::Idle => Some(NOTHING),
+            Self::Busy(load) | Self::Leaving(load) => Some(*load),
+            Self::Starting | Self::Down { .. } | Self::Failed { .. } => None,
+        }
+    }
+}
+
+const NOTHING: Load = Load::Calls(0);
+
+/// How many calls and leases that is.
+fn count(load: Load) -> u32 {
+    match load {
+        Load::Calls(calls) => calls,
+        Load::Lease => 1,
+    }
+}
+
+/// What is left when one of them has ended.
+fn less(load: Load) -> Load {
+    Load::Calls(count(load).saturating_sub(1))
+}
+
+/// Something that a worker was given.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Assignment {
+    pub(super) request: RequestId,
+    pub(super) session: Option<SessionId>,
+    pub(super) begun: Instant,
+}
+
+/// What was heard of an incarnation before it was heard to be ready. The two may take different ways (a message, and
+/// the answer to an attach), and a worker whose end of work was missed would be busy for ever.
+#[derive(Clone, Copy, Default)]
+struct Early {
+    freed: u32,
+    leaving: bool,
+}
+
 struct Slot<C> {
     /// The newest incarnation heard of; whatever concerns an older one is over.
     newest: Option<u64>,
-    /// An incarnation that was freed before it was heard to be ready. The two facts may take different ways (the
-    /// answer to an attach, and a message), and a worker whose end of work was missed would be busy for ever.
-    freed_early: Option<u64>,
+    early: Option<(u64, Early)>,
     state: SlotState<C>,
     since: Instant,
+    /// What its worker serves from before a restart of the pool actor: of that nothing is known. It is taken to end
+    /// before whatever came later.
+    adopted: u32,
+    /// The rest of what its worker serves, the first assigned first.
+    serving: VecDeque<Assignment>,
 }
 
-/// What the news that a worker is free was worth.
+/// What the news that a place of a worker is free was worth.
 pub(super) enum Freed {
     /// It is stale or early: nothing changes now.
     Not,
-    /// The worker is idle again; how long it was busy, where its beginning is known.
-    Idle(Option<Duration>),
+    /// The place is free again. A worker does not say of which of several assignments: the first one is taken to be it.
+    /// `None`: one that was adopted.
+    Of(Option<Assignment>),
 }
 
-/// How many slots are in each state.
+/// How many slots are in each state, and what they serve.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Tally {
     pub(super) starting: u32,
     pub(super) idle: u32,
     pub(super) busy: u32,
+    pub(super) leaving: u32,
     pub(super) down: u32,
     pub(super) failed: u32,
+    pub(super) in_flight: u32,
 }
 
 impl Tally {
@@ -58,7 +115,8 @@ impl Tally {
         match state {
             SlotState::Starting => &mut self.starting,
             SlotState::Idle => &mut self.idle,
-            SlotState::Busy { .. } => &mut self.busy,
+            SlotState::Busy(_) => &mut self.busy,
+            SlotState::Leaving(_) => &mut self.leaving,
             SlotState::Down { .. } => &mut self.down,
             SlotState::Failed { .. } => &mut self.failed,
         }
@@ -68,21 +126,24 @@ impl Tally {
 /// All slots of the pool. Its methods say whether an event was news; a stale one changes nothing.
 pub(super) struct Slots<C> {
     slots: Vec<Slot<C>>,
-    /// The idle slots; the one to hand out next is the last.
-    ///
-    /// The most recently used worker goes first: its caches, its interpreter's memory and the CPU's view of both are
-    /// warm, and under light load the others stay untouched, which shows how many workers are really needed. A worker
-    /// that has not served yet therefore goes to the far end.
-    idle: Vec<u32>,
+    /// Calls that a worker has at most.
+    in_flight: u32,
     tally: Tally,
 }
 
 impl<C> Slots<C> {
-    pub(super) fn new(now: Instant, size: u32) -> Self {
-        let fresh = || Slot { newest: None, freed_early: None, state: SlotState::Starting, since: now };
+    pub(super) fn new(now: Instant, size: u32, in_flight: u32) -> Self {
+        let fresh = || Slot {
+            newest: None,
+            early: None,
+            state: SlotState::Starting,
+            since: now,
+            adopted: 0,
+            serving: VecDeque::new(),
+        };
         Self {
             slots: (0..size).map(|_| fresh()).collect(),
-            idle: Vec::with_capacity(size as usize),
+            in_flight,
             tally: Tally { starting: size, ..Tally::default() },
         }
     }
@@ -104,22 +165,23 @@ impl<C> Slots<C> {
         })
     }
 
-    pub(super) fn ready(&mut self, now: Instant, worker: WorkerId, busy: bool) -> bool {
+    /// What an earlier incarnation was assigned, and its end was not heard, is left for
+    /// [`forget_assignment`](Self::forget_assignment).
+    pub(super) fn ready(&mut self, now: Instant, worker: WorkerId, load: Load) -> bool {
         let WorkerId { slot, incarnation } = worker;
         let Some(it) = self.begin(slot, incarnation) else { return false };
-        if busy && it.freed_early != Some(incarnation) {
-            self.change(now, slot, SlotState::Busy { adopted: true });
-        } else {
-            self.change(now, slot, SlotState::Idle);
-            self.idle.insert(0, slot);
-        }
+        let early = it.early.take_if(|(of, _)| *of <= incarnation).filter(|(of, _)| *of == incarnation);
+        let Early { freed, leaving } = early.map(|(_, early)| early).unwrap_or_default();
+        let load = if freed == 0 { load } else { Load::Calls(count(load).saturating_sub(freed)) };
+        it.adopted = count(load);
+        self.change(now, slot, if leaving { SlotState::Leaving(load) } else { SlotState::ready(load) });
         true
     }
 
     /// An exit that comes before the news that its worker was ready counts as well: that news is stale from then on.
     pub(super) fn exited(&mut self, now: Instant, worker: WorkerId, cause: C) -> bool {
         let WorkerId { slot, incarnation } = worker;
-        let news = self.is_alive(worker) || self.begin(slot, incarnation).is_some();
+        let news = self.load_of(worker).is_some() || self.begin(slot, incarnation).is_some();
         if news {
             self.change(now, slot, SlotState::Down { cause });
         }
@@ -134,31 +196,71 @@ impl<C> Slots<C> {
         news
     }
 
+    pub(super) fn leaving(&mut self, now: Instant, worker: WorkerId) -> bool {
+        if let Some(early) = self.early(worker) {
+            early.leaving = true;
+        }
+        let Some((load, false)) = self.load_of(worker) else { return false };
+        self.change(now, worker.slot, SlotState::Leaving(load));
+        true
+    }
+
     pub(super) fn freed(&mut self, now: Instant, worker: WorkerId) -> Freed {
-        let Some(it) = self.slots.get_mut(worker.slot as usize) else { return Freed::Not };
-        if it.newest < Some(worker.incarnation) {
-            it.freed_early = it.freed_early.max(Some(worker.incarnation));
-            return Freed::Not;
+        if let Some(early) = self.early(worker) {
+            early.freed += 1;
         }
-        let SlotState::Busy { adopted } = it.state else { return Freed::Not };
-        if it.newest != Some(worker.incarnation) {
+        let Some((load, leaving)) = self.load_of(worker).filter(|(load, _)| *load != NOTHING) else {
             return Freed::Not;
+        };
+        self.set_load(now, worker.slot, less(load), leaving);
+        let it = &mut self.slots[worker.slot as usize];
+        if it.adopted > 0 {
+            it.adopted -= 1;
+            return Freed::Of(None);
         }
-        let ran = now.saturating_duration_since(it.since);
-        self.change(now, worker.slot, SlotState::Idle);
-        self.idle.push(worker.slot);
-        Freed::Idle((!adopted).then_some(ran))
+        Freed::Of(it.serving.pop_front())
     }
 
-    /// The idle worker to hand out next.
-    pub(super) fn next_idle(&self) -> Option<WorkerId> {
-        self.newest(*self.idle.last()?)
+    /// Gives the slot's worker a request that it [`takes`](Self::takes).
+    pub(super) fn assigned(&mut self, now: Instant, slot: u32, exclusive: bool, assignment: Assignment) {
+        let load = self.slots[slot as usize].state.load().unwrap_or(NOTHING);
+        let load = if exclusive { Load::Lease } else { Load::Calls(count(load) + 1) };
+        self.set_load(now, slot, load, false);
+        self.slots[slot as usize].serving.push_back(assignment);
     }
 
-    /// The slot's worker, if it is idle.
-    pub(super) fn idle_at(&self, slot: u32) -> Option<WorkerId> {
-        let is_idle = matches!(self.slots[slot as usize].state, SlotState::Idle);
-        if is_idle { self.newest(slot) } else { None }
+    /// Takes an assignment back that came to nothing.
+    pub(super) fn unassigned(
+        &mut self,
+        now: Instant,
+        worker: WorkerId,
+        request: RequestId,
+    ) -> Option<Assignment> {
+        let (load, leaving) = self.load_of(worker)?;
+        let serving = &mut self.slots[worker.slot as usize].serving;
+        let at = serving.iter().rposition(|it| it.request == request)?;
+        let assignment = serving.remove(at)?;
+        self.set_load(now, worker.slot, less(load), leaving);
+        Some(assignment)
+    }
+
+    /// Forgets something that the slot's worker was assigned, since that one is no more.
+    pub(super) fn forget_assignment(&mut self, slot: u32) -> Option<Assignment> {
+        self.slots[slot as usize].serving.pop_front()
+    }
+
+    /// What the slot's worker serves, if it has a free place.
+    pub(super) fn load_of_open(&self, slot: u32) -> Option<u32> {
+        match self.slots[slot as usize].state {
+            SlotState::Idle => Some(0),
+            SlotState::Busy(Load::Calls(calls)) if calls < self.in_flight => Some(calls),
+            _ => None,
+        }
+    }
+
+    /// Whether the slot's worker can be given a request.
+    pub(super) fn takes(&self, slot: u32, exclusive: bool) -> bool {
+        self.load_of_open(slot).is_some_and(|load| !exclusive || load == 0)
     }
 
     /// The newest incarnation of one of our slots; it need not be alive.
@@ -167,39 +269,50 @@ impl<C> Slots<C> {
         Some(WorkerId { slot, incarnation })
     }
 
-    /// Marks an idle worker as busy.
-    pub(super) fn assigned(&mut self, now: Instant, worker: WorkerId) {
-        self.change(now, worker.slot, SlotState::Busy { adopted: false });
+    /// What this worker serves, and whether it is leaving; `None` when it is not known to live.
+    fn load_of(&self, worker: WorkerId) -> Option<(Load, bool)> {
+        let it = self.slots.get(worker.slot as usize).filter(|it| it.newest == Some(worker.incarnation))?;
+        Some((it.state.load()?, matches!(it.state, SlotState::Leaving(_))))
     }
 
-    fn is_alive(&self, worker: WorkerId) -> bool {
-        self.slots.get(worker.slot as usize).is_some_and(|it| {
-            it.newest == Some(worker.incarnation)
-                && matches!(it.state, SlotState::Idle | SlotState::Busy { .. })
-        })
+    /// Where to note what is heard of an incarnation that is not heard to be ready yet.
+    fn early(&mut self, worker: WorkerId) -> Option<&mut Early> {
+        let it = self.slots.get_mut(worker.slot as usize)?;
+        if it.newest >= Some(worker.incarnation) || it.early.is_some_and(|(of, _)| of > worker.incarnation) {
+            return None;
+        }
+        if it.early.is_none_or(|(of, _)| of < worker.incarnation) {
+            it.early = Some((worker.incarnation, Early::default()));
+        }
+        it.early.as_mut().map(|(_, early)| early)
     }
 
     /// The slot, moved on to an incarnation not heard of before; `None` when it is an old one or no slot of ours.
-    fn begin(&mut self, slot: u32, incarnation: u64) -> Option<&Slot<C>> {
+    fn begin(&mut self, slot: u32, incarnation: u64) -> Option<&mut Slot<C>> {
         let it = self.slots.get_mut(slot as usize).filter(|it| it.newest < Some(incarnation))?;
         it.newest = Some(incarnation);
         Some(it)
     }
 
-    /// The one place where a state changes, so that the tally cannot drift. Entering `idle` is the caller's part,
-    /// since it knows the end; leaving it is done here.
+    fn set_load(&mut self, now: Instant, slot: u32, load: Load, leaving: bool) {
+        self.change(now, slot, if leaving { SlotState::Leaving(load) } else { SlotState::ready(load) });
+    }
+
+    /// The one place where a state changes, so that the tally cannot drift.
     fn change(&mut self, now: Instant, slot: u32, state: SlotState<C>) {
         let it = &mut self.slots[slot as usize];
+        let load = |state: &SlotState<C>| state.load().map_or(0, count);
+        self.tally.in_flight = self.tally.in_flight - load(&it.state) + load(&state);
         *self.tally.of(&it.state) -= 1;
         *self.tally.of(&state) += 1;
-        let old = std::mem::replace(&mut it.state, state);
-        it.since = now;
-        if matches!(old, SlotState::Idle) {
-            // Most assignments find their slot at once, at the end. A session's own worker and an idle worker's death
-            // are searched for, which a pool of a thousand still does faster than a tree would.
-            if let Some(at) = self.idle.iter().rposition(|idle| *idle == slot) {
-                self.idle.remove(at);
-            }
+        let before = std::mem::replace(&mut it.state, state);
+        // Of a worker that serves, only how much it does has changed.
+        let same = matches!(
+            (&before, &it.state),
+            (SlotState::Busy(_), SlotState::Busy(_)) | (SlotState::Leaving(_), SlotState::Leaving(_))
+        );
+        if !same {
+            it.since = now;
         }
     }
 }

@@ -7,7 +7,7 @@ use super::slots::SlotState;
 /// The pool in numbers. Reading it costs nothing: the core keeps them as it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Counts {
-    /// Slots: `starting + idle + busy + down + failed`.
+    /// Slots: `starting + idle + busy + leaving + down + failed`.
     pub(crate) size: u32,
     /// Slots whose first start has not ended.
     pub(crate) starting: u32,
@@ -15,15 +15,21 @@ pub(crate) struct Counts {
     pub(crate) idle: u32,
     /// Ready workers that serve a call or lease.
     pub(crate) busy: u32,
+    /// Workers that end what they serve, take no more, and will end.
+    pub(crate) leaving: u32,
     /// Slots whose worker ended after it was ready, and is being replaced.
     pub(crate) down: u32,
     /// Slots whose last start failed.
     pub(crate) failed: u32,
+    /// Calls and leases that workers serve.
+    pub(crate) in_flight: u32,
     /// Requests in the queue.
     pub(crate) waiting: usize,
     /// Sessions whose state lives on a worker.
     pub(crate) sessions: usize,
-    /// From assignment to end of work, the recent ones weighing more; `None` before the first one ended.
+    /// From assignment to end of work, the recent ones weighing more; `None` before the first one ended. Of several that
+    /// a worker serves at once, the one that ends is taken to be the one assigned first: that may give the times of two
+    /// to each other in part, but their sum is right.
     pub(crate) mean_run: Option<Duration>,
     /// The shutdown has begun.
     pub(crate) closed: bool,
@@ -32,7 +38,7 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// Workers that live: `idle + busy`.
+    /// Workers that can serve: `idle + busy`.
     pub(crate) fn ready(&self) -> u32 {
         self.idle + self.busy
     }
@@ -49,7 +55,7 @@ pub(crate) struct Totals {
     pub(crate) overloaded: u64,
     /// Waited until their deadline.
     pub(crate) timed_out: u64,
-    /// Left by their caller while they waited.
+    /// Left by their caller before a worker had them.
     pub(crate) abandoned: u64,
     /// Refused or sent away since no worker could start.
     pub(crate) unavailable: u64,

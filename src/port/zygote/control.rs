@@ -22,7 +22,7 @@ use super::super::frame::{Frame, FrameDecoder};
 /// More than any frame of a template has.
 const MAX_FRAME_BYTES: u32 = 64 * 1024;
 /// The most descriptors that a frame comes with, in either direction.
-const MOST_DESCRIPTORS: usize = 5;
+const MOST_DESCRIPTORS: usize = 7;
 
 /// The reading half. What is written is written at once, from wherever somebody has to say something; see [`send`].
 pub(super) struct Control {
@@ -84,7 +84,8 @@ fn receive(stream: &UnixStream, bytes: &mut [u8], into: &mut VecDeque<OwnedFd>) 
 /// told nothing more: an error.
 pub(super) fn send(stream: &UnixStream, frame: &Frame, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut bytes = BytesMut::new();
-    frame.encode(MAX_FRAME_BYTES, &mut bytes).map_err(io::Error::other)?;
+    frame.encode_head(MAX_FRAME_BYTES, &mut bytes).map_err(io::Error::other)?;
+    bytes.extend_from_slice(&frame.body);
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if !descriptors.is_empty() {

@@ -1,7 +1,7 @@
 //! One fork: what a worker is given, and what is kept of it.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::time::Duration;
 
@@ -10,6 +10,8 @@ use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
+use super::super::begun::BegunMark;
+use super::super::descriptors::Descriptors;
 use super::super::process::{Process, socketpair};
 use crate::error::WorkerStartError;
 
@@ -56,6 +58,8 @@ pub(super) struct Theirs {
     pub(super) stderr: OwnedFd,
     pub(super) stacks: OwnedFd,
     pub(super) lifeline: OwnedFd,
+    pub(super) fd_socket: OwnedFd,
+    pub(super) begun: Option<OwnedFd>,
 }
 
 /// Our ends, and the answer.
@@ -64,16 +68,21 @@ pub(in super::super) struct Ours {
     pub(in super::super) stdout: pipe::Receiver,
     pub(in super::super) stderr: pipe::Receiver,
     pub(in super::super) stacks: pipe::Receiver,
+    pub(in super::super) descriptors: Descriptors,
+    pub(in super::super) begun: Option<BegunMark>,
     pub(in super::super) forked: oneshot::Receiver<Result<Process, ForkError>>,
 }
 
-/// Makes all that connects us with a worker to be forked.
-pub(in super::super) fn order(worker: &str) -> io::Result<(ForkOrder, Ours)> {
+/// Makes all that connects us with a worker to be forked. `several`: it may get several calls at a time.
+pub(in super::super) fn order(worker: &str, several: bool) -> io::Result<(ForkOrder, Ours)> {
     let (socket, channel) = socketpair()?;
     let (stdout, their_stdout) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     let (stderr, their_stderr) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     let (stacks, their_stacks) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     let (lifeline, their_lifeline) = StdUnixStream::pair()?;
+    let (descriptors, fd_socket) = Descriptors::pair()?;
+    let begun = several.then(BegunMark::new).transpose()?;
+    let their_begun = begun.as_ref().map(|begun| begun.as_fd().try_clone_to_owned()).transpose()?;
     let (reply, forked) = oneshot::channel();
     let theirs = Theirs {
         channel,
@@ -81,12 +90,16 @@ pub(in super::super) fn order(worker: &str) -> io::Result<(ForkOrder, Ours)> {
         stderr: their_stderr,
         stacks: their_stacks,
         lifeline: their_lifeline.into(),
+        fd_socket,
+        begun: their_begun,
     };
     let ours = Ours {
         socket,
         stdout: pipe::Receiver::from_owned_fd(stdout)?,
         stderr: pipe::Receiver::from_owned_fd(stderr)?,
         stacks: pipe::Receiver::from_owned_fd(stacks)?,
+        descriptors,
+        begun,
         forked,
     };
     Ok((ForkOrder { worker: worker.to_owned(), theirs, lifeline: lifeline.into(), reply }, ours))

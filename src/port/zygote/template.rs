@@ -107,14 +107,18 @@ impl Template {
             return;
         }
         self.last_fork += 1;
-        let frame = Frame::new(Kind::Fork, self.last_fork, Codec::Json, worker.into_bytes().into());
-        let descriptors = [
+        let mut descriptors = vec![
             theirs.channel.as_fd(),
             theirs.stdout.as_fd(),
             theirs.stderr.as_fd(),
             theirs.stacks.as_fd(),
             theirs.lifeline.as_fd(),
+            theirs.fd_socket.as_fd(),
         ];
+        descriptors.extend(theirs.begun.as_ref().map(AsFd::as_fd));
+        let number = descriptors.len() as u32;
+        let body = worker.into_bytes().into();
+        let frame = Frame { number, ..Frame::new(Kind::Fork, self.last_fork, Codec::Json, body) };
         match send(self.control.stream(), &frame, &descriptors) {
             Ok(()) => {
                 let fork = Fork { held: theirs.lifeline, lifeline, reply };

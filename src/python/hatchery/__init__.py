@@ -3,13 +3,25 @@
 What is here can be used in any function that a pool calls, in async code too, and in threads of synchronous calls.
 """
 
-from hatchery._calls import Cancelled, cancelled, deadline, progress, session
+from hatchery._calls import (
+    Cancelled,
+    HostCallError,
+    call_host,
+    cancelled,
+    deadline,
+    progress,
+    request_id,
+    session,
+    traceparent,
+)
 from hatchery._hooks import export, on_preload, on_session_end, on_start, on_stop
 
 __version__ = "0.1.0"
 __all__ = [
     "Cancelled",
+    "HostCallError",
     "__version__",
+    "call_host",
     "cancelled",
     "deadline",
     "export",
@@ -18,5 +30,7 @@ __all__ = [
     "on_start",
     "on_stop",
     "progress",
+    "request_id",
     "session",
+    "traceparent",
 ]

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any, Callable
 
+    from hatchery._attachments import Encoded
+    from hatchery._inbox import Inbox
+    from hatchery._serving import Worker
+    from hatchery._threads import Runner
+
 
 class Cancelled(BaseException):
     """Raised in a synchronous function, between any two bytecodes, when its call is cancelled.
@@ -35,33 +40,67 @@ class Cancelled(BaseException):
 
     _call_id = 0
 
+    def __init__(self, *args: object) -> None:
+        """Note that it has come, where it was raised from another thread."""
+        super().__init__(*(args or ("the call was cancelled",)))
+        runner = runners.get(get_ident())
+        if runner is not None and runner.serves is not None:
+            runner.serves.delivered = True
+
 
 Cancelled.__module__ = "hatchery"
+
+
+class HostCallError(Exception):
+    """A call of the host failed: `name` says which, `message` how, and `cause` of what kind that is.
+
+    Causes are "no_such_function", "depth" (host calls are nested too deep), "failed", "timeout" and "cancelled".
+    """
+
+    def __init__(self, name: str, message: str, cause: str) -> None:
+        """`name` is the host function's."""
+        super().__init__(name, message, cause)
+        self.name = name
+        self.message = message
+        self.cause = cause
+
+    def __str__(self) -> str:
+        """Say what failed, and how."""
+        return f"the host's {self.name!r}: {self.message}"
+
+
+HostCallError.__module__ = "hatchery"
 
 
 class Call:
     """A call that is in this worker."""
 
-    __slots__ = (
-        "arrived", "async_items", "cancelled", "credit", "entered", "id", "items", "over", "progress", "session",
-        "task", "timeout_ms", "waiter",
-    )  # fmt: skip
+    # What most calls never change stands here, which makes them cheap.
+    arrived = 0.0
+    cancelled = False
+    over = False  # answered, or about to be
+    session: dict[str, Any] | None = None  # the session's state
+    progress = False  # somebody listens
+    credit: int | None = None  # how many items may still be sent; None when no stream is wanted
+    items: Any = None  # of a stream: the iterator that the main thread, or the pool's, step through
+    async_items: Any = None  # of a stream: the iterator that the task steps through
+    task: Task[None] | None = None  # what runs it on the event loop
+    entered = False  # the task has come to user code
+    waiter: Future[None] | None = None  # what that task waits for when it has no credit
+    request_id: str | None = None
+    traceparent: str | None = None
+    # In a thread of the pool, see `_threads`:
+    raising = False  # the main thread is about to raise `Cancelled` in it
+    raised = False  # and has done so
+    delivered = False  # and user code has seen it
+    stepping = False  # of a stream: it is some thread's turn
 
     def __init__(self, call_id: int, timeout_ms: int, options: dict[str, Any] | None = None) -> None:
         """Begin a call, by its frame. Raises `ValueError` when the options cannot be read."""
         self.id = call_id
         self.timeout_ms = timeout_ms
-        self.arrived = monotonic()
-        self.cancelled = False
-        self.over = False  # answered, or about to be
-        self.session: dict[str, Any] | None = None  # the session's state
-        self.progress = False  # somebody listens
-        self.credit: int | None = None  # how many items may still be sent; None when no stream is wanted
-        self.items: Any = None  # of a stream: the iterator that the main thread steps through
-        self.async_items: Any = None  # of a stream: the iterator that the task steps through
-        self.task: Task[None] | None = None  # what runs it on the event loop
-        self.entered = False  # the task has come to user code
-        self.waiter: Future[None] | None = None  # what that task waits for when it has no credit
+        if timeout_ms:
+            self.arrived = monotonic()
         if options is not None:
             self._take(options)
 
@@ -73,14 +112,20 @@ class Call:
                 self.credit = value
             elif name == "progress" and value.__class__ is bool:
                 self.progress = value
-            elif name != "session" or value.__class__ is not str:
+            elif name in _TEXTS and value.__class__ is str:
+                if name != "session":  # which needs more than its name
+                    setattr(self, name, value)
+            elif name != "depth" or value.__class__ is not int or value < 0:  # it is the host's business
                 raise ValueError(f"its option {name!r} is unknown, or cannot be {value!r}")
+
+
+_TEXTS = ("session", "request_id", "traceparent")
 
 
 class MainThread:
     """What the signal handler must know, and what it leaves behind."""
 
-    __slots__ = ("_looking", "armed", "call", "channel", "ident", "poked")
+    __slots__ = ("_looking", "armed", "begun", "call", "cancel_signal", "channel", "ident", "inbox", "poked", "worker")
 
     def __init__(self) -> None:
         """Begin with nothing to interrupt."""
@@ -88,6 +133,12 @@ class MainThread:
         self.poked = False  # a signal came and nobody has looked for its frame yet
         self.call: Call | None = None  # whose synchronous code runs here
         self.channel: _wire.Channel | None = None
+        self.worker: Worker | None = None
+        self.cancel_signal = 0
+        self.inbox: Inbox | None = None  # once there may be more to look for than this call's cancel
+        # The largest id of a call that has begun, and that of the call whose synchronous code runs here, or 0; shared
+        # with the host if it wants to know.
+        self.begun: list[int] | memoryview = [0, 0]
         self.ident = get_ident()
         self._looking = False
 
@@ -113,6 +164,8 @@ class MainThread:
                     for frame in channel.pending:
                         if frame[0] == _wire.CANCEL and frame[3] == call.id:
                             call.cancelled = True
+                    if self.inbox is not None:
+                        self.inbox.attend()
             except OSError:
                 pass  # the next to read or write will say so
             finally:
@@ -127,19 +180,27 @@ class MainThread:
 
     def on_unraisable(self, unraisable: Any) -> bool:
         """Arm again if `Cancelled` was raised where it had to be swallowed: in a `__del__`, a callback of ctypes."""
-        call = self.call
         error = unraisable.exc_value
+        runner = runners.get(get_ident())
+        if runner is not None:
+            return type(error) is Cancelled and runner.raise_again()
+        call = self.call
         if call is None or type(error) is not Cancelled or error._call_id != call.id:  # noqa: SLF001
             return False
         self.armed = True
         return True
 
-    def send(self, channel: _wire.Channel, kind: int, call_id: int, body: bytes = b"") -> None:
+    def send(
+        self, channel: _wire.Channel, kind: int, call_id: int, body: bytes | Encoded = b"", number: int = 0
+    ) -> None:
         """Send a frame where user code may be running below, whose interruption must not cut it."""
+        if get_ident() != self.ident:
+            channel.send(kind, call_id, body, number)
+            return
         armed = self.armed
         self.armed = False
         try:
-            channel.send(kind, call_id, body)
+            channel.send(kind, call_id, body, number)
         finally:
             self.armed = armed
         if armed and self.poked:
@@ -149,6 +210,8 @@ class MainThread:
         """In a forked child: leave the host to the parent."""
         self.armed = False
         self.call = None
+        self.begun = [0, 0]
+        self.inbox = None
         if self.channel is not None:
             self.channel.abandon()
 
@@ -159,6 +222,8 @@ _IMPORT_LOCKS = ("importlib._bootstrap", "_frozen_importlib")
 main = MainThread()
 # The call of the running task; there is none before there is an event loop.
 of_task: ContextVar[Call] | None = None
+# The threads of the pool, by their idents.
+runners: dict[int, Runner] = {}
 
 
 def running() -> Call | None:
@@ -167,12 +232,18 @@ def running() -> Call | None:
         call = of_task.get(None)
         if call is not None:
             return call
+    if runners:
+        runner = runners.get(get_ident())
+        if runner is not None:
+            return runner.serves
     return main.call
 
 
 def run(call: Call | None, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Run user code on this thread, where it can be interrupted when it belongs to a call."""
     main.call = call
+    if call is not None:
+        enter(call.id)
     try:
         try:
             main.armed = call is not None
@@ -183,6 +254,19 @@ def run(call: Call | None, function: Callable[..., Any], *args: Any, **kwargs: A
             main.armed = False
     finally:
         main.call = None
+        main.begun[1] = 0
+
+
+def begins(call_id: int) -> None:
+    """Mark that a call has begun, before user code of it runs."""
+    if call_id > main.begun[0]:  # noqa: PLR1730 - max() costs twice as much
+        main.begun[0] = call_id
+
+
+def enter(call_id: int) -> None:
+    """Mark that synchronous user code of a call begins on the main thread."""
+    begins(call_id)
+    main.begun[1] = call_id
 
 
 def session() -> dict[str, Any]:
@@ -212,8 +296,13 @@ def progress(value: object) -> None:
         return
     try:
         body = _values.encode(value)
-        if get_ident() == main.ident:
+        ident = get_ident()
+        if ident == main.ident:
             main.send(channel, _wire.PROGRESS, call.id, body)
+            return
+        runner = runners.get(ident)
+        if runner is not None:
+            runner.send(_wire.PROGRESS, call.id, body)
             return
         with channel.lock:  # `over` is set under it: after its answer nothing of a call is sent
             if not call.over:
@@ -239,3 +328,33 @@ def deadline() -> float | None:
     if call is None or not call.timeout_ms:
         return None
     return call.arrived + call.timeout_ms / 1000
+
+
+_host_call: Callable[..., Any] | None = None
+
+
+def request_id() -> str | None:
+    """Return the id by which the caller names this request in logs; None when it gave none, or no call runs here."""
+    call = running()
+    return None if call is None else call.request_id
+
+
+def traceparent() -> str | None:
+    """Return the W3C trace context of this call; None when the caller gave none, or no call runs here."""
+    call = running()
+    return None if call is None else call.traceparent
+
+
+def call_host(name: str, /, *args: object, **kwargs: object) -> Any:
+    """Call a function that the host registered under this name, and return what it returns.
+
+    In asynchronous code it returns an awaitable of that. Raises `HostCallError` when the host says why there is no
+    result, `ValueError` for arguments that cannot be sent, and `RuntimeError` when no call runs here.
+    """
+    global _host_call  # noqa: PLW0603 - an import statement costs more than the rest of this
+    function = _host_call
+    if function is None:
+        from hatchery._host import call
+
+        function = _host_call = call
+    return function(name, args, kwargs)

@@ -14,6 +14,7 @@ MESSAGE_CHARS = 16 * 1024
 TRACEBACK_CHARS = 64 * 1024
 # Code through which every traceback of user code passes: ours, the import system's, the event loop's.
 _MACHINERY = ("hatchery.", "importlib.", "_frozen_importlib", "asyncio.base_events")
+_CAUSES = ("no_such_function", "depth", "failed", "timeout", "cancelled")
 
 
 def shortened(error: dict[str, Any]) -> dict[str, Any]:
@@ -45,6 +46,8 @@ def of_function(function: Any, args: Any, kwargs: Any, error: BaseException) -> 
     kind = type(error)  # which asks the exception nothing
     if issubclass(kind, _calls.Cancelled):
         return {"kind": "cancelled"}
+    if issubclass(kind, _calls.HostCallError):
+        return of_host_call(error)
     if issubclass(kind, TypeError) and isinstance(error, TypeError):
         refused = refused_arguments(function, args or [], kwargs or {}, error)
         if refused is not None:
@@ -57,6 +60,19 @@ def of_call(call: _calls.Call, error: BaseException) -> dict[str, Any]:
     kind = type(error)
     if issubclass(kind, _calls.Cancelled) or (call.cancelled and kind.__name__ == "CancelledError"):
         return {"kind": "cancelled"}
+    if issubclass(kind, _calls.HostCallError):
+        return of_host_call(error)
+    return of_exception("python", error)
+
+
+def of_host_call(error: BaseException) -> dict[str, Any]:
+    """Describe a failed host call that the function let pass."""
+    try:
+        name, message, cause = error.name, error.message, error.cause  # type: ignore[attr-defined]
+    except BaseException:  # a subclass, or one made without its members
+        return of_exception("python", error)
+    if type(name) is str and type(message) is str and cause in _CAUSES:
+        return {"kind": "host_call", "name": name, "message": cut(message, MESSAGE_CHARS), "cause": cause}
     return of_exception("python", error)
 
 

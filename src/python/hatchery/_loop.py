@@ -1,8 +1,8 @@
 """The worker's event loop, made when something asynchronous is called for the first time.
 
 From then on the main thread is in the loop, whose reader serves asynchronous calls, and leaves it only for what must
-run outside: synchronous functions may call `asyncio.run()`, which no running loop allows. Frames are served in the
-order of their arrival: one for the outside stays at the front of `channel.pending` until the loop has stopped.
+run outside: synchronous functions may call `asyncio.run()`, which no running loop allows. What that is waits in the
+inbox until the loop has stopped.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import asyncio
 import sys
 from contextvars import ContextVar, copy_context
 from time import monotonic
-from types import CoroutineType, FunctionType
+from types import CoroutineType
 
-from hatchery import _calls, _errors, _functions, _streams, _values, _wire
+from hatchery import _calls, _errors, _streams, _values, _wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from hatchery._calls import Call
+    from hatchery._host import Waiter
     from hatchery._serving import Worker
+
+
+# How long the tasks of the loop may have to wait while synchronous calls are served one after the other.
+_TURN_SECONDS = 0.001
 
 
 class Loop:
@@ -31,40 +36,51 @@ class Loop:
         """Make the loop, which runs only within `run` and `receive`."""
         self._worker = worker
         self._channel = worker.channel
-        self._async_names: set[bytes] | None = None
-        self._loop = _new_loop()
+        self._inbox = worker.the_inbox()
+        self._loop = asyncio.new_event_loop()
         self._inside = False
         self._reading = False
         self._ended = False  # the host closed its end
         self._failed: BaseException | None = None  # what the worker cannot go on after
-        self._resumed: list[Call] = []  # streams of the main thread that wait for their next turn
-        _calls.of_task = ContextVar("hatchery call")
+        self._turn_at = 0.0  # when the loop has its next turn at the latest
+        self._waits: Waiter | None = None  # what synchronous code waits for below, which may not be joined by other
+        self._of_task: ContextVar[Call] = ContextVar("hatchery call")
+        _calls.of_task = self._of_task
 
     # What the main thread does.
 
     def receive(self) -> _wire.Frame | None:
         """Run the loop until a frame comes that must be served outside of it; None at the end."""
-        channel = self._channel
-        if self._async_names is None:  # at the first frame: start hooks need a loop before there are functions
-            functions = self._worker.functions.items()
-            self._async_names = {name.encode() for name, function in functions if _functions.is_async(function)}
+        channel, inbox = self._channel, self._inbox
         while True:
-            while channel.pending:
-                if self._is_for_outside(channel.pending[0]):
-                    return channel.pending.pop(0)
-                self._serve(channel.pending.pop(0))
+            if channel.pending:
+                inbox.sort()
+            if inbox.queue or inbox.resumed:
+                if inbox.began or monotonic() > self._turn_at:
+                    inbox.began = False
+                    self._loop.call_soon(self._loop.stop)
+                    self._turn(reading=True)
+                    self._turn_at = monotonic() + _TURN_SECONDS
+                frame = inbox.next()
+                if frame is not None:
+                    return frame
             if channel.broken is not None:
                 raise channel.broken
             if self._ended:
-                if channel.in_mid_frame:
-                    raise ConnectionError("the host closed the socket in the middle of a frame")
+                channel.check_end()
                 return None
-            if self._resumed:
-                self._loop.call_soon(self._loop.stop)
             self._turn(reading=True)
-            if self._resumed and not channel.pending:
-                call = self._resumed.pop(0)
-                return _wire.CREDIT, _wire.NO_BODY, 0, call.id, b"", ()
+            self._turn_at = monotonic() + _TURN_SECONDS
+
+    def wait(self, waiter: Waiter) -> bool:
+        """Let the loop run until a host call may have ended for which synchronous code waits; False at the end."""
+        before, self._waits = self._waits, waiter
+        try:
+            if not self._ended:
+                self._turn(reading=True)
+        finally:
+            self._waits = before
+        return not self._ended
 
     def run(self, call: Call | None, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine to its end, with the loop, and return what it returns."""
@@ -87,6 +103,7 @@ class Loop:
         if call is not None:
             call.task = task
             self._worker.active[call.id] = call
+            _calls.begins(call.id)
         while not outcome:
             self._turn(reading=call is not None)
         result, error = outcome.pop()
@@ -111,6 +128,8 @@ class Loop:
         if self._reading:
             self._reading = False
             loop.remove_reader(self._channel.fd)
+            if self._inbox.wake_fd is not None:
+                loop.remove_reader(self._inbox.wake_fd)
 
         async def end() -> None:
             left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
@@ -126,8 +145,10 @@ class Loop:
 
     def start(self, call: Call, result: Any) -> None:
         """Begin a task for what a call's function returned: a coroutine, or an asynchronous iterator to stream."""
+        if self._loop.is_closed():
+            self._renew()
         self._worker.active[call.id] = call
-        call.task = self._task(call, self._drive(call, result))
+        call.task = self._loop.create_task(self._drive(call, result))
 
     def cancel(self, call: Call) -> None:
         """Cancel a call's task, unless that was done before."""
@@ -143,9 +164,14 @@ class Loop:
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    def resume_soon(self, call: Call) -> None:
-        """Let the loop run, then step on through this stream."""
-        self._resumed.append(call)
+    @property
+    def is_running(self) -> bool:
+        """Whether this is asked within it."""
+        return self._inside
+
+    def is_ours(self, loop: object) -> bool:
+        """Tell whether it is this loop."""
+        return loop is self._loop
 
     # What the tasks do.
 
@@ -159,8 +185,9 @@ class Loop:
             await self._stream(call, result)
         elif hasattr(type(result), "__next__"):
             call.items, call.task = result, None
-            self.resume_soon(call)
-            self._loop.stop()
+            self._worker.step_on(call)
+            if self._inbox.resumed:
+                self._loop.stop()
         else:
             self._worker.fail(call, _streams.no_stream(result))
 
@@ -205,10 +232,16 @@ class Loop:
         """Answer a call. Nothing that user code raises ends the task badly, SystemExit least of all."""
         worker = self._worker
         failed: dict[str, Any] | None = None
+        self._of_task.set(call)  # in the task's own context
         call.entered = True
+        begun = _calls.main.begun
+        if call.id > begun[0] and not call.cancelled:
+            begun[0] = call.id
         try:
             try:
-                if call.cancelled:
+                if result.__class__ is CoroutineType and call.credit is None and not call.cancelled:
+                    worker.answer(call, await result)
+                elif call.cancelled:
                     if result.__class__ is CoroutineType:
                         result.close()
                     failed = {"kind": "cancelled"}
@@ -219,8 +252,8 @@ class Loop:
             except BaseException as error:
                 if isinstance(error, OSError) and call.over:
                     raise  # it could not be answered
-                if isinstance(error, GeneratorExit) and self._loop.is_closed():
-                    raise
+                if isinstance(error, GeneratorExit) and (call.over or self._loop.is_closed()):
+                    raise  # with its loop; it has been answered, or nobody waits for that
                 failed = _errors.of_call(call, error)
             if failed is not None:
                 worker.fail(call, failed)
@@ -246,6 +279,8 @@ class Loop:
             self._renew()
         if reading and not self._reading:
             self._loop.add_reader(self._channel.fd, self._readable)
+            if self._inbox.wake_fd is not None:
+                self._loop.add_reader(self._inbox.wake_fd, self._handed)
             self._reading = True
         self._inside = True
         try:
@@ -267,53 +302,30 @@ class Loop:
                 return
             if not channel.read_some():
                 self._ended = True
-            while channel.pending and not self._is_for_outside(channel.pending[0]):
-                self._serve(channel.pending.pop(0))
-            if channel.pending or channel.broken is not None or self._ended:
-                self._loop.stop()
+            self._inbox.sort()
+            self._stop_if_needed()
         except BaseException as error:
             self._fail(error)
 
-    def _is_for_outside(self, frame: _wire.Frame) -> bool:
-        kind, _, _, call_id, body, attachments = frame
-        if kind == _wire.CALL:
-            if attachments:
-                return True
-            start = bytes(body[:256])  # the name is the first thing in it
-            return self._async_names is None or start[2 : start.find(b'"', 2)] not in self._async_names
-        if kind in (_wire.CANCEL, _wire.CREDIT):
-            call = self._worker.active.get(call_id)
-            return call is not None and call.items is not None
-        return kind != _wire.STACK
-
-    def _serve(self, frame: _wire.Frame) -> None:
-        """Serve a frame within the loop."""
-        worker = self._worker
-        kind, _, timeout_ms, call_id, body, _ = frame
-        if kind != _wire.CALL:
-            worker.control(frame)
-            return
+    def _handed(self) -> None:
         try:
-            text = str(body, "utf-8")
-            request, end = _values.scan(text, 0)
-            if end != len(text) or request.__class__ is not list:
-                raise ValueError("it is no array, or something follows it")  # noqa: TRY301
-            name, args, kwargs, options = request if len(request) != 3 else (*request, None)
-            function = worker.functions[name]
-            call = worker.admit(call_id, timeout_ms, options)
-        except Exception as error:
-            worker.refuse(call_id, body, error)
-            return
-        try:
-            result = function(*(args or ()), **(kwargs or {}))
+            self._inbox.take_handed()
+            self._stop_if_needed()
         except BaseException as error:
-            worker.fail(call, _errors.of_function(function, args, kwargs, error))
-        else:
-            worker.returned(call, result)
+            self._fail(error)
+
+    def _stop_if_needed(self) -> None:
+        """Leave the loop when there is something to do outside."""
+        waits, inbox = self._waits, self._inbox
+        if waits is not None:
+            if waits.is_over() or self._channel.broken is not None or self._ended:
+                self._loop.stop()
+        elif inbox.queue or inbox.resumed or self._channel.broken is not None or self._ended:
+            self._loop.stop()
 
     def _renew(self) -> None:
         """Replace a loop that user code closed."""
-        self._loop = _new_loop()
+        self._loop = asyncio.new_event_loop()
         self._reading = False
         for call in list(self._worker.active.values()):
             if call.items is None:
@@ -332,23 +344,6 @@ class _UnsendableError(Exception):
     def __init__(self, body: dict[str, Any]) -> None:
         super().__init__()
         self.body = body
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    """Make a loop; it never becomes the current one outside, where synchronous functions may make their own."""
-    import selectors
-
-    loop = asyncio.new_event_loop()
-    if type(loop) is not getattr(asyncio, "SelectorEventLoop", None):
-        return loop  # another kind, chosen by user code
-    select = getattr(selectors.DefaultSelector, "select", None)
-    if type(select) is not FunctionType or select.__closure__:
-        return loop
-    loop.close()
-    # A stack that faulthandler writes ends at the first frame of ours: an idle loop then shows no user code.
-    code = select.__code__.replace(co_filename=_report.__code__.co_filename)
-    ours = FunctionType(code, select.__globals__, "select", select.__defaults__)
-    return asyncio.SelectorEventLoop(type("Selector", (selectors.DefaultSelector,), {"select": ours})())
 
 
 def _report(error: BaseException) -> None:

@@ -5,6 +5,7 @@ Nothing but this, the signal handler and the event loop's reader ever reads the 
 
 from __future__ import annotations
 
+import sys
 from time import monotonic
 from types import CoroutineType
 
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
     from typing import Any, Callable
 
     from hatchery._functions import Functions
+    from hatchery._host import Host
+    from hatchery._inbox import Inbox
     from hatchery._loop import Loop
+    from hatchery._threads import Pool
 
 _main = _calls.main
 
@@ -23,15 +27,35 @@ _main = _calls.main
 class Worker:
     """Serves calls until the host says `shutdown` or closes the socket."""
 
-    def __init__(self, channel: _wire.Channel) -> None:
+    def __init__(self, channel: _wire.Channel, hello: dict[str, Any] | None = None) -> None:
         """Begin without functions: start hooks may need the event loop before there are any."""
+        hello = hello or {}
         self.channel = channel
         self.functions: Functions = {}
         # Calls that go on while other frames are served: on the event loop, and streams.
         self.active: dict[int, _calls.Call] = {}
         self.sessions: dict[str, dict[str, Any]] = {}
         self.loop: Loop | None = None
+        self.inbox: Inbox | None = None
+        self.pool: Pool | None = None
+        self.host: Host | None = None
+        self.host_functions: list[str] | None = hello.get("host_functions")
+        self.log_level: int | None = hello.get("log_level")
         self.receive = channel.receive
+        self.in_turns = False  # calls that go on must let others have their turn
+        _main.worker = self
+        threads = hello.get("threads") or 0
+        if (hello.get("in_flight") or 1) > 1 or threads:
+            self.receive = self.the_inbox().receive
+            self.in_turns = True
+        if threads:
+            from hatchery._threads import Pool
+
+            self.pool = Pool(self, threads)
+        if hello.get("begun_fd") is not None:
+            from hatchery import _begun
+
+            _main.begun = _begun.words(hello["begun_fd"])
 
     def serve(self) -> None:  # noqa: PLR0915 - one frame of Python's for the hot path
         """Answer one frame after the other."""
@@ -39,6 +63,10 @@ class Worker:
         receive = self.receive
         send = self.channel.send
         functions = self.functions
+        begun = main.begun
+        modules = sys.modules
+        wants_logging = self.log_level is not None
+        values = _values
         scan = _values.scan
         encode = _values.encode
         list_type, coroutine_type = list, CoroutineType
@@ -54,14 +82,19 @@ class Worker:
             if kind != call_kind or attachments:
                 if kind == _wire.SHUTDOWN:
                     return
+                if wants_logging:
+                    wants_logging = self.wants_logging()
                 self.control(frame)
                 receive = self.receive
                 continue
             try:
-                text = str(body, "utf-8")
-                request, end = scan(text, 0)
-                if end != len(text):
-                    raise ValueError("something follows the call")  # noqa: TRY301
+                if len(body) >= values.large_bytes:
+                    request = values.read(body)
+                else:
+                    text = str(body, "utf-8")
+                    request, end = scan(text, 0)
+                    if end != len(text):
+                        raise ValueError("something follows the call")  # noqa: TRY301
                 if len(request) != 3:
                     self._call(call_id, timeout_ms, body, request)
                     receive = self.receive
@@ -76,6 +109,11 @@ class Worker:
             if timeout_ms:
                 plain.arrived = monotonic()
             plain.cancelled = False
+            if wants_logging and "logging" in modules:
+                wants_logging = self.wants_logging()
+            if call_id > begun[0]:  # noqa: PLR1730 - max() costs twice as much
+                begun[0] = call_id
+            begun[1] = call_id
             main.call = plain
             try:
                 try:
@@ -90,12 +128,14 @@ class Worker:
                     main.armed = False
             except BaseException as error:
                 main.call = None
+                main.begun[1] = 0  # not `begun`: a child that user code has forked has another
                 self._send_error(call_id, _errors.of_function(function, args, kwargs, error))
                 continue
             main.call = None
+            main.begun[1] = 0
             if result.__class__ is coroutine_type:
                 call = _calls.Call(call_id, timeout_ms)
-                call.arrived, call.cancelled = plain.arrived, plain.cancelled
+                call.cancelled = plain.cancelled
                 self.returned(call, result)
                 receive = self.receive
                 continue
@@ -105,20 +145,89 @@ class Worker:
                 self._send_error(call_id, _errors.unsendable(error, result))
 
     def _call(self, call_id: int, timeout_ms: int, body: _wire.Buffer, request: list[Any]) -> None:
-        """Run a call with options."""
+        """Run a call that may have options."""
         try:
-            name, args, kwargs, options = request
+            name, args, kwargs, options = request if len(request) != 3 else (*request, None)
             function = self.functions[name]
             call = self.admit(call_id, timeout_ms, options)
         except Exception as error:
             self.refuse(call_id, body, error)
             return
+        if self.log_level is not None:
+            self.wants_logging()
         try:
             result = _calls.run(call, function, *(args or ()), **(kwargs or {}))
         except BaseException as error:
             self.fail(call, _errors.of_function(function, args, kwargs, error))
         else:
             self.returned(call, result)
+
+    def read(self, frame: _wire.Frame) -> tuple[_calls.Call, Callable[..., Any], Any, Any] | None:
+        """Read a call: it, its function, args and kwargs; None when it has been refused."""
+        _, _, timeout_ms, call_id, body, attachments = frame
+        if self.log_level is not None:
+            self.wants_logging()
+        try:
+            request = _read(body, attachments)
+            name, args, kwargs, options = request if len(request) != 3 else (*request, None)
+            function = self.functions[name]
+            return self.admit(call_id, timeout_ms, options), function, args or (), kwargs or {}
+        except _wire.ProtocolError:
+            raise
+        except Exception as error:
+            self.refuse(call_id, body, error)
+            return None
+
+    def serve_async(self, frame: _wire.Frame) -> None:
+        """Begin a call of an asynchronous function; nothing of the user's runs yet."""
+        read = self.read(frame)
+        if read is None:
+            return
+        call, function, args, kwargs = read
+        try:
+            result = function(*args, **kwargs)
+        except BaseException as error:
+            self.fail(call, _errors.of_function(function, args, kwargs, error))
+        else:
+            self.returned(call, result)
+
+    def wants_logging(self) -> bool:
+        """Send records of `logging` once user code has imported it; tell whether that is yet to be done."""
+        if self.log_level is None or "logging" not in sys.modules:
+            return self.log_level is not None
+        from hatchery import _logs
+
+        level, self.log_level = self.log_level, None
+        _logs.install(self.channel, level)
+        return False
+
+    def the_inbox(self) -> Inbox:
+        """Return what sorts frames, made at the first need."""
+        if self.inbox is None:
+            from hatchery._inbox import Inbox
+
+            self.inbox = _main.inbox = Inbox(self)
+        return self.inbox
+
+    def give_up(self, error: BaseException) -> None:
+        """End the worker, on the main thread, because of what a thread cannot go on after."""
+        raise error
+
+    def host_result(self, frame: _wire.Frame) -> None:
+        """Hand on what a host call ended with."""
+        if self.host is not None:
+            self.host.deliver(frame)
+
+    def _call_with_attachments(self, frame: _wire.Frame) -> None:
+        _, _, timeout_ms, call_id, body, attachments = frame
+        try:
+            request = _read(body, attachments)
+        except _wire.ProtocolError:
+            raise
+        except Exception as error:
+            self.refuse(call_id, body, error)
+            return
+        self._call(call_id, timeout_ms, body, request)
 
     def admit(self, call_id: int, timeout_ms: int, options: Any) -> _calls.Call:
         """Take in a call with what belongs to it. Raises `ValueError` when its options cannot be read."""
@@ -138,9 +247,18 @@ class Worker:
         elif hasattr(type(result), "__next__"):
             call.items = result
             self.active[call.id] = call
-            _streams.pump(self, call)
+            self.step_on(call)
         else:
             self.fail(call, _streams.no_stream(result))
+
+    def step_on(self, call: _calls.Call) -> None:
+        """Send items of a stream, if it is the time and this is the thread for it."""
+        if self.pool is not None:
+            self.pool.credit(call, 0)
+        elif self.loop is not None and self.loop.is_running:
+            self.the_inbox().resumed.append(call)
+        else:
+            _streams.pump(self, call)
 
     def the_loop(self) -> Loop:
         """Return the worker's one event loop, made at the first need."""
@@ -149,29 +267,38 @@ class Worker:
 
             self.loop = Loop(self)
             self.receive = self.loop.receive
+            self.in_turns = True
         return self.loop
 
     def control(self, frame: _wire.Frame) -> None:
         """Serve a frame that is no call, or none that this worker takes."""
         kind, codec, number, call_id, body, attachments = frame
         if kind == _wire.CALL:
-            self._send_error(call_id, {"kind": "decode", "message": "calls with attachments are not supported"})
+            self._call_with_attachments(frame)
             return
         if kind == _wire.SESSION_END:
             self._end_session(call_id, number, body)
+            return
+        if kind == _wire.HOST_RESULT:
+            self.host_result(frame)
             return
         if kind not in (_wire.CANCEL, _wire.CREDIT, _wire.STACK):
             raise _wire.ProtocolError(f"a frame of kind {kind} is not for a worker that is ready")
         if codec or attachments:
             raise _wire.ProtocolError(f"a frame of kind {kind} has no body")
         call = self.active.get(call_id)
-        if call is None:
-            return  # it is over
+        if call is None:  # it is over, or runs on this thread
+            if kind == _wire.STACK and self.inbox is not None:
+                self.inbox.tell_stack(call_id)
+            return
         if kind == _wire.CANCEL:
             self.cancel(call)
         elif kind == _wire.STACK:
             self._tell_stack(call)
         elif call.credit is not None:
+            if self.pool is not None and call.items is not None:
+                self.pool.credit(call, number)
+                return
             call.credit += number
             if call.items is not None:
                 _streams.pump(self, call)
@@ -180,7 +307,9 @@ class Worker:
 
     def cancel(self, call: _calls.Call) -> None:
         """Make an active call give up."""
-        if call.items is not None:
+        if self.pool is not None and call.task is None:
+            self.pool.cancel(call)
+        elif call.items is not None:
             _streams.drop(self, call)
         elif self.loop is not None:
             self.loop.cancel(call)
@@ -189,7 +318,8 @@ class Worker:
         from hatchery import _stack
 
         try:
-            text = _stack.of_call(call)
+            text = self.pool.stack(call) if self.pool is not None else None
+            text = text or _stack.of_call(call)
         except Exception:  # it looks into what others made
             text = None
         if text:
@@ -241,10 +371,13 @@ class Worker:
 
     def finish(self, call: _calls.Call) -> None:
         """Let nothing more be sent for a call but its answer."""
-        with self.channel.lock:  # a thread of the call may be about to tell its progress
+        if self.channel.shared:
+            with self.channel.lock:  # a thread of the call may be about to tell its progress
+                call.over = True
+        else:
             call.over = True
-        self.active.pop(call.id, None)
-        call.items = call.async_items = call.task = None
+        if self.active.pop(call.id, None) is not None:
+            call.items = call.async_items = call.task = None
 
     def refuse(self, call_id: int, body: _wire.Buffer, error: Exception) -> None:
         """Answer a call that does not name an exported function, or is no call at all."""
@@ -269,6 +402,8 @@ class Worker:
         """End the calls that are left, then run the stop hooks."""
         for call in list(self.active.values()):
             self.cancel(call)
+        if self.pool is not None:
+            self.pool.finish()
         if self.loop is not None:
             self.loop.finish()
         failed: dict[str, Any] | None = None
@@ -284,6 +419,19 @@ class Worker:
         """End the event loop with what is left on it."""
         if self.loop is not None:
             self.loop.close()
+
+
+def _read(body: _wire.Buffer, attachments: tuple[Any, ...]) -> list[Any]:
+    """Read the body of a call. Raises `ProtocolError` for attachments that are not as they should be."""
+    if attachments:
+        from hatchery import _attachments
+
+        request = _attachments.scan(body, attachments)
+    else:
+        request = _values.read(body)
+    if request.__class__ is not list:
+        raise ValueError("it is no array")
+    return request  # type: ignore[no-any-return]
 
 
 def send_error(channel: _wire.Channel, call_id: int, error: dict[str, Any]) -> None:

@@ -31,6 +31,18 @@ def of_call(call: Call) -> str | None:
     return "".join(map(_line, frames)) or None
 
 
+def of_frame(frame: FrameType | None) -> str | None:
+    """Return the stack of user code that runs, or waits in one of our functions; `frame` is its innermost."""
+    frames: list[FrameType] = []
+    while frame is not None and len(frames) < _MOST_FRAMES:
+        if not frame.f_code.co_filename.startswith(_OURS):
+            frames.append(frame)
+        elif frames:
+            break  # what called user code
+        frame = frame.f_back
+    return "".join(map(_line, reversed(frames))) or None
+
+
 def _line(frame: FrameType) -> str:
     path, number = frame.f_code.co_filename, frame.f_lineno
     text = f'  File "{path}", line {number}, in {frame.f_code.co_name}\n'

@@ -24,10 +24,11 @@ def pump(worker: Worker, call: Call) -> None:
     main, send, encode = _main, worker.channel.send, _values.encode
     chunk, call_id = _wire.CHUNK, call.id
     step = call.items.__next__
-    turn_ends = None if worker.loop is None else monotonic() + SLICE_SECONDS
+    turn_ends = monotonic() + SLICE_SECONDS if worker.in_turns else None
     item = None
     while call.credit:
         main.call = call
+        main.begun[1] = call_id
         try:
             try:
                 main.armed = True
@@ -38,9 +39,11 @@ def pump(worker: Worker, call: Call) -> None:
                 main.armed = False
         except BaseException as error:
             main.call = None
+            main.begun[1] = 0
             _stepped_out(worker, call, error)
             return
         main.call = None
+        main.begun[1] = 0
         if call.cancelled:
             _close(call)  # it swallowed that
             worker.fail(call, {"kind": "cancelled"})
@@ -53,8 +56,8 @@ def pump(worker: Worker, call: Call) -> None:
             return
         call.credit -= 1
         item = None  # it is the caller's now
-        if turn_ends is not None and worker.loop is not None and monotonic() > turn_ends:
-            worker.loop.resume_soon(call)
+        if turn_ends is not None and monotonic() > turn_ends and call.credit:
+            worker.the_inbox().resumed.append(call)
             return
 
 
@@ -70,22 +73,29 @@ def _stepped_out(worker: Worker, call: Call, error: BaseException) -> None:
 def drop(worker: Worker, call: Call) -> None:
     """End a stream between two steps, because nobody wants its items any more."""
     call.cancelled = True
-    items = call.items
-    outcome: dict[str, object] | None = {"kind": "cancelled"}
     _main.call = call
+    _calls.enter(call.id)
+    outcome = thrown(call)
+    _main.call = None
+    _main.begun[1] = 0
+    if outcome is None:
+        end(worker, call)
+    else:
+        worker.fail(call, outcome)
+
+
+def thrown(call: Call) -> dict[str, object] | None:
+    """Raise `Cancelled` in a generator between two steps, and return how that ended it; None for as it likes."""
+    items = call.items
     try:
         if hasattr(items, "throw"):
             items.throw(_calls.Cancelled("the call was cancelled"))
             items.close()  # it yields all the same
     except StopIteration:
-        outcome = None
+        return None
     except BaseException as error:
-        outcome = _errors.of_call(call, error)
-    _main.call = None
-    if outcome is None:
-        end(worker, call)
-    else:
-        worker.fail(call, outcome)
+        return _errors.of_call(call, error)
+    return {"kind": "cancelled"}
 
 
 def _close(call: Call) -> None:

@@ -19,13 +19,22 @@ except ImportError:  # not CPython
 
     _encode_text = JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
     scan = JSONDecoder(parse_constant=lambda _name: None).scan_once  # type: ignore[attr-defined]
+
+    def encoder(default: Callable[[Any], Any]) -> Callable[[Any], str]:
+        """Return an encoder that asks `default` what to encode for what it does not know."""
+        return JSONEncoder(default=default, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+    def scanner(object_hook: Callable[[dict[str, Any]], Any]) -> Callable[[str, int], tuple[Any, int]]:
+        """Return a scanner that asks `object_hook` what each object means."""
+        decoder = JSONDecoder(parse_constant=lambda _name: None, object_hook=object_hook)
+        return decoder.scan_once  # type: ignore[attr-defined,no-any-return]
 else:
 
     class _Plain:
         """What the C scanner asks for: the defaults of `json.JSONDecoder`, without importing `json` and `re`."""
 
         strict = True
-        object_hook = None
+        object_hook: Any = None
         object_pairs_hook = None
         parse_float = float
         parse_int = int
@@ -45,10 +54,23 @@ else:
     def _encode_text(o: Any) -> str:
         return "".join(_c_encode(o, 0))
 
+    def encoder(default: Callable[[Any], Any]) -> Callable[[Any], str]:
+        """Return an encoder that asks `default` what to encode for what it does not know."""
+        encode = make_encoder(None, default, encode_basestring, None, ":", ",", False, False, False)  # noqa: FBT003
+        return lambda value: "".join(encode(value, 0))
+
+    def scanner(object_hook: Callable[[dict[str, Any]], Any]) -> Callable[[str, int], tuple[Any, int]]:
+        """Return a scanner that asks `object_hook` what each object means."""
+        plain = _Plain()
+        plain.object_hook = object_hook
+        return make_scanner(plain)  # type: ignore[arg-type]
+
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable
+
+    from hatchery._attachments import Encoded, Taken
 
 MAX_DEPTH = 120
 MIN_INTEGER = -(2**63)
@@ -62,14 +84,20 @@ _DIGITS = bytes(0x30 if byte in b"0123456789" else byte if byte in b".-" else 0x
 _LONG_NATURAL = b"0" * 20  # 2^64 has 20 digits
 _LONG_NEGATIVE = b"-" + b"0" * 19  # and 2^63 has 19
 
+NEVER = sys.maxsize
+# To import orjson takes 10 ms and more: it is worth that for the first body of this size.
+LARGE_BYTES = 16 * 1024
+# Set by `_codecs`. From `large_bytes` on a body is read by `fast_decode`, or the first one asks `consider` for one.
+large_bytes = NEVER
+consider: Callable[[], None] | None = None
+fast_decode: Callable[[Any], Any] | None = None
+fast_encode: Callable[[Any], bytes | None] | None = None  # returns None for what it cannot, or may not, encode
+
 _HINTS = {
     "set": "for example to a list",
     "frozenset": "for example to a list",
     "generator": "for example with list(); or let the caller read it as a stream",
     "async_generator": "for example by collecting its items in a list; or let the caller read it as a stream",
-    "bytes": "for example with .decode() or base64",
-    "bytearray": "for example with .decode() or base64",
-    "memoryview": "for example with bytes() and base64",
     "datetime.datetime": "for example with .isoformat()",
     "datetime.date": "for example with .isoformat()",
     "datetime.time": "for example with .isoformat()",
@@ -77,7 +105,14 @@ _HINTS = {
     "decimal.Decimal": "for example with str() or float()",
     "uuid.UUID": "for example with str()",
     "complex": "for example to a list of two numbers",
-    "numpy.ndarray": "for example with .tolist()",
+    "numpy.float32": "for example with .item()",
+    "numpy.float16": "for example with .item()",
+    "numpy.int64": "for example with .item()",
+    "numpy.int32": "for example with .item()",
+    "numpy.uint8": "for example with .item()",
+    "numpy.bool": "for example with .item()",
+    "numpy.bool_": "for example with .item()",
+    "torch.Tensor": "for example with .numpy()",
     "coroutine": "for example by awaiting it",
 }
 
@@ -91,31 +126,83 @@ class EncodeError(Exception):
         return what + message[len("result") :] if message.startswith("result") else message
 
 
-def encode(value: Any) -> bytes:
+def encode(value: Any) -> bytes | Encoded:
     """Encode a result. Raises `EncodeError`."""
     kind = type(value)
-    raised_limit = 0
     try:
         if kind is str:
-            return _encode_text(value).encode()
+            fast = fast_encode(value) if fast_encode is not None and len(value) > 1000 else None
+            return _encode_text(value).encode() if fast is None else fast
         if kind is int:
             if MIN_INTEGER <= value <= MAX_INTEGER:
                 return b"%d" % value
         elif kind is float or kind is bool or value is None:
             return _encode_text(value).encode()
         else:
-            if sys.getrecursionlimit() > _SAFE_RECURSION_LIMIT:
-                raised_limit = sys.getrecursionlimit()
-                sys.setrecursionlimit(_SAFE_RECURSION_LIMIT)
-            data = _encode_text(value).encode()
-            if not _is_too_deep(data) and not _may_hold_a_long_integer(data):
+            if fast_encode is not None:
+                fast = fast_encode(value)
+                if fast is not None:
+                    return fast
+            data = guarded(_encode_text, value).encode()
+            if is_surely_fine(data):
+                if len(data) >= large_bytes and consider is not None:
+                    consider()
                 return data
+    except TypeError:  # perhaps there are bytes in it
+        from hatchery import _attachments
+
+        encoded = _attachments.encode(value)
+        if encoded is not None:
+            return encoded
     except Exception:  # noqa: S110
         pass  # the walk finds out why, or it was a NaN
-    finally:
-        if raised_limit:
-            sys.setrecursionlimit(raised_limit)
     return _encode_exactly(value)
+
+
+def guarded(encode_text: Callable[[Any], str], value: Any) -> str:
+    """Encode with the C encoder."""
+    limit = sys.getrecursionlimit()
+    if limit <= _SAFE_RECURSION_LIMIT:
+        return encode_text(value)
+    sys.setrecursionlimit(_SAFE_RECURSION_LIMIT)
+    try:
+        return encode_text(value)
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+def is_surely_fine(data: bytes) -> bool:
+    """Tell whether what the C encoder lets pass, but the rules do not, is surely not in this text."""
+    return not is_too_deep(data) and not _may_hold_a_long_integer(data)
+
+
+def look_for_codecs() -> None:
+    """Have the first large body look for a faster codec."""
+    global consider, large_bytes
+    consider, large_bytes = _find_codec, LARGE_BYTES
+
+
+def _find_codec() -> None:
+    from hatchery import _codecs
+
+    _codecs.find()
+
+
+def read(body: Any) -> Any:
+    """Read the one value of a body. Raises whatever is wrong with it."""
+    if len(body) >= large_bytes:
+        if consider is not None:
+            consider()
+        if fast_decode is not None:
+            try:
+                return fast_decode(body)
+            except Exception:  # noqa: S110
+                pass  # what is wrong is told by the one whose words are known, if it is wrong
+    text = str(body, "utf-8")
+    value, end = scan(text, 0)
+    if end != len(text):
+        raise ValueError("something follows the call")
+    return value
 
 
 def encode_leniently(value: Any) -> bytes:
@@ -123,9 +210,16 @@ def encode_leniently(value: Any) -> bytes:
     return _encode_text(value).encode("utf-8", "replace")
 
 
-def _encode_exactly(value: Any) -> bytes:
+def _encode_exactly(value: Any) -> bytes | Encoded:
+    from hatchery import _attachments
+
     try:
-        return _encode_text(_checked(value, [])).encode()
+        taken = _attachments.Taken()
+        data = _encode_text(_checked(value, [], taken)).encode()
+        if taken.attachments and taken.reserved:  # only now it is known that names must be told from placeholders
+            taken = _attachments.Taken(escapes=True)
+            data = _encode_text(_checked(value, [], taken)).encode()
+        return _attachments.Encoded(data, taken.attachments) if taken.attachments else data
     except EncodeError:
         raise
     except MemoryError:
@@ -134,14 +228,17 @@ def _encode_exactly(value: Any) -> bytes:
         raise EncodeError(f"result cannot be encoded: {type(error).__name__}: {error}") from error
 
 
-def _is_too_deep(data: bytes) -> bool:
+def is_too_deep(data: bytes) -> bool:
     """Tell whether nesting is over the limit."""
     if len(data) <= 2 * MAX_DEPTH or data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
         return False
     if b"\\" in data:
         data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
+    # Two quotes side by side are a string without brackets, or make one of two strings.
+    brackets = data.translate(_ALL_SQUARE, _NO_MARKS).replace(b'""', b"")
+    if b'"' in brackets:
+        brackets = b"".join(brackets.split(b'"')[::2])
     # Brackets outside strings; each pass then takes the innermost level away.
-    brackets = b"".join(data.translate(_ALL_SQUARE, _NO_MARKS).split(b'"')[::2])
     for _ in range(MAX_DEPTH):
         brackets = brackets.replace(b"[]", b"")
         if not brackets:
@@ -162,7 +259,7 @@ def _may_hold_a_long_integer(data: bytes) -> bool:
     return _LONG_NEGATIVE in digits
 
 
-def _checked(value: Any, path: list[str | int]) -> Any:
+def _checked(value: Any, path: list[str | int], taken: Taken) -> Any:
     """Return the value as the wire carries it. `path` leads to it and is left at the culprit on an error."""
     if value is None or value is True or value is False:
         return value
@@ -183,7 +280,7 @@ def _checked(value: Any, path: list[str | int]) -> Any:
         items = []
         for index, item in enumerate(value):
             path.append(index)
-            items.append(_checked(item, path))
+            items.append(_checked(item, path, taken))
             path.pop()
         return items
     if isinstance(value, dict):
@@ -192,13 +289,26 @@ def _checked(value: Any, path: list[str | int]) -> Any:
         for key, item in value.items():
             text = _key(key, path)
             path.append(text)
-            members[text] = _checked(item, path)
+            members[taken.name(text)] = _checked(item, path, taken)
             path.pop()
         return members
+    placeholder = _placeholder(value, path, taken)
+    if placeholder is not None:
+        return placeholder
     name = type_name(type(value))
     hint = f" ({_HINTS[name]})" if name in _HINTS else ""
     article = "an" if name[0] in "aeiou" else "a"
     raise EncodeError(f"{_place(path)} is {article} {name}; JSON has no such type: convert it{hint}")
+
+
+def _placeholder(value: Any, path: list[str | int], taken: Taken) -> dict[str, Any] | None:
+    """Return what stands for a value that has bytes."""
+    from hatchery._attachments import RefusedError
+
+    try:
+        return taken.take(value)
+    except RefusedError as error:
+        raise EncodeError(f"{_place(path)} {error}") from None
 
 
 def _check_text(text: str, path: list[str | int], has: str) -> None:

@@ -1,7 +1,8 @@
 """Frames over the socket to the host. `src/port/frame.rs` is the other end; both read the same golden frames.
 
 A frame is a length (u32) and so many bytes of payload: header, lengths of the attachments (u64 each), body,
-attachments. All integers are big-endian.
+attachments. All integers are big-endian. An attachment whose length has its highest bit set is not in the payload, but
+in a memfd.
 """
 
 from __future__ import annotations
@@ -15,15 +16,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Union
 
+    from hatchery._attachments import Encoded
+
     Buffer = Union[bytes, bytearray, memoryview]
-    # kind, codec, number, call id, body, attachments
-    Frame = tuple[int, int, int, int, Buffer, tuple[Buffer, ...]]
+    # kind, codec, number, call id, body, attachments; of one in a memfd that is not received yet, its length
+    Frame = tuple[int, int, int, int, Buffer, tuple[Union[Buffer, int], ...]]
 
 PROTOCOL = 1
 DEFAULT_MAX_FRAME_BYTES = 64 * 1024 * 1024
 LEAST_MAX_FRAME_BYTES = 4096  # the shortest form of any error fits
 
-# Kinds of frames. 10 to 14 are reserved: host_call, host_result, log, ping, pong.
+# Kinds of frames. 13 and 14 are reserved: ping, pong.
 HELLO = 1  # host: what to import; the first frame
 READY = 2  # worker: what it exports
 CALL = 3  # host: run a function
@@ -33,10 +36,14 @@ CHUNK = 6  # worker: one item of a stream
 END = 7  # worker: the end of a stream
 CANCEL = 8  # host: give up a call
 CREDIT = 9  # host: how many more items may come
+HOST_CALL = 10  # worker: call a function of the host
+HOST_RESULT = 11  # host: what that returned, or why not
+LOG = 12  # worker: a record of `logging`
 SESSION_END = 15  # host: a session is over
 SHUTDOWN = 16  # host: end in an orderly way
 PROGRESS = 17  # worker: how far a call is
 STACK = 18  # host: where is a call suspended? worker: there
+HOST_CANCEL = 19  # worker: give up a host call
 
 NO_BODY = 0
 JSON = 1
@@ -55,6 +62,8 @@ HEADER_BYTES = _HEADER.size
 _HEAD_BYTES = _PREFIX_BYTES + HEADER_BYTES
 _READ_BYTES = 64 * 1024
 _MOST_READ_BYTES = 1024 * 1024
+_MOST_LATE = 1000  # frames that wait for another to be written
+_IN_MEMFD = 1 << 63
 _GATHER_BYTES = 16 * 1024  # from here on two pieces are written by writev, not joined by a copy
 
 _read = os.read
@@ -83,7 +92,7 @@ def decode(payload: Buffer) -> Frame:
     if size < HEADER_BYTES:
         raise ProtocolError(f"a payload of {size} bytes is shorter than its header of {HEADER_BYTES}")
     kind, codec, count, number, call_id, body_bytes = _HEADER.unpack_from(payload)
-    if not HELLO <= kind <= STACK:
+    if not HELLO <= kind <= HOST_CANCEL:
         raise ProtocolError(f"unknown kind of frame: {kind}")
     if codec > JSON:
         raise ProtocolError(f"unknown codec: {codec}")
@@ -93,14 +102,17 @@ def decode(payload: Buffer) -> Frame:
     if body_at > size:
         raise ProtocolError(f"a payload of {size} bytes cannot hold the lengths of {count} attachments")
     lengths = Struct(f">{count}Q").unpack_from(payload, HEADER_BYTES)
-    described = body_at + body_bytes + sum(lengths)
+    described = body_at + body_bytes + sum([length for length in lengths if not length & _IN_MEMFD])
     if described != size:
         raise ProtocolError(f"the header describes a payload of {described} bytes, but it has {size}")
     at = body_at + body_bytes
-    attachments = []
+    attachments: list[Buffer | int] = []
     for length in lengths:
-        attachments.append(payload[at : at + length])
-        at += length
+        if length & _IN_MEMFD:
+            attachments.append(length ^ _IN_MEMFD)
+        else:
+            attachments.append(payload[at : at + length])
+            at += length
     return kind, codec, number, call_id, payload[body_at : body_at + body_bytes], tuple(attachments)
 
 
@@ -111,17 +123,24 @@ class Channel:
     the main thread reads. Any thread may write once `shared` is set, which makes all writes happen under `lock`.
     """
 
-    __slots__ = ("_poll", "_tail", "_wanted", "broken", "fd", "lock", "max_frame_bytes", "pending", "shared")
+    __slots__ = (
+        "_late", "_poll", "_tail", "_wanted", "broken", "fd", "fd_socket", "lock", "max_frame_bytes", "pending", "shared",
+        "writing",
+    )  # fmt: skip
 
     def __init__(self, fd: int, max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES) -> None:
         """`fd` is a connected stream socket in blocking mode."""
         self.fd = fd
         self.max_frame_bytes = max_frame_bytes
+        self.fd_socket = -1  # where memfds come and go
         self.pending: list[Frame] = []
         # What `receive` raises when its turn comes, seen by a read that did not wait.
         self.broken: ProtocolError | None = None
         self.shared = False  # more threads than the main one may write
         self.lock = RLock()
+        self.writing = False
+        # Frames that were to be sent in the middle of another, by the same thread: kind, call id, body, number.
+        self._late: list[tuple[int, int, bytes, int]] = []
         self._tail: Buffer = b""
         self._wanted = 0  # bytes of tail below which it holds no whole frame
         self._poll = poll()
@@ -130,8 +149,13 @@ class Channel:
     def abandon(self) -> None:
         """Close this process's copy of the socket: for a forked child, which must not answer for us."""
         fd, self.fd = self.fd, -1
+        self.writing = False
+        self._late.clear()
         self.lock = RLock()  # a thread that the child does not have may hold the other one
         self.pending.clear()
+        if self.fd_socket >= 0:
+            os.close(self.fd_socket)
+            self.fd_socket = -1
         if fd >= 0:
             os.close(fd)
 
@@ -166,6 +190,11 @@ class Channel:
     def in_mid_frame(self) -> bool:
         """Whether the beginning of a frame has come, but not its end."""
         return bool(self._tail)
+
+    def check_end(self) -> None:
+        """Raise if the stream has ended where it should not."""
+        if self._tail:
+            raise ConnectionError("the host closed the socket in the middle of a frame")
 
     def receive(self) -> Frame | None:
         """Wait for the next frame; None when the host closed the socket between two frames."""
@@ -210,23 +239,50 @@ class Channel:
                 at += count
             self._tail = b""
             self._wanted = 0
-            return decode(view)
+            return self._decode(view)
         view = memoryview(tail)
-        frame = decode(view[_PREFIX_BYTES : _PREFIX_BYTES + length])
+        frame = self._decode(view[_PREFIX_BYTES : _PREFIX_BYTES + length])
         self._split(_PREFIX_BYTES + length)
         return frame
 
+    def _decode(self, payload: memoryview) -> Frame:
+        frame = decode(payload)
+        if not frame[5] or int not in map(type, frame[5]):
+            return frame
+        if self.fd_socket < 0:
+            raise ProtocolError("a memfd was announced, but there is no socket for it")
+        from hatchery import _memfds
+
+        return *frame[:5], _memfds.receive(self.fd_socket, frame[3], frame[5])
+
     def _split(self, at: int = 0) -> None:
         """Queue the whole frames that stand in the tail from `at` on."""
-        view = memoryview(self._tail)
+        data, pending = self._tail, self.pending
+        view = memoryview(data)
         self._wanted = 0
         try:
+            if len(data) <= _READ_BYTES:  # small ones are copied, which is cheaper than to keep views of them
+                most = min(self.max_frame_bytes, len(data))
+                while len(data) - at >= _HEAD_BYTES:
+                    length, kind, codec, count, number, call_id, body_bytes = _unpack_prefixed(data, at)
+                    end = at + _PREFIX_BYTES + length
+                    if (
+                        length > most
+                        or end > len(data)
+                        or codec != JSON
+                        or count
+                        or body_bytes != length - HEADER_BYTES
+                        or not HELLO <= kind <= HOST_CANCEL
+                    ):
+                        break  # what follows says what is the matter with it
+                    pending.append((kind, JSON, number, call_id, bytes(data[at + _HEAD_BYTES : end]), ()))
+                    at = end
             while len(view) - at >= _PREFIX_BYTES:
                 end = at + _PREFIX_BYTES + self._length(view, at)
                 if end > len(view):
                     self._wanted = end - at
                     break
-                self.pending.append(decode(view[at + _PREFIX_BYTES : end]))
+                pending.append(self._decode(view[at + _PREFIX_BYTES : end]))
                 at = end
         except ProtocolError as error:
             self.broken = error.with_traceback(None)  # raised when its turn comes
@@ -248,15 +304,25 @@ class Channel:
             raise ProtocolError(f"a frame of {length} bytes is shorter than its header of {HEADER_BYTES}")
         return length
 
-    def send(self, kind: int, call_id: int, body: bytes = b"") -> None:
+    def send(self, kind: int, call_id: int, body: bytes | Encoded = b"", number: int = 0) -> None:
         """Write one frame. Raises `FrameTooLargeError` before anything is written."""
+        if body.__class__ is not bytes:
+            from hatchery import _memfds
+
+            _memfds.send(self, kind, call_id, body)  # type: ignore[arg-type]
+            return
         size = HEADER_BYTES + len(body)
         if size > self.max_frame_bytes:
             raise FrameTooLargeError(size, self.max_frame_bytes)
-        head = _pack_prefixed(size, kind, JSON if body else NO_BODY, 0, 0, call_id, len(body))
+        head = _pack_prefixed(size, kind, JSON if body else NO_BODY, 0, number, call_id, len(body))
         lock = self.lock if self.shared else None  # it costs as much as packing the head
         if lock is not None:
             lock.acquire()
+            if self.writing:  # a signal handler, or a `__del__`, in the middle of a frame of this very thread
+                self.send_later(kind, call_id, body, number)
+                lock.release()
+                return
+            self.writing = True
         try:
             if size < _GATHER_BYTES:
                 data = head + body
@@ -270,7 +336,19 @@ class Channel:
             self._write_rest(memoryview(body)[written - len(head) :])
         finally:
             if lock is not None:
+                self.writing = False
                 lock.release()
+                self.send_late()
+
+    def send_later(self, kind: int, call_id: int, body: bytes | Encoded, number: int) -> None:
+        """Keep a frame until the one that this thread is writing is whole. Call it under `lock`."""
+        if len(self._late) < _MOST_LATE:
+            self._late.append((kind, call_id, body, number))
+
+    def send_late(self) -> None:
+        """Write what had to wait."""
+        while self._late:
+            self.send(*self._late.pop(0))
 
     def _write_rest(self, rest: memoryview) -> None:
         while rest:

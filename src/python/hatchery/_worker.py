@@ -63,8 +63,12 @@ def _take_signals(channel: _wire.Channel, hello: dict[str, Any]) -> None:
     main = _calls.main
     main.channel = channel
     os.register_at_fork(after_in_child=main.forked)
+    if hello.get("fd_socket") is not None:
+        os.set_inheritable(hello["fd_socket"], False)  # noqa: FBT003
+        channel.fd_socket = hello["fd_socket"]
     if hello.get("cancel_signal"):
-        _signal.signal(hello["cancel_signal"], main.on_signal)
+        main.cancel_signal = hello["cancel_signal"]
+        _signal.signal(main.cancel_signal, main.on_signal)
     if hello.get("stack_signal"):
         fd = hello["stack_fd"]
         os.set_inheritable(fd, False)  # noqa: FBT003
@@ -91,6 +95,13 @@ def _start(worker: _serving.Worker, hello: dict[str, Any]) -> None:
         _hooks.preload()
         import_ms = (perf_counter() - began) * 1000
         phase = "setup"
+        codec = hello.get("codec", "json")
+        if codec == "auto":
+            _values.look_for_codecs()
+        elif codec != "json":
+            from hatchery import _codecs
+
+            _codecs.choose(codec)
         functions = _functions.exported(sys.modules[hello["module"]], hello["functions"], _hooks.exports)
         phase = "on_start"
         for hook in _hooks.start_hooks:
@@ -112,6 +123,7 @@ def _start(worker: _serving.Worker, hello: dict[str, Any]) -> None:
         _serving.send_error(channel, 0, failure)
         sys.exit(_wire.EXIT_START_FAILED)
     worker.functions = functions
+    worker.wants_logging()
 
 
 def _serve_host(channel: _wire.Channel) -> None:
@@ -120,17 +132,17 @@ def _serve_host(channel: _wire.Channel) -> None:
         from hatchery import _zygote
 
         # Returns in a forked worker only.
-        stack_fd = _zygote.become(channel, hello, _rss_bytes)
+        numbers = _zygote.become(channel, hello, _rss_bytes)
         hello = _read_hello(channel)
         if hello is not None:
-            hello["stack_fd"] = stack_fd
+            hello.update(numbers)
     if hello is None:
         return
     try:
         _take_signals(channel, hello)
+        worker = _serving.Worker(channel, hello)
     except Exception as error:
         raise _wire.ProtocolError(f"hello cannot be followed: {type(error).__name__}: {error}") from error
-    worker = _serving.Worker(channel)
     _start(worker, hello)
     try:
         worker.serve()

@@ -27,18 +27,19 @@ FORKED = 33  # template: here it is; comes with its pidfd
 REAP = 34  # host: it has been killed, or has ended: take its exit status
 EXITED = 35  # template: that status
 
-# What a fork request brings: channel, standard output, standard error, pipe for stacks, lifeline.
-_DESCRIPTORS = 5
+# What a fork request brings: channel, standard output, standard error, pipe for stacks, lifeline, socket for memfds; and
+# the mark of which calls have begun, if the worker may get several.
+_MOST_DESCRIPTORS = 7
 _HEAD = Struct(">IBBHIQI")
 _READ_BYTES = 4096
 _COMM_BYTES = 15
 _F_SETSIG = 10
 
 
-def become(channel: _wire.Channel, hello: dict[str, Any], rss_bytes: Callable[[], int | None]) -> int:
+def become(channel: _wire.Channel, hello: dict[str, Any], rss_bytes: Callable[[], int | None]) -> dict[str, int]:
     """Import what hello names, then serve as a template until the host wants no more.
 
-    Returns only in a forked worker, with the number of its pipe for stacks; `channel` is its own then.
+    Returns only in a forked worker, with the numbers of its descriptors, by their names in hello; `channel` is its own then.
     """
     _name_process(hello["worker"])
     template = _Template(channel, hello)
@@ -59,12 +60,12 @@ def become(channel: _wire.Channel, hello: dict[str, Any], rss_bytes: Callable[[]
     gc.disable()
     gc.freeze()
     channel.send(_wire.READY, 0, _values.encode_leniently(ready))
-    stack_fd = template.serve()
-    if stack_fd is None:
+    numbers = template.serve()
+    if numbers is None:
         # Not by `sys.exit`: what the modules registered for the exit is the workers' to run.
         _flush()
         os._exit(0)
-    return stack_fd
+    return numbers
 
 
 class _Template:
@@ -80,7 +81,8 @@ class _Template:
         self.dying: set[int] = set()
         self.reaping = self.again = False
         # What belongs to the template alone.
-        self.own = {channel.fd, self.socket.fileno(), hello["stack_fd"], hello["template"]["lifeline_fd"]}
+        self.own = {channel.fd, self.socket.fileno(), hello["template"]["lifeline_fd"]}
+        self.own |= {hello.get(name) for name in ("stack_fd", "fd_socket", "begun_fd")}
         # What the imports left open, which every worker has too.
         self.shared: set[int] = set()
 
@@ -107,10 +109,10 @@ class _Template:
         self.shared = set(_watch.descriptors()) - self.own
         return watch.warnings
 
-    def serve(self) -> int | None:
-        """Fork and reap as the host says. Returns the pipe for stacks in a worker, None in the template at its end."""
+    def serve(self) -> dict[str, int] | None:
+        """Fork and reap as the host says. Returns what `fork` does in a worker, None in the template at its end."""
         _signal.signal(_signal.SIGCHLD, lambda *_: self.reap())
-        space = _socket.CMSG_SPACE(4 * _DESCRIPTORS)
+        space = _socket.CMSG_SPACE(4 * _MOST_DESCRIPTORS)
         tail = b""
         while True:
             data, ancillary, _, _ = self.socket.recvmsg(_READ_BYTES, space, _socket.MSG_CMSG_CLOEXEC)
@@ -128,9 +130,9 @@ class _Template:
                     break
                 body, tail = tail[_HEAD.size : 4 + length], tail[4 + length :]
                 if kind == FORK:
-                    stack_fd = self.fork(fork_id, str(body, "utf-8"))
-                    if stack_fd is not None:
-                        return stack_fd
+                    numbers = self.fork(fork_id, str(body, "utf-8"), number)
+                    if numbers is not None:
+                        return numbers
                 elif kind == REAP:
                     self.dying.add(number)
                     self.reap()
@@ -139,10 +141,10 @@ class _Template:
                 else:
                     raise _wire.ProtocolError(f"a frame of kind {kind} is not for a template")
 
-    def fork(self, fork_id: int, worker: str) -> int | None:
-        """Fork a worker. Returns its pipe for stacks in the worker, None in the template."""
-        fds, self.received = self.received[:_DESCRIPTORS], self.received[_DESCRIPTORS:]
-        if len(fds) < _DESCRIPTORS:
+    def fork(self, fork_id: int, worker: str, count: int) -> dict[str, int] | None:
+        """Fork a worker. Returns the numbers of its descriptors in the worker, None in the template."""
+        fds, self.received = self.received[:count], self.received[count:]
+        if len(fds) < count:
             raise _wire.ProtocolError("a fork without its descriptors; is this process at its limit of open files?")
         _flush()  # what is in the buffers would be written twice
         try:
@@ -164,9 +166,9 @@ class _Template:
         _close([*fds, pidfd])
         return None
 
-    def become_worker(self, fds: list[int], worker: str) -> int:
+    def become_worker(self, fds: list[int], worker: str) -> dict[str, int]:
         """In a forked worker: take on what is its own, let go of what is the template's."""
-        channel_fd, stdout, stderr, stack_fd, lifeline = fds
+        channel_fd, stdout, stderr, stack_fd, lifeline, fd_socket, *begun = fds
         # First of all: whatever happens from here on, the host's end of the lifeline ends this process. That its owner
         # is set before it leaves the template's group lets the host find it if the template dies before it has told.
         pid = os.getpid()
@@ -178,7 +180,7 @@ class _Template:
         os.dup2(stdout, 1)
         os.dup2(stderr, 2)
         self.socket.detach()
-        keep = self.shared | {0, 1, 2, channel_fd, stack_fd, lifeline}
+        keep = self.shared | {0, 1, 2, channel_fd, stack_fd, lifeline, fd_socket, *begun}
         _close([fd for fd in _watch.descriptors() if fd not in keep])
         _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
         _name_process(worker)
@@ -187,7 +189,10 @@ class _Template:
             gc.enable()
         os.set_blocking(channel_fd, True)
         self.channel.__init__(channel_fd)  # type: ignore[misc]
-        return stack_fd
+        numbers = {"stack_fd": stack_fd, "fd_socket": fd_socket}
+        if begun:
+            numbers["begun_fd"] = begun[0]
+        return numbers
 
     def reap(self) -> None:
         """Take the exit status of those that the host is done with, as far as they are dead."""

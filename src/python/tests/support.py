@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import pathlib
 import re
@@ -22,10 +23,13 @@ PACKAGE = HERE.parent / "hatchery"
 BOOTSTRAP = (HERE.parent / "bootstrap.py").read_text()
 PROBE = (HERE.parent / "probe.py").read_text()
 GOLDEN = HERE.parents[2] / "tests" / "golden"
-DEADLINE = 20.0
+DEADLINE = float(os.environ.get("HATCHERY_TEST_DEADLINE", "20"))
+# Runs all tests with workers that take several calls; each test still sends what it would send otherwise.
+IN_FLIGHT = int(os.environ.get("HATCHERY_TEST_IN_FLIGHT", "0"))
 
 HELLO, READY, CALL, RESULT, ERROR, CHUNK, END, CANCEL, CREDIT = range(1, 10)
-SESSION_END, SHUTDOWN, PROGRESS, STACK = range(15, 19)
+HOST_CALL, HOST_RESULT, LOG = range(10, 13)
+SESSION_END, SHUTDOWN, PROGRESS, STACK, HOST_CANCEL = range(15, 20)
 CANCELLED = {"kind": "cancelled"}
 # Whatever the host chooses; real-time signals, which are free.
 CANCEL_SIGNAL, STACK_SIGNAL = signal.SIGRTMIN + 10, signal.SIGRTMIN + 11
@@ -64,7 +68,7 @@ def frame(kind: int, body: bytes = b"", *, call_id: int = 0, number: int = 0, co
 class Worker:
     """One worker process, and the host's end of its socket."""
 
-    def __init__(self, source: str, files: dict[str, str] | None = None, **hello) -> None:
+    def __init__(self, source: str, files: dict[str, str] | None = None, pass_fds: list[int] = [], **hello) -> None:  # noqa: B006
         self.directory = tempfile.TemporaryDirectory()
         (pathlib.Path(self.directory.name) / "usermodule.py").write_text(textwrap.dedent(source))
         for name, text in (files or {}).items():
@@ -73,18 +77,30 @@ class Worker:
         self.sock.settimeout(DEADLINE)
         self.lifeline, inherited = socket.socketpair()
         self.stacks, stack_fd = os.pipe()
+        in_flight = IN_FLIGHT if IN_FLIGHT and "threads" not in hello else None
+        if in_flight is not None:
+            hello = {"in_flight": in_flight, **hello}
+        self.begun_memory: mmap.mmap | None = None
+        passed = [stack_fd]
+        if hello.get("in_flight", 1) > 1 or hello.get("threads"):
+            begun_fd = os.memfd_create("begun")
+            os.ftruncate(begun_fd, 16)
+            self.begun_memory = mmap.mmap(begun_fd, 16)
+            passed.append(begun_fd)
+            hello["begun_fd"] = begun_fd
         self.process = subprocess.Popen(
             [sys.executable, "-c", BOOTSTRAP, "test-1"],
             stdin=child,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            pass_fds=[inherited.fileno(), stack_fd],
+            pass_fds=[inherited.fileno(), *passed, *pass_fds],
             cwd=self.directory.name,
             start_new_session=True,
         )
         child.close()
         inherited.close()
-        os.close(stack_fd)
+        for fd in passed:
+            os.close(fd)
         self._next_id = 0
         self.printed = {"stdout": b"", "stderr": b""}
         self._drains = [
@@ -106,6 +122,10 @@ class Worker:
             **hello,
         }
         self.sock.sendall(package() + frame(HELLO, json.dumps(self.hello).encode()))
+
+    def begun(self) -> tuple[int, int]:
+        """Return what the worker has marked: the largest id that has begun, and that of the call on the main thread."""
+        return struct.unpack("QQ", self.begun_memory[:16])
 
     def __enter__(self):
         return self
@@ -138,11 +158,28 @@ class Worker:
 
     def receive(self) -> tuple[int, int, object]:
         """Return kind, call id and decoded body of the next frame; None is the body of a frame without one."""
+        kind, _, call_id, body = self.receive_whole()
+        return kind, call_id, body
+
+    def receive_whole(self) -> tuple[int, int, int, object]:
+        """Return kind, number, call id and decoded body of the next frame."""
         (length,) = struct.unpack(">I", self._exactly(4))
         payload = self._exactly(length)
-        kind, codec, count, _, call_id, size = struct.unpack_from(">BBHIQI", payload)
+        kind, codec, count, number, call_id, size = struct.unpack_from(">BBHIQI", payload)
         assert (codec, count, size) == (size > 0, 0, length - 20), payload[:40]
-        return kind, call_id, json.loads(payload[20:].decode()) if codec else None
+        return kind, number, call_id, json.loads(payload[20:].decode()) if codec else None
+
+    def serve_host_call(self, result: object = None, error: dict | None = None) -> tuple[int, list]:
+        """Answer the host call that comes next; return its number and body."""
+        kind, number, body = self.receive()
+        assert kind == HOST_CALL, (kind, number, body)
+        self.send_host_result(number, result, error)
+        return number, body
+
+    def send_host_result(self, number: int, result: object = None, error: dict | None = None) -> None:
+        """Answer a host call."""
+        body = json.dumps(result if error is None else {"kind": "host_call", **error}).encode()
+        self.send(frame(HOST_RESULT, body, call_id=number, number=int(error is not None)))
 
     def _exactly(self, size: int) -> bytes:
         data = bytearray()
@@ -230,7 +267,10 @@ class Worker:
             assert select.select([self.stacks], [], [], max(end - time.monotonic(), 0))[0], text
             text += os.read(self.stacks, 65536).decode()
             stack = text.rpartition("Stack (most recent call first):\n")[2]
-        return stack.partition('  File "<hatchery>/')[0]
+        stack = stack.partition('  File "<hatchery>/')[0]
+        files = [line.split('"')[1] for line in stack.splitlines()]
+        # As the host does it: an event loop that waits is no user code.
+        return "" if all(file.endswith("/selectors.py") or "/asyncio/" in file for file in files) else stack
 
     def call(self, function: str, *args: object, **kwargs: object) -> object:
         """Return the result, or the error's body as a dict with "kind"."""

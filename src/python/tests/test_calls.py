@@ -94,7 +94,7 @@ def result(name):
     return {
         "nan": float("nan"), "nans": [float("inf"), {"a": float("-inf")}], "big": 2**64, "max": 2**64 - 1,
         "surrogate": "\\ud800", "nested": nested, "itself": itself, "set": {"rows": [1, {2}]}, "tuple": (1, (2,)),
-        "keys": {7: 1, None: 2, True: 3, 1.5: 4}, "bytes": b"x", "generator": (x for x in "ab"), "function": len,
+        "keys": {7: 1, None: 2, True: 3, 1.5: 4}, "complex": 1j, "generator": (x for x in "ab"), "function": len,
     }[name]
 
 def generate():
@@ -224,7 +224,7 @@ class Calls(unittest.TestCase):
             ("nested", "deeper than 120 levels"),
             ("itself", "or contains itself"),
             ("set", "result['rows'][1] is a set;"),
-            ("bytes", "result is a bytes;"),
+            ("complex", "result is a complex;"),
             ("generator", "result is a generator;"),
             ("function", "result is a builtin_function_or_method;"),
         ):

@@ -434,10 +434,14 @@ class Cancel(unittest.TestCase):
                 queued = self.worker.send_call(function, [10**9] if function == "quick_later" else [], credit=1)
                 self.worker.send(frame(CANCEL, call_id=queued))
                 self.worker.cancel(call_id)
-                self.assertEqual(self.worker.answer(call_id), (ERROR, CANCELLED))
-                while self.worker.quiet(0.1):
-                    self.worker.poke()
-                self.assertEqual(self.worker.answer(queued), (ERROR, CANCELLED))
+                answers = set()
+                for _ in range(2):  # the handler answers the queued one first, if it takes several calls
+                    while self.worker.quiet(0.1):
+                        self.worker.poke()
+                    kind, answered, body = self.worker.receive()
+                    self.assertEqual((kind, body), (ERROR, CANCELLED))
+                    answers.add(answered)
+                self.assertEqual(answers, {call_id, queued})
 
     def test_in_the_step_of_a_stream(self) -> None:
         self.assertEqual(self.cancel("generate", credit=3), CANCELLED)

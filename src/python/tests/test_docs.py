@@ -20,6 +20,7 @@ class Guide(unittest.TestCase):
             "work": [[1, 2]],
             "pi": [1],
             "store": ["text"],
+            "fetch": ["/"],
         }
         results = {}
         for example in examples:
@@ -48,6 +49,7 @@ class Guide(unittest.TestCase):
                 "work": 2,
                 "pi": 4.0,
                 "store": 4,
+                "fetch": {"traceparent": None},
             },
         )
 

@@ -10,15 +10,16 @@ import struct
 import threading
 import unittest
 
-from hatchery import _wire
+from hatchery import _attachments, _wire
 from tests.support import GOLDEN, frame
 
 MANIFEST = json.loads((GOLDEN / "manifest.json").read_text())
 KINDS = {
     "hello": 1, "ready": 2, "call": 3, "result": 4, "error": 5, "chunk": 6, "end": 7, "cancel": 8, "credit": 9,
-    "session_end": 15, "shutdown": 16, "progress": 17, "stack": 18,
+    "host_call": 10, "host_result": 11, "log": 12, "session_end": 15, "shutdown": 16, "progress": 17, "stack": 18,
+    "host_cancel": 19,
 }  # fmt: skip
-SENT = ("ready", "result", "error", "chunk", "end", "progress", "stack")
+SENT = ("ready", "result", "error", "chunk", "end", "progress", "stack", "host_call", "host_cancel", "log")
 CODECS = {"none": 0, "json": 1}
 
 
@@ -28,15 +29,21 @@ def golden(name: str) -> bytes:
 
 def plain(decoded) -> tuple:
     *header, body, attachments = decoded
-    return (*header, bytes(body), tuple(bytes(part) for part in attachments))
+    return (*header, bytes(body), tuple(part if type(part) is int else bytes(part) for part in attachments))
 
 
 def encode(decoded) -> bytes:
     kind, codec, number, call_id, body, attachments = decoded
-    lengths = b"".join(struct.pack(">Q", len(part)) for part in attachments)
-    header = struct.pack(">BBHIQI", kind, codec, len(attachments), number, call_id, len(body))
-    payload = b"".join((header, lengths, body, *attachments))
+    lengths = [part | 1 << 63 if type(part) is int else len(part) for part in attachments]
+    attachments = [part for part in attachments if type(part) is not int]
+    header = struct.pack(">BBHIQI", kind, codec, len(lengths), number, call_id, len(body))
+    payload = b"".join((header, struct.pack(f">{len(lengths)}Q", *lengths), body, *attachments))
     return struct.pack(">I", len(payload)) + payload
+
+
+def attachment(text: str):
+    """Return the bytes, or of one in a memfd, its length."""
+    return int(text[6:]) if text.startswith("memfd:") else bytes.fromhex(text)
 
 
 class Pair:
@@ -60,25 +67,32 @@ class GoldenFrames(unittest.TestCase):
         for entry in MANIFEST["frames"]:
             with self.subTest(entry["name"]), Pair() as pair:
                 data = golden(entry["name"])
-                pair.host.sendall(data)
-                received = plain(pair.channel.receive())
+                expected_parts = tuple(map(attachment, entry["attachments"]))
+                if int in map(type, expected_parts):  # the memfds are of no interest here
+                    received = plain(_wire.decode(memoryview(data)[4:]))
+                else:
+                    pair.host.sendall(data)
+                    received = plain(pair.channel.receive())
                 expected = (
                     KINDS[entry["kind"]],
                     CODECS[entry["codec"]],
                     entry["number"],
                     entry["call_id"],
                     (entry["body"] or "").encode(),
-                    tuple(map(bytes.fromhex, entry["attachments"])),
+                    expected_parts,
                 )
                 self.assertEqual(received, expected)
                 self.assertEqual(encode(received), data)
 
     def test_what_a_worker_sends(self) -> None:
         for entry in MANIFEST["frames"]:
-            if entry["kind"] not in SENT or entry["attachments"]:
+            parts = [*map(attachment, entry["attachments"])]
+            if entry["kind"] not in SENT or int in map(type, parts):
                 continue
             with self.subTest(entry["name"]), Pair() as pair:
-                pair.channel.send(KINDS[entry["kind"]], entry["call_id"], (entry["body"] or "").encode())
+                body = (entry["body"] or "").encode()
+                body = _attachments.Encoded(body, parts) if parts else body
+                pair.channel.send(KINDS[entry["kind"]], entry["call_id"], body, entry["number"])
                 self.assertEqual(pair.host.recv(1 << 20), golden(entry["name"]))
 
     def test_refusals(self) -> None:

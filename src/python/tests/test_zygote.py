@@ -38,12 +38,14 @@ class Forked:
         self.lifeline, lifeline = socket.socketpair()
         pipes = [os.pipe() for _ in range(3)]
         self.stdout, self.stderr, self.stacks = (reading for reading, _ in pipes)
-        theirs = [channel.fileno(), *(writing for _, writing in pipes), lifeline.fileno()]
-        request = frame(FORK, f"forked-{number}".encode(), call_id=number)
+        self.memfds, fd_socket = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        theirs = [channel.fileno(), *(writing for _, writing in pipes), lifeline.fileno(), fd_socket.fileno()]
+        request = frame(FORK, f"forked-{number}".encode(), call_id=number, number=len(theirs))
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", theirs))]
         template.sock.sendmsg([request], rights)
         channel.close()
         lifeline.close()
+        fd_socket.close()
         for _, writing in pipes:
             os.close(writing)
         data, fds, _, _ = socket.recv_fds(template.sock, 4096, 1)
@@ -79,6 +81,7 @@ class Forked:
         self.ended()
         self.sock.close()
         self.lifeline.close()
+        self.memfds.close()
         for fd in (self.stdout, self.stderr, self.stacks, self.pidfd):
             os.close(fd)
 
@@ -108,9 +111,9 @@ class Template(unittest.TestCase):
         for worker in (one, two):
             pid, parent, group, fds = worker.call("where")
             self.assertEqual((pid, parent, group), (worker.pid, template.process.pid, worker.pid))
-            # Three streams, channel, stacks, lifeline, the folder that is listed, and the template's lifeline, whose
-            # number this test does not tell it.
-            self.assertEqual(len(fds), 8, fds)
+            # Three streams, channel, stacks, lifeline, socket for memfds, the folder that is listed, and the template's
+            # lifeline, whose number this test does not tell it.
+            self.assertEqual(len(fds), 9, fds)
         self.assertNotEqual(one.ready["pid"], two.ready["pid"])
         one.call("print_it", "hello")
         self.assertEqual(os.read(one.stdout, 100), b"hello\n")

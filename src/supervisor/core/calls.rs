@@ -57,7 +57,7 @@ impl<T, C> Core<T, C> {
 
     pub(super) fn check_up(&self) -> Result<(), ChildError> {
         match self.phase {
-            Phase::Booting | Phase::Up => Ok(()),
+            Phase::Booting | Phase::Up { .. } => Ok(()),
             Phase::ShuttingDown(_) | Phase::Finished => Err(ChildError::SupervisorDown),
         }
     }

@@ -1,8 +1,11 @@
 //! One child, as the core sees it.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
-use super::super::{ChildOptions, ExitReason};
+use super::{
+    super::{ChildOptions, ExitReason, ReportEvent},
+    event::Command,
+};
 
 /// A child of a supervisor. The order of keys is the start order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -102,6 +105,11 @@ impl<T, C> Child<T, C> {
             last_exit: None,
             starter: None,
         }
+    }
+
+    /// A report on this child.
+    pub(super) fn report(&self, event: impl FnOnce(Arc<str>) -> ReportEvent) -> Command<T, C> {
+        Command::Report { event: event(self.options.id.clone()), child: Some(self.options.clone()) }
     }
 
     /// Whether a task of this child exists, other than a former instance that was given up.

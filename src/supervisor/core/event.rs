@@ -92,7 +92,11 @@ pub(crate) enum Command<T, C> {
         caller: C,
         result: Result<Answer, ChildError>,
     },
-    Report(ReportEvent),
+    Report {
+        event: ReportEvent,
+        /// The child that it is about, which may be gone.
+        child: Option<ChildOptions>,
+    },
     /// The child was killed in vain: no message should go there any more, and nothing takes its place while it lives.
     GaveUp {
         child: Key,

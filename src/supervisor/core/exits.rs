@@ -1,12 +1,9 @@
 //! What follows from a child's end: nothing, a restart, or the supervisor's own end.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use super::{
-    super::{AutoShutdown, ExitReason, ReportEvent, Restart, ShutdownCause},
+    super::{AutoShutdown, ChildOptions, ExitReason, ReportEvent, Restart, ShutdownCause},
     child::{Down, Key, State},
     event::{Command, Ending},
     machine::Core,
@@ -17,8 +14,8 @@ use crate::timer::deadline;
 /// What is to become of a child that ended by itself.
 pub(super) enum Fate {
     Restart,
-    /// It stays down, or is gone; the id is that of a significant child.
-    Final(Option<Arc<str>>),
+    /// It stays down, or is gone; if it was significant, this is what it was.
+    Final(Option<ChildOptions>),
 }
 
 impl<T, C> Core<T, C> {
@@ -33,7 +30,7 @@ impl<T, C> Core<T, C> {
         let backoff = child.options.backoff.is_some();
         match self.bury(key, out) {
             Fate::Final(None) => {}
-            Fate::Final(Some(id)) => self.significant_ended(id, out),
+            Fate::Final(Some(child)) => self.significant_ended(child, out),
             Fate::Restart if backoff => {
                 let delay = self.schedule_retry(key, now);
                 if delay.is_zero() {
@@ -64,12 +61,12 @@ impl<T, C> Core<T, C> {
         if self.intensity.allow(now) {
             return self.restart(now, key, out);
         }
-        let Some(id) = self.children.get(&key).map(|child| child.options.id.clone()) else { return };
+        let Some(child) = self.children.get(&key).map(|child| child.options.clone()) else { return };
         // OTP removes the offender here. Idle, it is not stopped either, and references to it outlive a restart of
         // this supervisor.
         self.put_down(key, Down::Idle, out);
-        let cause = ShutdownCause::IntensityExceeded { id };
-        self.shut_down(cause, Ending::Ended(ExitReason::Shutdown), out);
+        let cause = ShutdownCause::IntensityExceeded { id: child.id.clone() };
+        self.shut_down(cause, Some(child), Ending::Ended(ExitReason::Shutdown), out);
     }
 
     fn restart(&mut self, now: Instant, key: Key, out: &mut Vec<Command<T, C>>) {
@@ -87,18 +84,17 @@ impl<T, C> Core<T, C> {
             return Fate::Final(None);
         };
         child.last_exit = Some(reason.clone());
-        let id = child.options.id.clone();
         let is_final = match child.options.restart {
             Restart::Permanent => false,
             Restart::Transient => reason.is_normal(),
             Restart::Temporary => true,
         };
         let keep = child.options.restart != Restart::Temporary && !self.options.dynamic;
-        let significant = child.options.significant.then(|| id.clone());
-        out.push(Command::Report(ReportEvent::ChildTerminated { id, incarnation, reason }));
+        out.push(child.report(|id| ReportEvent::ChildTerminated { id, incarnation, reason }));
         if !is_final {
             return Fate::Restart;
         }
+        let significant = child.options.significant.then(|| child.options.clone());
         if keep {
             self.put_down(key, Down::Finished, out);
         } else {
@@ -107,15 +103,15 @@ impl<T, C> Core<T, C> {
         Fate::Final(significant)
     }
 
-    fn significant_ended(&mut self, id: Arc<str>, out: &mut Vec<Command<T, C>>) {
+    fn significant_ended(&mut self, child: ChildOptions, out: &mut Vec<Command<T, C>>) {
         let ends = match self.options.auto_shutdown {
             AutoShutdown::Never => false,
             AutoShutdown::AnySignificant => true,
             AutoShutdown::AllSignificant => self.significant.is_empty(),
         };
         if ends {
-            let cause = ShutdownCause::AutoShutdown { id };
-            self.shut_down(cause, Ending::Ended(ExitReason::Shutdown), out);
+            let cause = ShutdownCause::AutoShutdown { id: child.id.clone() };
+            self.shut_down(cause, Some(child), Ending::Ended(ExitReason::Shutdown), out);
         }
     }
 

@@ -5,7 +5,7 @@
 //! What would take its place waits for its end, as long again, and then fails like any other start: it is retried
 //! and counted, so that an instance that never ends makes its supervisor give up, and in the end the program.
 
-use std::{sync::Arc, time::Instant};
+use std::time::Instant;
 
 use super::{
     super::{ChildError, ExitReason, ReportEvent, Restart},
@@ -43,12 +43,11 @@ impl<T, C> Core<T, C> {
         let State::Stopping { incarnation, .. } = child.state else { return };
         self.formers.insert(key, Former { incarnation, was_up: child.up_since.take().is_some() });
         self.live -= 1;
-        let id: Arc<str> = child.options.id.clone();
         let temporary = child.options.restart == Restart::Temporary;
         let stoppers = self.stoppers.remove(&key).unwrap_or_default();
         let starter = child.starter.take();
         out.push(Command::GaveUp { child: key, incarnation });
-        out.push(Command::Report(ReportEvent::Unkillable { id, incarnation }));
+        out.push(child.report(|id| ReportEvent::Unkillable { id, incarnation }));
         let down = if matches!(self.phase, Phase::ShuttingDown(_)) {
             Down::Idle
         } else if temporary || self.options.dynamic {
@@ -104,8 +103,8 @@ impl<T, C> Core<T, C> {
         let Some(child) = self.children.get_mut(&key) else { return };
         if former.was_up {
             child.last_exit = Some(reason.clone());
-            let (id, incarnation) = (child.options.id.clone(), former.incarnation);
-            out.push(Command::Report(ReportEvent::ShutdownError { id, incarnation, reason }));
+            let incarnation = former.incarnation;
+            out.push(child.report(|id| ReportEvent::ShutdownError { id, incarnation, reason }));
         }
         match child.state {
             State::Blocked { incarnation } => {

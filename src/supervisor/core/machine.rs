@@ -14,7 +14,7 @@ use super::{
         AutoShutdown, Cause, ChildError, ChildOptions, ExitReason, Kind, ReportEvent, Restart, Shutdown,
         ShutdownCause, StartFailure, intensity::Intensity, options::SupervisorOptions,
     },
-    child::{Child, ChildView, Down, Key, Starter, State, Stopping},
+    child::{Child, ChildView, Down, Key, Starter, State, StateView, Stopping},
     children::Children,
     event::{Answer, Command, Ending, Event, Order},
     exits::Fate,
@@ -34,7 +34,7 @@ pub(super) fn kill_grace(kind: Kind) -> Duration {
 
 pub(super) enum Phase {
     Booting,
-    Up,
+    Up { since: Instant },
     ShuttingDown(Ending),
     Finished,
 }
@@ -169,6 +169,15 @@ impl<T, C> Core<T, C> {
 
     pub(crate) fn auto_shutdown(&self) -> AutoShutdown {
         self.options.auto_shutdown
+    }
+
+    /// What this supervisor itself is doing, and since when it has been up.
+    pub(crate) fn itself(&self) -> (StateView, Option<Instant>) {
+        match self.phase {
+            Phase::Booting => (StateView::Starting, None),
+            Phase::Up { since } => (StateView::Running, Some(since)),
+            Phase::ShuttingDown(_) | Phase::Finished => (StateView::Stopping, None),
+        }
     }
 
     /// All children, in start order.
@@ -322,9 +331,8 @@ impl<T, C> Core<T, C> {
         child.state = State::Running { incarnation };
         child.up_since = Some(now);
         child.starts += 1;
-        let id = child.options.id.clone();
         let starter = child.starter.take();
-        out.push(Command::Report(ReportEvent::Started { id, incarnation }));
+        out.push(child.report(|id| ReportEvent::Started { id, incarnation }));
         if let Some(Starter { caller, .. }) = starter {
             out.push(Command::Reply { caller, result: Ok(Answer::Started { incarnation }) });
         }
@@ -348,20 +356,20 @@ impl<T, C> Core<T, C> {
             }
             _ => return,
         }
-        let id = child.options.id.clone();
+        let options = child.options.clone();
+        let report = |cause, retry_in| Command::Report {
+            event: ReportEvent::StartFailed { id: options.id.clone(), incarnation, cause, retry_in },
+            child: Some(options.clone()),
+        };
         let starter = child.starter.take();
         self.resolved(key);
         match (&self.phase, starter) {
             (Phase::Booting, None) => {
-                out.push(Command::Report(ReportEvent::StartFailed {
-                    id: id.clone(),
-                    incarnation,
-                    cause: cause.clone(),
-                    retry_in: None,
-                }));
+                out.push(report(cause.clone(), None));
                 self.put_down(key, Down::Idle, out);
+                let id = options.id.clone();
                 let reason = ShutdownCause::StartFailed { id: id.clone() };
-                self.shut_down(reason, Ending::NotStarted { id, cause }, out);
+                self.shut_down(reason, Some(options), Ending::NotStarted { id, cause }, out);
             }
             (Phase::ShuttingDown(_) | Phase::Finished, starter) => {
                 self.put_down(key, Down::Idle, out);
@@ -392,12 +400,7 @@ impl<T, C> Core<T, C> {
                         retry
                     }
                 };
-                out.push(Command::Report(ReportEvent::StartFailed {
-                    id,
-                    incarnation,
-                    cause,
-                    retry_in: retry,
-                }));
+                out.push(report(cause, retry));
                 // The rest of the group waits for the retry.
                 if let Some(plan) = &mut self.plan
                     && plan.goal == Goal::Restart
@@ -420,7 +423,7 @@ impl<T, C> Core<T, C> {
         self.live -= 1;
         let starter = child.starter.take();
         let temporary = child.options.restart == Restart::Temporary;
-        out.push(Command::Report(ReportEvent::Declined { id: child.options.id.clone() }));
+        out.push(child.report(|id| ReportEvent::Declined { id }));
         self.resolved(key);
         if temporary || self.options.dynamic {
             self.remove(key, out);

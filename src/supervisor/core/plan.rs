@@ -171,7 +171,7 @@ impl<T, C> Core<T, C> {
             self.plan = None;
             match goal {
                 Goal::Boot => {
-                    self.phase = Phase::Up;
+                    self.phase = Phase::Up { since: now };
                     out.push(Command::Booted);
                 }
                 Goal::Resize => self.resized(out),

@@ -1,7 +1,7 @@
 //! The way out, and the ends that were asked for.
 
 use super::{
-    super::{ChildError, ExitReason, ReportEvent, Restart, ShutdownCause},
+    super::{ChildError, ChildOptions, ExitReason, ReportEvent, Restart, ShutdownCause},
     child::{Down, Key, State, Stopping},
     event::{Command, Ending, Event},
     machine::{Core, Phase},
@@ -16,7 +16,7 @@ impl<T, C> Core<T, C> {
             Phase::Booting => self.cancelled_boot(),
             _ => Ending::Ended(ExitReason::Shutdown),
         };
-        self.shut_down(ShutdownCause::Requested, ending, out);
+        self.shut_down(ShutdownCause::Requested, None, ending, out);
     }
 
     /// Ends without asking anybody: all children are killed together, and their ends awaited.
@@ -28,9 +28,9 @@ impl<T, C> Core<T, C> {
             Phase::ShuttingDown(Ending::NotStarted { .. }) => {}
             Phase::Booting => {
                 let ending = self.cancelled_boot();
-                self.enter_shutdown(ShutdownCause::Killed, ending, out);
+                self.enter_shutdown(ShutdownCause::Killed, None, ending, out);
             }
-            _ => self.enter_shutdown(ShutdownCause::Killed, killed, out),
+            _ => self.enter_shutdown(ShutdownCause::Killed, None, killed, out),
         }
         self.plan = None;
         let mut rest = ALL;
@@ -70,21 +70,34 @@ impl<T, C> Core<T, C> {
         }
     }
 
-    /// Stops all children: newest to oldest, each awaited; those of a dynamic supervisor together.
-    pub(super) fn shut_down(&mut self, cause: ShutdownCause, ending: Ending, out: &mut Vec<Command<T, C>>) {
+    /// Stops all children: newest to oldest, each awaited; those of a dynamic supervisor together. `child`: whose end,
+    /// or failed start, is the cause.
+    pub(super) fn shut_down(
+        &mut self,
+        cause: ShutdownCause,
+        child: Option<ChildOptions>,
+        ending: Ending,
+        out: &mut Vec<Command<T, C>>,
+    ) {
         if matches!(self.phase, Phase::ShuttingDown(_)) {
             return;
         }
         let stopping = self.plan.take().and_then(|plan| plan.waiting_for).filter(|key| {
             self.children.get(key).is_some_and(|child| matches!(child.state, State::Stopping { .. }))
         });
-        self.enter_shutdown(cause, ending, out);
+        self.enter_shutdown(cause, child, ending, out);
         self.plan = Some(Plan::shutdown(stopping));
     }
 
-    fn enter_shutdown(&mut self, cause: ShutdownCause, ending: Ending, out: &mut Vec<Command<T, C>>) {
+    fn enter_shutdown(
+        &mut self,
+        cause: ShutdownCause,
+        child: Option<ChildOptions>,
+        ending: Ending,
+        out: &mut Vec<Command<T, C>>,
+    ) {
         self.phase = Phase::ShuttingDown(ending);
-        out.push(Command::Report(ReportEvent::Shutdown { cause }));
+        out.push(Command::Report { event: ReportEvent::Shutdown { cause }, child });
         if let Some(Resizing { caller, .. }) = self.resizing.take() {
             out.push(Command::Reply { caller, result: Err(ChildError::SupervisorDown) });
         }
@@ -120,17 +133,15 @@ impl<T, C> Core<T, C> {
             _ => false,
         };
         child.last_exit = Some(reason.clone());
-        let id = child.options.id.clone();
         let starter = child.starter.take();
         let stoppers = self.stoppers.remove(&key).unwrap_or_default();
         if was_up {
-            out.push(Command::Report(if as_asked {
-                ReportEvent::Stopped { id, incarnation }
-            } else {
-                ReportEvent::ShutdownError { id, incarnation, reason }
+            out.push(child.report(|id| match as_asked {
+                true => ReportEvent::Stopped { id, incarnation },
+                false => ReportEvent::ShutdownError { id, incarnation, reason },
             }));
         }
-        let shutting_down = !matches!(self.phase, Phase::Up | Phase::Booting);
+        let shutting_down = !matches!(self.phase, Phase::Up { .. } | Phase::Booting);
         let temporary = child.options.restart == Restart::Temporary;
         let answer = self.end_of(key);
         if shutting_down {

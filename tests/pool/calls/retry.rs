@@ -82,6 +82,7 @@ fn each_error_says_whether_it_is_safe_to_try_again_and_how_often_it_was_tried() 
         signal: Some(9),
         max_rss_bytes: None,
         stderr_tail: String::new(),
+        reason: None,
         attempts,
     };
     let unavailable = |cause| CallError::Unavailable { cause };

@@ -94,12 +94,12 @@ alone_test! {
                 assert!(fds.remove(&pipe).is_some_and(|target| target.starts_with("pipe:")), "{fds:?}");
             }
             fds.retain(|fd, target| inherited.get(fd) != Some(target));
-            // The protocol and the lifeline, and the pipe for stacks.
+            // The protocol, the lifeline and the socket for memfds, and the pipe for stacks.
             let sockets = fds.values().filter(|target| target.starts_with("socket:")).count();
             let pipes = fds.values().filter(|target| target.starts_with("pipe:")).count();
-            assert_eq!((sockets, pipes, fds.len()), (2, 1, 3), "{fds:?}");
+            assert_eq!((sockets, pipes, fds.len()), (3, 1, 4), "{fds:?}");
         }
-        assert_eq!(pool.call::<_, u32>("own_sockets", ()).await.expect("it runs"), 2);
+        assert_eq!(pool.call::<_, u32>("own_sockets", ()).await.expect("it runs"), 3);
         pool.shutdown().await;
     }
 }

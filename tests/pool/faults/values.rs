@@ -101,7 +101,7 @@ alone_test! {
         let before = pid(&pool).await;
         let cases: [(&str, &[&str]); 14] = [
             ("{1, 2}", &["result is a set", "for example to a list"]),
-            ("b'bytes'", &["result is a bytes", ".decode()"]),
+            ("1j", &["result is a complex", "a list of two numbers"]),
             ("{'rows': [1, {2}]}", &["result['rows'][1] is a set"]),
             ("[datetime.date(2020, 1, 1)]", &["result[0] is a datetime.date", "isoformat"]),
             ("decimal.Decimal('1.5')", &["decimal.Decimal"]),

@@ -29,7 +29,7 @@ pub(crate) use pools::{
 pub(crate) use processes::{
     cont, descendants, describe, fds, is_alive, kill, marked, pgid, rss_bytes, state, stop, threads,
 };
-pub(crate) use python::{python, python_module, unittest};
+pub(crate) use python::{python, python_module, unittest, unittest_with};
 pub(crate) use role::{role, role_command, start_role};
 pub(crate) use seed::Seed;
 pub(crate) use wait::{wait_until, wait_until_blocking};

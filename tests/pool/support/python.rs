@@ -36,13 +36,23 @@ pub(crate) fn python_module(folder: &Path, name: &str, source: &str) -> PathBuf 
 ///
 /// What Python wrote, when a test fails, and when there is none.
 pub(crate) fn unittest(top: &Path, start: &Path) -> Result<(), String> {
-    let output = Command::new(python())
+    unittest_with(&python(), top, start, "test*.py")
+}
+
+/// Runs the unittest files under `start` whose names are like this, with another interpreter.
+///
+/// # Errors
+///
+/// What Python wrote, when a test fails, and when there is none.
+pub(crate) fn unittest_with(python: &Path, top: &Path, start: &Path, names: &str) -> Result<(), String> {
+    let output = Command::new(python)
         .args(["-B", "-m", "unittest", "discover", "-s"])
         .arg(start)
         .arg("-t")
         .arg(top)
+        .args(["-p", names])
         .output()
-        .map_err(|error| format!("{} does not start: {error}", python().display()))?;
+        .map_err(|error| format!("{} does not start: {error}", python.display()))?;
     let said =
         String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {

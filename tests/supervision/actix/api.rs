@@ -167,8 +167,9 @@ async fn sup_flags() {
     assert_eq!(refused(Supervisor::builder("")), "id");
     assert_eq!(refused(app().intensity(1, Duration::ZERO)), "intensity.period");
     assert_eq!(refused(app().max_children(1)), "max_children");
-    let none = SupervisorBuilder::partition("none", 0, |_, _| async { Err::<Puppet, _>("never started") });
-    assert_eq!(refused(none), "partitions");
+    assert_eq!(refused(SupervisorBuilder::partition("parts", 0, |_| spec("part"))), "partitions");
+    let temporary = |_| spec("part").restart(Restart::Temporary);
+    assert_eq!(refused(SupervisorBuilder::partition("parts", 2, temporary)), "restart");
     for strategy in [Strategy::OneForAll, Strategy::RestForOne] {
         assert_eq!(refused(Supervisor::dynamic("app").strategy(strategy)), "strategy");
     }

@@ -1,20 +1,15 @@
 //! Partition supervisors, as Elixir's.
 
-use std::{collections::HashSet, convert::Infallible};
+use std::collections::HashSet;
 
 use hatchery::supervisor::{
-    ChildError, LookupError, Partitions, Supervisor, SupervisorBuilder, SupervisorRef,
+    ChildError, ChildRef, LookupError, Partitions, Supervisor, SupervisorBuilder, SupervisorRef,
 };
 
 use crate::support::*;
 
-async fn parts(diary: &Diary, count: usize) -> (Supervisor, SupervisorRef, Partitions<Puppet>) {
-    let puppets = diary.clone();
-    let builder = SupervisorBuilder::partition("parts", count, move |cx, number| {
-        assert_eq!(cx.id(), number.to_string());
-        let puppet = Puppet::new(&puppets, cx, Manners::default());
-        async move { Ok::<_, Infallible>(puppet) }
-    });
+async fn parts(diary: &Diary, count: usize) -> (Supervisor, SupervisorRef, Partitions<ChildRef<Puppet>>) {
+    let builder = SupervisorBuilder::partition("parts", count, |_| Puppet::spec(diary, "part"));
     let app = Supervisor::builder("app").supervisor("parts", builder).start().await.unwrap();
     let (supervisor, parts) = (app.supervisor("parts").unwrap(), app.partitions("parts").unwrap());
     (app, supervisor, parts)
@@ -83,11 +78,13 @@ async fn what_is_no_partition() {
     app.start_child(Supervisor::builder("inner")).await.unwrap();
     for path in ["inner", "parts/1", "nobody"] {
         assert!(app.partitions::<Puppet>(path).is_err(), "{path}");
+        assert!(app.supervisor_partitions(path).is_err(), "{path}");
     }
     struct Other;
     impl actix::Actor for Other {
         type Context = actix::Context<Self>;
     }
     assert!(matches!(app.partitions::<Other>("parts"), Err(LookupError::WrongType { .. })));
+    assert!(matches!(app.supervisor_partitions("parts"), Err(LookupError::WrongKind { .. })));
     stop(app, &diary).await;
 }

@@ -47,7 +47,9 @@ async fn tree() {
     let tree = app.tree().await.unwrap();
     let paths: Vec<&str> = tree.nodes().map(|node| node.path.as_str()).collect();
     assert_eq!(paths, ["app", "app/sup1", "app/sup1/w1", "app/sup1/w2", "app/sup2", "app/sup3"]);
-    assert!(tree.to_string().contains("|- sup1 [supervisor] running, up "), "{tree}");
+    let text = tree.to_string();
+    assert!(text.starts_with("app [supervisor] running, up "), "{tree}");
+    assert!(text.contains("|- sup1 [supervisor] running, up "), "{tree}");
     stop(app, &diary).await;
 }
 
@@ -70,6 +72,10 @@ async fn a_supervisor_that_gives_up_is_a_crash_for_its_parent() {
     assert!(matches!(report.event, ReportEvent::Shutdown { cause: ShutdownCause::IntensityExceeded { .. } }));
     assert_eq!(terminated(&mut reports, "nested").await, ExitReason::Shutdown);
     started(&mut reports, "nested").await;
+    // It is known to those who ask it, too.
+    let tree = nested.tree().await.unwrap();
+    assert_eq!((tree.restarts, tree.last_exit), (1, Some(ExitReason::Shutdown)));
+    assert!(tree.uptime.is_some() && tree.children[0].restarts == 0);
     // The reference follows, and incarnations rise over the restart of the supervisor.
     assert!(within("an answer", a.send(Who)).await.unwrap() > first + 1);
     // Once more, and the root ends as well.

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
-use super::super::{Command, Core, Rejection, RequestId, SessionEnd, SessionUse, SlotState, WorkerId};
-use super::model::{Item, Model, Outcome, Startup, Told, Waiting};
+use super::super::{Command, Core, Event, Rejection, RequestId, SessionEnd, SessionUse, SlotState, WorkerId};
+use super::model::{Item, Model, Outcome, Served, Slot, Startup, Told, Waiting};
 use super::sessions::End;
 use super::world::{Heard, World};
+use crate::worker::Load;
 
 pub(super) type Verdict = Result<(), TestCaseError>;
 
@@ -19,8 +20,10 @@ impl Model {
         now: Instant,
         event: Heard,
         said: Vec<Command<Item, WorkerId>>,
+        unseen: Option<RequestId>,
         world: &mut World,
     ) -> Verdict {
+        self.unseen = unseen;
         let waits = |model: &Self, id: RequestId| model.waiting.iter().any(|it| it.request == id);
         let mut startup = None;
         let mut said = said.into_iter().peekable();
@@ -34,6 +37,15 @@ impl Model {
         self.marks_expire(now);
         prop_assert!(self.waiting.iter().all(|it| now < it.deadline), "waits past its deadline");
         prop_assert!(self.next_expiry().is_none_or(|expiry| now < expiry), "a session lives on");
+        // Whom that has made room for is served before a newcomer.
+        while matches!(event, Event::Submitted { .. })
+            && (0..self.waiting.len()).any(|at| self.servers_of(at).next().is_some())
+        {
+            let Some(command) = said.next() else { return Err(TestCaseError::fail("nobody is served")) };
+            prop_assert!(matches!(command, Command::Assign { .. }), "first comes whoever can be served");
+            self.seen.insert("served when another one timed out");
+            self.judge_command(now, command, &mut startup, world)?;
+        }
         self.hear(now, event);
         for command in said {
             self.judge_command(now, command, &mut startup, world)?;
@@ -100,8 +112,9 @@ impl Model {
     ) -> Result<Option<SessionUse>, TestCaseError> {
         let first = self.waiting.iter().position(|it| self.may_run(it.session.as_ref(), worker.slot));
         let Some(at) = first else { return Err(TestCaseError::fail("nobody waits for this one")) };
-        let Waiting { request: first, deadline, session } = self.waiting.remove(at);
-        prop_assert_eq!(first, request, "overtaken");
+        prop_assert_eq!(self.waiting[at].request, request, "overtaken");
+        let servers: Vec<u32> = self.servers_of(at).collect();
+        let Waiting { deadline, session, exclusive, .. } = self.waiting.remove(at);
         prop_assert!(now < deadline, "assigned at its deadline");
         prop_assert!(!self.closed);
         if let Some((newcomer, outcome)) = self.newcomer
@@ -110,16 +123,25 @@ impl Model {
             prop_assert_eq!(outcome, Outcome::Accepted);
         }
         let home = session.as_ref().and_then(|it| self.home_of(&it.session));
-        let idle = home.and_then(|home| self.idle.iter().position(|slot| *slot == home));
-        let Some(idle) = idle.or(self.idle.len().checked_sub(1)) else {
-            return Err(TestCaseError::fail("nobody is idle"));
-        };
-        let chosen = self.idle.remove(idle);
-        prop_assert_eq!(chosen, worker.slot, "neither its own nor the most recently used idle worker");
-        prop_assert!(world.takes(worker, session.as_ref().map(|it| &it.session)), "{worker:?} serves two");
+        let rank = |slot: &u32| (self.slots[*slot as usize].load(), -self.slots[*slot as usize].turn);
+        let chosen = home.filter(|home| servers.contains(home));
+        let chosen = chosen.or_else(|| servers.iter().copied().min_by_key(rank));
+        prop_assert_eq!(chosen, Some(worker.slot), "neither its own nor the first in rank of {:?}", servers);
+        if self.unseen != Some(request) {
+            let name = session.as_ref().map(|it| &it.session);
+            prop_assert!(world.takes(worker, name, exclusive), "{worker:?} has no place");
+        }
+        self.last_turn += 1;
         let slot = &mut self.slots[worker.slot as usize];
-        prop_assert_eq!((slot.told, slot.newest), (Told::Idle, worker.incarnation));
-        slot.told = Told::Busy;
+        prop_assert_eq!((slot.told, slot.newest), (Told::Ready, worker.incarnation));
+        slot.serving.push(Served { request, session: None });
+        slot.lease = exclusive;
+        slot.turn = self.last_turn;
+        self.seen.insert(match (exclusive, slot.load()) {
+            (true, _) => "a lease alone",
+            (false, 1) => "a call alone",
+            _ => "a call beside others",
+        });
         self.ends(request, "assigned")?;
         Ok(session)
     }
@@ -182,9 +204,15 @@ impl Model {
         {
             prop_assert_eq!(outcome, Outcome::Accepted, "it waits");
         }
-        for waiter in &self.waiting {
-            let served = self.idle.iter().find(|slot| self.may_run(waiter.session.as_ref(), **slot));
-            prop_assert_eq!(served, None, "could serve {:?}", waiter.request);
+        for at in 0..self.waiting.len() {
+            let waiter = &self.waiting[at];
+            prop_assert_eq!(self.servers_of(at).next(), None, "could serve {:?}", waiter.request);
+            let has_place = |slot: &u32| self.has_place(*slot, waiter.exclusive);
+            let mine = |slot: &u32| self.may_run(waiter.session.as_ref(), *slot);
+            if (0..self.config.size).any(|slot| has_place(&slot) && mine(&slot)) {
+                let is_strict = !(0..self.config.size).all(|slot| mine(&slot));
+                self.seen.insert(if is_strict { "own line behind a lease" } else { "behind a lease" });
+            }
         }
         prop_assert!(self.waiting.is_empty() || !(self.closed || self.all_failed()), "waits in vain");
         prop_assert!(self.waiting.len() <= self.config.queue_bound);
@@ -203,26 +231,38 @@ impl Model {
 
     fn judge_counts(&self, core: &Core<Item, WorkerId>) -> Verdict {
         let counts = core.counts();
-        prop_assert_eq!(counts.starting, self.count(Told::Starting));
-        prop_assert_eq!(counts.idle, self.count(Told::Idle));
-        prop_assert_eq!(counts.busy, self.count(Told::Busy));
-        prop_assert_eq!(counts.down, self.count(Told::Down));
-        prop_assert_eq!(counts.failed, self.count(Told::Failed));
+        prop_assert_eq!(counts.starting, self.count(|it| it.told == Told::Starting));
+        let ready = |it: &Slot| it.told == Told::Ready;
+        prop_assert_eq!(counts.idle, self.count(|it| ready(it) && it.load() == 0));
+        prop_assert_eq!(counts.busy, self.count(|it| ready(it) && it.load() > 0));
+        prop_assert_eq!(counts.leaving, self.count(|it| it.told == Told::Leaving));
+        prop_assert_eq!(counts.down, self.count(|it| it.told == Told::Down));
+        prop_assert_eq!(counts.failed, self.count(|it| it.told == Told::Failed));
+        prop_assert_eq!(counts.in_flight as usize, self.slots.iter().map(Slot::load).sum::<usize>());
+        prop_assert!(self.slots.iter().all(|it| it.load() <= self.config.in_flight as usize));
+        prop_assert!(self.slots.iter().all(|it| !it.lease || it.load() == 1));
         prop_assert_eq!(counts.waiting, self.waiting.len());
         let it = counts.totals;
         prop_assert_eq!(it.submitted, self.submitted);
         let refused = it.overloaded + it.timed_out + it.unavailable + it.draining;
         let refused = refused + it.session_lost + it.session_busy;
+        prop_assert_eq!(it.abandoned, self.abandoned);
         prop_assert_eq!(it.assigned + refused + it.abandoned, self.ended);
         for (status, slot) in core.slots().zip(&self.slots) {
-            let told = match status.state {
-                SlotState::Starting => Told::Starting,
-                SlotState::Idle => Told::Idle,
-                SlotState::Busy { .. } => Told::Busy,
-                SlotState::Down { .. } => Told::Down,
-                SlotState::Failed { .. } => Told::Failed,
+            let load = |load: Load| match load {
+                Load::Calls(calls) => (calls as usize, false),
+                Load::Lease => (1, true),
+            };
+            let (told, (load, lease)) = match status.state {
+                SlotState::Starting => (Told::Starting, (0, false)),
+                SlotState::Idle => (Told::Ready, (0, false)),
+                SlotState::Busy(it) => (Told::Ready, load(*it)),
+                SlotState::Leaving(it) => (Told::Leaving, load(*it)),
+                SlotState::Down { .. } => (Told::Down, (0, false)),
+                SlotState::Failed { .. } => (Told::Failed, (0, false)),
             };
             prop_assert_eq!((told, status.incarnation.unwrap_or(0)), (slot.told, slot.newest));
+            prop_assert_eq!((load, lease), (slot.load(), slot.lease));
         }
         Ok(())
     }

@@ -5,7 +5,7 @@
 //!                   |  events
 //!                   v
 //!                 Core  -- commands --> judge: what the core may say, after what the
-//!                                          model (and its list of sessions) notes that it was told
+//!                                          model (its workers, its list of sessions) notes that it was told
 //! ```
 //!
 //! A failure names its seed and the shortest history found. `PROPTEST_RNG_SEED=<seed>` replays it, `PROPTEST_CASES`
@@ -13,6 +13,8 @@
 
 mod judge;
 mod model;
+mod operation;
 mod run;
 mod sessions;
+mod workers;
 mod world;

@@ -19,17 +19,43 @@ pub(super) struct Item {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Told {
     Starting,
-    Idle,
-    Busy,
+    Ready,
+    Leaving,
     Down,
     Failed,
 }
 
-#[derive(Clone, Copy)]
+/// A request that a worker serves, and the session that it is of: its name, and which beginning of it.
+#[derive(Clone)]
+pub(super) struct Served {
+    pub(super) request: RequestId,
+    pub(super) session: Option<(Arc<str>, u64)>,
+}
+
+#[derive(Clone)]
 pub(super) struct Slot {
     pub(super) told: Told,
     pub(super) newest: u64,
-    freed_early: u64,
+    /// An incarnation not heard to be ready, how often it was freed, and whether it is leaving.
+    pub(super) early: (u64, u32, bool),
+    /// It serves a lease, and nothing else.
+    pub(super) lease: bool,
+    /// How much it serves from before.
+    pub(super) adopted: usize,
+    /// What else it serves, the first assigned first.
+    pub(super) serving: Vec<Served>,
+    /// When it was used last.
+    pub(super) turn: i64,
+}
+
+impl Slot {
+    pub(super) fn load(&self) -> usize {
+        self.adopted + self.serving.len()
+    }
+
+    pub(super) fn is_alive(&self) -> bool {
+        matches!(self.told, Told::Ready | Told::Leaving)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -43,6 +69,7 @@ pub(super) struct Waiting {
     pub(super) request: RequestId,
     pub(super) deadline: Instant,
     pub(super) session: Option<SessionUse>,
+    pub(super) exclusive: bool,
 }
 
 impl Waiting {
@@ -66,8 +93,8 @@ pub(super) enum Outcome {
 pub(super) struct Model {
     pub(super) config: Config,
     pub(super) slots: Vec<Slot>,
-    /// Idle slots, the most recently used one last.
-    pub(super) idle: Vec<u32>,
+    pub(super) last_turn: i64,
+    pub(super) first_turn: i64,
     /// Those who wait, in order of arrival.
     pub(super) waiting: Vec<Waiting>,
     pub(super) sessions: Sessions,
@@ -79,20 +106,32 @@ pub(super) struct Model {
     pub(super) last_failure: Option<WorkerId>,
     /// The request that is being submitted.
     pub(super) newcomer: Option<(RequestId, Outcome)>,
+    /// The request whose caller has gone when it is assigned by this event.
+    pub(super) unseen: Option<RequestId>,
     pub(super) submitted: u64,
     pub(super) ended: u64,
+    pub(super) abandoned: u64,
     /// The kinds of things that happened, to show that the histories reach them all.
     pub(super) seen: BTreeSet<&'static str>,
 }
 
 impl Model {
     pub(super) fn new(config: Config, starting_up: bool) -> Self {
-        let fresh = Slot { told: Told::Starting, newest: 0, freed_early: 0 };
+        let fresh = Slot {
+            told: Told::Starting,
+            newest: 0,
+            early: (0, 0, false),
+            lease: false,
+            adopted: 0,
+            serving: Vec::new(),
+            turn: 0,
+        };
         let at_once = starting_up && config.min_ready == 0;
         Self {
             config,
             slots: vec![fresh; config.size as usize],
-            idle: Vec::new(),
+            last_turn: 0,
+            first_turn: 0,
             waiting: Vec::new(),
             sessions: Sessions::default(),
             items: BTreeMap::new(),
@@ -101,8 +140,10 @@ impl Model {
             closed: false,
             last_failure: None,
             newcomer: None,
+            unseen: None,
             submitted: 0,
             ended: 0,
+            abandoned: 0,
             seen: BTreeSet::new(),
         }
     }
@@ -116,22 +157,25 @@ impl Model {
     /// Takes note of an event that the core was told.
     pub(super) fn hear(&mut self, now: Instant, event: Heard) {
         match event {
-            Event::Submitted { request, deadline, session, .. } => {
+            Event::Submitted { request, deadline, session, exclusive, .. } => {
                 self.submitted += 1;
-                let outcome = self.outcome(now, deadline, session.as_ref());
-                self.waiting.push(Waiting { request, deadline, session });
+                let outcome = self.outcome(now, deadline, session.as_ref(), exclusive);
+                self.waiting.push(Waiting { request, deadline, session, exclusive });
                 self.newcomer = Some((request, outcome));
             }
             Event::Abandoned { request } => {
                 if let Some(at) = self.waiting.iter().position(|it| it.request == request) {
                     self.leaves(now, at);
                     self.ended += 1;
+                    self.abandoned += 1;
                     self.seen.insert("abandoned");
                 }
             }
+            Event::Unassigned { worker, request } => self.hear_unassigned(now, worker, request),
             Event::EndSession { session, .. } => self.hear_end_of(&session),
-            Event::WorkerReady { worker, busy, sessions } => self.hear_ready(now, worker, busy, sessions),
+            Event::WorkerReady { worker, load, sessions } => self.hear_ready(now, worker, load, sessions),
             Event::WorkerFreed { worker } => self.hear_freed(now, worker),
+            Event::WorkerLeaving { worker } => self.hear_leaving(worker),
             Event::WorkerExited { worker, .. } => self.hear_end(now, worker, Told::Down),
             Event::StartFailed { slot, incarnation, .. } => {
                 self.hear_end(now, WorkerId { slot, incarnation }, Told::Failed);
@@ -145,18 +189,24 @@ impl Model {
     }
 
     /// What must become of a new request, and what that does to its session and others.
-    fn outcome(&mut self, now: Instant, deadline: Instant, session: Option<&SessionUse>) -> Outcome {
+    fn outcome(
+        &mut self,
+        now: Instant,
+        deadline: Instant,
+        session: Option<&SessionUse>,
+        exclusive: bool,
+    ) -> Outcome {
+        let served = self.servers(self.waiting.len(), session, exclusive).next().is_some();
         if self.closed {
             return Outcome::Draining;
         } else if deadline <= now {
             return Outcome::TimedOut;
         } else if self.all_failed() {
             return Outcome::Unavailable;
-        } else if let Some(refused) = session.and_then(|it| self.refused_for_its_session(it)) {
+        } else if let Some(refused) = session.and_then(|it| self.refused_for_its_session(it, served)) {
             return refused;
         }
-        let may_run = self.idle.iter().any(|slot| self.may_run(session, *slot));
-        if !may_run && self.waiting.len() >= self.config.queue_bound {
+        if !served && self.waiting.len() >= self.config.queue_bound {
             return Outcome::Overloaded;
         }
         if let Some(session) = session {
@@ -171,6 +221,34 @@ impl Model {
         })
     }
 
+    /// The slots whose worker can serve, just now, such a request behind the first so many of those who wait.
+    pub(super) fn servers(
+        &self,
+        behind: usize,
+        session: Option<&SessionUse>,
+        exclusive: bool,
+    ) -> impl Iterator<Item = u32> {
+        let session = session.cloned();
+        (0..self.config.size).filter(move |slot| {
+            let overtakes = |it: &Waiting| self.may_run(it.session.as_ref(), *slot);
+            self.has_place(*slot, exclusive)
+                && self.may_run(session.as_ref(), *slot)
+                && !self.waiting[..behind].iter().any(overtakes)
+        })
+    }
+
+    /// Those who can serve one who waits.
+    pub(super) fn servers_of(&self, at: usize) -> impl Iterator<Item = u32> {
+        let Waiting { session, exclusive, .. } = &self.waiting[at];
+        self.servers(at, session.as_ref(), *exclusive)
+    }
+
+    pub(super) fn has_place(&self, slot: u32, exclusive: bool) -> bool {
+        let it = &self.slots[slot as usize];
+        let most = if exclusive { 1 } else { self.config.in_flight as usize };
+        it.told == Told::Ready && !it.lease && it.load() < most
+    }
+
     /// A waiter is no more, in whatever way but by an assignment.
     pub(super) fn leaves(&mut self, now: Instant, at: usize) -> Waiting {
         let waiter = self.waiting.remove(at);
@@ -181,86 +259,25 @@ impl Model {
     }
 
     pub(super) fn is_alive(&self, worker: WorkerId) -> bool {
-        let it = self.slots[worker.slot as usize];
-        it.newest == worker.incarnation && matches!(it.told, Told::Idle | Told::Busy)
+        let it = &self.slots[worker.slot as usize];
+        it.newest == worker.incarnation && it.is_alive()
     }
 
     pub(super) fn newest(&self, slot: u32) -> WorkerId {
         WorkerId { slot, incarnation: self.slots[slot as usize].newest }
     }
 
-    fn hear_ready(&mut self, now: Instant, worker: WorkerId, busy: bool, sessions: Vec<Arc<str>>) {
-        let Some(it) = self.slots.get_mut(worker.slot as usize) else { return };
-        if worker.incarnation <= it.newest {
-            self.seen.insert("stale ready");
-            return;
-        }
-        if matches!(it.told, Told::Idle | Told::Busy) {
-            self.seen.insert("replaced");
-        }
-        it.newest = worker.incarnation;
-        let freed_early = it.freed_early == worker.incarnation;
-        it.told = if busy && !freed_early { Told::Busy } else { Told::Idle };
-        self.idle.retain(|slot| *slot != worker.slot);
-        if it.told == Told::Idle {
-            self.idle.insert(0, worker.slot);
-        }
-        match (busy, freed_early) {
-            (true, true) => self.seen.insert("freed early"),
-            (true, false) => self.seen.insert("adopted"),
-            (false, _) => self.seen.insert("ready"),
-        };
-        if self.count(Told::Idle) + self.count(Told::Busy) >= self.config.min_ready {
-            self.startup_ends(Startup::Succeeded);
-        }
-        self.worker_gone(now, worker.slot);
-        let (known, new): (Vec<_>, Vec<_>) = sessions.into_iter().partition(|it| self.knows(it));
-        for session in known.into_iter().chain(new) {
-            self.adopts(now, worker, session);
-        }
-    }
-
-    fn hear_freed(&mut self, now: Instant, worker: WorkerId) {
-        let Some(it) = self.slots.get_mut(worker.slot as usize) else { return };
-        if it.newest == worker.incarnation && it.told == Told::Busy {
-            it.told = Told::Idle;
-            self.idle.push(worker.slot);
-            self.finishes(now, worker.slot);
-        } else if it.newest < worker.incarnation {
-            it.freed_early = worker.incarnation;
-        } else {
-            self.seen.insert("stale freed");
-        }
-    }
-
-    fn hear_end(&mut self, now: Instant, worker: WorkerId, end: Told) {
-        let Some(it) = self.slots.get_mut(worker.slot as usize) else { return };
-        let alive = it.newest == worker.incarnation && matches!(it.told, Told::Idle | Told::Busy);
-        if it.newest < worker.incarnation || (end == Told::Down && alive) {
-            it.newest = worker.incarnation;
-            it.told = end;
-            self.idle.retain(|slot| *slot != worker.slot);
-            if end == Told::Failed {
-                self.last_failure = Some(worker);
-            }
-            self.startup_ends(Startup::Failed(worker));
-            self.worker_gone(now, worker.slot);
-        } else {
-            self.seen.insert("stale end");
-        }
-    }
-
-    fn startup_ends(&mut self, how: Startup) {
+    pub(super) fn startup_ends(&mut self, how: Startup) {
         if std::mem::take(&mut self.starting_up) {
             self.due = Some(how);
         }
     }
 
-    pub(super) fn count(&self, told: Told) -> u32 {
-        self.slots.iter().map(|slot| u32::from(slot.told == told)).sum()
+    pub(super) fn count(&self, is: impl Fn(&Slot) -> bool) -> u32 {
+        self.slots.iter().map(|slot| u32::from(is(slot))).sum()
     }
 
     pub(super) fn all_failed(&self) -> bool {
-        self.count(Told::Failed) == self.config.size
+        self.count(|it| it.told == Told::Failed) == self.config.size
     }
 }

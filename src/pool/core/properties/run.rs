@@ -1,4 +1,4 @@
-//! Histories: what may happen, and one run of it.
+//! One run of a history.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -8,128 +8,12 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestRunner};
 
-use super::super::{Affinity, Command, Config, Core, Event, RequestId, SessionUse, WorkerId};
+use super::super::{Command, Config, Core, Event, RequestId, SessionUse, WorkerId};
 use super::judge::Verdict;
 use super::model::{Item, Model};
+use super::operation::{Operation, Post, SESSIONS, config, operation};
 use super::world::{News, World, heard};
-
-/// How news travel.
-#[derive(Clone, Copy, Debug)]
-enum Post {
-    AtOnce,
-    Late,
-    Lost,
-}
-
-/// One step of a history. A slot, a request or a letter is named by a number taken modulo how many there are.
-#[derive(Clone, Debug)]
-enum Operation {
-    Submit {
-        timeout_ms: u64,
-        session: Option<(usize, Affinity)>,
-    },
-    EndSession {
-        session: usize,
-    },
-    Abandon {
-        request: u64,
-    },
-    StartSucceeds {
-        slot: u32,
-        post: Post,
-    },
-    StartFails {
-        slot: u32,
-        post: Post,
-    },
-    Finishes {
-        slot: u32,
-        post: Post,
-    },
-    Dies {
-        slot: u32,
-        post: Post,
-    },
-    /// A late letter arrives, whatever was sent before or after it.
-    Arrives {
-        letter: usize,
-    },
-    /// Something once sent arrives again.
-    Repeats {
-        letter: usize,
-    },
-    /// News of a slot that never was.
-    Stray {
-        slot: u32,
-        incarnation: u64,
-        kind: u8,
-    },
-    /// Time passes, and nobody ticks.
-    Waits {
-        ms: u64,
-    },
-    Ticks,
-    /// Time passes up to the next deadline, which is then ticked.
-    Sleeps,
-    /// The pool actor dies and another one takes over; one slot may be missing.
-    Rebuilds {
-        forgotten: u32,
-    },
-    Closes,
-}
-
-fn post() -> impl Strategy<Value = Post> {
-    prop_oneof![6 => Just(Post::AtOnce), 3 => Just(Post::Late), 1 => Just(Post::Lost)]
-}
-
-const SESSIONS: [&str; 5] = ["a", "b", "c", "d", "e"];
-
-fn session() -> impl Strategy<Value = Option<(usize, Affinity)>> {
-    let affinity = prop_oneof![
-        2 => Just(Affinity::Hint),
-        2 => Just(Affinity::StrictQueue),
-        1 => Just(Affinity::StrictFailFast)
-    ];
-    prop::option::weighted(0.7, (0..SESSIONS.len(), affinity))
-}
-
-fn operation() -> impl Strategy<Value = Operation> {
-    use Operation::*;
-    let slot = || 0..4u32;
-    prop_oneof![
-        24 => (0..60u64, session()).prop_map(|(timeout_ms, session)| Submit { timeout_ms, session }),
-        3 => (0..SESSIONS.len()).prop_map(|session| EndSession { session }),
-        6 => any::<u64>().prop_map(|request| Abandon { request }),
-        14 => (slot(), post()).prop_map(|(slot, post)| StartSucceeds { slot, post }),
-        9 => (slot(), post()).prop_map(|(slot, post)| StartFails { slot, post }),
-        16 => (slot(), post()).prop_map(|(slot, post)| Finishes { slot, post }),
-        6 => (slot(), post()).prop_map(|(slot, post)| Dies { slot, post }),
-        10 => any::<usize>().prop_map(|letter| Arrives { letter }),
-        5 => any::<usize>().prop_map(|letter| Repeats { letter }),
-        1 => (4..9u32, any::<u64>(), any::<u8>()).prop_map(|(slot, incarnation, kind)| Stray { slot, incarnation, kind }),
-        6 => (0..20u64).prop_map(|ms| Waits { ms }),
-        3 => Just(Ticks),
-        3 => Just(Sleeps),
-        2 => slot().prop_map(|forgotten| Rebuilds { forgotten }),
-        1 => Just(Closes),
-    ]
-}
-
-fn config() -> impl Strategy<Value = Config> {
-    let max_sessions = prop_oneof![1 => Just(0), 20 => 1..=5usize];
-    let session_ttl = (5..100u64).prop_map(Duration::from_millis);
-    (1..=4u32, 0..=5usize, max_sessions, session_ttl).prop_flat_map(
-        |(size, queue_bound, max_sessions, session_ttl)| {
-            (0..=size).prop_map(move |min_ready| Config {
-                size,
-                min_ready,
-                queue_bound,
-                session_ttl,
-                max_sessions,
-            })
-        },
-    )
-}
+use crate::worker::Load;
 
 struct Run {
     config: Config,
@@ -138,6 +22,7 @@ struct Run {
     world: World,
     model: Model,
     requests: u64,
+    goes_unseen: bool,
     late: Vec<News>,
     sent: Vec<News>,
     seen: BTreeSet<&'static str>,
@@ -151,9 +36,10 @@ impl Run {
             config,
             now,
             core,
-            world: World::new(config.size),
+            world: World::new(config.size, config.in_flight),
             model: Model::new(config, true),
             requests: 0,
+            goes_unseen: false,
             late: Vec::new(),
             sent: Vec::new(),
             seen: BTreeSet::new(),
@@ -178,14 +64,18 @@ impl Run {
     fn step(&mut self, operation: Operation) -> Verdict {
         let size = self.config.size;
         match operation {
-            Operation::Submit { timeout_ms, session } => {
+            Operation::Submit { timeout_ms, session, exclusive } => {
                 self.requests += 1;
                 let request = RequestId(self.requests);
                 let deadline = self.now + Duration::from_millis(timeout_ms);
                 let session = session
                     .map(|(name, affinity)| SessionUse { session: Arc::from(SESSIONS[name]), affinity });
                 let item = self.model.item(request);
-                self.tell(Event::Submitted { request, deadline, item, session })
+                self.tell(Event::Submitted { request, deadline, item, session, exclusive })
+            }
+            Operation::GoesUnseen => {
+                self.goes_unseen = true;
+                Ok(())
             }
             Operation::EndSession { session } => {
                 self.requests += 1;
@@ -209,6 +99,10 @@ impl Run {
                 let news = self.world.finishes(slot % size);
                 self.send(news, post)
             }
+            Operation::Leaves { slot, post } => {
+                let news = self.world.leaves(slot % size);
+                self.send(news, post)
+            }
             Operation::Dies { slot, post } => {
                 let news = self.world.dies(slot % size);
                 self.send(news, post)
@@ -228,10 +122,13 @@ impl Run {
             }
             Operation::Stray { slot, incarnation, kind } => {
                 let worker = WorkerId { slot, incarnation };
-                self.deliver(match kind % 4 {
-                    0 => News::Ready { worker, busy: kind >= 128, sessions: vec![Arc::from("a")] },
+                self.deliver(match kind % 5 {
+                    0 => {
+                        News::Ready { worker, load: Load::Calls(kind.into()), sessions: vec![Arc::from("a")] }
+                    }
                     1 => News::Freed { worker },
                     2 => News::Exited { worker },
+                    3 => News::Leaving { worker },
                     _ => News::StartFailed { worker },
                 })
             }
@@ -260,9 +157,9 @@ impl Run {
     }
 
     fn deliver(&mut self, news: News) -> Verdict {
-        // The one promise of a worker: it does not say that it is free while it serves.
+        // The one promise of a worker: it says once for each assignment that it is free of it.
         if let News::Freed { worker } = news
-            && self.world.serves(worker)
+            && !self.world.may_say_freed(worker)
         {
             return Ok(());
         }
@@ -273,8 +170,15 @@ impl Run {
         let mut out = Vec::new();
         let heard = heard(&event);
         self.core.handle(self.now, event, &mut out);
-        self.model.judge(self.now, heard, out, &mut self.world)?;
-        self.model.judge_state(&self.core)
+        let unseen = out.iter().find_map(|command| match command {
+            Command::Assign { worker, request, .. } if self.goes_unseen => Some((*worker, *request)),
+            _ => None,
+        });
+        self.model.judge(self.now, heard, out, unseen.map(|(_, request)| request), &mut self.world)?;
+        self.model.judge_state(&self.core)?;
+        let Some((worker, request)) = unseen else { return Ok(()) };
+        self.goes_unseen = false;
+        self.tell(Event::Unassigned { worker, request })
     }
 
     fn sleep(&mut self) -> Verdict {
@@ -354,18 +258,33 @@ fn every_history_keeps_the_promises() {
 }
 
 /// What enough histories must have come across.
-const EVERYTHING: [&str; 34] = [
+const EVERYTHING: [&str; 49] = [
+    "a call alone",
+    "a call beside others",
+    "a lease alone",
     "abandoned",
     "adopted",
+    "adopted with a lease",
+    "adopted with several",
     "assigned",
+    "behind a lease",
     "draining",
     "freed early",
+    "freed of all",
+    "freed of one",
+    "freed while leaving",
+    "leaving",
+    "left early",
     "mark expired",
     "overloaded",
+    "own line behind a lease",
     "ready",
     "replaced",
+    "served when another one timed out",
     "session adopted",
     "session adopted by those who wait",
+    "session busy",
+    "session elsewhere",
     "session ended",
     "session ended in use",
     "session ended when unknown",
@@ -373,12 +292,11 @@ const EVERYTHING: [&str; 34] = [
     "session evicted",
     "session expired",
     "session kept",
-    "session new",
-    "session elsewhere",
     "session lost",
-    "session lost with places",
     "session lost while one waits",
-    "session busy",
+    "session lost with places",
+    "session new",
+    "session unbound",
     "sessions full",
     "stale end",
     "stale freed",
@@ -387,6 +305,7 @@ const EVERYTHING: [&str; 34] = [
     "startup failed",
     "startup succeeded",
     "timed out",
+    "unassigned",
     "unavailable",
     "unavailable after waiting",
 ];

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::super::status::Counts;
 use super::super::{Affinity, RequestId, SessionEnd, SessionUse, WorkerId};
 use super::judge::Verdict;
-use super::model::{Model, Outcome};
+use super::model::{Model, Outcome, Served};
 use super::world::World;
 use crate::worker::Placement;
 
@@ -24,8 +24,8 @@ struct Session {
     /// Tells it from others of its name.
     begun: u64,
     home: Home,
-    /// All workers that served it, the dead included.
-    places: BTreeSet<WorkerId>,
+    /// All workers that served it, the dead included, and how often.
+    places: BTreeMap<WorkerId, u32>,
     /// When it was used last, and a number that tells the order of those.
     last_used: Option<(Instant, u64)>,
 }
@@ -42,8 +42,6 @@ pub(super) struct End {
 #[derive(Default)]
 pub(super) struct Sessions {
     known: BTreeMap<Arc<str>, Session>,
-    /// What each slot's worker serves: a session, and which beginning of it.
-    serving: BTreeMap<u32, (Arc<str>, u64)>,
     /// Numbers for beginnings and for uses.
     count: u64,
     /// What is to be said of ended sessions.
@@ -60,7 +58,7 @@ impl Sessions {
 
     fn begin(&mut self, name: Arc<str>) -> &mut Session {
         let begun = self.next();
-        let session = Session { begun, home: Home::Nowhere, places: BTreeSet::new(), last_used: None };
+        let session = Session { begun, home: Home::Nowhere, places: BTreeMap::new(), last_used: None };
         self.known.insert(name.clone(), session);
         self.known.get_mut(&name).expect("just inserted")
     }
@@ -86,7 +84,9 @@ impl Model {
     fn in_use(&self, name: &str) -> bool {
         let Some(session) = self.sessions.known.get(name) else { return false };
         self.waiting.iter().any(|waiter| waiter.is_of(name))
-            || self.sessions.serving.values().any(|(it, begun)| **it == *name && *begun == session.begun)
+            || self.slots.iter().flat_map(|slot| &slot.serving).any(|served| {
+                served.session.as_ref().is_some_and(|(it, begun)| **it == *name && *begun == session.begun)
+            })
     }
 
     /// The one at rest that was not used for longest.
@@ -101,7 +101,7 @@ impl Model {
     }
 
     fn living_places(&self, name: &str) -> Vec<WorkerId> {
-        let places = self.sessions.known.get(name).map(|session| session.places.iter().copied());
+        let places = self.sessions.known.get(name).map(|session| session.places.keys().copied());
         places.into_iter().flatten().filter(|worker| self.is_alive(*worker)).collect()
     }
 
@@ -133,14 +133,14 @@ impl Model {
         self.forgets(name, SessionEnd::Ended);
     }
 
-    pub(super) fn refused_for_its_session(&mut self, wanted: &SessionUse) -> Option<Outcome> {
+    pub(super) fn refused_for_its_session(&mut self, wanted: &SessionUse, served: bool) -> Option<Outcome> {
         let SessionUse { session: name, affinity } = wanted;
         match self.sessions.known.get(name).map(|session| session.home) {
             Some(Home::Lost) => {
                 self.forgets_lost(name);
                 Some(Outcome::SessionLost)
             }
-            Some(Home::At(slot)) if *affinity == Affinity::StrictFailFast && !self.idle.contains(&slot) => {
+            Some(Home::At(_)) if *affinity == Affinity::StrictFailFast && !served => {
                 Some(Outcome::SessionBusy)
             }
             None if !self.has_room() => {
@@ -184,17 +184,36 @@ impl Model {
         }
     }
 
-    /// What the slot's worker served is over.
-    pub(super) fn finishes(&mut self, now: Instant, slot: u32) {
-        let Some((name, begun)) = self.sessions.serving.remove(&slot) else { return };
+    /// A request that a worker served is over.
+    pub(super) fn finishes(&mut self, now: Instant, served: Served) {
+        let Some((name, begun)) = served.session else { return };
         if self.sessions.known.get(&name).is_some_and(|session| session.begun == begun) {
             self.rests(now, &name);
         }
     }
 
+    /// The worker did not serve the session after all.
+    pub(super) fn takes_place_back(&mut self, worker: WorkerId, name: &str, begun: u64) {
+        let Some(session) = self.sessions.known.get_mut(name).filter(|it| it.begun == begun) else { return };
+        let times = session.places.get_mut(&worker).expect("it was assigned just now");
+        *times -= 1;
+        if *times > 0 {
+            return;
+        }
+        session.places.remove(&worker);
+        let at_home = session.home == Home::At(worker.slot);
+        if at_home {
+            let instead = self.living_places(name).first().map(|it| it.slot);
+            if instead.is_none() {
+                self.seen.insert("session unbound");
+            }
+            self.sessions.known.get_mut(name).expect("known").home = instead.map_or(Home::Nowhere, Home::At);
+        }
+    }
+
     /// The worker that the slot may have had is no more.
     pub(super) fn worker_gone(&mut self, now: Instant, slot: u32) {
-        self.finishes(now, slot);
+        self.all_finish(now, slot);
         let at_home = self.sessions.known.iter().filter(|(_, it)| it.home == Home::At(slot));
         for name in at_home.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
             let waiting = self.waiting.iter().filter(|it| it.is_of(&name)).map(|it| it.request);
@@ -223,7 +242,7 @@ impl Model {
             self.seen.insert("session adopted by those who wait");
         }
         let session = self.sessions.known.get_mut(&name).expect("known");
-        session.places.insert(worker);
+        *session.places.entry(worker).or_default() += 1;
         if session.home == Home::Nowhere {
             session.home = Home::At(worker.slot);
         }
@@ -273,9 +292,10 @@ impl Model {
             prop_assert_eq!(elsewhere, &[], "its state lives");
             session.home = Home::At(worker.slot);
         }
-        session.places.insert(worker);
+        *session.places.entry(worker).or_default() += 1;
         let begun = session.begun;
-        self.sessions.serving.insert(worker.slot, (name, begun));
+        let served = self.slots[worker.slot as usize].serving.last_mut().expect("just assigned");
+        served.session = Some((name, begun));
         self.seen.insert(how);
         Ok(())
     }

@@ -1,8 +1,11 @@
 //! One scenario per rule, on a clock that the test turns.
 
+mod in_flight;
+mod leases;
 mod requests;
 mod session_ends;
 mod sessions;
+mod unassigned;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::{
     Affinity, Command, Config, Core, Event, Rejection, RequestId, SessionEnd, SessionUse, SlotState, WorkerId,
 };
-use crate::worker::Placement;
+use crate::worker::{Load, Placement};
 
 type Out = Vec<Command<u64, &'static str>>;
 
@@ -61,9 +64,14 @@ fn lost(request: u64, session: &str) -> Command<u64, &'static str> {
     reject(request, Rejection::SessionLost { session: session.into() })
 }
 
+fn calls(calls: u32) -> SlotState<&'static str> {
+    SlotState::Busy(Load::Calls(calls))
+}
+
 const CONFIG: Config = Config {
     size: 2,
     min_ready: 0,
+    in_flight: 1,
     queue_bound: 1000,
     session_ttl: Duration::from_secs(3600),
     max_sessions: 10,
@@ -79,6 +87,11 @@ impl Rig {
     /// A running pool of `size`, every worker ready in its first incarnation, slot 0 to be handed out first.
     fn running(size: u32) -> Self {
         Self::running_with(Config { size, ..CONFIG })
+    }
+
+    /// One whose workers take so many calls at once.
+    fn running_several(size: u32, in_flight: u32) -> Self {
+        Self::running_with(Config { size, in_flight, ..CONFIG })
     }
 
     fn running_with(config: Config) -> Self {
@@ -104,8 +117,31 @@ impl Rig {
     }
 
     fn submit_as(&mut self, request: u64, timeout_ms: u64, session: Option<SessionUse>) -> Out {
+        self.submit_all(request, timeout_ms, session, false)
+    }
+
+    fn submit_all(
+        &mut self,
+        item: u64,
+        timeout_ms: u64,
+        session: Option<SessionUse>,
+        exclusive: bool,
+    ) -> Out {
         let deadline = self.now + ms(timeout_ms);
-        self.tell(Event::Submitted { request: RequestId(request), deadline, item: request, session })
+        self.tell(Event::Submitted { request: RequestId(item), deadline, item, session, exclusive })
+    }
+
+    /// A request for a worker to itself.
+    fn lease(&mut self, request: u64) -> Out {
+        self.submit_all(request, 5000, None, true)
+    }
+
+    fn lease_with(&mut self, affinity: Affinity, session: &str, request: u64) -> Out {
+        self.submit_all(request, 5000, Some(SessionUse { session: session.into(), affinity }), true)
+    }
+
+    fn unassigned(&mut self, slot: u32, request: u64) -> Out {
+        self.tell(Event::Unassigned { worker: worker(slot, 1), request: RequestId(request) })
     }
 
     fn with(&mut self, affinity: Affinity, session: &str, request: u64) -> Out {
@@ -141,8 +177,16 @@ impl Rig {
     }
 
     fn ready_with(&mut self, slot: u32, incarnation: u64, busy: bool, sessions: &[&str]) -> Out {
+        self.ready_serving(slot, incarnation, Load::Calls(busy.into()), sessions)
+    }
+
+    fn ready_serving(&mut self, slot: u32, incarnation: u64, load: Load, sessions: &[&str]) -> Out {
         let sessions = sessions.iter().map(|name| Arc::from(*name)).collect();
-        self.tell(Event::WorkerReady { worker: worker(slot, incarnation), busy, sessions })
+        self.tell(Event::WorkerReady { worker: worker(slot, incarnation), load, sessions })
+    }
+
+    fn leaving(&mut self, slot: u32, incarnation: u64) -> Out {
+        self.tell(Event::WorkerLeaving { worker: worker(slot, incarnation) })
     }
 
     fn freed(&mut self, slot: u32, incarnation: u64) -> Out {

@@ -300,7 +300,7 @@ fn events_of_an_old_incarnation_are_ignored() {
     assert_eq!(rig.ready(0, 1), []);
     assert_eq!(rig.failed(0, 1, "old"), []);
     assert_eq!(rig.failed(0, 2, "its own start is over"), []);
-    assert_eq!(rig.states(), [SlotState::Busy { adopted: false }]);
+    assert_eq!(rig.states(), [SlotState::Busy(Load::Calls(1))]);
     assert_eq!(rig.freed(0, 2), [assign(0, 2, 2)]);
 }
 

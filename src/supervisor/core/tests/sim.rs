@@ -72,6 +72,25 @@ pub(super) struct Sim {
     calls: u32,
 }
 
+/// The child that a report names.
+pub(super) fn subject(event: &ReportEvent) -> Option<Arc<str>> {
+    match event {
+        ReportEvent::Started { id, .. }
+        | ReportEvent::StartFailed { id, .. }
+        | ReportEvent::Declined { id }
+        | ReportEvent::ChildTerminated { id, .. }
+        | ReportEvent::Stopped { id, .. }
+        | ReportEvent::ShutdownError { id, .. }
+        | ReportEvent::Unkillable { id, .. } => Some(id.clone()),
+        ReportEvent::Shutdown { cause } => match cause {
+            ShutdownCause::StartFailed { id }
+            | ShutdownCause::IntensityExceeded { id }
+            | ShutdownCause::AutoShutdown { id } => Some(id.clone()),
+            ShutdownCause::Requested | ShutdownCause::Killed => None,
+        },
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Later {
     End,
@@ -217,7 +236,10 @@ impl Sim {
             Command::Reply { caller, result } => {
                 assert!(self.replies.insert(caller, result).is_none(), "answered twice");
             }
-            Command::Report(event) => self.reports.push(event),
+            Command::Report { event, child } => {
+                assert_eq!(child.map(|child| child.id), subject(&event), "{event:?}");
+                self.reports.push(event);
+            }
             Command::Down { .. } | Command::Removed(()) | Command::Done(()) | Command::GaveUp { .. } => {}
             Command::Resized(size) => self.partitions = size,
             Command::Booted => self.booted = true,

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::sim::subject;
 use crate::supervisor::{
     ChildError, ChildOptions, ExitReason, ReportEvent,
     core::{Answer, Command, Core, Ending, Event, Key},
@@ -114,7 +115,10 @@ impl World {
             Command::Reply { caller, result } => {
                 assert!(self.replies.insert(caller, result).is_none(), "answered twice");
             }
-            Command::Report(event) => self.reports.push((supervisor.to_owned(), event)),
+            Command::Report { event, child } => {
+                assert_eq!(child.map(|child| child.id), subject(&event), "{event:?}");
+                self.reports.push((supervisor.to_owned(), event));
+            }
             Command::Booted => {
                 if let Some(&Task { key, incarnation }) = self.tasks.get(supervisor) {
                     let event = Event::Started { child: key, incarnation };

@@ -1,0 +1,140 @@
+//! The model's part about workers: what each one is heard to do.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::super::{RequestId, WorkerId};
+use super::model::{Model, Startup, Told};
+use crate::worker::Load;
+
+impl Model {
+    pub(super) fn hear_ready(&mut self, now: Instant, worker: WorkerId, load: Load, sessions: Vec<Arc<str>>) {
+        let Some(it) = self.slots.get_mut(worker.slot as usize) else { return };
+        if worker.incarnation <= it.newest {
+            self.seen.insert("stale ready");
+            return;
+        }
+        if it.is_alive() {
+            self.seen.insert("replaced");
+        }
+        it.newest = worker.incarnation;
+        let (_, freed, leaving) = Some(it.early).filter(|it| it.0 == worker.incarnation).unwrap_or_default();
+        it.told = if leaving { Told::Leaving } else { Told::Ready };
+        let before = match load {
+            Load::Calls(calls) => calls,
+            Load::Lease => 1,
+        };
+        self.seen.insert(match (load, freed, leaving) {
+            (_, _, true) => "left early",
+            (Load::Calls(0), ..) => "ready",
+            (_, 1.., _) => "freed early",
+            (Load::Calls(1), ..) => "adopted",
+            (Load::Calls(_), ..) => "adopted with several",
+            (Load::Lease, ..) => "adopted with a lease",
+        });
+        self.first_turn -= 1;
+        let turn = self.first_turn;
+        if self.count(|it| it.told == Told::Ready) >= self.config.min_ready {
+            self.startup_ends(Startup::Succeeded);
+        }
+        self.worker_gone(now, worker.slot);
+        let it = &mut self.slots[worker.slot as usize];
+        it.adopted = before.saturating_sub(freed) as usize;
+        it.lease = load == Load::Lease && it.adopted > 0;
+        it.turn = turn;
+        let (known, new): (Vec<_>, Vec<_>) = sessions.into_iter().partition(|it| self.knows(it));
+        for session in known.into_iter().chain(new) {
+            self.adopts(now, worker, session);
+        }
+    }
+
+    /// Where to note what is heard of this worker before it is heard to be ready.
+    fn early(&mut self, worker: WorkerId) -> Option<&mut (u64, u32, bool)> {
+        let it = self.slots.get_mut(worker.slot as usize)?;
+        if worker.incarnation <= it.newest || worker.incarnation < it.early.0 {
+            return None;
+        }
+        if it.early.0 < worker.incarnation {
+            it.early = (worker.incarnation, 0, false);
+        }
+        Some(&mut it.early)
+    }
+
+    pub(super) fn hear_freed(&mut self, now: Instant, worker: WorkerId) {
+        if let Some((_, freed, _)) = self.early(worker) {
+            *freed += 1;
+            return;
+        }
+        let Some(it) = self.slots.get_mut(worker.slot as usize) else { return };
+        if it.newest != worker.incarnation || !it.is_alive() || it.load() == 0 {
+            self.seen.insert("stale freed");
+            return;
+        }
+        self.seen.insert(match (it.told, it.load()) {
+            (Told::Leaving, _) => "freed while leaving",
+            (_, 1) => "freed of all",
+            _ => "freed of one",
+        });
+        self.last_turn += 1;
+        it.turn = self.last_turn;
+        it.lease = false;
+        if it.adopted > 0 {
+            it.adopted -= 1;
+        } else {
+            let served = it.serving.remove(0);
+            self.finishes(now, served);
+        }
+    }
+
+    pub(super) fn hear_leaving(&mut self, worker: WorkerId) {
+        if let Some((_, _, leaving)) = self.early(worker) {
+            *leaving = true;
+            return;
+        }
+        let Some(it) = self.slots.get_mut(worker.slot as usize) else { return };
+        if it.newest == worker.incarnation && it.told == Told::Ready {
+            it.told = Told::Leaving;
+            self.seen.insert("leaving");
+        }
+    }
+
+    /// An assignment of the last event came to nothing.
+    pub(super) fn hear_unassigned(&mut self, now: Instant, worker: WorkerId, request: RequestId) {
+        let it = &mut self.slots[worker.slot as usize];
+        let at = it.serving.iter().position(|served| served.request == request);
+        let served = it.serving.remove(at.expect("it was assigned just now"));
+        it.lease = false;
+        self.abandoned += 1;
+        self.seen.insert("unassigned");
+        if let Some((name, begun)) = &served.session {
+            self.takes_place_back(worker, name, *begun);
+        }
+        self.finishes(now, served);
+    }
+
+    pub(super) fn hear_end(&mut self, now: Instant, worker: WorkerId, end: Told) {
+        let Some(it) = self.slots.get_mut(worker.slot as usize) else { return };
+        let alive = it.newest == worker.incarnation && it.is_alive();
+        if it.newest < worker.incarnation || (end == Told::Down && alive) {
+            it.newest = worker.incarnation;
+            it.told = end;
+            if end == Told::Failed {
+                self.last_failure = Some(worker);
+            }
+            self.startup_ends(Startup::Failed(worker));
+            self.worker_gone(now, worker.slot);
+        } else {
+            self.seen.insert("stale end");
+        }
+    }
+
+    /// What the worker that the slot may have had served is over.
+    pub(super) fn all_finish(&mut self, now: Instant, slot: u32) {
+        let it = &mut self.slots[slot as usize];
+        (it.adopted, it.lease) = (0, false);
+        while !self.slots[slot as usize].serving.is_empty() {
+            let served = self.slots[slot as usize].serving.remove(0);
+            self.finishes(now, served);
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The socket on which memfds travel, each message ahead of the frame that it belongs to.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::cmsg_space;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+};
+
+use super::attachment::{Attachment, MOST_MEMFDS};
+use super::frame::Frame;
+use super::memfd::Memfd;
+
+/// Room for what the kernel puts into one message at most, so that nothing is cut off unseen.
+const SPACE: usize = cmsg_space!(ScmRights(253));
+
+/// Our end of it.
+#[derive(Debug)]
+pub(crate) struct Descriptors(OwnedFd);
+
+impl Descriptors {
+    /// Both ends; the second is the worker's.
+    pub(crate) fn pair() -> io::Result<(Self, OwnedFd)> {
+        let flags = SocketFlags::CLOEXEC;
+        let (ours, theirs) =
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        Ok((Self(ours), theirs))
+    }
+
+    /// Sends the memfds of a frame, if it has any, before the frame itself.
+    ///
+    /// # Errors
+    /// When the kernel takes no more descriptors; nothing has been sent then.
+    pub(crate) fn send(&self, frame: &Frame) -> io::Result<()> {
+        let memfds: Vec<BorrowedFd<'_>> = frame
+            .attachments
+            .iter()
+            .filter_map(|attachment| match attachment {
+                Attachment::Memfd(memfd) => Some(memfd.as_fd()),
+                _ => None,
+            })
+            .collect();
+        if memfds.is_empty() {
+            return Ok(());
+        }
+        let mut space = [MaybeUninit::uninit(); SPACE];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !control.push(SendAncillaryMessage::ScmRights(&memfds)) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let call_id = frame.call_id.to_be_bytes();
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        rustix::net::sendmsg(&self.0, &[IoSlice::new(&call_id)], &mut control, flags)?;
+        Ok(())
+    }
+
+    /// Fills in the memfds of a frame that came.
+    ///
+    /// # Errors
+    /// Why it cannot be done: the worker broke the protocol, or this process can open no more files.
+    pub(crate) fn receive(&self, frame: &mut Frame) -> Result<(), String> {
+        let awaited = frame.attachments.iter().filter(|part| matches!(part, Attachment::Awaited(_))).count();
+        if awaited == 0 {
+            return Ok(());
+        }
+        if awaited > MOST_MEMFDS {
+            return Err(format!("{awaited} memfds in one frame, more than {MOST_MEMFDS}"));
+        }
+        let fds = self.receive_message(frame.call_id)?;
+        if fds.len() != awaited {
+            return Err(format!("{awaited} memfds were announced, but {} came", fds.len()));
+        }
+        let mut fds = fds.into_iter();
+        for (index, part) in frame.attachments.iter_mut().enumerate() {
+            if let Attachment::Awaited(len) = part {
+                let fd = fds.next().expect("they were counted");
+                let memfd = Memfd::received(fd, *len)
+                    .map_err(|why| format!("attachment {index} cannot be relied on: {why}"))?;
+                *part = Attachment::Memfd(Arc::new(memfd));
+            }
+        }
+        Ok(())
+    }
+
+    fn receive_message(&self, call_id: u64) -> Result<Vec<OwnedFd>, String> {
+        let mut space = [MaybeUninit::uninit(); SPACE];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut data = [0; 9];
+        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+        let message = rustix::net::recvmsg(&self.0, &mut [IoSliceMut::new(&mut data)], &mut control, flags)
+            .map_err(|error| match error {
+            rustix::io::Errno::AGAIN => "the memfds of a frame did not come before it".to_owned(),
+            error => format!("the memfds of a frame cannot be received: {error}"),
+        })?;
+        // What came is open now, and closed again with this list.
+        let mut fds = Vec::new();
+        for part in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(came) = part {
+                fds.extend(came);
+            }
+        }
+        if message.flags.contains(ReturnFlags::CTRUNC) {
+            return Err("memfds got lost: this process has too many open files".into());
+        }
+        if message.bytes != 8 || data[..8] != call_id.to_be_bytes() {
+            return Err("the memfds that came belong to another frame".into());
+        }
+        Ok(fds)
+    }
+}
+
+impl AsFd for Descriptors {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

@@ -1,0 +1,209 @@
+//! Memory that two processes share without having to trust each other: memfds, sealed before anybody else gets them.
+//!
+//! A memfd that shrank under a mapping would end this process with SIGBUS. So one is mapped only when its seals forbid
+//! that it ever shrinks or is written again, and when it is as large as it is said to be; privately, because kernels
+//! before 6.7 refuse shared mappings of what is sealed against writing.
+
+use std::ffi::c_void;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+
+use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::mm::{MapFlags, ProtFlags};
+
+/// What must be sealed. Whoever has a memfd with these seals may rely on its bytes.
+const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::WRITE);
+
+/// `linux/magic.h`: the file system of memfds with ordinary pages.
+const TMPFS_MAGIC: i64 = 0x0102_1994;
+
+/// A sealed memfd, mapped read-only.
+#[derive(Debug)]
+pub(crate) struct Memfd {
+    fd: OwnedFd,
+    map: Map,
+}
+
+impl Memfd {
+    /// A new one with these bytes: they are copied once.
+    pub(crate) fn copy_of(bytes: &[u8]) -> io::Result<Self> {
+        let fd = create()?;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            match rustix::io::write(&fd, rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => rest = &rest[written..],
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        rustix::fs::fcntl_add_seals(&fd, SEALS)?;
+        let map = Map::read_only(fd.as_fd(), bytes.len())?;
+        Ok(Self { fd, map })
+    }
+
+    /// One that came from a worker, who says that it has so many bytes.
+    ///
+    /// # Errors
+    /// What is wrong with it; nothing of it has been touched then.
+    pub(crate) fn received(fd: OwnedFd, len: u64) -> Result<Self, String> {
+        // Only shared memory has seals at all.
+        let seals = rustix::fs::fcntl_get_seals(&fd).map_err(|_| "it is no memfd".to_owned())?;
+        if !seals.contains(SEALS) {
+            return Err("it is not sealed against shrinking, growing and writing".into());
+        }
+        // A page of hugetlbfs can be missing when it is touched.
+        let file_system = rustix::fs::fstatfs(&fd).map_err(|error| error.to_string())?;
+        if file_system.f_type as i64 != TMPFS_MAGIC {
+            return Err("it has pages of another size".into());
+        }
+        let size = rustix::fs::fstat(&fd).map_err(|error| error.to_string())?.st_size;
+        if u64::try_from(size).unwrap_or(0) < len {
+            return Err(format!("it has {size} bytes, not {len}"));
+        }
+        let len = usize::try_from(len).map_err(|error| error.to_string())?;
+        let map = Map::read_only(fd.as_fd(), len).map_err(|error| format!("it cannot be mapped: {error}"))?;
+        Ok(Self { fd, map })
+    }
+
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        self.map.as_slice()
+    }
+}
+
+impl AsFd for Memfd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// A memfd that is being filled, mapped for writing.
+#[derive(Debug)]
+pub(crate) struct OpenMemfd {
+    fd: OwnedFd,
+    map: Map,
+}
+
+impl OpenMemfd {
+    /// A new one of so many zeroes.
+    pub(crate) fn zeroed(len: usize) -> io::Result<Self> {
+        let fd = create()?;
+        rustix::fs::ftruncate(&fd, len as u64)?;
+        let map = Map::new(fd.as_fd(), len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED)?;
+        map.keep_from_children()?;
+        Ok(Self { fd, map })
+    }
+
+    /// Nobody writes into it any more.
+    ///
+    /// # Errors
+    /// The bytes, in ordinary memory, when it cannot be sealed, or mapped again.
+    pub(crate) fn seal(self) -> Result<Memfd, Vec<u8>> {
+        let Self { fd, map } = self;
+        let len = map.len;
+        // The kernel refuses to seal what is still mapped for writing.
+        drop(map);
+        let rescue = |_| {
+            let mut bytes = vec![0; len];
+            let mut at = 0;
+            while at < len {
+                at += rustix::io::pread(&fd, &mut bytes[at..], at as u64).expect("a memfd can be read");
+            }
+            bytes
+        };
+        rustix::fs::fcntl_add_seals(&fd, SEALS).map_err(io::Error::from).map_err(rescue)?;
+        let map = Map::read_only(fd.as_fd(), len).map_err(rescue)?;
+        Ok(Memfd { fd, map })
+    }
+
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        self.map.as_slice()
+    }
+
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
+        // SAFETY: the mapping is writable, of this length, and lives as long as `self`; the descriptor has not left
+        // this object, so that no other process has a mapping of its own, and `&mut self` is the only way to this one.
+        #[allow(unsafe_code)]
+        unsafe {
+            std::slice::from_raw_parts_mut(self.map.at.as_ptr().cast(), self.map.len)
+        }
+    }
+}
+
+fn create() -> io::Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    Ok(rustix::fs::memfd_create("hatchery", flags)?)
+}
+
+/// A mapping of the beginning of a file.
+#[derive(Debug)]
+struct Map {
+    at: NonNull<c_void>,
+    len: usize,
+}
+
+// SAFETY: memory of the process, of no thread; it is only written through `&mut OpenMemfd`.
+#[allow(unsafe_code)]
+unsafe impl Send for Map {}
+// SAFETY: as above; shared references only read.
+#[allow(unsafe_code)]
+unsafe impl Sync for Map {}
+
+impl Map {
+    fn read_only(fd: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
+        Self::new(fd, len, ProtFlags::READ, MapFlags::PRIVATE)
+    }
+
+    fn new(fd: BorrowedFd<'_>, len: usize, access: ProtFlags, flags: MapFlags) -> io::Result<Self> {
+        if len == 0 {
+            return Ok(Self { at: NonNull::dangling(), len }); // the kernel knows no empty mappings
+        }
+        if isize::try_from(len).is_err() {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        // SAFETY: the kernel chooses the place, so that nothing else is there. The file cannot shrink below `len`:
+        // it is sealed against that, or nobody else has it.
+        #[allow(unsafe_code)]
+        let at = unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, access, flags, fd, 0)? };
+        let at = NonNull::new(at).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { at, len })
+    }
+
+    /// A child that is forked at the wrong moment would keep it mapped, so that it could not be sealed.
+    fn keep_from_children(&self) -> io::Result<()> {
+        if self.len > 0 {
+            // SAFETY: the mapping is our own, and this changes nothing but what a forked child gets of it.
+            #[allow(unsafe_code)]
+            unsafe {
+                rustix::mm::madvise(self.at.as_ptr(), self.len, rustix::mm::Advice::LinuxDontFork)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        // SAFETY: the mapping is readable, of this length, and lives as long as `self`. Nobody writes into it while
+        // this reference lives: a sealed file cannot be written, and one that is open for writing is written through
+        // `&mut OpenMemfd` only.
+        #[allow(unsafe_code)]
+        unsafe {
+            std::slice::from_raw_parts(self.at.as_ptr().cast(), self.len)
+        }
+    }
+}
+
+impl Drop for Map {
+    fn drop(&mut self) {
+        if self.len > 0 {
+            // SAFETY: it was mapped with this length, and references to it borrow `self`.
+            #[allow(unsafe_code)]
+            let unmapped = unsafe { rustix::mm::munmap(self.at.as_ptr(), self.len) };
+            debug_assert!(unmapped.is_ok());
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "memfd_tests.rs"]
+mod tests;

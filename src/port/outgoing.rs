@@ -1,0 +1,133 @@
+//! What is on its way to a worker: small pieces one after the other in memory of ours, large ones where they are.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::AsyncWrite as _;
+use tokio::net::UnixStream;
+
+use super::frame::{Frame, FrameError};
+
+/// From here on a piece is not copied.
+const LEAST_SHARED_BYTES: usize = 32 * 1024;
+
+/// How many pieces are written at once.
+const MOST_SLICES: usize = 16;
+
+/// How much memory is kept when nothing is on its way.
+const MOST_KEPT_BYTES: usize = 64 * 1024;
+
+#[derive(Default)]
+pub(super) struct Outgoing {
+    /// Comes before `tail`.
+    shared: VecDeque<Bytes>,
+    tail: BytesMut,
+    /// How much was there before the last frame: pieces in `shared`, bytes in `tail`.
+    before_last: (usize, usize),
+}
+
+impl Outgoing {
+    pub(super) fn is_empty(&self) -> bool {
+        self.tail.is_empty() && self.shared.is_empty()
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// # Errors
+    /// [`FrameError::TooLarge`], and then nothing is appended.
+    pub(super) fn append(&mut self, frame: &Frame, max_frame_bytes: u32) -> Result<(), FrameError> {
+        self.before_last = (self.shared.len(), self.tail.len());
+        frame.encode_head(max_frame_bytes, &mut self.tail)?;
+        for part in frame.parts() {
+            if part.len() < LEAST_SHARED_BYTES {
+                self.tail.extend_from_slice(part);
+            } else {
+                if !self.tail.is_empty() {
+                    self.shared.push_back(self.tail.split().freeze());
+                }
+                self.shared.push_back(part.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the frame that was appended last out again, of which nothing has been written.
+    pub(super) fn take_back(&mut self) {
+        let (pieces, bytes) = self.before_last;
+        if self.shared.len() > pieces {
+            // What was in the tail then is the beginning of the next piece.
+            self.tail = BytesMut::from(&self.shared[pieces][..bytes]);
+            self.shared.truncate(pieces);
+        } else {
+            self.tail.truncate(bytes);
+        }
+    }
+
+    pub(super) fn append_raw(&mut self, bytes: &[u8]) {
+        self.tail.extend_from_slice(bytes);
+    }
+
+    /// Writes what the socket takes at once.
+    pub(super) fn write_now(&mut self, stream: &UnixStream) -> io::Result<()> {
+        let written = if self.shared.is_empty() {
+            stream.try_write(&self.tail)
+        } else {
+            let (slices, count) = self.slices();
+            stream.try_write_vectored(&slices[..count])
+        };
+        match written {
+            Ok(written) => self.advance(written),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Ready when everything is written.
+    pub(super) fn poll_write(
+        &mut self,
+        stream: &mut UnixStream,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        while !self.is_empty() {
+            let (slices, count) = self.slices();
+            let written = ready!(Pin::new(&mut *stream).poll_write_vectored(cx, &slices[..count]))?;
+            self.advance(written);
+        }
+        if self.tail.capacity() > MOST_KEPT_BYTES {
+            self.tail = BytesMut::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn slices(&self) -> ([IoSlice<'_>; MOST_SLICES], usize) {
+        let mut slices = [IoSlice::new(&[]); MOST_SLICES];
+        let pieces = self.shared.iter().map(|piece| &piece[..]).chain([&self.tail[..]]);
+        let mut count = 0;
+        for (slice, piece) in slices.iter_mut().zip(pieces.filter(|piece| !piece.is_empty())) {
+            *slice = IoSlice::new(piece);
+            count += 1;
+        }
+        (slices, count)
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        while let Some(piece) = self.shared.front_mut() {
+            if written < piece.len() {
+                return piece.advance(written);
+            }
+            written -= piece.len();
+            self.shared.pop_front();
+        }
+        self.tail.advance(written);
+    }
+}
+
+#[cfg(test)]
+#[path = "outgoing_tests.rs"]
+mod tests;

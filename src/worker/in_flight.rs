@@ -1,0 +1,123 @@
+//! The calls that a worker's Python has.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use super::dispatch::{Dispatch, StreamId, Work};
+use super::host::OnBehalf;
+use super::running::{Running, Step};
+
+/// One of them.
+pub(super) struct Current {
+    pub(super) call_id: u64,
+    pub(super) call: Running,
+    /// `None` when the caller has its answer, or has gone, and only Python's end of it is awaited.
+    pub(super) dispatch: Option<Dispatch>,
+    /// The pool counts it, and waits to hear that its place is free.
+    pub(super) assigned: bool,
+    pub(super) session: Option<Arc<str>>,
+    pub(super) stream: Option<Stream>,
+    /// How many host calls it is nested in.
+    pub(super) depth: u32,
+    pub(super) host_calls: OnBehalf,
+    /// What Python was doing at the deadline, as far as it is known.
+    pub(super) stack: Option<String>,
+}
+
+pub(super) struct Stream {
+    pub(super) id: StreamId,
+    /// How many items Python may still send.
+    pub(super) credit: u32,
+}
+
+/// In the order in which Python got them.
+pub(super) struct InFlight {
+    calls: Vec<Current>,
+    most: usize,
+}
+
+impl InFlight {
+    pub(super) fn new(most: usize) -> Self {
+        Self { calls: Vec::with_capacity(most), most }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.calls.is_empty()
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.calls.len() >= self.most
+    }
+
+    /// Whether Python may get this now: there is a place, and of a session that is to end no call runs.
+    pub(super) fn takes(&self, work: &Work) -> bool {
+        !self.is_full()
+            && match work {
+                Work::EndSession { session, .. } => {
+                    self.calls.iter().all(|current| current.session.as_ref() != Some(session))
+                }
+                Work::Call { .. } => true,
+            }
+    }
+
+    pub(super) fn push(&mut self, current: Current) {
+        self.calls.push(current);
+    }
+
+    pub(super) fn get(&mut self, call_id: u64) -> Option<&mut Current> {
+        self.calls.iter_mut().find(|current| current.call_id == call_id)
+    }
+
+    pub(super) fn by_stream(&mut self, id: StreamId) -> Option<&mut Current> {
+        self.calls.iter_mut().find(|current| current.stream.as_ref().is_some_and(|stream| stream.id == id))
+    }
+
+    pub(super) fn take(&mut self, call_id: u64) -> Option<Current> {
+        let at = self.calls.iter().position(|current| current.call_id == call_id)?;
+        Some(self.calls.remove(at))
+    }
+
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = Current> + '_ {
+        self.calls.drain(..)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Current> {
+        self.calls.iter()
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.calls.iter().filter_map(|current| current.call.next_deadline()).min()
+    }
+
+    /// The next thing that is due now, and for which call.
+    pub(super) fn tick(&mut self, now: Instant) -> Option<(u64, Step)> {
+        self.calls.iter_mut().find_map(|current| Some((current.call_id, current.call.tick(now)?)))
+    }
+
+    /// A call whose caller has gone away just now.
+    pub(super) fn poll_left(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: impl Fn() -> Instant,
+    ) -> Option<(u64, Step)> {
+        self.calls.iter_mut().find_map(|current| {
+            let left = current.dispatch.as_mut()?.poll_abandoned(cx);
+            if left == Poll::Pending {
+                return None;
+            }
+            current.dispatch = None;
+            Some((current.call_id, current.call.caller_left(now())?))
+        })
+    }
+
+    /// Whether a stack that the process writes is awaited.
+    pub(super) fn awaits_stack(&self) -> bool {
+        self.calls.iter().any(|current| current.call.awaits_stack())
+    }
+
+    /// Whether all that is left has been given up by everybody but Python, and will not end.
+    pub(super) fn is_hopeless(&self) -> bool {
+        self.calls.iter().all(|current| current.call.is_killed())
+    }
+}

@@ -1,0 +1,65 @@
+//! What the workers read and write JSON with.
+
+use hatchery::{CallError, Codec, PoolStartError, StartPhase, WorkerStartError};
+use serde_json::{Value, json};
+
+use super::{pool_of, python_with_extras};
+use crate::support::{alone_test, python_module, scratch};
+
+const SOURCE: &str = r#"
+import enum, sys
+def echo(value): return value
+def loaded(): return [name for name in ('orjson', 'msgspec') if name in sys.modules]
+def colours(): return [enum.Enum('Colour', 'RED').RED] * 10_000
+def deep(depth):
+    value = 'x' * 20_000
+    for _ in range(depth):
+        value = [value]
+    return value
+"#;
+
+alone_test! {
+    async fn values_and_errors_are_the_same_with_each_codec() {
+        let Some(python) = python_with_extras() else { return };
+        for (codec, loaded) in [
+            (Codec::Json, vec![]),
+            (Codec::Auto, vec!["orjson"]),
+            (Codec::Orjson, vec!["orjson"]),
+            (Codec::Msgspec, vec!["msgspec"]),
+        ] {
+            let pool = pool_of(SOURCE).python(&python).codec(codec).start().await.expect("it starts");
+            let row = json!({"name": "\u{0}\u{1f44b}\"", "n": [u64::MAX, i64::MIN, 1.5, null, true], "": {}});
+            let rows = Value::from(vec![row; 1000]);
+            for _ in 0..2 {
+                assert_eq!(pool.call::<_, Value>("echo", (&rows,)).await.expect("it comes back"), rows, "{codec:?}");
+            }
+            let error = pool.call::<_, Value>("colours", ()).await.expect_err("enums do not travel");
+            let CallError::Encode { message } = error else { panic!("{codec:?}: {error:?}") };
+            assert!(message.starts_with("result[0] is a"), "{codec:?}: {message}");
+            pool.call::<_, Value>("deep", (120,)).await.expect("that deep");
+            let error = pool.call::<_, Value>("deep", (121,)).await.expect_err("too deep");
+            assert!(matches!(&error, CallError::Encode { message } if message.contains("120 levels")), "{error:?}");
+            assert_eq!(pool.call::<_, Vec<String>>("loaded", ()).await.expect("it looks"), loaded, "{codec:?}");
+            pool.shutdown().await;
+        }
+    }
+}
+
+alone_test! {
+    async fn a_codec_that_cannot_be_imported_fails_the_start_and_is_named() {
+        python_module(&scratch(), "orjson", "raise ImportError('not today')");
+        python_module(&scratch(), "msgspec", "raise ImportError('not today')");
+        for (codec, name) in [(Codec::Orjson, "orjson"), (Codec::Msgspec, "msgspec")] {
+            let error = pool_of(SOURCE).codec(codec).start().await.expect_err("it is not there");
+            let PoolStartError::Worker(failure) = &error else { panic!("{error:?}") };
+            let WorkerStartError::Python { phase: StartPhase::Setup, message, .. } = &*failure.cause else {
+                panic!("{error:?}")
+            };
+            assert!(message.contains(&format!("pip install {name}")), "{message}");
+        }
+        let pool = pool_of(SOURCE).codec(Codec::Auto).start().await.expect("it needs none");
+        let large = "x".repeat(100_000);
+        assert_eq!(pool.call::<_, String>("echo", (&large,)).await.expect("it comes back"), large);
+        pool.shutdown().await;
+    }
+}

@@ -1,0 +1,90 @@
+//! Views that outlive their calls, and descriptors that do not.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use hatchery::{Buffer, CallError};
+use serde_json::Value;
+
+use super::pattern;
+use super::pool_of;
+use crate::support::{alone_test, fds, kill, status_when, wait_until};
+
+const SOURCE: &str = r#"
+import os, time
+kept = []
+def keep(data): kept.append(memoryview(data)[5:10])
+def look(): return [bytes(view) for view in kept]
+def forget(): kept.clear()
+def memfds(): return sum('memfd:' in os.readlink(f'/proc/self/fd/{fd}') for fd in os.listdir('/proc/self/fd') if os.path.exists(f'/proc/self/fd/{fd}'))
+def make(size): return bytes(size)
+def hold(data): time.sleep(1000)
+def pages(data):
+    while True:
+        yield data
+def die(data): os._exit(3)
+"#;
+
+const MIB: usize = 1 << 20;
+
+/// How many memfds this process has open.
+fn memfds() -> usize {
+    fds(std::process::id()).values().filter(|target| target.contains("memfd:hatchery")).count()
+}
+
+alone_test! {
+    async fn views_outlive_their_calls_on_both_sides() {
+        let pool = pool_of(SOURCE).start().await.expect("it starts");
+        for round in 0..3 {
+            let data = Buffer::from(pattern(MIB + round));
+            pool.call::<_, ()>("keep", (&data,)).await.expect("it keeps it");
+        }
+        assert_eq!(memfds(), 0, "what was sent is closed with its handle");
+        let looked: Vec<Bytes> = pool.call("look", ()).await.expect("it looks");
+        assert_eq!(looked, vec![Bytes::from(pattern(10).split_off(5)); 3]);
+        assert_eq!(pool.call::<_, usize>("memfds", ()).await.expect("it counts"), 3);
+        pool.call::<_, ()>("forget", ()).await.expect("it forgets");
+        assert_eq!(pool.call::<_, usize>("memfds", ()).await.expect("it counts"), 0);
+
+        let made: Vec<Buffer> = {
+            let mut made = Vec::new();
+            for _ in 0..3 {
+                made.push(pool.call("make", (MIB,)).await.expect("it is made"));
+            }
+            made
+        };
+        assert_eq!(memfds(), 3);
+        pool.shutdown().await;
+        assert!(made.iter().all(|buffer| buffer.iter().all(|byte| *byte == 0)), "the worker is gone, they are not");
+        let bytes = made[0].to_bytes();
+        drop(made);
+        assert_eq!((memfds(), bytes.len()), (1, MIB));
+        drop(bytes);
+        assert_eq!(memfds(), 0);
+    }
+}
+
+alone_test! {
+    async fn nothing_stays_open_of_calls_that_end_badly() {
+        let pool = pool_of(SOURCE).cancel_grace(Duration::from_millis(50)).start().await.expect("it starts");
+        let data = Buffer::from(pattern(MIB));
+        let late = pool.request("hold").args((&data,)).timeout(Duration::from_millis(100)).send::<Value>().await;
+        assert!(matches!(late, Err(CallError::Timeout { .. })), "{late:?}");
+        let left = tokio::time::timeout(Duration::from_millis(100), pool.call::<_, Value>("hold", (&data,))).await;
+        assert!(left.is_err());
+        let error = pool.call::<_, Value>("die", (&data,)).await.expect_err("it dies");
+        assert!(matches!(error, CallError::WorkerDied { .. }), "{error:?}");
+        let mut pages = pool.stream::<Buffer>("pages", (&data,)).await.expect("it streams");
+        assert!(pages.next().await.expect("a page").expect("a page") == data);
+        drop(pages);
+        let mut pages = pool.stream::<Buffer>("pages", (&data,)).await.expect("it streams");
+        pages.next().await.expect("a page").expect("a page");
+        let status = status_when(&pool, "it is there", |status| status.ready + status.busy > 0).await;
+        status.workers.iter().filter_map(|worker| worker.pid).for_each(kill);
+        while let Some(Ok(_)) = pages.next().await {}
+        drop(pages);
+        drop(data);
+        wait_until("all is closed", Duration::from_secs(5), || memfds() == 0).await;
+        pool.shutdown().await;
+    }
+}

@@ -1,0 +1,32 @@
+//! Bytes and arrays, both ways.
+
+mod arrays;
+mod bytes;
+mod codecs;
+mod hostile;
+mod lifetimes;
+
+use std::path::PathBuf;
+
+/// A Python that has numpy, orjson and msgspec: `HATCHERY_TEST_PYTHON_EXTRAS`. `None` where it is not set, and then it
+/// is said what to do.
+pub(crate) fn python_with_extras() -> Option<PathBuf> {
+    let python = std::env::var_os("HATCHERY_TEST_PYTHON_EXTRAS").map(PathBuf::from);
+    if python.is_none() {
+        eprintln!(
+            "skipped: HATCHERY_TEST_PYTHON_EXTRAS is not set to a Python that has numpy, orjson and msgspec \
+             (python3 -m venv target/ci-venv && target/ci-venv/bin/pip install numpy orjson msgspec)"
+        );
+    }
+    python
+}
+
+/// Bytes that are not all the same.
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at / 251 + at) as u8).collect()
+}
+
+/// A pool of one worker over a module of this source.
+fn pool_of(source: &str) -> hatchery::PoolBuilder {
+    crate::support::pool_of(source).size(1)
+}
