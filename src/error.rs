@@ -300,6 +300,8 @@ fn ended_by(exit: Option<i32>, signal: Option<i32>) -> String {
 pub enum StartPhase {
     /// Importing the module.
     Import,
+    /// Running its `@on_preload` hooks.
+    OnPreload,
     /// Collecting its functions.
     Setup,
     /// Running its `@on_start` hooks.
@@ -310,6 +312,7 @@ impl fmt::Display for StartPhase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             StartPhase::Import => "import",
+            StartPhase::OnPreload => "on_preload hook",
             StartPhase::Setup => "set-up",
             StartPhase::OnStart => "on_start hook",
         })

@@ -20,11 +20,13 @@ pub use error::{
 };
 pub use pool::{
     Affinity, Call, CallStream, Checkout, Declaration, EndSession, GetStatus, HostCall, HostError, HostReply,
-    Lease, Module, Pool, PoolActor, PoolBuilder, PoolStartError, PoolStatus, Progress, PythonInfo, Request,
-    Session, StartupFailure, WorkerState, WorkerStatus,
+    Lease, Module, Pool, PoolActor, PoolBuilder, PoolStartError, PoolStatus, Progress, PythonInfo,
+    ReloadError, ReloadWorkers, Request, Session, StartupFailure, WorkerState, WorkerStatus,
 };
-pub use port::{Array, Buffer, BufferMut, Codec, Element, Function, Parameter, ParameterKind, ShapeError};
-pub use worker::{Placement, Reply};
+pub use port::{
+    Array, Buffer, BufferMut, Codec, Element, Function, Memory, Parameter, ParameterKind, ShapeError,
+};
+pub use worker::{Placement, Reply, ZygoteState, ZygoteStatus};
 
 /// For `fuzz/` only.
 #[cfg(fuzzing)]
@@ -42,4 +44,7 @@ mod guides {
 
     #[doc = include_str!("../docs/supervision.md")]
     struct Supervision;
+
+    #[doc = include_str!("../docs/zygote.md")]
+    struct Zygote;
 }

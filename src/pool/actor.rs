@@ -15,23 +15,25 @@ use actix::{
 use tokio::sync::oneshot;
 
 use super::answer::Answer;
+use super::children::{self, child_id, slot_of, start_error};
 use super::core::{self, Command, Core, Event, Rejection, RequestId, SessionEnd, SlotState, WorkerId};
 use super::declared::Declaration;
 use super::handle::Inner;
 use super::lease::{Lease, LeaseToken};
 use super::messages::{Abandon, Call, Checkout, EndSession, GetStatus, Item, Submit, TellStartup};
+use super::reload;
 use super::request::check_frame;
 use super::status::{PoolStatus, PythonInfo, WorkerState, WorkerStatus};
 use super::stream::Opened;
 use crate::error::{CallError, Phase, UnavailableCause, WorkerStartError};
-use crate::port::{CallOptions, Port, PortSpec};
+use crate::port::CallOptions;
 use crate::supervisor::{
     Backoff, ChildContext, ChildError, ChildSpec, Report, ReportEvent, Reports, Shutdown, SupervisorRef,
 };
 use crate::timer::{LONGEST, Timer, deadline};
 use crate::worker::{
-    self, Attach, Attached, Dispatch, Grant, LeaseId, Order, Placement, Reply, ReplyTo, Run, Work, Worker,
-    WorkerEvent,
+    self, Attach, Attached, Dispatch, Grant, LeaseId, Order, Placement, Reply, ReplyTo, Run, Spawner, Work,
+    Worker, WorkerEvent,
 };
 
 /// What a pool is made of, checked.
@@ -39,7 +41,8 @@ use crate::worker::{
 pub(super) struct Config {
     pub(super) name: String,
     pub(super) core: core::Config,
-    pub(super) port: Arc<PortSpec>,
+    pub(super) max_frame_bytes: u32,
+    pub(super) spawner: Spawner,
     pub(super) call_timeout: Duration,
     pub(super) checkout_timeout: Duration,
     pub(super) shutdown_timeout: Duration,
@@ -75,28 +78,32 @@ pub(super) fn child_spec(config: Config) -> ChildSpec {
 ///
 /// It is reached by [`Pool::actor`](super::Pool::actor) and takes [`Call`], [`Checkout`] and [`GetStatus`].
 pub struct PoolActor {
-    config: Config,
+    pub(super) config: Config,
     core: Core<Item, StartupFailure>,
     commands: Vec<Command<Item, StartupFailure>>,
-    workers: SupervisorRef,
+    pub(super) workers: SupervisorRef,
     reports: Option<Reports>,
-    slots: Vec<Slot>,
+    pub(super) slots: Vec<Slot>,
+    pub(super) reload: Option<reload::Running>,
     startup: Startup,
     timer: Timer,
 }
 
 /// What the broker knows of a slot beyond the core.
-struct Slot {
+pub(super) struct Slot {
     name: Arc<str>,
-    current: Option<Current>,
+    /// How often its worker was replaced by a reload: each replacement is another child in the tree.
+    pub(super) generation: u32,
+    pub(super) current: Option<Current>,
     restarts: u64,
-    last_exit: Option<String>,
+    pub(super) last_exit: Option<String>,
 }
 
-struct Current {
-    incarnation: u64,
-    addr: Addr<Worker>,
+pub(super) struct Current {
+    pub(super) incarnation: u64,
+    pub(super) addr: Addr<Worker>,
     pid: u32,
+    forked: bool,
     python: Arc<PythonInfo>,
 }
 
@@ -116,24 +123,27 @@ impl PoolActor {
         // In this order none is missed; one that is told twice does no harm.
         let reports = workers.subscribe();
         let children = workers.which_children().await?;
-        let existing: Vec<u32> = children.iter().filter_map(|child| slot_of(&child.options.id)).collect();
+        let existing = children::existing(&workers, &children);
+        let slots_there: Vec<u32> = existing.keys().copied().collect();
         let now = Instant::now();
         let mut commands = Vec::new();
         let (core, startup) = if begun.swap(true, Ordering::Relaxed) {
-            (Core::rebuilt(now, config.core, &existing, &mut commands), Startup::Ended(Ok(())))
+            (Core::rebuilt(now, config.core, &slots_there, &mut commands), Startup::Ended(Ok(())))
         } else {
             (Core::start(now, config.core, &mut commands), Startup::Awaited(Vec::new()))
         };
         let slots = (0..config.core.size)
             .map(|slot| Slot {
-                name: format!("{}-{}", config.name, child_id(slot)).into(),
+                name: format!("{}-{}", config.name, slot + 1).into(),
+                generation: existing.get(&slot).copied().unwrap_or(0),
                 current: None,
                 restarts: 0,
                 last_exit: None,
             })
             .collect();
         let reports = Some(reports);
-        Ok(Self { config, core, commands, workers, reports, slots, startup, timer: Timer::new() })
+        let (reload, timer) = (None, Timer::new());
+        Ok(Self { config, core, commands, workers, reports, slots, reload, startup, timer })
     }
 
     /// Tells the core what happened and does what it says.
@@ -241,14 +251,15 @@ impl PoolActor {
         });
     }
 
-    fn start_slot(&mut self, slot: u32, ctx: &mut Context<Self>) {
-        let (port, name) = (self.config.port.clone(), self.slots[slot as usize].name.clone());
+    /// A slot's worker as a child of the workers' supervisor.
+    pub(super) fn worker_spec(&self, slot: u32, generation: u32) -> ChildSpec {
+        let (spawner, name) = (self.config.spawner.clone(), self.slots[slot as usize].name.clone());
         let (settings, declared) = (self.config.worker.clone(), self.config.declared.clone());
-        let spec = ChildSpec::with_context(child_id(slot), move |context| {
-            let (port, name, settings, declared) =
-                (port.clone(), name.clone(), settings.clone(), declared.clone());
+        ChildSpec::with_context(child_id(slot, generation), move |context| {
+            let (spawner, name, settings, declared) =
+                (spawner.clone(), name.clone(), settings.clone(), declared.clone());
             async move {
-                let port = Port::start(&port, &name).await.map_err(Arc::new)?;
+                let port = spawner.start(&name).await?;
                 for declaration in declared.iter() {
                     let checked = declaration.check(&port.ready.functions);
                     checked
@@ -258,7 +269,11 @@ impl PoolActor {
             }
         })
         .shutdown(Shutdown::Timeout(self.config.shutdown_timeout))
-        .backoff(Backoff::default());
+        .backoff(Backoff::default())
+    }
+
+    fn start_slot(&mut self, slot: u32, ctx: &mut Context<Self>) {
+        let spec = self.worker_spec(slot, self.slots[slot as usize].generation);
         let workers = self.workers.clone();
         let start = async move { workers.start_child(spec).await };
         ctx.spawn(start.into_actor(self).map(move |started, _, _| match started {
@@ -279,39 +294,53 @@ impl PoolActor {
     }
 
     /// Makes itself known to a slot's present worker; it is handed out once it has answered.
-    fn attach(&mut self, slot: u32, ctx: &mut Context<Self>) {
-        let Some(addr) = self.workers.child::<Worker>(&child_id(slot)).ok().and_then(|child| child.addr())
-        else {
+    pub(super) fn attach(&mut self, slot: u32, ctx: &mut Context<Self>) {
+        let id = child_id(slot, self.slots[slot as usize].generation);
+        let Some(addr) = self.workers.child::<Worker>(&id).ok().and_then(|child| child.addr()) else {
             return;
         };
         let attach = addr.send(Attach(ctx.address().recipient()));
         ctx.spawn(attach.into_actor(self).map(move |attached, act, ctx| {
             // One that ended meanwhile is reported as ended.
-            let Ok(Attached { incarnation, pid, ready, load, sessions }) = attached else { return };
-            let python = Arc::new(ready.into());
-            act.slots[slot as usize].current = Some(Current { incarnation, addr, pid, python });
-            act.handle(Event::WorkerReady { worker: WorkerId { slot, incarnation }, load, sessions }, ctx);
+            if let Ok(attached) = attached {
+                act.attached(slot, addr, attached, ctx);
+            }
         }));
+    }
+
+    pub(super) fn attached(
+        &mut self,
+        slot: u32,
+        addr: Addr<Worker>,
+        attached: Attached,
+        ctx: &mut Context<Self>,
+    ) {
+        let Attached { incarnation, pid, ready, forked, load, sessions } = attached;
+        let python = Arc::new(ready.into());
+        self.slots[slot as usize].current = Some(Current { incarnation, addr, pid, forked, python });
+        self.handle(Event::WorkerReady { worker: WorkerId { slot, incarnation }, load, sessions }, ctx);
+    }
+
+    /// The slot of a child, unless it is a worker that a reload replaces, or one that shall replace it.
+    fn slot_of(&self, id: &str) -> Option<u32> {
+        let (slot, generation) = slot_of(id)?;
+        (self.slots.get(slot as usize)?.generation == generation).then_some(slot)
     }
 
     fn reported(&mut self, event: ReportEvent, ctx: &mut Context<Self>) {
         match event {
             ReportEvent::Started { id, .. } => {
-                if let Some(slot) = slot_of(&id) {
+                if let Some(slot) = self.slot_of(&id) {
                     self.attach(slot, ctx);
                 }
             }
             ReportEvent::StartFailed { id, incarnation, cause, .. } => {
-                let Some(slot) = slot_of(&id) else { return };
-                let cause = match cause.downcast_ref::<Arc<WorkerStartError>>() {
-                    Some(cause) => cause.clone(),
-                    None => Arc::new(WorkerStartError::Ended { reason: cause.to_string() }),
-                };
-                let cause = self.ended(slot, cause);
+                let Some(slot) = self.slot_of(&id) else { return };
+                let cause = self.ended(slot, start_error(&cause));
                 self.handle(Event::StartFailed { slot, incarnation, cause }, ctx);
             }
             ReportEvent::ChildTerminated { id, incarnation, reason } => {
-                let Some(slot) = slot_of(&id) else { return };
+                let Some(slot) = self.slot_of(&id) else { return };
                 self.slots[slot as usize].restarts += 1;
                 self.worker_ended(slot, incarnation, reason.to_string(), ctx);
             }
@@ -348,6 +377,8 @@ impl PoolActor {
                 for_time: now.saturating_duration_since(core.since),
                 incarnation: core.incarnation,
                 pid: slot.current.as_ref().map(|current| current.pid),
+                forked: slot.current.as_ref().map(|current| current.forked),
+                memory: None,
                 python: slot.current.as_ref().map(|current| current.python.clone()),
                 restarts: slot.restarts,
                 last_exit: slot.last_exit.clone(),
@@ -375,17 +406,9 @@ impl PoolActor {
             restarts: self.slots.iter().map(|slot| slot.restarts).sum(),
             draining: counts.closed,
             workers: workers.collect(),
+            zygote: self.config.spawner.status(),
         }
     }
-}
-
-/// A slot's id in the tree: workers are counted from 1.
-fn child_id(slot: u32) -> String {
-    (slot + 1).to_string()
-}
-
-fn slot_of(id: &str) -> Option<u32> {
-    id.parse::<u32>().ok()?.checked_sub(1)
 }
 
 fn rejected(reason: Rejection<StartupFailure>) -> CallError {
@@ -459,12 +482,14 @@ impl Handler<WorkerEvent> for PoolActor {
     fn handle(&mut self, event: WorkerEvent, ctx: &mut Context<Self>) {
         match event {
             WorkerEvent::Freed { slot, incarnation } => {
+                self.reload.iter_mut().for_each(|reload| reload.freed(incarnation));
                 self.handle(Event::WorkerFreed { worker: WorkerId { slot, incarnation } }, ctx);
             }
             WorkerEvent::Leaving { slot, incarnation } => {
                 self.handle(Event::WorkerLeaving { worker: WorkerId { slot, incarnation } }, ctx);
             }
             WorkerEvent::Ended { slot, incarnation, reason } => {
+                self.reload.iter_mut().for_each(|reload| reload.freed(incarnation));
                 self.worker_ended(slot, incarnation, reason, ctx);
             }
         }
@@ -521,7 +546,7 @@ impl Handler<Call> for PoolActor {
         let Call { body, timeout, session } = call;
         let name = session.as_ref().map(|used| used.session.clone());
         let body = CallOptions { session: name.as_deref(), ..CallOptions::default() }.append_to(body);
-        if let Err(error) = check_frame(&body, self.config.port.max_frame_bytes) {
+        if let Err(error) = check_frame(&body, self.config.max_frame_bytes) {
             return Answer { request, answer: Box::pin(async { Err(error) }) };
         }
         let (reply, answer) = oneshot::channel();

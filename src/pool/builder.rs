@@ -22,7 +22,7 @@ use super::messages::TellStartup;
 use crate::error::{ConfigError, WorkerStartError};
 use crate::port::{Codec, PortSpec};
 use crate::supervisor::{ChildRef, Shutdown, StartError, Strategy, Supervisor};
-use crate::worker;
+use crate::worker::{self, Spawner};
 
 /// The smallest frame limit: room for any error.
 const LEAST_FRAME_BYTES: u32 = 64 * 1024;
@@ -49,6 +49,8 @@ pub struct PoolBuilder {
     session_ttl: Duration,
     max_sessions: usize,
     on_current_arbiter: bool,
+    zygote: bool,
+    preload: Vec<String>,
     host: HostBuilder,
     declared: Vec<Declaration>,
 }
@@ -72,6 +74,8 @@ impl PoolBuilder {
             session_ttl: Duration::from_secs(3600),
             max_sessions: 10_000,
             on_current_arbiter: false,
+            zygote: false,
+            preload: Vec::new(),
             host: HostBuilder::default(),
             declared: Vec::new(),
         }
@@ -293,6 +297,21 @@ impl PoolBuilder {
         self
     }
 
+    /// Forks the workers of one template process that has imported the module, in place of starting a Python for each:
+    /// start and restart then take milliseconds, and the memory of what was imported is shared. The module must stand
+    /// that; `docs/zygote.md` says what does. A worker that cannot be forked is started as without this. Default: off.
+    pub fn zygote(mut self) -> Self {
+        self.zygote = true;
+        self
+    }
+
+    /// Modules that the template imports before the pool's own, in this order; what threads or files each of them leaves
+    /// open is told under its name. Turns the [`zygote`](PoolBuilder::zygote) on.
+    pub fn preload<S: Into<String>>(mut self, modules: impl IntoIterator<Item = S>) -> Self {
+        self.preload.extend(modules.into_iter().map(Into::into));
+        self.zygote()
+    }
+
     /// Starts the pool. All workers start side by side; this returns when `min_ready` of them are ready.
     ///
     /// Without [`on_current_arbiter`](PoolBuilder::on_current_arbiter) it may be called from any executor: the pool
@@ -383,6 +402,9 @@ impl PoolBuilder {
         if min_ready > self.size {
             return refuse("min_ready", &min_ready, "at most the pool's size");
         }
+        if let Some(module) = self.preload.iter().find(|module| !is_module(module)) {
+            return refuse("preload", module, "Python modules' names, as in `import`");
+        }
         let limit = self.port.max_frame_bytes;
         if limit < LEAST_FRAME_BYTES {
             return refuse("max_frame_bytes", &limit, "at least 65536 bytes (64 KiB)");
@@ -437,10 +459,12 @@ impl PoolBuilder {
         port.threads = self.threads as u32;
         port.host_functions = self.host.names();
         let handle = Arc::new(OnceLock::new());
+        let preload = self.zygote.then(|| self.preload.clone());
         Ok(actor::Config {
+            spawner: Spawner::new(Arc::new(port), preload, format!("{name}-zygote")),
             name,
             core,
-            port: Arc::new(port),
+            max_frame_bytes: limit,
             call_timeout: self.call_timeout,
             checkout_timeout: self.checkout_timeout,
             shutdown_timeout: self.shutdown_timeout,
@@ -472,12 +496,16 @@ fn is_variable(name: &OsString) -> bool {
 
 /// Starts the pool's tree on this thread.
 async fn start_tree(config: actor::Config) -> Result<(Supervisor, ChildRef<PoolActor>), PoolStartError> {
-    let name = config.name.clone();
+    let (name, zygote) = (config.name.clone(), config.spawner.zygote());
     let serving = Supervisor::builder("serving")
         .strategy(Strategy::RestForOne)
         .supervisor("workers", Supervisor::dynamic("workers"))
         .child_spec(actor::child_spec(config).shutdown(Shutdown::Timeout(Duration::from_secs(5))));
-    let root = Supervisor::builder(name).supervisor("serving", serving).start().await?;
+    let mut root = Supervisor::builder(name);
+    if let Some(zygote) = zygote {
+        root = root.child_spec(zygote);
+    }
+    let root = root.supervisor("serving", serving).start().await?;
     let broker = root.child("serving/pool").map_err(|_| PoolStartError::Stopped)?;
     Ok((root, broker))
 }

@@ -15,6 +15,7 @@ use super::core::{RequestId, SessionUse};
 use super::home::Home;
 use super::lease::Lease;
 use super::messages::{Abandon, GetStatus, Item, Submit};
+use super::reload::{ReloadError, ReloadWorkers};
 use super::request::Request;
 use super::session::Session;
 use super::status::PoolStatus;
@@ -141,7 +142,25 @@ impl Pool {
     ///
     /// [`Unavailable`](CallError::Unavailable) when the pool has ended or its broker is being restarted.
     pub async fn status(&self) -> Result<PoolStatus, CallError> {
-        self.inner.send(GetStatus).await
+        let mut status = self.inner.send(GetStatus).await?;
+        status.look_at_memory();
+        Ok(status)
+    }
+
+    /// Replaces all workers by new ones of the present code, one after the other, each when its successor is ready: no
+    /// call fails by it. With a [`zygote`](PoolBuilder::zygote) a fresh template is made first.
+    ///
+    /// A worker finishes its call before it goes, and waits up to 30 s for a lease to be given back. Sessions whose state
+    /// lives in a worker are lost with it, as when it dies. Once begun, a reload goes on though this future be dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`ReloadError`]: when the new template or the first new worker cannot start, everything stays as it was.
+    pub async fn reload(&self) -> Result<(), ReloadError> {
+        self.inner.broker.send(ReloadWorkers).await.unwrap_or_else(|error| match unavailable(error) {
+            CallError::Unavailable { cause } => Err(ReloadError::Unavailable(cause)),
+            _ => Err(ReloadError::Unavailable(UnavailableCause::Stopped)),
+        })
     }
 
     /// The broker, for actors that would rather send it messages ([`Call`](super::Call),

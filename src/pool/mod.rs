@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   Supervisor NAME (one_for_one)
+//!    |- Zygote "zygote"             the template's owner, if there is one; its death touches no worker
 //!    `- Supervisor "serving" (rest_for_one)
 //!        |- Supervisor "workers" (dynamic)
 //!        |   |- Worker "1" - port - python process group
@@ -18,6 +19,7 @@
 mod actor;
 mod answer;
 mod builder;
+mod children;
 mod core;
 mod declared;
 mod handle;
@@ -26,6 +28,7 @@ mod host;
 mod lease;
 mod messages;
 mod progress;
+mod reload;
 mod request;
 mod session;
 mod status;
@@ -43,6 +46,7 @@ pub use host::{HostCall, HostError, HostReply};
 pub use lease::Lease;
 pub use messages::{Call, Checkout, EndSession, GetStatus};
 pub use progress::Progress;
+pub use reload::{ReloadError, ReloadWorkers};
 pub use request::Request;
 pub use session::Session;
 pub use status::{PoolStatus, PythonInfo, WorkerState, WorkerStatus};

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::port::{Function, Ready};
+use crate::port::{Function, Memory, Ready};
+use crate::worker::ZygoteStatus;
 
 /// A pool at one moment, from [`Pool::status`](super::Pool::status).
 #[derive(Debug, Clone, Serialize)]
@@ -54,6 +55,21 @@ pub struct PoolStatus {
     pub draining: bool,
     /// One entry a worker, in order.
     pub workers: Vec<WorkerStatus>,
+    /// The zygote, if there is one.
+    pub zygote: Option<ZygoteStatus>,
+}
+
+impl PoolStatus {
+    /// Looks at the memory of all processes. It takes the kernel up to a millisecond each, so it is done where somebody
+    /// asked for it and not on the pool's thread.
+    pub(super) fn look_at_memory(&mut self) {
+        for worker in &mut self.workers {
+            worker.memory = worker.pid.and_then(Memory::of);
+        }
+        if let Some(zygote) = &mut self.zygote {
+            zygote.memory = zygote.pid.and_then(Memory::of);
+        }
+    }
 }
 
 /// One worker of a pool.
@@ -70,6 +86,11 @@ pub struct WorkerStatus {
     pub incarnation: Option<u64>,
     /// The process id of its Python, when it is ready.
     pub pid: Option<u32>,
+    /// Whether it was forked of the zygote's template, when it is ready.
+    pub forked: Option<bool>,
+    /// Its memory, when it is ready. Only [`Pool::status`](super::Pool::status) looks; the
+    /// [`GetStatus`](super::GetStatus) message does not.
+    pub memory: Option<Memory>,
     /// What its Python said of itself, when it is ready.
     pub python: Option<Arc<PythonInfo>>,
     /// Workers in this place that had been ready and ended.

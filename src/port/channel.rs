@@ -84,6 +84,12 @@ impl Channel {
         Ok(())
     }
 
+    /// The socket itself, for somebody who speaks otherwise over it. Nothing may be on its way.
+    pub(crate) fn into_stream(self) -> UnixStream {
+        debug_assert!(self.incoming.is_empty() && self.outgoing.is_empty());
+        self.stream
+    }
+
     /// Sends raw bytes ahead of the first frame.
     pub(crate) fn queue(&mut self, bytes: &[u8]) {
         self.outgoing.append_raw(bytes);

@@ -71,10 +71,18 @@ pub(crate) enum Kind {
     Stack = 18,
     /// Worker: give up a host call.
     HostCancel = 19,
+    /// Host to template: fork a worker. This and what follows is never said to a worker, or by one.
+    Fork = 32,
+    /// Template: here it is.
+    Forked = 33,
+    /// Host to template: take its exit status.
+    Reap = 34,
+    /// Template: that status.
+    Exited = 35,
 }
 
 impl Kind {
-    const ALL: [Kind; 19] = [
+    const ALL: [Kind; 23] = [
         Kind::Hello,
         Kind::Ready,
         Kind::Call,
@@ -94,6 +102,10 @@ impl Kind {
         Kind::Progress,
         Kind::Stack,
         Kind::HostCancel,
+        Kind::Fork,
+        Kind::Forked,
+        Kind::Reap,
+        Kind::Exited,
     ];
 
     fn from_number(number: u8) -> Option<Kind> {

@@ -38,9 +38,9 @@ fn reserved_kinds_are_unsupported() {
         let answer = decoder().decode(&mut bytes);
         assert!(matches!(answer, Err(FrameError::UnsupportedKind(found)) if found == kind), "{answer:?}");
     }
-    for (index, kind) in Kind::ALL.into_iter().enumerate() {
-        assert_eq!(kind as usize, index + 1);
-    }
+    // The worker's, then the template's.
+    let numbers: Vec<_> = Kind::ALL.into_iter().map(|kind| kind as u8).collect();
+    assert_eq!(numbers, (1..=19).chain(32..=35).collect::<Vec<_>>());
 }
 
 #[test]

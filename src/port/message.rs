@@ -29,7 +29,7 @@ pub(crate) struct Hello {
     pub(crate) cancel_signal: i32,
     /// [`STACK_SIGNAL`].
     pub(crate) stack_signal: i32,
-    /// The worker's end of the pipe for stacks.
+    /// The worker's end of the pipe for stacks. A forked worker knows better than this.
     pub(crate) stack_fd: i32,
     /// The worker's end of the socket for memfds.
     pub(crate) fd_socket: i32,
@@ -45,6 +45,18 @@ pub(crate) struct Hello {
     pub(crate) log_level: u32,
     /// What it may call here.
     pub(crate) host_functions: Vec<String>,
+    /// Be a template, of which workers are forked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) template: Option<TemplateHello>,
+}
+
+/// What only a template is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TemplateHello {
+    /// Imported before the module, in this order.
+    pub(crate) preload: Vec<String>,
+    /// Its end of its lifeline, which its workers must not keep.
+    pub(crate) lifeline_fd: i32,
 }
 
 /// Tells a worker's main thread to look for a [`Cancel`](Kind::Cancel) frame. The numbers are told by hello, so that
@@ -75,6 +87,9 @@ pub(crate) struct Ready {
     pub(crate) rss_bytes: Option<u64>,
     /// How long the import took, in milliseconds.
     pub(crate) import_ms: f64,
+    /// Of a template: what looks dangerous in what it has imported.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) warnings: Vec<String>,
 }
 
 /// A function that may be called.

@@ -40,6 +40,7 @@ fn the_host_writes_the_golden_frames() {
         codec: codec::Codec::Auto,
         log_level: 20,
         host_functions: vec!["price".to_owned()],
+        template: None,
     };
     assert_eq!(hello.to_frame(), golden::frame("hello"));
     let body = call_body::<_, ()>("count_words", &("to be or not to be",), None).unwrap();

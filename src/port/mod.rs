@@ -13,6 +13,7 @@
 //! ```
 //!
 //! `frame`, `message`, `value`, `decode` and `attachment` are the wire, pure; `memfd`, `buffer` and `array` the memory that crosses it; `interpreter` finds the Python; `start` brings all of it together.
+//! `zygote` is the other way to get a process: forked of a template.
 
 mod array;
 mod attachment;
@@ -25,15 +26,20 @@ mod decode;
 mod descriptors;
 mod frame;
 mod interpreter;
+mod lifeline;
 mod memfd;
+mod memory;
 mod message;
 mod offer;
 mod outgoing;
 mod package;
+mod pidfd;
 mod process;
+mod reap;
 mod stack;
 mod start;
 mod value;
+mod zygote;
 
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
@@ -47,11 +53,14 @@ pub(crate) use channel::ChannelError;
 pub use codec::Codec;
 pub(crate) use decode::decode_result;
 pub(crate) use frame::{Frame, FrameError, HEADER_BYTES};
+pub use memory::Memory;
 pub(crate) use message::{
     CANCEL_SIGNAL, CallOptions, HostRequest, LogRecord, Ready, Reply, STACK_SIGNAL, WorkerError, call_frame,
     cancel_frame, credit_frame, host_result_frame, session_end_frame, shutdown_frame, stack_frame,
 };
 pub use message::{Function, Parameter, ParameterKind};
-pub(crate) use process::{Exit, wait_until_reaped};
+pub(crate) use process::Exit;
+pub(crate) use reap::wait_until_reaped;
 pub(crate) use start::{CLOSED_GRACE, Port, PortSpec};
 pub(crate) use value::{call_body, encode_value};
+pub(crate) use zygote::{ForkError, ForkOrder, Template, TemplateSpec};

@@ -24,8 +24,10 @@ pub(super) const SOURCES: &[(&str, &str)] = &[
     ("hatchery._streams", include_str!("../python/hatchery/_streams.py")),
     ("hatchery._threads", include_str!("../python/hatchery/_threads.py")),
     ("hatchery._values", include_str!("../python/hatchery/_values.py")),
+    ("hatchery._watch", include_str!("../python/hatchery/_watch.py")),
     ("hatchery._wire", include_str!("../python/hatchery/_wire.py")),
     ("hatchery._worker", include_str!("../python/hatchery/_worker.py")),
+    ("hatchery._zygote", include_str!("../python/hatchery/_zygote.py")),
 ];
 
 /// The exit code of a worker whose Python is not the one that compiled the package.

@@ -6,10 +6,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
-use std::process::{Command, ExitStatus, Stdio};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -18,6 +17,11 @@ use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 
 use super::descriptors::Descriptors;
+use super::reap::{
+    Dying, child_dropped, orphaned, reap, reap_in_background, template_dropped, template_reaped,
+};
+use super::zygote::{Children, Orphan, Reaper};
+use super::{lifeline, pidfd};
 
 /// What to start. Everything of this process's environment that `env` does not change is inherited.
 #[derive(Debug, Clone)]
@@ -47,6 +51,8 @@ pub(crate) struct Spawned {
     /// Our end of the pipe for stacks, and the number of the process's end.
     pub(crate) stacks: pipe::Receiver,
     pub(crate) stack_fd: i32,
+    /// The number of the process's end of its lifeline.
+    pub(crate) lifeline_fd: i32,
     /// Our end of the socket for memfds, and the number of the process's end.
     pub(crate) descriptors: Descriptors,
     pub(crate) fd_socket: i32,
@@ -67,16 +73,12 @@ static SPAWNING: Mutex<()> = Mutex::new(());
 ///
 /// `shared`: a descriptor that the process gets under its own number.
 pub(crate) fn spawn(line: &CommandLine, shared: Option<BorrowedFd<'_>>) -> io::Result<Spawned> {
-    let (ours, theirs) = StdUnixStream::pair()?;
-    for end in [&ours, &theirs] {
-        rustix::net::sockopt::set_socket_send_buffer_size(end, SEND_BUFFER_BYTES)?;
-    }
-    ours.set_nonblocking(true)?;
+    let (socket, theirs) = socketpair()?;
     let mut command = Command::new(&line.program);
     command
         .args(&line.args)
         .envs(line.env.iter().map(|(k, v)| (k, v)))
-        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdin(Stdio::from(theirs))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0);
@@ -97,24 +99,35 @@ pub(crate) fn spawn(line: &CommandLine, shared: Option<BorrowedFd<'_>>) -> io::R
         _ => error,
     })?;
     let pid = Pid::from_child(&child);
-    lifeline::arm(held.as_raw_fd(), pid).inspect_err(|_| {
+    lifeline::arm(held.as_fd(), pid).inspect_err(|_| {
         kill_group(pid);
         let _ = reap(pid);
     })?;
     let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
         unreachable!("both were asked for as pipes");
     };
-    let process = Process::new(&child, lifeline.into())?;
+    let process = Process::spawned(pid, lifeline.into())?;
     Ok(Spawned {
         process,
-        socket: UnixStream::from_std(ours)?,
+        socket,
         stdout: pipe::Receiver::from_owned_fd(stdout.into())?,
         stderr: pipe::Receiver::from_owned_fd(stderr.into())?,
         stacks: pipe::Receiver::from_owned_fd(stacks)?,
         stack_fd: written.as_raw_fd(),
+        lifeline_fd: held.as_raw_fd(),
         descriptors,
         fd_socket: fd_socket.as_raw_fd(),
     })
+}
+
+/// A channel: our end, and a process's.
+pub(super) fn socketpair() -> io::Result<(UnixStream, OwnedFd)> {
+    let (ours, theirs) = StdUnixStream::pair()?;
+    for end in [&ours, &theirs] {
+        rustix::net::sockopt::set_socket_send_buffer_size(end, SEND_BUFFER_BYTES)?;
+    }
+    ours.set_nonblocking(true)?;
+    Ok((UnixStream::from_std(ours)?, theirs.into()))
 }
 
 /// Starts the command with these descriptors open under their own numbers.
@@ -135,25 +148,56 @@ pub(crate) struct Process {
     pid: Pid,
     /// Readable once the process has ended.
     pidfd: AsyncFd<OwnedFd>,
+    /// Nobody but us can reap it.
+    is_child: bool,
+    reaper: Reaper,
+    /// It is dead, and its group killed; its number may be another's from now on.
+    ended: bool,
     exit: Option<Exit>,
     /// The most memory seen while it ran: a dead process no longer tells.
     peak_rss_bytes: Option<u64>,
     _lifeline: OwnedFd,
+    /// What it has forked for us.
+    forked: Option<Arc<Children>>,
 }
 
 impl Process {
-    fn new(child: &std::process::Child, lifeline: OwnedFd) -> io::Result<Self> {
-        let pid = Pid::from_child(child);
+    fn spawned(pid: Pid, lifeline: OwnedFd) -> io::Result<Self> {
         // Until this object is whole nobody else would end the child.
         // No flags: `NONBLOCK` needs Linux 5.10, and a pidfd is only polled.
-        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())
+        rustix::process::pidfd_open(pid, PidfdFlags::empty())
             .map_err(io::Error::from)
-            .and_then(watch)
+            .and_then(|pidfd| Self::new(pid, pidfd, lifeline, Reaper::Us))
             .inspect_err(|_| {
                 kill_group(pid);
                 let _ = reap(pid);
-            })?;
-        Ok(Self { pid, pidfd, exit: None, peak_rss_bytes: None, _lifeline: lifeline })
+            })
+    }
+
+    /// A process that need not be our child. `pidfd` is surely its own.
+    pub(super) fn forked(pid: Pid, pidfd: OwnedFd, lifeline: OwnedFd, reaper: Reaper) -> io::Result<Self> {
+        Self::new(pid, pidfd, lifeline, reaper).inspect_err(|error| {
+            log::error!(target: "hatchery::port", "cannot watch process {pid}: {error}");
+        })
+    }
+
+    fn new(pid: Pid, pidfd: OwnedFd, lifeline: OwnedFd, reaper: Reaper) -> io::Result<Self> {
+        Ok(Self {
+            pid,
+            pidfd: watch(pidfd)?,
+            is_child: matches!(reaper, Reaper::Us),
+            reaper,
+            ended: false,
+            exit: None,
+            peak_rss_bytes: None,
+            _lifeline: lifeline,
+            forked: None,
+        })
+    }
+
+    /// It is a template: once it has been reaped, what it has forked is looked after.
+    pub(super) fn forks(&mut self, children: Arc<Children>) {
+        self.forked = Some(children);
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -162,19 +206,25 @@ impl Process {
 
     /// Kills the process and everything else in its group.
     pub(crate) fn kill(&self) {
-        if self.exit.is_none() {
+        if !self.ended {
+            self.kill_all();
+        }
+    }
+
+    fn kill_all(&self) {
+        if self.is_child {
+            // Not reaped yet: its number is its own.
             kill_group(self.pid);
+        } else {
+            pidfd::kill_group(&self.pidfd, self.pid, self.reaper.keeps_number());
         }
     }
 
     /// Sends the process itself, not its group, a signal.
     pub(crate) fn signal(&self, signal: i32) {
-        if self.exit.is_none() {
-            // SAFETY: two integers; the process is not reaped yet, so the number is still its own.
-            #[allow(unsafe_code)]
-            unsafe {
-                libc::kill(self.pid.as_raw_nonzero().get(), signal);
-            }
+        if !self.ended {
+            // One that has ended needs none.
+            let _ = pidfd::signal(&self.pidfd, signal);
         }
     }
 
@@ -195,14 +245,20 @@ impl Process {
         if ready!(self.pidfd.poll_read_ready(cx)).is_err() {
             return Poll::Pending;
         }
-        kill_group(self.pid);
-        let exit = reap(self.pid).map(|(status, peak)| {
+        if !self.ended {
+            self.kill_all();
+            self.ended = true;
+        }
+        let exit = ready!(self.reaper.poll_reaped(self.pid, &self.pidfd, cx)).map(|(status, peak)| {
             let max_rss_bytes = self.peak_rss_bytes.max(peak);
             Exit { code: status.code(), signal: status.signal(), max_rss_bytes }
         });
-        // `None` when somebody else in this process reaped it: how it ended is then lost.
+        // `None` when somebody else has reaped it: how it ended is then lost.
         let exit = exit.unwrap_or(Exit { code: None, signal: None, max_rss_bytes: self.peak_rss_bytes });
         self.exit = Some(exit);
+        if let Some(forked) = self.forked.take() {
+            template_reaped(self.pid, forked);
+        }
         Poll::Ready(exit)
     }
 
@@ -224,49 +280,27 @@ impl Drop for Process {
         if self.exit.is_some() {
             return;
         }
-        kill_group(self.pid);
-        let pid = self.pid;
+        if !self.ended {
+            self.kill_all();
+        }
         // A killed process takes a moment to end; a drop may not wait for it.
-        let reaper = std::thread::Builder::new().name("hatchery-reaper".into());
-        let dying = Dying::new();
-        let reap = move || {
-            reap(pid);
-            drop(dying);
-        };
-        if let Err(error) = reaper.spawn(reap) {
-            log::error!(target: "hatchery::port", "cannot reap process {pid}: {error}");
+        let (pid, dying) = (self.pid, Dying::new());
+        match (&self.reaper, self.forked.take()) {
+            (Reaper::Us, Some(forked)) => template_dropped(pid, forked, dying),
+            (Reaper::Us, None) => child_dropped(pid, dying),
+            (Reaper::Template { children, .. }, _) => orphaned(children, pid, self.orphan()),
+            (Reaper::Whoever, _) => reap_in_background(pid, self.orphan(), dying),
         }
     }
 }
 
-/// How many dropped processes have been killed and are not reaped yet.
-static DYING: Mutex<usize> = Mutex::new(0);
-static REAPED: Condvar = Condvar::new();
-
-/// Counts one of them.
-struct Dying(());
-
-impl Dying {
-    fn new() -> Self {
-        *DYING.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        Self(())
+impl Process {
+    fn orphan(&self) -> Orphan {
+        match self.pidfd.get_ref().try_clone() {
+            Ok(pidfd) => Orphan::Known(pidfd),
+            Err(_) => Orphan::Numbered(self.pid),
+        }
     }
-}
-
-impl Drop for Dying {
-    fn drop(&mut self) {
-        *DYING.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        REAPED.notify_all();
-    }
-}
-
-/// Blocks until every dropped process has been reaped, at most for `timeout`: one that the kernel holds in an
-/// uninterruptible state cannot be ended by anybody. Whether all are.
-pub(crate) fn wait_until_reaped(timeout: Duration) -> bool {
-    let dying = DYING.lock().unwrap_or_else(PoisonError::into_inner);
-    let (dying, _) =
-        REAPED.wait_timeout_while(dying, timeout, |dying| *dying > 0).unwrap_or_else(PoisonError::into_inner);
-    *dying == 0
 }
 
 fn kill_group(pid: Pid) {
@@ -277,60 +311,10 @@ fn kill_group(pid: Pid) {
     let _ = rustix::process::kill_process(pid, Signal::KILL);
 }
 
-/// Waits for the end of a process that has ended or is sure to; `None` when it is not ours to reap.
-/// With its peak memory, where `wait4` tells the truth about it.
-fn reap(pid: Pid) -> Option<(ExitStatus, Option<u64>)> {
-    let mut status = 0;
-    // SAFETY: all zeroes is a valid `rusage`, a struct of integers.
-    #[allow(unsafe_code)]
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    loop {
-        // SAFETY: both pointers are to live locals of the right type.
-        #[allow(unsafe_code)]
-        let got = unsafe { libc::wait4(pid.as_raw_nonzero().get(), &mut status, 0, &mut usage) };
-        if got != -1 {
-            break;
-        }
-        if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
-            return None;
-        }
-    }
-    let peak = u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024;
-    // posix_spawn shares our memory until the exec, and the kernel counts that as the child's peak:
-    // the figure says something about the child only above our own.
-    let own = peak_rss_bytes(std::process::id()).unwrap_or(u64::MAX);
-    Some((ExitStatus::from_raw(status), (peak > own).then_some(peak)))
-}
-
 /// `VmHWM` of `/proc/PID/status`.
-fn peak_rss_bytes(pid: u32) -> Option<u64> {
+pub(super) fn peak_rss_bytes(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kilobytes * 1024)
-}
-
-/// A socketpair without traffic by which the kernel itself kills a worker's group once this process
-/// is gone, however it went and whatever the worker is doing then: the worker holds one end, on which
-/// a hang-up is made to raise SIGKILL for the group; this process alone holds the other.
-mod lifeline {
-    use super::*;
-
-    /// `asm-generic/fcntl.h`; the libc crate lacks it.
-    const F_SETSIG: libc::c_int = 10;
-
-    /// `fd`: the worker's end, which is still open here too.
-    pub(super) fn arm(fd: i32, group: Pid) -> io::Result<()> {
-        let group = group.as_raw_nonzero().get();
-        for (command, argument) in
-            [(F_SETSIG, libc::SIGKILL), (libc::F_SETOWN, -group), (libc::F_SETFL, libc::O_ASYNC)]
-        {
-            // SAFETY: the descriptor is open, and these commands take an integer.
-            #[allow(unsafe_code)]
-            if unsafe { libc::fcntl(fd, command, argument) } == -1 {
-                return Err(io::Error::last_os_error());
-            }
-        }
-        Ok(())
-    }
 }

@@ -15,10 +15,11 @@ use super::channel::{Channel, ChannelError};
 use super::codec::Codec;
 use super::frame::{DEFAULT_MAX_FRAME_BYTES, PROTOCOL};
 use super::interpreter::Interpreter;
-use super::message::{CANCEL_SIGNAL, Hello, Ready, Reply, STACK_SIGNAL, WorkerError};
+use super::message::{CANCEL_SIGNAL, Hello, Ready, Reply, STACK_SIGNAL, TemplateHello, WorkerError};
 use super::package;
 use super::process::{self, CommandLine, Process, Spawned};
 use super::stack::Stacks;
+use super::zygote::{self, ForkError, ForkOrder, Ours};
 use crate::error::WorkerStartError;
 use crate::timer::deadline;
 
@@ -40,6 +41,13 @@ pub(crate) struct PortSpec {
     pub(crate) spawn_timeout: Duration,
     pub(crate) codec: Codec,
     pub(crate) host_functions: Vec<String>,
+}
+
+impl PortSpec {
+    /// Whether a worker may get several calls at a time.
+    fn needs_begun_mark(&self) -> bool {
+        self.in_flight > 1 || self.threads > 0
+    }
 }
 
 impl fmt::Debug for PortSpec {
@@ -104,6 +112,8 @@ pub(crate) struct Port {
     begun: Option<BegunMark>,
     capture: Option<Capture>,
     pub(crate) ready: Ready,
+    /// It was forked of a template.
+    pub(crate) forked: bool,
 }
 
 impl Port {
@@ -128,26 +138,39 @@ impl Port {
 
     /// Starts a Python and waits until it is ready, at most for the spawn timeout. Must be called on an arbiter.
     pub(crate) async fn start(spec: &PortSpec, worker: &str) -> Result<Self, WorkerStartError> {
-        let after = spec.spawn_timeout;
-        let deadline = deadline(Instant::now(), after).into();
-        let late = |output| WorkerStartError::TimedOut { after, output };
-        let interpreter = tokio::time::timeout_at(deadline, Interpreter::find(spec))
-            .await
-            .unwrap_or_else(|_| Err(late(String::new())))?;
-        let mut starting = Starting::spawn(spec, worker, &interpreter)?;
-        match tokio::time::timeout_at(deadline, starting.handshake(spec, worker, &interpreter)).await {
-            Ok(Ok(ready)) => {
-                let Starting { process, channel, stacks, begun, capture, .. } = starting;
-                Ok(Self { process, channel, stacks, begun, capture: Some(capture), ready })
-            }
-            Ok(Err(failure)) => Err(starting.failed(failure, &interpreter).await),
-            Err(_) => {
-                starting.process.kill();
-                starting.process.ended().await;
-                starting.capture.finish().await;
-                Err(late(starting.capture.output_tail()))
-            }
-        }
+        let (starting, ready) = Starting::start(spec, worker, None).await?;
+        Ok(starting.into_port(ready, false))
+    }
+
+    /// Has a Python forked and waits until it is ready, at most for the spawn timeout. Must be called on an arbiter.
+    /// `ask` hands the order to whoever owns a template.
+    pub(crate) async fn fork(
+        spec: &PortSpec,
+        worker: &str,
+        ask: impl FnOnce(ForkOrder),
+    ) -> Result<Self, ForkError> {
+        let (order, ours) = zygote::order(worker, spec.needs_begun_mark())?;
+        ask(order);
+        let Ours { socket, stdout, stderr, stacks, descriptors, begun, forked } = ours;
+        // Whoever owns the template sees to it that this is answered.
+        let process = forked.await.unwrap_or(Err(ForkError::NoTemplate))?;
+        let starting = Starting {
+            process,
+            channel: Channel::new(socket, descriptors, spec.max_frame_bytes),
+            stacks: Stacks::new(stacks),
+            begun,
+            // It knows its numbers itself.
+            stack_fd: -1,
+            lifeline_fd: -1,
+            fd_socket: -1,
+            capture: Capture::start(worker, stdout, stderr),
+        };
+        // It has inherited the search path.
+        let hello = Hello { path: Vec::new(), ..starting.hello(spec, worker) };
+        let deadline = deadline(Instant::now(), spec.spawn_timeout);
+        let started = starting.shake_hands(&hello, None, deadline, spec.spawn_timeout).await;
+        let (starting, ready) = started.map_err(ForkError::Start)?;
+        Ok(starting.into_port(ready, true))
     }
 }
 
@@ -164,16 +187,18 @@ fn python_level(level: log::LevelFilter) -> u32 {
 }
 
 /// A process that is not ready yet.
-struct Starting {
-    process: Process,
-    channel: Channel,
+pub(super) struct Starting {
+    pub(super) process: Process,
+    pub(super) channel: Channel,
     stacks: Stacks,
     /// The number of the worker's end of the pipe for stacks.
     stack_fd: i32,
     begun: Option<BegunMark>,
     /// The number of the worker's end of the socket for memfds.
     fd_socket: i32,
-    capture: Capture,
+    /// The number of its end of its lifeline.
+    lifeline_fd: i32,
+    pub(super) capture: Capture,
 }
 
 /// Why it will not be.
@@ -193,8 +218,7 @@ impl Starting {
             env: spec.env.clone(),
             current_dir: spec.current_dir.clone(),
         };
-        let several = spec.in_flight > 1 || spec.threads > 0;
-        let begun = several.then(BegunMark::new).transpose();
+        let begun = spec.needs_begun_mark().then(BegunMark::new).transpose();
         let spawned = begun.and_then(|begun| {
             let shared = begun.as_ref().map(|begun| begun.as_fd());
             Ok((process::spawn(&line, shared)?, begun))
@@ -203,19 +227,43 @@ impl Starting {
             program: line.program.display().to_string(),
             source: Arc::new(error),
         })?;
-        let Spawned { process, socket, stdout, stderr, stacks, stack_fd, descriptors, fd_socket } = spawned;
+        let Spawned {
+            process,
+            socket,
+            stdout,
+            stderr,
+            stacks,
+            stack_fd,
+            lifeline_fd,
+            descriptors,
+            fd_socket,
+        } = spawned;
         let channel = Channel::new(socket, descriptors, spec.max_frame_bytes);
         let capture = Capture::start(worker, stdout, stderr);
-        Ok(Self { process, channel, stacks: Stacks::new(stacks), stack_fd, fd_socket, begun, capture })
+        let stacks = Stacks::new(stacks);
+        Ok(Self { process, channel, stacks, stack_fd, begun, fd_socket, lifeline_fd, capture })
     }
 
-    async fn handshake(
-        &mut self,
+    /// Starts a Python and waits until it is ready: a template when it is told what to preload, else a worker.
+    pub(super) async fn start(
         spec: &PortSpec,
-        worker: &str,
-        interpreter: &Interpreter,
-    ) -> Result<Ready, Failure> {
-        let hello = Hello {
+        name: &str,
+        preload: Option<&[String]>,
+    ) -> Result<(Self, Ready), WorkerStartError> {
+        let after = spec.spawn_timeout;
+        let deadline = deadline(Instant::now(), after);
+        let interpreter = tokio::time::timeout_at(deadline.into(), Interpreter::find(spec))
+            .await
+            .unwrap_or_else(|_| Err(WorkerStartError::TimedOut { after, output: String::new() }))?;
+        let starting = Self::spawn(spec, name, &interpreter)?;
+        let lifeline_fd = starting.lifeline_fd;
+        let template = preload.map(|preload| TemplateHello { preload: preload.to_vec(), lifeline_fd });
+        let hello = Hello { template, ..starting.hello(spec, name) };
+        starting.shake_hands(&hello, Some(&interpreter), deadline, after).await
+    }
+
+    fn hello(&self, spec: &PortSpec, worker: &str) -> Hello {
+        Hello {
             protocol: PROTOCOL,
             worker: worker.into(),
             module: spec.module.clone(),
@@ -232,10 +280,44 @@ impl Starting {
             codec: spec.codec,
             log_level: python_level(log::max_level()),
             host_functions: spec.host_functions.clone(),
-        };
-        let package = &interpreter.package;
-        self.channel.queue(&(package.len() as u32).to_be_bytes());
-        self.channel.queue(package);
+            template: None,
+        }
+    }
+
+    fn into_port(self, ready: Ready, forked: bool) -> Port {
+        let Self { process, channel, stacks, begun, capture, .. } = self;
+        Port { process, channel, stacks, begun, capture: Some(capture), ready, forked }
+    }
+
+    /// Waits until it is ready; else ends it. `interpreter`: the one that it needs the package for.
+    async fn shake_hands(
+        mut self,
+        hello: &Hello,
+        interpreter: Option<&Interpreter>,
+        deadline: Instant,
+        after: Duration,
+    ) -> Result<(Self, Ready), WorkerStartError> {
+        match tokio::time::timeout_at(deadline.into(), self.handshake(hello, interpreter)).await {
+            Ok(Ok(ready)) => Ok((self, ready)),
+            Ok(Err(failure)) => Err(self.failed(failure, interpreter).await),
+            Err(_) => {
+                self.process.kill();
+                self.process.ended().await;
+                self.capture.finish().await;
+                Err(WorkerStartError::TimedOut { after, output: self.capture.output_tail() })
+            }
+        }
+    }
+
+    async fn handshake(
+        &mut self,
+        hello: &Hello,
+        interpreter: Option<&Interpreter>,
+    ) -> Result<Ready, Failure> {
+        if let Some(Interpreter { package, .. }) = interpreter {
+            self.channel.queue(&(package.len() as u32).to_be_bytes());
+            self.channel.queue(package);
+        }
         self.channel.send(&hello.to_frame()).map_err(Failure::Channel)?;
         let frame = poll_fn(|cx| {
             // Both may be there at once: the frame says more.
@@ -260,7 +342,7 @@ impl Starting {
     }
 
     /// Ends what is left of it, and says why it failed.
-    async fn failed(mut self, failure: Failure, interpreter: &Interpreter) -> WorkerStartError {
+    async fn failed(mut self, failure: Failure, interpreter: Option<&Interpreter>) -> WorkerStartError {
         if matches!(failure, Failure::Protocol(_) | Failure::Channel(ChannelError::Frame(_))) {
             self.process.kill();
         }
@@ -280,7 +362,9 @@ impl Starting {
                 WorkerStartError::Protocol { detail: error.to_string(), output }
             }
             Failure::Channel(_) | Failure::Ended => {
-                if exit.code == Some(package::EXIT_WRONG_PACKAGE) {
+                if exit.code == Some(package::EXIT_WRONG_PACKAGE)
+                    && let Some(interpreter) = interpreter
+                {
                     interpreter.forget();
                 }
                 WorkerStartError::Died { exit: exit.code, signal: exit.signal, output }

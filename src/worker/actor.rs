@@ -738,6 +738,7 @@ impl Handler<Attach> for Worker {
             incarnation: self.context.incarnation(),
             pid: self.port.process.pid(),
             ready: self.port.ready.clone(),
+            forked: self.port.forked,
             load: match self.lease {
                 Some(_) => Load::Lease,
                 None => Load::Calls(self.assigned()),

@@ -45,6 +45,8 @@ pub(crate) struct Attached {
     pub(crate) incarnation: u64,
     pub(crate) pid: u32,
     pub(crate) ready: Ready,
+    /// Its process was forked of a template.
+    pub(crate) forked: bool,
     /// What an earlier pool gave it, and it will tell when it is free of.
     pub(crate) load: Load,
     /// The sessions that have state here.

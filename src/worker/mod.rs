@@ -21,6 +21,7 @@ mod messages;
 mod progress;
 mod reply;
 mod running;
+mod zygote;
 
 pub(crate) use actor::{Settings, Worker};
 pub(crate) use dispatch::{Dispatch, Order, Outcome, ReplyTo, StreamId, Work};
@@ -28,3 +29,5 @@ pub(crate) use host::{HostContext, HostFunction, HostFunctions, HostOutcome};
 pub(crate) use messages::{Attach, Attached, Checkin, Credit, Grant, LeaseId, Load, Run, WorkerEvent};
 pub(crate) use progress::{UpdateReceiver, UpdateSender, updates};
 pub use reply::{Placement, Reply};
+pub(crate) use zygote::Spawner;
+pub use zygote::{ZygoteState, ZygoteStatus};

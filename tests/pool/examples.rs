@@ -133,6 +133,20 @@ alone_test! {
 
 alone_test! {
     within 120 seconds:
+    fn the_zygote_is_shown_beside_cold_starts() {
+        assert_lines(&printed_by("zygote"), &[
+            "* cold * forked",
+            "worker 1 of 6 ready after * ms * ms",
+            "worker 6 of 6 ready after * ms * ms",
+            "killed, the next one answers after * ms * ms",
+            "memory (PSS) of the workers * MB * MB",
+            "  of the template * MB",
+            "written by one worker alone * MB * MB",
+        ]);
+    }
+}
+
+alone_test! {
     fn numpy_bytes_says_what_to_install() {
         let missing = "raise ModuleNotFoundError(\"No module named 'numpy'\", name='numpy')";
         python_module(&scratch(), "numpy", missing);

@@ -13,7 +13,11 @@ mod leases;
 mod lifetimes;
 mod payloads;
 mod python_half;
+mod reload;
 mod service;
 mod several;
 mod start;
 mod support;
+
+/// Whether the tests' pools have a zygote: `tests/zygote` runs the same tests with one.
+const ZYGOTE: bool = false;

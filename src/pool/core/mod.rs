@@ -92,6 +92,7 @@ mod machine;
 mod message;
 mod openings;
 mod queue;
+mod reload;
 mod sessions;
 mod slots;
 mod status;
@@ -99,6 +100,7 @@ mod status;
 pub(crate) use machine::Core;
 pub use message::Affinity;
 pub(crate) use message::{Command, Config, Event, Rejection, RequestId, SessionEnd, SessionUse, WorkerId};
+pub(crate) use reload::{Reload, ReloadFailure, ReloadStep};
 pub(crate) use slots::SlotState;
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ from hatchery._calls import (
     session,
     traceparent,
 )
-from hatchery._hooks import export, on_session_end, on_start, on_stop
+from hatchery._hooks import export, on_preload, on_session_end, on_start, on_stop
 
 __version__ = "0.1.0"
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "cancelled",
     "deadline",
     "export",
+    "on_preload",
     "on_session_end",
     "on_start",
     "on_stop",

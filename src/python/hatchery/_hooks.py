@@ -9,10 +9,13 @@ if TYPE_CHECKING:
     Function = TypeVar("Function", bound=Callable[..., Any])
 
 exports: list[tuple[str, Callable[..., Any]]] = []
+preload_hooks: list[Callable[[], Any]] = []
 start_hooks: list[Callable[[], Any]] = []
 stop_hooks: list[Callable[[], Any]] = []
 session_end_hooks: list[Callable[[str, dict[str, Any]], Any]] = []
 started = False
+
+_ASYNC = 0x80 | 0x200  # co_flags of coroutines and asynchronous generators
 
 
 def export(function: Any = None, *, name: str | None = None) -> Any:
@@ -31,6 +34,23 @@ def export(function: Any = None, *, name: str | None = None) -> Any:
         raise TypeError(f"@hatchery.export: {function!r} has no name; give it one: @export(name=...)")
     exports.append((name, function))
     return function
+
+
+def on_preload(function: Function) -> Function:
+    """Run this function once after the import, before any `on_start` hook.
+
+    In a pool with a zygote it runs in the template: what it loads is shared by all workers. It must not start threads,
+    open connections, or be `async`.
+    """
+    if getattr(getattr(function, "__code__", None), "co_flags", 0) & _ASYNC:
+        raise TypeError("an on_preload hook cannot be async: an event loop does not survive a fork")
+    return _hook(preload_hooks, function)
+
+
+def preload() -> None:
+    """Run the preload hooks, each once, in the order in which they were marked."""
+    while preload_hooks:
+        preload_hooks.pop(0)()
 
 
 def on_start(function: Function) -> Function:

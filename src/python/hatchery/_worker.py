@@ -91,6 +91,8 @@ def _start(worker: _serving.Worker, hello: dict[str, Any]) -> None:
         sys.path[0:0] = hello["path"]
         began = perf_counter()
         __import__(hello["module"])
+        phase = "on_preload"
+        _hooks.preload()
         import_ms = (perf_counter() - began) * 1000
         phase = "setup"
         codec = hello.get("codec", "json")
@@ -126,6 +128,14 @@ def _start(worker: _serving.Worker, hello: dict[str, Any]) -> None:
 
 def _serve_host(channel: _wire.Channel) -> None:
     hello = _read_hello(channel)
+    if hello is not None and "template" in hello:
+        from hatchery import _zygote
+
+        # Returns in a forked worker only.
+        numbers = _zygote.become(channel, hello, _rss_bytes)
+        hello = _read_hello(channel)
+        if hello is not None:
+            hello.update(numbers)
     if hello is None:
         return
     try:

@@ -48,9 +48,12 @@ alone_test! {
         assert_eq!(pool.call::<_, u32>("add", (1, 2)).await.expect("it serves"), 3);
         kill(pids(&pool).await[0]);
         status_when(&pool, "it is replaced", |status| status.restarts == 1 && status.idle == 1).await;
-        assert_eq!(lines("order"), [started, started].concat());
+        // A forked worker does not import.
+        let again = if crate::ZYGOTE { &started[1..] } else { &started };
+        let both = [&started, again].concat();
+        assert_eq!(lines("order"), both);
         pool.shutdown().await;
-        assert_eq!(lines("order")[6..], ["next to last stop", "last stop"]);
+        assert_eq!(lines("order")[both.len()..], ["next to last stop", "last stop"]);
         assert!(logged(Level::Error, "hatchery::worker").is_empty());
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hatchery::{CallError, Pool, PoolBuilder, PoolStartError, PoolStatus, WorkerStartError};
 
-use crate::support::{python_module, scratch};
+use crate::support::{builder, python_module, scratch};
 
 /// Long enough for a busy machine: only a test that fails waits so long.
 pub(crate) const LONG: Duration = Duration::from_secs(20);
@@ -17,7 +17,7 @@ pub(crate) fn pool_of(source: &str) -> PoolBuilder {
 
 /// As [`pool_of`], over the module that is there already.
 pub(crate) fn pool_of_module() -> PoolBuilder {
-    Pool::builder().module("faulty").path(scratch()).size(1).checkout_timeout(LONG)
+    builder().module("faulty").path(scratch()).size(1).checkout_timeout(LONG)
 }
 
 pub(crate) fn write_module(source: &str) {

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use hatchery::{CallError, Pool, PoolStartError};
+use hatchery::{CallError, PoolStartError};
 use serde_json::{Value, json};
 
 use super::pools::{pool_of, serves, start};
-use crate::support::{alone_test, python_module, scratch};
+use crate::support::{alone_test, builder, python_module, scratch};
 
 const SOURCE: &str = "import os, sys
 def variable(name): return os.environ.get(name)
@@ -42,7 +42,7 @@ alone_test! {
         std::fs::create_dir_all(folder.join("more")).expect("the test's own folder");
         python_module(&folder.join("lib"), "relative", SOURCE);
         python_module(&folder.join("more"), "relative", "raise RuntimeError('the wrong one')");
-        let builder = Pool::builder().module("relative").path("lib").path("more").size(1);
+        let builder = builder().module("relative").path("lib").path("more").size(1);
         let pool = start(builder.current_dir(&folder)).await;
         let now: PathBuf = pool.call("folder", ()).await.expect("it runs");
         assert_eq!(now, std::fs::canonicalize(&folder).expect("it is there"));
@@ -79,7 +79,7 @@ alone_test! {
         std::fs::create_dir(&package).expect("the test's own folder");
         python_module(&package, "__init__", "BASE = 40");
         python_module(&package, "part", "from . import BASE\ndef answer(): return BASE + 2");
-        let pool = start(Pool::builder().module("package.part").path(scratch()).size(1)).await;
+        let pool = start(builder().module("package.part").path(scratch()).size(1)).await;
         assert_eq!(pool.call::<_, u32>("answer", ()).await.expect("it runs"), 42);
         pool.shutdown().await;
     }

@@ -78,6 +78,8 @@ impl Workers {
     /// How many processes there are below the host at least.
     fn processes(self) -> usize {
         match self {
+            // With a zygote only its template imports.
+            Workers::Importing if crate::ZYGOTE => 1,
             Workers::Idle | Workers::Stopped | Workers::Importing => 2,
             Workers::In(functions) => functions.len(),
             // Its worker, two sleeps, a shell with its sleep, a forked one.
@@ -173,7 +175,9 @@ async fn host(workers: Workers) {
     .await;
     match workers {
         Workers::Idle => {}
-        Workers::Importing => wait_until("all have begun", LONG, || begun(&folder) == size).await,
+        Workers::Importing => {
+            wait_until("all have begun", LONG, || begun(&folder) == workers.processes()).await
+        }
         Workers::In(functions) => {
             for function in functions {
                 let (pool, folder) = (pool.clone(), folder.clone());

@@ -139,10 +139,15 @@ def die_once(code):
     return "alive"
 "#;
 
+/// A pool to be configured, with a zygote where this binary's tests have one.
+pub(crate) fn builder() -> PoolBuilder {
+    if crate::ZYGOTE { Pool::builder().zygote() } else { Pool::builder() }
+}
+
 /// A pool over a module of this source, to be configured further.
 pub(crate) fn pool_of(source: &str) -> PoolBuilder {
     python_module(&scratch(), "subject", source);
-    Pool::builder().module("subject").path(scratch()).current_dir(scratch())
+    builder().module("subject").path(scratch()).current_dir(scratch())
 }
 
 /// A pool over [`MODULE`] and this source after it, to be configured further.

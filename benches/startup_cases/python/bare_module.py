@@ -1,0 +1,7 @@
+"""The least that a pool can serve."""
+
+import os
+
+
+def pid():
+    return os.getpid()

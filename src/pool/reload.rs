@@ -1,0 +1,221 @@
+//! The reload of a pool: new code, worker by worker, while the others serve.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::fut::{ActorFutureExt as _, WrapFuture as _};
+use actix::{Addr, AsyncContext as _, Context, Handler, Message, Recipient, ResponseFuture};
+use tokio::sync::{Notify, oneshot};
+
+use super::actor::{Current, PoolActor};
+use super::children::{child_id, start_error};
+use super::core::{Reload, ReloadFailure, ReloadStep};
+use crate::error::{UnavailableCause, WorkerStartError};
+use crate::supervisor::{ChildError, SupervisorRef};
+use crate::worker::{Attach, Attached, Load, Worker, WorkerEvent};
+
+/// How long a reload waits for a lease to be given back before it ends the lease's worker.
+const LEASE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Replace all workers by new ones of the present code. Answered when that is done.
+#[derive(Message, Debug, Clone, Copy)]
+#[rtype(result = "Result<(), ReloadError>")]
+pub struct ReloadWorkers;
+
+/// Why a reload did not replace all workers.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReloadError {
+    /// The new template, or the first new worker, could not start. Nothing has changed: the old workers serve on.
+    #[error("the new code does not start, the old workers serve on: {cause}")]
+    RolledBack {
+        /// Why.
+        cause: Arc<WorkerStartError>,
+    },
+    /// A later worker could not start. Those that were replaced serve the new code, the others the old one.
+    #[error("only {replaced} workers were replaced: {cause}")]
+    Partial {
+        /// How many serve the new code.
+        replaced: u32,
+        /// Why the next one does not.
+        cause: Arc<WorkerStartError>,
+    },
+    /// Another reload runs.
+    #[error("another reload runs")]
+    Running,
+    /// The pool has ended, or its broker was restarted meanwhile.
+    #[error("the reload was cut short: {0}")]
+    Unavailable(UnavailableCause),
+}
+
+/// A reload that runs.
+pub(super) struct Running {
+    order: Reload,
+    done: oneshot::Sender<Result<(), ReloadError>>,
+    /// The worker that is being replaced, if there is one.
+    former: Option<Current>,
+    /// It has less to do than before.
+    freed: Arc<Notify>,
+}
+
+impl Running {
+    /// A worker has told that something is over, or has ended.
+    pub(super) fn freed(&mut self, incarnation: u64) {
+        if self.former.as_ref().is_some_and(|former| former.incarnation == incarnation) {
+            self.freed.notify_one();
+        }
+    }
+}
+
+impl Handler<ReloadWorkers> for PoolActor {
+    type Result = ResponseFuture<Result<(), ReloadError>>;
+
+    fn handle(&mut self, ReloadWorkers: ReloadWorkers, ctx: &mut Context<Self>) -> Self::Result {
+        if self.reload.is_some() {
+            return Box::pin(async { Err(ReloadError::Running) });
+        }
+        let (done, outcome) = oneshot::channel();
+        self.reload = Some(Running {
+            order: Reload::of(self.config.core.size),
+            done,
+            former: None,
+            freed: Arc::default(),
+        });
+        self.reload_step(ReloadStep::Renew, ctx);
+        let lost = || Err(ReloadError::Unavailable(UnavailableCause::BrokerRestarting));
+        Box::pin(async move { outcome.await.unwrap_or_else(|_| lost()) })
+    }
+}
+
+impl PoolActor {
+    fn reload_step(&mut self, step: ReloadStep<Arc<WorkerStartError>>, ctx: &mut Context<Self>) {
+        match step {
+            ReloadStep::Renew => {
+                let spawner = self.config.spawner.clone();
+                let renew = async move { spawner.renew().await };
+                ctx.spawn(renew.into_actor(self).map(|renewed, act, ctx| {
+                    let Some(reload) = &act.reload else { return };
+                    let step = reload.order.renewed(renewed);
+                    act.reload_step(step, ctx);
+                }));
+            }
+            ReloadStep::Start { slot } => self.start_successor(slot, ctx),
+            ReloadStep::Retire { slot, settles } => {
+                if settles {
+                    self.config.spawner.settle(true);
+                }
+                self.retire_former(slot, ctx);
+            }
+            ReloadStep::Over(outcome) => {
+                let Some(reload) = self.reload.take() else { return };
+                let outcome = outcome.map_err(|failure| match failure {
+                    ReloadFailure::RolledBack { cause } => {
+                        self.config.spawner.settle(false);
+                        ReloadError::RolledBack { cause }
+                    }
+                    ReloadFailure::Partial { replaced, cause } => ReloadError::Partial { replaced, cause },
+                });
+                match &outcome {
+                    Ok(()) => log::info!(target: "hatchery::pool", "{}: reloaded", self.config.name),
+                    Err(error) => log::error!(target: "hatchery::pool", "{}: {error}", self.config.name),
+                }
+                let _ = reload.done.send(outcome);
+            }
+        }
+    }
+
+    /// Starts a second worker for a slot, under an id of its own. It takes the slot over when it is up.
+    fn start_successor(&mut self, slot: u32, ctx: &mut Context<Self>) {
+        let generation = self.slots[slot as usize].generation + 1;
+        let (spec, workers) = (self.worker_spec(slot, generation), self.workers.clone());
+        let pool = ctx.address().recipient();
+        let start = async move {
+            let id = child_id(slot, generation);
+            let started = match workers.start_child(spec).await {
+                Ok(_) => attached(&workers, &id, pool).await,
+                Err(ChildError::Start { cause, .. }) => Err(start_error(&cause)),
+                Err(error) => Err(Arc::new(WorkerStartError::Ended { reason: error.to_string() })),
+            };
+            if started.is_err() {
+                // It would be tried again and again.
+                let _ = workers.terminate_child(&id).await;
+            }
+            started
+        };
+        ctx.spawn(start.into_actor(self).map(move |started, act, ctx| {
+            let started = started.map(|(addr, attached)| act.succeed(slot, generation, addr, attached, ctx));
+            let Some(reload) = &mut act.reload else { return };
+            let started = started.map(|former| reload.former = former);
+            let step = reload.order.started(started);
+            act.reload_step(step, ctx);
+        }));
+    }
+
+    /// Makes the successor the slot's worker; the former one, if it lives, gets nothing more to do.
+    fn succeed(
+        &mut self,
+        slot: u32,
+        generation: u32,
+        addr: Addr<Worker>,
+        attached: Attached,
+        ctx: &mut Context<Self>,
+    ) -> Option<Current> {
+        let entry = &mut self.slots[slot as usize];
+        entry.generation = generation;
+        let former = entry.current.take();
+        self.attached(slot, addr, attached, ctx);
+        // Another incarnation of it may run by now, whose start was not its slot's then.
+        self.attach(slot, ctx);
+        former
+    }
+
+    /// Ends the former worker of a slot, once it has nothing to do.
+    fn retire_former(&mut self, slot: u32, ctx: &mut Context<Self>) {
+        let generation = self.slots[slot as usize].generation;
+        let workers = self.workers.clone();
+        let Some(reload) = &self.reload else { return };
+        let (freed, addr) = (reload.freed.clone(), reload.former.as_ref().map(|former| former.addr.clone()));
+        let pool = ctx.address().recipient();
+        let retire = async move {
+            if let Some(addr) = addr {
+                let deadline = tokio::time::Instant::now() + LEASE_TIMEOUT;
+                loop {
+                    // Asked again each time, since what the core last knew may be on its way to be changed.
+                    match addr.send(Attach(pool.clone())).await {
+                        Ok(Attached { load: Load::Lease, .. }) => {
+                            if tokio::time::timeout_at(deadline, freed.notified()).await.is_err() {
+                                break;
+                            }
+                        }
+                        // Calls have deadlines.
+                        Ok(Attached { load: Load::Calls(1..), .. }) => freed.notified().await,
+                        // One that is gone is free.
+                        Ok(_) | Err(_) => break,
+                    }
+                }
+            }
+            for former in 0..generation {
+                // All but the last are gone for long, unless a broker died in the middle of a reload.
+                let _ = workers.terminate_child(&child_id(slot, former)).await;
+            }
+        };
+        ctx.spawn(retire.into_actor(self).map(|(), act, ctx| {
+            let Some(reload) = &mut act.reload else { return };
+            reload.former = None;
+            let step = reload.order.retired();
+            act.reload_step(step, ctx);
+        }));
+    }
+}
+
+/// A worker that has been made known to the pool.
+async fn attached(
+    workers: &SupervisorRef,
+    id: &str,
+    pool: Recipient<WorkerEvent>,
+) -> Result<(Addr<Worker>, Attached), Arc<WorkerStartError>> {
+    let ended = || Arc::new(WorkerStartError::Ended { reason: "right after it had become ready".into() });
+    let addr = workers.child::<Worker>(id).ok().and_then(|child| child.addr()).ok_or_else(ended)?;
+    let attached = addr.send(Attach(pool)).await.map_err(|_| ended())?;
+    Ok((addr, attached))
+}

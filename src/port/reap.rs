@@ -1,0 +1,128 @@
+//! Reaping: on the spot, or in the background for processes that nobody waits for any more.
+
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::process::Pid;
+
+use super::process::peak_rss_bytes;
+use super::zygote::{Children, Orphan};
+
+/// Has a killed process reaped that a template has forked.
+pub(super) fn orphaned(children: &Children, pid: Pid, orphan: Orphan) {
+    if let Err((orphan, dying)) = children.reap_dropped(pid, orphan, Dying::new()) {
+        reap_in_background(pid, orphan, dying);
+    }
+}
+
+pub(super) fn reap_in_background(pid: Pid, orphan: Orphan, dying: Dying) {
+    in_background(pid, move || {
+        orphan.reap();
+        drop(dying);
+    });
+}
+
+/// Reaps a child of ours that is sure to end.
+pub(super) fn child_dropped(pid: Pid, dying: Dying) {
+    in_background(pid, move || {
+        reap(pid);
+        drop(dying);
+    });
+}
+
+/// Reaps a template that is sure to end, then what has fallen to us by that.
+pub(super) fn template_dropped(pid: Pid, forked: Arc<Children>, dying: Dying) {
+    in_background(pid, move || {
+        reap(pid);
+        reap_orphans(pid, &forked);
+        drop(dying);
+    });
+}
+
+/// Reaps what has fallen to us by the end of a template.
+pub(super) fn template_reaped(pid: Pid, forked: Arc<Children>) {
+    let dying = Dying::new();
+    in_background(pid, move || {
+        reap_orphans(pid, &forked);
+        drop(dying);
+    });
+}
+
+/// Of a template that has been reaped: what was killed, and what had not left its group, which was killed with it.
+fn reap_orphans(template: Pid, forked: &Children) {
+    for (orphan, dying) in forked.template_gone() {
+        orphan.reap();
+        drop(dying);
+    }
+    while wait4(-template.as_raw_nonzero().get()).is_some() {}
+}
+
+fn in_background(pid: Pid, work: impl FnOnce() + Send + 'static) {
+    let reaper = std::thread::Builder::new().name("hatchery-reaper".into());
+    if let Err(error) = reaper.spawn(work) {
+        log::error!(target: "hatchery::port", "cannot reap process {pid}: {error}");
+    }
+}
+
+/// How many dropped processes have been killed and are not reaped yet.
+static DYING: Mutex<usize> = Mutex::new(0);
+static REAPED: Condvar = Condvar::new();
+
+/// Counts one of them.
+pub(super) struct Dying(());
+
+impl Dying {
+    pub(super) fn new() -> Self {
+        *DYING.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Self(())
+    }
+}
+
+impl Drop for Dying {
+    fn drop(&mut self) {
+        *DYING.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        REAPED.notify_all();
+    }
+}
+
+/// Blocks until every dropped process has been reaped, at most for `timeout`: one that the kernel holds in an
+/// uninterruptible state cannot be ended by anybody. Whether all are.
+pub(crate) fn wait_until_reaped(timeout: Duration) -> bool {
+    let dying = DYING.lock().unwrap_or_else(PoisonError::into_inner);
+    let (dying, _) =
+        REAPED.wait_timeout_while(dying, timeout, |dying| *dying > 0).unwrap_or_else(PoisonError::into_inner);
+    *dying == 0
+}
+
+/// Waits for the end of a process that has ended or is sure to; `None` when it is not ours to reap.
+/// With its peak memory, where `wait4` tells the truth about it.
+pub(super) fn reap(pid: Pid) -> Option<(ExitStatus, Option<u64>)> {
+    let (status, peak) = wait4(pid.as_raw_nonzero().get())?;
+    // posix_spawn shares our memory until the exec, and the kernel counts that as the child's peak:
+    // the figure says something about the child only above our own.
+    let own = peak_rss_bytes(std::process::id()).unwrap_or(u64::MAX);
+    Some((status, (peak > own).then_some(peak)))
+}
+
+/// Waits for the end of a child of ours, or of one in a group; `None` when there is none.
+fn wait4(pid: i32) -> Option<(ExitStatus, u64)> {
+    let mut status = 0;
+    // SAFETY: all zeroes is a valid `rusage`, a struct of integers.
+    #[allow(unsafe_code)]
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    loop {
+        // SAFETY: both pointers are to live locals of the right type.
+        #[allow(unsafe_code)]
+        let got = unsafe { libc::wait4(pid, &mut status, 0, &mut usage) };
+        if got != -1 {
+            let peak = u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024;
+            return Some((ExitStatus::from_raw(status), peak));
+        }
+        if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+            return None;
+        }
+    }
+}

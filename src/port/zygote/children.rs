@@ -1,0 +1,213 @@
+//! The ends of forked workers: who reaps them, and how that is told.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt as _;
+use std::pin::Pin;
+use std::process::ExitStatus;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use serde::Deserialize;
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
+use tokio::time::{Sleep, sleep};
+
+use super::super::frame::{Codec, Frame, Kind};
+use super::super::reap::{Dying, reap};
+use super::control::send;
+
+/// How long a template may take to tell the exit status of a worker that is dead. It answers within a fraction of a
+/// millisecond, unless it is stopped.
+const REAP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A process that will be reaped by init, or by us if it falls to us.
+pub(in super::super) enum Orphan {
+    /// By its pidfd, which never means another child of ours.
+    Known(OwnedFd),
+    /// One whose template did not live to hand over a pidfd.
+    Numbered(Pid),
+}
+
+impl Orphan {
+    /// Waits for its end, if it is ours.
+    pub(in super::super) fn reap(&self) {
+        match self {
+            Self::Known(pidfd) => drop(reap_by_pidfd(pidfd)),
+            Self::Numbered(pid) => drop(reap(*pid)),
+        }
+    }
+}
+
+/// Waits for the end of a process that has ended or is sure to; `None` when it is not ours to reap.
+fn reap_by_pidfd(pidfd: impl AsFd) -> Option<Reaped> {
+    loop {
+        match waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED) {
+            Ok(Some(ended)) => {
+                // As `wait4` would tell it, but for the core dump's bit.
+                let status = match (ended.exit_status(), ended.terminating_signal()) {
+                    (Some(code), _) => code << 8,
+                    (None, signal) => signal.unwrap_or(0),
+                };
+                return Some((ExitStatus::from_raw(status), None));
+            }
+            Err(Errno::INTR) => {}
+            Ok(None) | Err(_) => return None,
+        }
+    }
+}
+
+/// What is known of the end of a process: its status, and its peak memory where that is true.
+pub(in super::super) type Reaped = (ExitStatus, Option<u64>);
+
+/// What a template has forked, as far as that must be reaped. Shared by the template and the processes forked of it.
+pub(in super::super) struct Children {
+    stream: Arc<UnixStream>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The template has been reaped: what it had forked has fallen to somebody else.
+    gone: bool,
+    waiting: HashMap<u32, Waiting>,
+}
+
+/// Who waits for the end of a process.
+enum Waiting {
+    Owner(oneshot::Sender<Reaped>),
+    /// Nobody; it was dropped, and killed.
+    Dropped(Orphan, Dying),
+}
+
+impl Children {
+    pub(super) fn new(stream: Arc<UnixStream>) -> Self {
+        Self { stream, state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the template has been reaped.
+    pub(in super::super) fn is_gone(&self) -> bool {
+        self.state().gone
+    }
+
+    /// Has a process reaped that is dead or sure to die soon; gives `waiting` back when the template is gone.
+    fn reap(&self, pid: Pid, waiting: Waiting) -> Result<(), Waiting> {
+        let number = pid.as_raw_nonzero().get().unsigned_abs();
+        let mut state = self.state();
+        if state.gone {
+            return Err(waiting);
+        }
+        state.waiting.insert(number, waiting);
+        let frame = Frame { number, ..Frame::new(Kind::Reap, 0, Codec::None, bytes::Bytes::new()) };
+        // One that takes nothing more is gone, or stopped; its end settles the rest.
+        let _ = send(&self.stream, &frame, &[]);
+        Ok(())
+    }
+
+    /// Has a process reaped that was killed and dropped; gives it back when the template is gone.
+    pub(in super::super) fn reap_dropped(
+        &self,
+        pid: Pid,
+        orphan: Orphan,
+        dying: Dying,
+    ) -> Result<(), (Orphan, Dying)> {
+        self.reap(pid, Waiting::Dropped(orphan, dying)).map_err(|waiting| match waiting {
+            Waiting::Dropped(orphan, dying) => (orphan, dying),
+            Waiting::Owner(_) => unreachable!("it was given the other one"),
+        })
+    }
+
+    /// The template has told the end of one.
+    pub(super) fn exited(&self, frame: &Frame) {
+        #[derive(Deserialize, Default)]
+        struct Body {
+            status: Option<i32>,
+            max_rss_bytes: Option<u64>,
+        }
+        let body: Body = serde_json::from_slice(&frame.body).unwrap_or_default();
+        let waiting = self.state().waiting.remove(&frame.number);
+        if let (Some(Waiting::Owner(owner)), Some(status)) = (waiting, body.status) {
+            let _ = owner.send((ExitStatus::from_raw(status), body.max_rss_bytes));
+        }
+    }
+
+    /// The template has been reaped. Gives back what was killed and still has to be reaped, if it has fallen to us.
+    pub(in super::super) fn template_gone(&self) -> Vec<(Orphan, Dying)> {
+        let mut state = self.state();
+        state.gone = true;
+        // The owners see their waiting end, and look for themselves.
+        let dropped = state.waiting.drain().filter_map(|(_, waiting)| match waiting {
+            Waiting::Dropped(orphan, dying) => Some((orphan, dying)),
+            Waiting::Owner(_) => None,
+        });
+        dropped.collect()
+    }
+}
+
+/// Who reaps a process.
+pub(in super::super) enum Reaper {
+    /// We do: it is our child.
+    Us,
+    /// Its template is gone: init, or we if it has fallen to us.
+    Whoever,
+    /// The template that it was forked of, when we say so.
+    Template { children: Arc<Children>, asked: Option<Asked> },
+}
+
+/// A template that was told to reap.
+pub(in super::super) struct Asked {
+    told: oneshot::Receiver<Reaped>,
+    late: Pin<Box<Sleep>>,
+}
+
+impl Reaper {
+    pub(super) fn template(children: Arc<Children>) -> Self {
+        Self::Template { children, asked: None }
+    }
+
+    /// Whether a process that this looks after surely has not been reaped.
+    pub(in super::super) fn keeps_number(&self) -> bool {
+        matches!(self, Self::Template { children, asked: None } if !children.is_gone())
+    }
+
+    /// How a process ended that is dead; `None` when that cannot be learned.
+    pub(in super::super) fn poll_reaped(
+        &mut self,
+        pid: Pid,
+        pidfd: impl AsFd,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Reaped>> {
+        loop {
+            let (children, asked) = match self {
+                Self::Us => return Poll::Ready(reap(pid)),
+                Self::Whoever => return Poll::Ready(reap_by_pidfd(pidfd)),
+                Self::Template { children, asked } => (children, asked),
+            };
+            match asked {
+                None => {
+                    let (owner, told) = oneshot::channel();
+                    match children.reap(pid, Waiting::Owner(owner)) {
+                        Ok(()) => *asked = Some(Asked { told, late: Box::pin(sleep(REAP_TIMEOUT)) }),
+                        Err(_) => *self = Self::Whoever,
+                    }
+                }
+                Some(Asked { told, late }) => match Pin::new(told).poll(cx) {
+                    Poll::Ready(Ok(reaped)) => return Poll::Ready(Some(reaped)),
+                    // The template could not tell, or is gone; then it may be ours.
+                    Poll::Ready(Err(_)) => *self = Self::Whoever,
+                    Poll::Pending => {
+                        ready!(late.as_mut().poll(cx));
+                        return Poll::Ready(None);
+                    }
+                },
+            }
+        }
+    }
+}

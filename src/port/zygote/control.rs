@@ -1,0 +1,99 @@
+//! The channel to a template: frames that carry descriptors.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::BytesMut;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags,
+};
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+use tokio_util::codec::Decoder as _;
+
+use super::super::channel::ChannelError;
+use super::super::frame::{Frame, FrameDecoder};
+
+/// More than any frame of a template has.
+const MAX_FRAME_BYTES: u32 = 64 * 1024;
+/// The most descriptors that a frame comes with, in either direction.
+const MOST_DESCRIPTORS: usize = 7;
+
+/// The reading half. What is written is written at once, from wherever somebody has to say something; see [`send`].
+pub(super) struct Control {
+    stream: Arc<UnixStream>,
+    incoming: BytesMut,
+    descriptors: VecDeque<OwnedFd>,
+}
+
+impl Control {
+    pub(super) fn new(stream: Arc<UnixStream>) -> Self {
+        Self { stream, incoming: BytesMut::new(), descriptors: VecDeque::new() }
+    }
+
+    pub(super) fn stream(&self) -> &Arc<UnixStream> {
+        &self.stream
+    }
+
+    /// The oldest descriptor that came and was not taken: they belong to the frames in their order.
+    pub(super) fn take_descriptor(&mut self) -> Option<OwnedFd> {
+        self.descriptors.pop_front()
+    }
+
+    /// The next frame. Its descriptors have come with it.
+    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, ChannelError>> {
+        let mut decoder = FrameDecoder { max_frame_bytes: MAX_FRAME_BYTES };
+        loop {
+            if let Some(frame) = decoder.decode(&mut self.incoming)? {
+                return Poll::Ready(Ok(frame));
+            }
+            ready!(self.stream.poll_read_ready(cx))?;
+            let mut bytes = [0; 4096];
+            match self
+                .stream
+                .try_io(Interest::READABLE, || receive(&self.stream, &mut bytes, &mut self.descriptors))
+            {
+                Ok(0) => return Poll::Ready(Err(ChannelError::Closed)),
+                Ok(read) => self.incoming.extend_from_slice(&bytes[..read]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+    }
+}
+
+fn receive(stream: &UnixStream, bytes: &mut [u8], into: &mut VecDeque<OwnedFd>) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+    let received = rustix::net::recvmsg(stream, &mut [IoSliceMut::new(bytes)], &mut ancillary, flags)?;
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+            into.extend(descriptors);
+        }
+    }
+    Ok(received.bytes)
+}
+
+/// Sends a frame, whole or not at all, from any thread. A template that reads so little that the socket is full is
+/// told nothing more: an error.
+pub(super) fn send(stream: &UnixStream, frame: &Frame, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut bytes = BytesMut::new();
+    frame.encode_head(MAX_FRAME_BYTES, &mut bytes).map_err(io::Error::other)?;
+    bytes.extend_from_slice(&frame.body);
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() {
+        // It has room for as many as any frame has.
+        ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
+    }
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    let sent = rustix::net::sendmsg(stream, &[IoSlice::new(&bytes)], &mut ancillary, flags)?;
+    // A write this small is one buffer of the kernel's: all of it or nothing.
+    if sent == bytes.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+}

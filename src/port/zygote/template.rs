@@ -1,0 +1,270 @@
+//! The template process.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use rustix::process::Pid;
+use serde::Deserialize;
+use tokio::sync::oneshot;
+use tokio::time::{Sleep, sleep};
+
+use super::super::capture::Capture;
+use super::super::channel::ChannelError;
+use super::super::frame::{Codec, Frame, FrameError, Kind};
+use super::super::lifeline;
+use super::super::message::{Ready, shutdown_frame};
+use super::super::process::{Exit, Process};
+use super::super::reap::orphaned;
+use super::super::start::{PortSpec, Starting};
+use super::children::{Children, Orphan, Reaper};
+use super::control::{Control, send};
+use super::fork::{ForkError, ForkOrder};
+use crate::error::WorkerStartError;
+
+/// How long a template may be silent while workers are asked of it. It takes a few milliseconds for each.
+const FORK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a template is made of.
+#[derive(Debug, Clone)]
+pub(crate) struct TemplateSpec {
+    pub(crate) port: Arc<PortSpec>,
+    /// Imported before the pool's own module, in this order.
+    pub(crate) preload: Vec<String>,
+    /// The process's name, and that of its lines in the log.
+    pub(crate) name: String,
+}
+
+/// A process that has imported the modules and forks workers. Dropping it kills it, but none of its workers.
+pub(crate) struct Template {
+    process: Process,
+    control: Control,
+    capture: Capture,
+    children: Arc<Children>,
+    ready: Ready,
+    /// Those that were asked for and not answered, in order.
+    forks: BTreeMap<u64, Fork>,
+    /// When it has not answered any of them for too long.
+    overdue: Option<Pin<Box<Sleep>>>,
+    last_fork: u64,
+    /// How many it forked and has not reaped.
+    unreaped: usize,
+    /// Asked to end.
+    ending: bool,
+}
+
+/// A fork that was asked for.
+struct Fork {
+    /// The worker's end, which is still open here, so that it can be armed; and ours.
+    held: OwnedFd,
+    lifeline: OwnedFd,
+    reply: oneshot::Sender<Result<Process, ForkError>>,
+}
+
+impl Template {
+    /// Starts a Python that imports all modules. Must be called on an arbiter.
+    pub(crate) async fn start(spec: &TemplateSpec) -> Result<Self, WorkerStartError> {
+        let (starting, ready) = Starting::start(&spec.port, &spec.name, Some(&spec.preload)).await?;
+        let Starting { mut process, channel, capture, .. } = starting;
+        let control = Control::new(Arc::new(channel.into_stream()));
+        let children = Arc::new(Children::new(control.stream().clone()));
+        process.forks(children.clone());
+        Ok(Self {
+            process,
+            control,
+            capture,
+            children,
+            ready,
+            forks: BTreeMap::new(),
+            overdue: None,
+            last_fork: 0,
+            unreaped: 0,
+            ending: false,
+        })
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// What it said of itself.
+    pub(crate) fn ready(&self) -> &Ready {
+        &self.ready
+    }
+
+    /// Whether it has nothing left to do but to fork.
+    pub(crate) fn is_childless(&self) -> bool {
+        self.unreaped == 0 && self.forks.is_empty()
+    }
+
+    /// Asks for a worker.
+    pub(crate) fn fork(&mut self, order: ForkOrder) {
+        let ForkOrder { worker, theirs, lifeline, reply } = order;
+        if reply.is_closed() {
+            return;
+        }
+        self.last_fork += 1;
+        let mut descriptors = vec![
+            theirs.channel.as_fd(),
+            theirs.stdout.as_fd(),
+            theirs.stderr.as_fd(),
+            theirs.stacks.as_fd(),
+            theirs.lifeline.as_fd(),
+            theirs.fd_socket.as_fd(),
+        ];
+        descriptors.extend(theirs.begun.as_ref().map(AsFd::as_fd));
+        let number = descriptors.len() as u32;
+        let body = worker.into_bytes().into();
+        let frame = Frame { number, ..Frame::new(Kind::Fork, self.last_fork, Codec::Json, body) };
+        match send(self.control.stream(), &frame, &descriptors) {
+            Ok(()) => {
+                let fork = Fork { held: theirs.lifeline, lifeline, reply };
+                self.forks.insert(self.last_fork, fork);
+            }
+            Err(error) => {
+                log::warn!(target: "hatchery::port", "cannot ask template {} for a worker: {error}", self.pid());
+                let _ = reply.send(Err(ForkError::NoTemplate));
+            }
+        }
+    }
+
+    /// Asks it to end; it does so at once.
+    pub(crate) fn shut_down(&mut self) {
+        if !std::mem::replace(&mut self.ending, true)
+            && send(self.control.stream(), &shutdown_frame(), &[]).is_err()
+        {
+            self.kill();
+        }
+    }
+
+    pub(crate) fn kill(&self) {
+        self.process.kill();
+    }
+
+    /// Moves its answers along. Ready once it has ended; none of its workers has then.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Exit> {
+        loop {
+            match self.control.poll_frame(cx) {
+                Poll::Ready(Ok(frame)) => {
+                    if let Err(error) = self.told(&frame) {
+                        log::error!(target: "hatchery::port", "template {}: {error}", self.pid());
+                        self.kill();
+                        break;
+                    }
+                }
+                // Its end tells more, and is near: whoever closes this channel has no other.
+                Poll::Ready(Err(ChannelError::Closed)) => break,
+                Poll::Ready(Err(_)) => {
+                    self.kill();
+                    break;
+                }
+                Poll::Pending => break,
+            }
+        }
+        if self.forks.is_empty() {
+            self.overdue = None;
+        } else if self
+            .overdue
+            .get_or_insert_with(|| Box::pin(sleep(FORK_TIMEOUT)))
+            .as_mut()
+            .poll(cx)
+            .is_ready()
+        {
+            self.overdue = None;
+            log::warn!(target: "hatchery::port", "template {} does not answer", self.pid());
+            self.kill();
+            // The others are not to blame.
+            if let Some((_, fork)) = self.forks.pop_first() {
+                self.give_up(fork, ForkError::TemplateHangs(FORK_TIMEOUT));
+            }
+        }
+        let exit = ready!(self.process.poll_ended(cx));
+        self.give_up_forks();
+        Poll::Ready(exit)
+    }
+
+    /// The last lines of its standard error, once it has ended.
+    pub(crate) async fn finish_capture(mut self) -> String {
+        self.capture.finish().await;
+        self.capture.stderr_tail()
+    }
+
+    fn give_up_forks(&mut self) {
+        while let Some((_, fork)) = self.forks.pop_first() {
+            self.give_up(fork, ForkError::NoTemplate);
+        }
+    }
+
+    /// Ends a worker that a dead template may have forked without telling.
+    fn give_up(&self, Fork { held, lifeline: ours, reply }: Fork, error: ForkError) {
+        let forked = lifeline::owner(&held);
+        // The kernel kills it now, if it is there: it has seen to that before it left the template's group.
+        drop(ours);
+        if let Some(pid) = forked {
+            orphaned(&self.children, pid, Orphan::Numbered(pid));
+        }
+        let _ = reply.send(Err(error));
+    }
+
+    fn told(&mut self, frame: &Frame) -> Result<(), FrameError> {
+        match frame.kind {
+            Kind::Forked => self.forked(frame),
+            Kind::Exited => {
+                self.unreaped = self.unreaped.saturating_sub(1);
+                self.children.exited(frame);
+                Ok(())
+            }
+            other => Err(FrameError::UnexpectedKind(other)),
+        }
+    }
+
+    fn forked(&mut self, frame: &Frame) -> Result<(), FrameError> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Body {
+            Forked { pid: i32 },
+            Refused { error: String },
+        }
+        let body = serde_json::from_slice(&frame.body)
+            .map_err(|error| FrameError::Body { kind: frame.kind, message: error.to_string() })?;
+        let fork = self.forks.remove(&frame.call_id);
+        self.overdue = None;
+        let (pid, pidfd) = match body {
+            Body::Forked { pid } => match (Pid::from_raw(pid), self.control.take_descriptor()) {
+                (Some(pid), Some(pidfd)) => (pid, pidfd),
+                // This process is at its limit of open files. The worker ends by itself, its channel being closed.
+                _ => {
+                    if let Some(fork) = fork {
+                        let _ = fork.reply.send(Err(ForkError::Refused("its pidfd did not arrive".into())));
+                    }
+                    return Ok(());
+                }
+            },
+            Body::Refused { error } => {
+                if let Some(fork) = fork {
+                    let _ = fork.reply.send(Err(ForkError::Refused(error)));
+                }
+                return Ok(());
+            }
+        };
+        self.unreaped += 1;
+        let Some(Fork { held, lifeline: ours, reply }) = fork else {
+            return Err(FrameError::Body { kind: frame.kind, message: "nobody asked for it".into() });
+        };
+        // The worker does the same, but perhaps never comes to it: handlers of a fork run before.
+        let armed = lifeline::arm(&held, pid);
+        let process = Process::forked(pid, pidfd, ours, Reaper::template(self.children.clone()))?;
+        // Dropped when nobody waits for it any more, and killed then.
+        let _ = reply.send(armed.map(|()| process).map_err(ForkError::Descriptors));
+        Ok(())
+    }
+}
+
+impl Drop for Template {
+    fn drop(&mut self) {
+        self.give_up_forks();
+    }
+}

@@ -1,0 +1,278 @@
+"""The template: a process that has imported the user's modules once, and of which workers are forked.
+
+It imports and never runs anything else. Everything happens on its one thread, which waits for the host's requests.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]
+import _socket  # type: ignore[import-not-found]
+import array
+import fcntl
+import gc
+import os
+import sys
+from struct import Struct
+from time import perf_counter
+
+from hatchery import _errors, _hooks, _serving, _values, _watch, _wire
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+# Kinds of frames that only host and template exchange.
+FORK = 32  # host: fork a worker; comes with its descriptors
+FORKED = 33  # template: here it is; comes with its pidfd
+REAP = 34  # host: it has been killed, or has ended: take its exit status
+EXITED = 35  # template: that status
+
+# What a fork request brings: channel, standard output, standard error, pipe for stacks, lifeline, socket for memfds; and
+# the mark of which calls have begun, if the worker may get several.
+_MOST_DESCRIPTORS = 7
+_HEAD = Struct(">IBBHIQI")
+_READ_BYTES = 4096
+_COMM_BYTES = 15
+_F_SETSIG = 10
+
+
+def become(channel: _wire.Channel, hello: dict[str, Any], rss_bytes: Callable[[], int | None]) -> dict[str, int]:
+    """Import what hello names, then serve as a template until the host wants no more.
+
+    Returns only in a forked worker, with the numbers of its descriptors, by their names in hello; `channel` is its own then.
+    """
+    _name_process(hello["worker"])
+    template = _Template(channel, hello)
+    began = perf_counter()
+    warnings = template.load()
+    ready = {
+        "protocol": _wire.PROTOCOL,
+        "pid": os.getpid(),
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "functions": [],
+        "rss_bytes": rss_bytes(),
+        "import_ms": round((perf_counter() - began) * 1000, 3),
+        "warnings": warnings,
+    }
+    # What is there now is nobody's garbage, and no collection of a worker writes to its pages.
+    template.collects = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    gc.freeze()
+    channel.send(_wire.READY, 0, _values.encode_leniently(ready))
+    numbers = template.serve()
+    if numbers is None:
+        # Not by `sys.exit`: what the modules registered for the exit is the workers' to run.
+        _flush()
+        os._exit(0)
+    return numbers
+
+
+class _Template:
+    """Answers the host's requests."""
+
+    def __init__(self, channel: _wire.Channel, hello: dict[str, Any]) -> None:
+        self.channel = channel
+        self.hello = hello
+        self.collects = True
+        self.socket = _socket.socket(fileno=os.dup(channel.fd))
+        self.received: list[int] = []
+        # Told to be reaped, and not dead yet.
+        self.dying: set[int] = set()
+        self.reaping = self.again = False
+        # What belongs to the template alone.
+        self.own = {channel.fd, self.socket.fileno(), hello["template"]["lifeline_fd"]}
+        self.own |= {hello.get(name) for name in ("stack_fd", "fd_socket", "begun_fd")}
+        # What the imports left open, which every worker has too.
+        self.shared: set[int] = set()
+
+    def load(self) -> list[str]:
+        """Import all modules; what looks dangerous in them. Exits when an import fails."""
+        module = self.hello["module"]
+        watch = _watch.Watch()
+        phase = "import"
+        try:
+            if not hasattr(os, "pidfd_open"):
+                raise OSError("a zygote needs os.pidfd_open, which this Python was built without")  # noqa: TRY301
+            sys.path[0:0] = self.hello["path"]
+            for name in [*self.hello["template"]["preload"], module]:
+                __import__(name)
+                watch.look(f"module {name!r}")
+            phase = "on_preload"
+            _hooks.preload()
+            watch.look(f"an on_preload hook of module {module!r}")
+        except BaseException as error:
+            failure = _errors.of_exception("start", error)
+            failure["phase"] = phase
+            _serving.send_error(self.channel, 0, failure)
+            sys.exit(_wire.EXIT_START_FAILED)
+        self.shared = set(_watch.descriptors()) - self.own
+        return watch.warnings
+
+    def serve(self) -> dict[str, int] | None:
+        """Fork and reap as the host says. Returns what `fork` does in a worker, None in the template at its end."""
+        _signal.signal(_signal.SIGCHLD, lambda *_: self.reap())
+        space = _socket.CMSG_SPACE(4 * _MOST_DESCRIPTORS)
+        tail = b""
+        while True:
+            data, ancillary, _, _ = self.socket.recvmsg(_READ_BYTES, space, _socket.MSG_CMSG_CLOEXEC)
+            for level, kind, numbers in ancillary:
+                if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
+                    fds = array.array("i")
+                    fds.frombytes(numbers[: len(numbers) - len(numbers) % fds.itemsize])
+                    self.received.extend(fds)
+            if not data:
+                return None
+            tail += data
+            while len(tail) >= _HEAD.size:
+                length, kind, _, _, number, fork_id, _ = _HEAD.unpack_from(tail)
+                if len(tail) < 4 + length:
+                    break
+                body, tail = tail[_HEAD.size : 4 + length], tail[4 + length :]
+                if kind == FORK:
+                    numbers = self.fork(fork_id, str(body, "utf-8"), number)
+                    if numbers is not None:
+                        return numbers
+                elif kind == REAP:
+                    self.dying.add(number)
+                    self.reap()
+                elif kind == _wire.SHUTDOWN:
+                    return None
+                else:
+                    raise _wire.ProtocolError(f"a frame of kind {kind} is not for a template")
+
+    def fork(self, fork_id: int, worker: str, count: int) -> dict[str, int] | None:
+        """Fork a worker. Returns the numbers of its descriptors in the worker, None in the template."""
+        fds, self.received = self.received[:count], self.received[count:]
+        if len(fds) < count:
+            raise _wire.ProtocolError("a fork without its descriptors; is this process at its limit of open files?")
+        _flush()  # what is in the buffers would be written twice
+        try:
+            pid = _fork()
+        except OSError as error:
+            self.tell(FORKED, 0, fork_id, {"error": str(error)})
+            _close(fds)
+            return None
+        if pid == 0:
+            try:
+                return self.become_worker(fds, worker)
+            except BaseException as error:
+                os.write(2, f"hatchery: a forked worker failed: {error!r}\n".encode("utf-8", "backslashreplace"))
+                os._exit(_wire.EXIT_CONNECTION)
+        _move_to_own_group(pid)
+        # It cannot be reaped before the host says so, so this is it and no other of the same number.
+        pidfd = os.pidfd_open(pid)
+        self.tell(FORKED, 0, fork_id, {"pid": pid}, pidfd)
+        _close([*fds, pidfd])
+        return None
+
+    def become_worker(self, fds: list[int], worker: str) -> dict[str, int]:
+        """In a forked worker: take on what is its own, let go of what is the template's."""
+        channel_fd, stdout, stderr, stack_fd, lifeline, fd_socket, *begun = fds
+        # First of all: whatever happens from here on, the host's end of the lifeline ends this process. That its owner
+        # is set before it leaves the template's group lets the host find it if the template dies before it has told.
+        pid = os.getpid()
+        fcntl.fcntl(lifeline, _F_SETSIG, _signal.SIGKILL)
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, pid)
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, os.O_ASYNC)
+        _move_to_own_group(0)
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, -pid)
+        os.dup2(stdout, 1)
+        os.dup2(stderr, 2)
+        self.socket.detach()
+        keep = self.shared | {0, 1, 2, channel_fd, stack_fd, lifeline, fd_socket, *begun}
+        _close([fd for fd in _watch.descriptors() if fd not in keep])
+        _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+        _name_process(worker)
+        _reseed()
+        if self.collects:
+            gc.enable()
+        os.set_blocking(channel_fd, True)
+        self.channel.__init__(channel_fd)  # type: ignore[misc]
+        numbers = {"stack_fd": stack_fd, "fd_socket": fd_socket}
+        if begun:
+            numbers["begun_fd"] = begun[0]
+        return numbers
+
+    def reap(self) -> None:
+        """Take the exit status of those that the host is done with, as far as they are dead."""
+        # The signal handler, too, comes here, and may come in the middle of it.
+        self.again = True
+        while self.again and not self.reaping:
+            self.reaping, self.again = True, False
+            for pid in list(self.dying):
+                self.reap_one(pid)
+            self.reaping = False
+
+    def reap_one(self, pid: int) -> None:
+        exited: dict[str, Any] = {}
+        try:
+            ended, status, usage = os.wait4(pid, os.WNOHANG)
+        except ChildProcessError:
+            pass  # the modules' code has taken it
+        else:
+            if not ended:
+                return  # SIGCHLD will tell
+            exited = {"status": status, "max_rss_bytes": usage.ru_maxrss * 1024}
+        self.dying.discard(pid)
+        self.tell(EXITED, pid, 0, exited)
+
+    def tell(self, kind: int, number: int, fork_id: int, body: dict[str, Any], fd: int | None = None) -> None:
+        data = _values.encode_leniently(body)
+        head = _HEAD.pack(_wire.HEADER_BYTES + len(data), kind, _wire.JSON, 0, number, fork_id, len(data))
+        rights = [] if fd is None else [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", [fd]))]
+        # One write, which a signal handler cannot come between.
+        self.socket.sendmsg([head + data], rights)
+
+
+def _fork() -> int:
+    if sys.version_info < (3, 12):
+        return os.fork()
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of threads, which have been reported
+        return os.fork()
+
+
+def _move_to_own_group(pid: int) -> None:
+    """Both sides of a fork do this, so that neither has to wait for the other."""
+    try:
+        os.setpgid(pid, pid)
+    except OSError:
+        pass  # it is dead already
+
+
+def _name_process(name: str) -> None:
+    """Set what `ps` and `top` show."""
+    try:
+        with open("/proc/self/comm", "wb", 0) as comm:
+            comm.write(name.encode("utf-8", "replace")[:_COMM_BYTES])
+    except OSError:
+        pass
+
+
+def _reseed() -> None:
+    """Give each worker random numbers of its own.
+
+    `random`'s own generator, `uuid`, `secrets`, `tempfile` and `ssl` see to that by themselves.
+    """
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, OSError, ValueError):
+            pass  # there is none, or user code closed it
+
+
+def _close(fds: list[int]) -> None:
+    for fd in fds:
+        try:
+            os.close(fd)
+        except OSError:
+            continue  # that of the folder which was listed

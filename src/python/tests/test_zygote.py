@@ -1,0 +1,159 @@
+"""The template, asked as the host asks it."""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import unittest
+
+from tests.support import CALL, DEADLINE, HELLO, READY, RESULT, SHUTDOWN, Worker, frame
+
+FORK, FORKED, REAP, EXITED = range(32, 36)
+SOURCE = """
+import os, sys
+
+def where():
+    return [os.getpid(), os.getppid(), os.getpgid(0), sorted(map(int, os.listdir('/proc/self/fd')))]
+
+def print_it(text):
+    print(text)
+
+def leave(code):
+    os._exit(code)
+"""
+
+
+class Forked:
+    """A worker of a template, and the host's ends of what it was given."""
+
+    def __init__(self, template: Worker, number: int) -> None:
+        self.sock, channel = socket.socketpair()
+        self.sock.settimeout(DEADLINE)
+        self.lifeline, lifeline = socket.socketpair()
+        pipes = [os.pipe() for _ in range(3)]
+        self.stdout, self.stderr, self.stacks = (reading for reading, _ in pipes)
+        self.memfds, fd_socket = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        theirs = [channel.fileno(), *(writing for _, writing in pipes), lifeline.fileno(), fd_socket.fileno()]
+        request = frame(FORK, f"forked-{number}".encode(), call_id=number, number=len(theirs))
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", theirs))]
+        template.sock.sendmsg([request], rights)
+        channel.close()
+        lifeline.close()
+        fd_socket.close()
+        for _, writing in pipes:
+            os.close(writing)
+        data, fds, _, _ = socket.recv_fds(template.sock, 4096, 1)
+        kind, _, _, _, answered, size = struct.unpack_from(">BBHIQI", data, 4)
+        assert (kind, answered, len(fds)) == (FORKED, number, 1), data
+        self.pid = json.loads(data[24 : 24 + size])["pid"]
+        self.pidfd = fds[0]
+        hello = {**template.hello, "path": [], "stack_fd": -1}
+        del hello["template"]
+        self.sock.sendall(frame(HELLO, json.dumps(hello).encode()))
+        kind, self.ready = self.receive()
+        assert kind == READY, self.ready
+
+    def receive(self) -> tuple[int, object]:
+        data = self.sock.recv(1 << 16)
+        (kind,) = struct.unpack_from(">B", data, 4)
+        return kind, json.loads(data[24:])
+
+    def call(self, function: str, *args: object) -> object:
+        self.sock.sendall(frame(CALL, json.dumps([function, args, None]).encode(), call_id=1))
+        kind, body = self.receive()
+        assert kind == RESULT, body
+        return body
+
+    def ended(self) -> bool:
+        return bool(select.select([self.pidfd], [], [], DEADLINE)[0])
+
+    def close(self) -> None:
+        try:
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # it is dead, and reaped
+        self.ended()
+        self.sock.close()
+        self.lifeline.close()
+        self.memfds.close()
+        for fd in (self.stdout, self.stderr, self.stacks, self.pidfd):
+            os.close(fd)
+
+
+@unittest.skipUnless(sys.platform == "linux" and hasattr(os, "pidfd_open"), "needs pidfds")
+class Template(unittest.TestCase):
+    def template(self, source: str = SOURCE, preload: tuple[str, ...] = ()) -> Worker:
+        template = Worker(source, template={"preload": list(preload), "lifeline_fd": -1})
+        self.addCleanup(template.__exit__)
+        return template
+
+    def fork(self, template: Worker, number: int) -> Forked:
+        forked = Forked(template, number)
+        self.addCleanup(forked.close)
+        return forked
+
+    def exited(self, template: Worker) -> tuple[int, dict]:
+        data = template.sock.recv(4096)
+        kind, _, _, pid, _, size = struct.unpack_from(">BBHIQI", data, 4)
+        self.assertEqual(kind, EXITED)
+        return pid, json.loads(data[24 : 24 + size])
+
+    def test_workers_are_forked_and_reaped_when_the_host_says_so(self) -> None:
+        template = self.template()
+        self.assertEqual(template.ready()["warnings"], [])
+        one, two = self.fork(template, 1), self.fork(template, 2)
+        for worker in (one, two):
+            pid, parent, group, fds = worker.call("where")
+            self.assertEqual((pid, parent, group), (worker.pid, template.process.pid, worker.pid))
+            # Three streams, channel, stacks, lifeline, socket for memfds, the folder that is listed, and the template's
+            # lifeline, whose number this test does not tell it.
+            self.assertEqual(len(fds), 9, fds)
+        self.assertNotEqual(one.ready["pid"], two.ready["pid"])
+        one.call("print_it", "hello")
+        self.assertEqual(os.read(one.stdout, 100), b"hello\n")
+
+        two.sock.sendall(frame(CALL, json.dumps(["leave", [7], None]).encode(), call_id=2))
+        self.assertTrue(two.ended())
+        self.assertTrue(os.path.exists(f"/proc/{two.pid}"), "a zombie until the host says so")
+        template.send(frame(REAP, number=two.pid))
+        pid, status = self.exited(template)
+        self.assertEqual((pid, os.WEXITSTATUS(status["status"])), (two.pid, 7))
+        self.assertGreater(status["max_rss_bytes"], 1 << 20)
+
+        # Told before it is dead.
+        template.send(frame(REAP, number=one.pid))
+        signal.pidfd_send_signal(one.pidfd, signal.SIGKILL)
+        pid, status = self.exited(template)
+        self.assertEqual((pid, os.WTERMSIG(status["status"])), (one.pid, signal.SIGKILL))
+
+    def test_a_worker_ends_with_its_channel_and_outlives_the_template(self) -> None:
+        template = self.template()
+        template.ready()
+        worker = self.fork(template, 1)
+        template.send(frame(SHUTDOWN))
+        self.assertEqual(template.process.wait(DEADLINE), 0)
+        self.assertEqual(worker.call("where")[0], worker.pid)
+        worker.sock.shutdown(socket.SHUT_RDWR)
+        self.assertTrue(worker.ended())
+
+    def test_what_is_no_request_ends_it(self) -> None:
+        template = self.template()
+        template.ready()
+        template.send(frame(CALL, b"[]", call_id=1))
+        self.assertEqual(template.process.wait(DEADLINE), 76)
+
+    def test_a_dead_host_ends_it(self) -> None:
+        template = self.template()
+        template.ready()
+        template.sock.shutdown(socket.SHUT_RDWR)
+        self.assertEqual(template.process.wait(DEADLINE), 0)
+
+
+if __name__ == "__main__":
+    unittest.main()

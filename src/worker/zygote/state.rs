@@ -1,0 +1,207 @@
+//! What is known of a zygote on every thread.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use actix::Addr;
+use serde::Serialize;
+use tokio::sync::watch;
+
+use super::actor::Zygote;
+use crate::error::WorkerStartError;
+use crate::port::{Memory, Template, TemplateSpec};
+
+/// After so many failures in a row the pool starts its workers cold.
+const MOST_FAILURES: u32 = 3;
+
+/// A pool's zygote at one moment, in [`PoolStatus`](crate::PoolStatus).
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct ZygoteStatus {
+    /// What it does.
+    pub state: ZygoteState,
+    /// The template's process id, when it is ready.
+    pub pid: Option<u32>,
+    /// How long the imports took in it, `@on_preload` hooks included.
+    pub import_time: Option<Duration>,
+    /// Templates that had been ready and ended without being asked to.
+    pub restarts: u64,
+    /// Workers that were forked and became ready.
+    pub forked: u64,
+    /// Workers that were forked in vain: killed, and started cold.
+    pub failed_forks: u64,
+    /// Why the last fork failed, or the last template ended or could not start.
+    pub last_failure: Option<String>,
+    /// What looks dangerous in what the template has imported: threads, open files, known troublemakers.
+    pub warnings: Vec<String>,
+    /// The template's memory, when it is ready. Only [`Pool::status`](crate::Pool::status) looks.
+    pub memory: Option<Memory>,
+}
+
+/// What a zygote does.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ZygoteState {
+    /// Its first template imports; workers wait for it.
+    Starting,
+    /// Workers are forked.
+    Ready,
+    /// The template ended, and the next one imports; workers are started cold meanwhile.
+    Restarting,
+    /// It failed too often. Workers are started cold until a [`reload`](crate::Pool::reload).
+    Disabled {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Shared by the zygote's actor and all who want a worker of it.
+pub(super) struct Shared {
+    pub(super) spec: TemplateSpec,
+    facts: Mutex<Facts>,
+    /// How the first template's start ended.
+    first: watch::Sender<Option<Result<(), Arc<WorkerStartError>>>>,
+}
+
+struct Facts {
+    actor: Option<Addr<Zygote>>,
+    status: ZygoteStatus,
+    failures: u32,
+}
+
+impl Shared {
+    pub(super) fn new(spec: TemplateSpec) -> Self {
+        let status = ZygoteStatus {
+            state: ZygoteState::Starting,
+            pid: None,
+            import_time: None,
+            restarts: 0,
+            forked: 0,
+            failed_forks: 0,
+            last_failure: None,
+            warnings: Vec::new(),
+            memory: None,
+        };
+        let facts = Mutex::new(Facts { actor: None, status, failures: 0 });
+        Self { spec, facts, first: watch::Sender::new(None) }
+    }
+
+    fn facts(&self) -> MutexGuard<'_, Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn status(&self) -> ZygoteStatus {
+        self.facts().status.clone()
+    }
+
+    pub(super) fn is_disabled(&self) -> bool {
+        matches!(self.facts().status.state, ZygoteState::Disabled { .. })
+    }
+
+    /// The actor, whatever state it is in.
+    pub(super) fn actor(&self) -> Option<Addr<Zygote>> {
+        self.facts().actor.clone()
+    }
+
+    pub(super) fn set_actor(&self, actor: Option<Addr<Zygote>>) {
+        self.facts().actor = actor;
+    }
+
+    /// The actor, if it has a template.
+    pub(super) fn ready_actor(&self) -> Option<Addr<Zygote>> {
+        let facts = self.facts();
+        if facts.status.state == ZygoteState::Ready { facts.actor.clone() } else { None }
+    }
+
+    /// Waits until the first template's start has ended. An error for those who waited for one that failed: they
+    /// would fail likewise, only later.
+    pub(super) async fn first(&self) -> Result<(), Arc<WorkerStartError>> {
+        let mut first = self.first.subscribe();
+        if first.borrow().is_some() {
+            return Ok(());
+        }
+        match first.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(Err(cause))) => Err(cause.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Failures of the former code do not count against the present one.
+    pub(super) fn forgive(&self) {
+        self.facts().failures = 0;
+    }
+
+    /// Workers are forked of this one now.
+    pub(super) fn template_ready(&self, template: &Template) {
+        let ready = template.ready();
+        {
+            let mut facts = self.facts();
+            let status = &mut facts.status;
+            status.state = ZygoteState::Ready;
+            status.pid = Some(template.pid());
+            status.import_time = Duration::try_from_secs_f64(ready.import_ms / 1e3).ok();
+            status.warnings.clone_from(&ready.warnings);
+        }
+        for warning in &ready.warnings {
+            log::warn!(target: "hatchery::zygote", "{}: {warning}", self.spec.name);
+        }
+        self.first.send_if_modified(|first| first.is_none() && first.replace(Ok(())).is_none());
+    }
+
+    /// A template could not start. Whether another one should be tried.
+    pub(super) fn template_failed(&self, cause: &Arc<WorkerStartError>) -> bool {
+        log::warn!(target: "hatchery::zygote", "{}: the template could not start: {cause}", self.spec.name);
+        let again = {
+            let mut facts = self.facts();
+            facts.status.last_failure = Some(format!("the template could not start: {cause}"));
+            facts.status.state = ZygoteState::Restarting;
+            facts.fail(&self.spec.name)
+        };
+        let failed = |first: &mut Option<_>| first.is_none() && first.replace(Err(cause.clone())).is_none();
+        self.first.send_if_modified(failed);
+        again
+    }
+
+    /// The template that workers were forked of has ended.
+    pub(super) fn template_ended(&self, how: &str) {
+        let mut facts = self.facts();
+        let status = &mut facts.status;
+        status.pid = None;
+        status.restarts += 1;
+        status.last_failure = Some(format!("the template ended: {how}"));
+        if status.state == ZygoteState::Ready {
+            status.state = ZygoteState::Restarting;
+        }
+    }
+
+    pub(super) fn forked(&self) {
+        let mut facts = self.facts();
+        facts.failures = 0;
+        facts.status.forked += 1;
+    }
+
+    /// A forked worker did not become ready, though a cold one does. Whether more should be forked.
+    pub(super) fn fork_failed(&self, worker: &str, why: &str) -> bool {
+        log::warn!(target: "hatchery::zygote", "{worker}: {why}; it was started cold");
+        let mut facts = self.facts();
+        facts.status.failed_forks += 1;
+        facts.status.last_failure = Some(format!("{worker}: {why}"));
+        facts.fail(&self.spec.name)
+    }
+}
+
+impl Facts {
+    fn fail(&mut self, name: &str) -> bool {
+        self.failures += 1;
+        if self.failures < MOST_FAILURES {
+            return true;
+        }
+        let last = self.status.last_failure.clone().unwrap_or_default();
+        let reason = format!("{} failures in a row, the last one: {last}", self.failures);
+        log::error!(target: "hatchery::zygote", "{name}: workers are started cold from now on: {reason}");
+        self.status.state = ZygoteState::Disabled { reason };
+        self.status.pid = None;
+        false
+    }
+}

@@ -1,0 +1,28 @@
+//! The pool with a zygote: the tests of `tests/pool` that concern processes once more, and what only a zygote can do.
+
+#[path = "../pool/calls/mod.rs"]
+mod calls;
+#[path = "../pool/conversation/mod.rs"]
+mod conversation;
+#[path = "../pool/faults/mod.rs"]
+mod faults;
+#[path = "../pool/kills/mod.rs"]
+mod kills;
+#[path = "../pool/leases.rs"]
+mod leases;
+#[path = "../pool/lifetimes/mod.rs"]
+mod lifetimes;
+mod many;
+#[path = "../pool/reload.rs"]
+mod reload;
+mod safety;
+#[path = "../pool/start/mod.rs"]
+mod start;
+// Not all of it is needed here.
+#[allow(dead_code, unused_imports)]
+#[path = "../pool/support/mod.rs"]
+mod support;
+mod template;
+
+/// Whether the tests' pools have a zygote.
+const ZYGOTE: bool = true;

@@ -1,0 +1,74 @@
+//! Many workers of one template.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use hatchery::PoolStatus;
+
+use crate::support::{MODULE, SOON, alone_test, fds, kill, pids, pool_of, status_when, wait_until};
+
+const WORKERS: usize = 64;
+const RESTARTS: usize = 200;
+
+/// How many zombies a process has not reaped.
+fn zombies(parent: u32) -> usize {
+    let is_one = |entry: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        // The name before the last parenthesis may hold anything.
+        let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        let mut fields = rest.split_whitespace();
+        fields.next() == Some("Z") && fields.next() == Some(parent.to_string().as_str())
+    };
+    std::fs::read_dir("/proc").expect("Linux has it").flatten().map(is_one).filter(|&is_one| is_one).count()
+}
+
+alone_test! {
+    within 120 seconds:
+    async fn two_hundred_restarts_of_64_workers_leave_nothing_behind() {
+        let pool = pool_of(MODULE).size(WORKERS).start().await.expect("all are forked");
+        let status = pool.status().await.expect("it runs");
+        assert!(status.workers.iter().all(|worker| worker.forked == Some(true)));
+        assert_eq!(pids(&pool).await.into_iter().collect::<BTreeSet<_>>().len(), WORKERS);
+        let zygote = status.zygote.and_then(|zygote| zygote.pid).expect("it is ready");
+        let own = std::process::id();
+        let before = (fds(own).len(), fds(zygote).len());
+
+        let begun = Instant::now();
+        let mut killed = 0;
+        while killed < RESTARTS {
+            // All at once, and each again only when all are back.
+            let victims = pids(&pool).await;
+            for victim in victims.into_iter().take(RESTARTS - killed) {
+                kill(victim);
+                killed += 1;
+            }
+            let back = |status: &PoolStatus| status.restarts == killed as u64 && status.ready == WORKERS as u32;
+            status_when(&pool, "all are back", back).await;
+        }
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(10), "{took:?}");
+
+        let status = pool.status().await.expect("it runs");
+        assert!(status.workers.iter().all(|worker| worker.forked == Some(true)), "{status:?}");
+        wait_until("no zombie is left", SOON, || zombies(own) + zombies(zygote) == 0).await;
+        wait_until("no descriptor is left", SOON, || (fds(own).len(), fds(zygote).len()) == before).await;
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn workers_share_the_templates_memory_and_the_status_says_so() {
+        // Sixteen megabytes that nobody writes to.
+        let source = format!("{MODULE}\nballast = bytes(range(256)) * 65536\n");
+        let pool = pool_of(&source).size(4).start().await.expect("it starts");
+        let status = pool.status().await.expect("it runs");
+        let zygote = status.zygote.and_then(|zygote| zygote.memory).expect("it is ready");
+        assert!(zygote.private_dirty_bytes < 8 << 20, "the ballast is shared: {zygote:?}");
+        for worker in status.workers {
+            let memory = worker.memory.expect("it is ready");
+            assert!(memory.private_dirty_bytes < 8 << 20, "the ballast is the template's: {memory:?}");
+            assert!(memory.pss_bytes > 3 << 20, "and a fifth of it counts: {memory:?}");
+        }
+        pool.shutdown().await;
+    }
+}

@@ -1,0 +1,172 @@
+//! Modules that a fork does not suit: they are reported, and workers that do not come up are started cold.
+
+use std::time::Duration;
+
+use hatchery::{PoolStartError, PoolStatus, StartPhase, WorkerStartError, ZygoteState, ZygoteStatus};
+
+use crate::support::{
+    alone_test, descendants, kill, pids, pool_of, python, python_module, scratch, status_when,
+};
+
+const PLAIN: &str = "import os\n\ndef pid():\n    return os.getpid()\n";
+
+/// Lives in the template alone.
+const THREAD: &str = "
+import threading, time
+threading.Thread(target=time.sleep, args=(1000,), name='a-poller', daemon=True).start()
+";
+
+const SOCKET: &str = "
+import socket
+a, b = socket.socketpair()
+file = open('/dev/zero')
+";
+
+/// The pool's zygote, after its workers have served.
+async fn zygote_of(source: &str, preload: &[&str]) -> ZygoteStatus {
+    let pool = pool_of(source).preload(preload.iter().copied()).size(2).start().await.expect("it starts");
+    pool.call::<_, u32>("pid", ()).await.expect("it serves");
+    let zygote = pool.status().await.expect("it runs").zygote.expect("it has one");
+    pool.shutdown().await;
+    zygote
+}
+
+alone_test! {
+    async fn a_module_that_starts_a_thread_is_named() {
+        let zygote = zygote_of(&format!("{THREAD}{PLAIN}"), &[]).await;
+        assert_eq!((zygote.state, zygote.forked), (ZygoteState::Ready, 2));
+        let [warning] = &zygote.warnings[..] else { panic!("{:?}", zygote.warnings) };
+        assert!(warning.starts_with("module 'subject' left 1 thread ") && warning.contains("a-poller"), "{warning}");
+        assert!(crate::support::logged(log::Level::Warn, "hatchery::zygote").iter().any(|line| line.contains("a-poller")));
+    }
+}
+
+alone_test! {
+    async fn of_several_modules_the_one_that_did_it_is_named() {
+        python_module(&scratch(), "harmless", "import json\n");
+        python_module(&scratch(), "polls", THREAD);
+        python_module(&scratch(), "connects", SOCKET);
+        let zygote = zygote_of(PLAIN, &["harmless", "polls", "connects"]).await;
+        let [thread, socket, file] = &zygote.warnings[..] else { panic!("{:?}", zygote.warnings) };
+        assert!(thread.starts_with("module 'polls' left 1 thread "), "{thread}");
+        assert!(socket.starts_with("module 'connects' left a socket open "), "{socket}");
+        assert!(file.starts_with("module 'connects' left a file open ") && file.contains("/dev/zero"), "{file}");
+    }
+}
+
+alone_test! {
+    async fn modules_that_are_known_to_break_are_named() {
+        python_module(&scratch(), "grpc", "");
+        python_module(&scratch(), "torch", "class cuda:\n    is_initialized = staticmethod(lambda: True)\n");
+        let zygote = zygote_of(PLAIN, &["torch", "grpc"]).await;
+        let [cuda, grpc] = &zygote.warnings[..] else { panic!("{:?}", zygote.warnings) };
+        assert!(cuda.starts_with("module 'torch': CUDA is initialised"), "{cuda}");
+        assert!(grpc.starts_with("module 'grpc': gRPC is imported"), "{grpc}");
+    }
+}
+
+/// A team of OpenMP threads is made in the template; the first use of it in a forked process waits for ever.
+const OPENMP: &str = "
+import ctypes, os
+import hatchery
+gomp = ctypes.CDLL('libgomp.so.1')
+work = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda data: None)
+
+def parallel():
+    gomp.GOMP_parallel(work, None, 4, 0)
+
+parallel()
+
+@hatchery.on_start
+def use():
+    parallel()
+
+def pid():
+    return os.getpid()
+";
+
+alone_test! {
+    async fn workers_that_hang_in_openmp_are_started_cold() {
+        let mut look = std::process::Command::new(python());
+        look.args(["-c", "import ctypes; ctypes.CDLL('libgomp.so.1')"]);
+        if !look.output().expect("python starts").status.success() {
+            return eprintln!("skipped: there is no libgomp.so.1 on this machine");
+        }
+        let pool = pool_of(OPENMP).size(1).spawn_timeout(Duration::from_secs(2)).start().await.expect("it starts");
+        let status = pool.status().await.expect("it runs");
+        let zygote = status.zygote.as_ref().expect("it has one");
+        assert!(zygote.warnings.iter().any(|it| it.starts_with("module 'subject' left 3 threads ")), "{zygote:?}");
+        assert_eq!((status.workers[0].forked, zygote.failed_forks), (Some(false), 1), "{status:?}");
+        assert!(zygote.last_failure.as_ref().is_some_and(|why| why.contains("not ready within 2s")), "{zygote:?}");
+        pool.call::<_, u32>("pid", ()).await.expect("it serves");
+        pool.shutdown().await;
+    }
+}
+
+/// Cannot be forked, for a reason that shows only then.
+const HANGS_WHEN_FORKED: &str = "
+import os, time
+import hatchery
+imported = os.getpid()
+
+@hatchery.on_start
+def start():
+    if os.getpid() != imported:
+        time.sleep(1000)
+
+def pid():
+    return os.getpid()
+";
+
+alone_test! {
+    async fn after_failures_in_a_row_the_pool_stays_cold_and_says_so() {
+        let builder = pool_of(HANGS_WHEN_FORKED).size(3).spawn_timeout(Duration::from_secs(3));
+        let pool = builder.start().await.expect("it starts cold");
+        let disabled = |status: &PoolStatus| {
+            let zygote = status.zygote.as_ref().expect("it has one");
+            matches!(&zygote.state, ZygoteState::Disabled { reason } if reason.starts_with("3 failures in a row"))
+        };
+        let status = status_when(&pool, "the zygote is given up", disabled).await;
+        assert!(status.workers.iter().all(|worker| worker.forked == Some(false)), "{status:?}");
+        assert_eq!(status.zygote.expect("it has one").failed_forks, 3);
+        // What it had forked is gone, and so is the template.
+        let workers = pids(&pool).await;
+        let only_workers = || descendants(std::process::id()).iter().all(|pid| workers.contains(pid));
+        crate::support::wait_until("only the workers live", Duration::from_secs(5), only_workers).await;
+        kill(workers[0]);
+        let status = status_when(&pool, "it is replaced", |it| it.restarts == 1 && it.idle == 3).await;
+        assert_eq!(status.workers[0].forked, Some(false));
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_module_that_cannot_be_preloaded_fails_the_start() {
+        let start = pool_of(PLAIN).preload(["no_such_module"]).start().await;
+        let Err(PoolStartError::Worker(failure)) = start else { panic!("{start:?}") };
+        let WorkerStartError::Python { phase: StartPhase::Import, type_name, .. } = &*failure.cause else {
+            panic!("{failure:?}")
+        };
+        assert_eq!(type_name, "ModuleNotFoundError");
+
+        let source = format!("{PLAIN}\nimport hatchery\n@hatchery.on_preload\ndef load():\n    raise OSError('no model')\n");
+        let start = pool_of(&source).start().await;
+        let Err(PoolStartError::Worker(failure)) = start else { panic!("{start:?}") };
+        let told = matches!(&*failure.cause, WorkerStartError::Python { phase: StartPhase::OnPreload, message, .. }
+            if message == "no model");
+        assert!(told, "{failure:?}");
+    }
+}
+
+alone_test! {
+    async fn a_start_hook_that_fails_is_told_as_of_a_cold_worker_and_is_no_fault_of_the_fork() {
+        let source = format!("{PLAIN}\nimport hatchery\n@hatchery.on_start\ndef load():\n    raise OSError('no model')\n");
+        let pool = pool_of(&source).size(1).min_ready(0).start().await.expect("nothing is waited for");
+        let failed = |status: &PoolStatus| status.workers[0].last_exit.is_some();
+        let status = status_when(&pool, "it has failed", failed).await;
+        assert!(status.workers[0].last_exit.as_ref().is_some_and(|why| why.contains("no model")), "{status:?}");
+        let zygote = status.zygote.expect("it has one");
+        assert_eq!((zygote.state, zygote.failed_forks), (ZygoteState::Ready, 0));
+        pool.shutdown().await;
+    }
+}

@@ -1,0 +1,283 @@
+//! The template: what it gives its workers, and its own death.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::time::Duration;
+
+use hatchery::{CallError, Pool, PoolStatus, ZygoteState};
+
+use crate::support::{
+    MODULE, SOON, Seed, alone_test, descendants, fds, in_system, is_alive, kill, lines, pgid, pids, pool_of,
+    role, scratch, start_role, started, state, status_when, stop, test_path, wait_until,
+};
+
+/// The template's process id.
+async fn template(pool: &Pool) -> u32 {
+    let ready = |status: &PoolStatus| status.zygote.as_ref().is_some_and(|zygote| zygote.pid.is_some());
+    let status = status_when(pool, "there is a template", ready).await;
+    status.zygote.and_then(|zygote| zygote.pid).expect("it was waited for")
+}
+
+fn all_forked(status: &PoolStatus) -> bool {
+    status.workers.iter().all(|worker| worker.forked == Some(true))
+}
+
+alone_test! {
+    async fn workers_are_forked_and_their_ends_are_told_whole() {
+        let pool = started(2).await;
+        let status = pool.status().await.expect("it runs");
+        assert!(all_forked(&status), "{status:?}");
+        let zygote = status.zygote.expect("it has one");
+        assert_eq!((&zygote.state, zygote.restarts, zygote.forked), (&ZygoteState::Ready, 0, 2));
+        assert!(zygote.warnings.is_empty() && zygote.last_failure.is_none(), "{zygote:?}");
+        for pid in pids(&pool).await {
+            assert_eq!(pgid(pid), Some(pid), "a group of its own");
+        }
+        let error = pool.call::<_, ()>("die", (7,)).await.expect_err("it dies");
+        let told = matches!(error, CallError::WorkerDied { exit: Some(7), signal: None, max_rss_bytes: Some(1..), .. });
+        assert!(told, "{error:?}");
+        status_when(&pool, "it is replaced", |status| status.idle == 2).await;
+        kill(pids(&pool).await[0]);
+        let replaced = status_when(&pool, "it is replaced", |status| status.idle == 2 && status.restarts == 2).await;
+        assert!(all_forked(&replaced), "{replaced:?}");
+        assert!(replaced.workers[0].last_exit.as_deref().is_some_and(|how| how.contains("signal 9")), "{replaced:?}");
+        pool.shutdown().await;
+    }
+}
+
+const LOOKS: &str = r#"
+import gc, os, random, sys, threading
+
+def pid():
+    return os.getpid()
+
+def looks():
+    with open("/proc/self/comm") as comm:
+        name = comm.read().strip()
+    return [name, gc.isenabled(), gc.get_freeze_count() > 0, random.random(), len(os.listdir("/proc/self/task"))]
+"#;
+
+alone_test! {
+    async fn a_worker_is_as_a_cold_one_but_for_its_name() {
+        let pool = pool_of(LOOKS).name("a-pool-of-a-long-name").size(3).start().await.expect("it starts");
+        let mut random = BTreeSet::new();
+        let mut leases = Vec::new();
+        for _ in 0..3 {
+            let lease = pool.checkout().await.expect("each once");
+            let looks: (String, bool, bool, f64, u32) = lease.call("looks", ()).await.expect("it runs");
+            assert_eq!(looks.0, &lease.worker()[..15]);
+            assert_eq!((looks.1, looks.2, looks.4), (true, true, 1), "{looks:?}");
+            random.insert(looks.3.to_bits());
+            leases.push(lease);
+        }
+        assert_eq!(random.len(), 3, "each has random numbers of its own");
+        drop(leases);
+        pool.shutdown().await;
+    }
+}
+
+const HOOKS: &str = r#"
+import os
+import hatchery
+
+def note(line):
+    with open("hooks", "a") as file:
+        file.write(f"{line} {os.getpid()}\n")
+
+@hatchery.on_preload
+def load():
+    note("preload")
+
+@hatchery.on_start
+def start():
+    note("start")
+
+def pid():
+    return os.getpid()
+"#;
+
+alone_test! {
+    async fn preload_hooks_run_in_the_template_and_start_hooks_in_each_worker() {
+        let pool = pool_of(HOOKS).size(2).start().await.expect("it starts");
+        let template = template(&pool).await;
+        let mut expected: Vec<_> = pids(&pool).await.into_iter().map(|pid| format!("start {pid}")).collect();
+        expected.push(format!("preload {template}"));
+        assert_eq!(BTreeSet::from_iter(lines("hooks")), BTreeSet::from_iter(expected));
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_template_killed_idle_costs_no_worker_and_is_replaced() {
+        let pool = started(2).await;
+        let (before, first) = (pids(&pool).await, template(&pool).await);
+        kill(first);
+        let back = |status: &PoolStatus| {
+            status.zygote.as_ref().is_some_and(|it| it.restarts == 1 && it.state == ZygoteState::Ready)
+        };
+        let status = status_when(&pool, "there is another template", back).await;
+        assert_eq!(pids(&pool).await, before, "the workers live on");
+        assert_eq!(status.restarts, 0);
+        assert!(status.zygote.expect("it has one").last_failure.is_some_and(|why| why.contains("signal 9")));
+        // Orphans by now. This process is a subreaper, to which they fall: it learns how they end.
+        let error = pool.call::<_, ()>("die", (9,)).await.expect_err("it dies");
+        assert!(matches!(error, CallError::WorkerDied { exit: Some(9), .. }), "{error:?}");
+        for pid in before.into_iter().filter(|&pid| is_alive(pid)) {
+            kill(pid);
+        }
+        let status = status_when(&pool, "both are replaced", |it| it.restarts == 2 && it.idle == 2).await;
+        assert!(all_forked(&status), "by forks of the new template: {status:?}");
+        assert_ne!(template(&pool).await, first);
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn the_end_of_an_orphan_that_falls_to_init_is_seen_without_its_code() {
+        if role().is_some() {
+            return host_whose_template_dies().await;
+        }
+        // What is below this one, a subreaper, falls to it and not to the host.
+        let mut host = start_role(test_path!(the_end_of_an_orphan_that_falls_to_init_is_seen_without_its_code), "host");
+        let output = BufReader::new(host.stdout.take().expect("a pipe")).lines();
+        let told: Vec<_> = output.map_while(Result::ok).filter(|line| line.starts_with("told ")).collect();
+        assert_eq!(told, ["told None None"]);
+        assert!(host.wait().expect("it is ours").success());
+    }
+}
+
+async fn host_whose_template_dies() {
+    let pool = started(1).await;
+    kill(template(&pool).await);
+    let back = |status: &PoolStatus| status.zygote.as_ref().is_some_and(|zygote| zygote.restarts == 1);
+    status_when(&pool, "its end is seen", back).await;
+    let error = pool.call::<_, ()>("die", (9,)).await.expect_err("it dies");
+    let CallError::WorkerDied { exit, signal, .. } = error else { panic!("{error:?}") };
+    println!("told {exit:?} {signal:?}");
+    status_when(&pool, "it is replaced", |status| status.idle == 1).await;
+    pool.shutdown().await;
+}
+
+alone_test! {
+    async fn a_template_killed_in_mid_fork_costs_a_cold_start() {
+        let pool = started(1).await;
+        let (worker, zygote) = (pids(&pool).await[0], template(&pool).await);
+        stop(zygote);
+        wait_until("it is stopped", SOON, || state(zygote) == Some('T')).await;
+        kill(worker);
+        // The order lies in its socket, and is never read.
+        status_when(&pool, "the worker's end is seen", |status| status.ready == 0).await;
+        kill(zygote);
+        let status = status_when(&pool, "it is replaced", |status| status.idle == 1).await;
+        assert_eq!(status.workers[0].forked, Some(false), "{status:?}");
+        assert_eq!(status.zygote.expect("it has one").failed_forks, 0, "no fault of the fork's");
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_template_that_does_not_answer_is_replaced() {
+        let pool = started(1).await;
+        let (worker, zygote) = (pids(&pool).await[0], template(&pool).await);
+        stop(zygote);
+        kill(worker);
+        let status = status_when(&pool, "it is replaced", |status| status.idle == 1 && status.restarts == 1).await;
+        assert_eq!(status.workers[0].forked, Some(false), "{status:?}");
+        let back = |status: &PoolStatus| {
+            status.zygote.as_ref().is_some_and(|it| it.state == ZygoteState::Ready && it.restarts == 1)
+        };
+        status_when(&pool, "there is another template", back).await;
+        assert!(!is_alive(zygote));
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    within 120 seconds:
+    /// A worker is killed, and the template at any moment of the fork of the next one.
+    async fn a_template_killed_at_any_moment_of_a_fork_leaves_nothing_behind() {
+        let seed = Seed::new();
+        let mut random = seed.rng();
+        for _ in 0..12 {
+            let pool = started(2).await;
+            let zygote = template(&pool).await;
+            kill(pids(&pool).await[0]);
+            // This waits for nothing: any moment will do.
+            tokio::time::sleep(Duration::from_micros(random.u64(0..4000))).await;
+            kill(zygote);
+            status_when(&pool, "both workers are ready", |status| status.idle == 2 && status.restarts == 1).await;
+            pool.shutdown().await;
+            wait_until("nothing lives", SOON, || descendants(std::process::id()).is_empty()).await;
+        }
+    }
+}
+
+alone_test! {
+    async fn a_template_killed_under_load_fails_no_call() {
+        let pool = started(4).await;
+        let callers: Vec<_> = (0..8)
+            .map(|_| {
+                let pool = pool.clone();
+                tokio::spawn(async move {
+                    let mut calls = 0_u32;
+                    while !Path::new(&scratch().join("enough")).exists() {
+                        pool.call::<_, u32>("pid", ()).await.expect("no call fails");
+                        calls += 1;
+                    }
+                    calls
+                })
+            })
+            .collect();
+        for kills in 1..=4 {
+            kill(template(&pool).await);
+            let seen = |status: &PoolStatus| status.zygote.as_ref().is_some_and(|zygote| zygote.restarts == kills);
+            status_when(&pool, "its end is seen", seen).await;
+        }
+        crate::support::touch("enough");
+        for caller in callers {
+            assert!(caller.await.expect("no call failed") > 0);
+        }
+        assert_eq!(pool.status().await.expect("it runs").restarts, 0);
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_template_holds_nothing_of_its_workers() {
+        let pool = started(1).await;
+        let zygote = template(&pool).await;
+        let before = fds(zygote);
+        for restarts in 1..=3 {
+            kill(pids(&pool).await[0]);
+            status_when(&pool, "it is replaced", |it| it.restarts == restarts && it.idle == 1).await;
+        }
+        assert_eq!(fds(zygote), before);
+        pool.shutdown().await;
+    }
+}
+
+#[test]
+fn a_dead_host_takes_its_template_along() {
+    crate::support::Alone::new(test_path!(a_dead_host_takes_its_template_along)).run(|| {
+        if role().is_some() {
+            return in_system(|| async {
+                let pool = pool_of(MODULE).size(2).start().await.expect("it starts");
+                println!("ready {}", template(&pool).await);
+                std::future::pending::<()>().await;
+            })();
+        }
+        let mut host = start_role(test_path!(a_dead_host_takes_its_template_along), "host");
+        let output = BufReader::new(host.stdout.take().expect("a pipe")).lines();
+        let ready =
+            output.map_while(Result::ok).find_map(|line| Some(line.strip_prefix("ready ")?.to_owned()));
+        let zygote: u32 = ready.expect("it was ready").parse().expect("a number");
+        let below = descendants(host.id());
+        assert!(below.contains(&zygote) && below.len() == 3, "{below:?}");
+        // Not even one that is stopped stays.
+        stop(zygote);
+        host.kill().expect("it is ours");
+        host.wait().expect("it is ours");
+        crate::support::wait_until_blocking("all are dead", SOON, || !below.iter().any(|&pid| is_alive(pid)));
+    });
+}
