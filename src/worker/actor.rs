@@ -495,7 +495,7 @@ impl Worker {
             }
             Step::Cancel => self.cancel(call_id),
             Step::SignalAgain => self.signal(),
-            Step::Kill => self.gave_up(call_id),
+            Step::Kill => self.gave_up(),
         }
     }
 
@@ -512,9 +512,9 @@ impl Worker {
     }
 
     /// A call has not given up within its grace. The worker must go; its other calls get as long to end.
-    fn gave_up(&mut self, call_id: u64) {
+    fn gave_up(&mut self) {
         if self.leaving.is_none() {
-            let why = format!("call {call_id} did not give up in time");
+            let why = "a call did not give up in time".to_owned();
             let at = Some(Instant::now() + self.cancel_grace);
             self.leaving = Some(Leaving { why, at });
             self.tell_leaving();

@@ -97,7 +97,7 @@ alone_test! {
             "alice ends",
             "  alice recalls nothing (*, New)",
             "bob's worker is killed",
-            "  bob: the worker died (signal 9)*",
+            "  bob: the worker died*",
             "  the session \"bob\" is lost: its worker ended",
             "  bob recalls nothing (*, New)",
             "  bob remembers blue (*, Kept)",
@@ -105,6 +105,29 @@ alone_test! {
         ]);
         // The log is a way of its own, and may come a little later.
         assert_lines(&text, &["  Python printed: the session 'alice' ends with {'colour': 'green'}"]);
+    }
+}
+
+alone_test! {
+    fn host_calls_shows_prices_an_invoice_and_a_bounded_depth() {
+        assert_lines(&printed_by("host_calls"), &[
+            "two pens and a book: 1740 cents",
+            "asked for at once:   1740 cents",
+            "book: 1500",
+            "spoon: we do not sell spoon",
+            "4! = 24, through three host calls",
+            "5!: *nest 3 deep",
+        ]);
+    }
+}
+
+alone_test! {
+    fn typed_shows_methods_and_a_declaration_that_is_refused() {
+        assert_lines(&printed_by("typed"), &[
+            "10 words",
+            "5* words a sentence, reading ease *",
+            "not started: *`count_words`: parameter 1 is declared as `words`, but is `text` in Python*",
+        ]);
     }
 }
 

@@ -15,6 +15,7 @@ mod payloads;
 mod python_half;
 mod reload;
 mod service;
+mod several;
 mod start;
 mod support;
 

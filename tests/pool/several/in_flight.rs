@@ -1,0 +1,209 @@
+//! `in_flight(n)`: up to n calls in one worker.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use hatchery::{CallError, Phase, Pool};
+
+use crate::support::{alone_test, lines, note, noted, pids, pool_of, status_when, touch};
+
+const SOURCE: &str = r#"
+import asyncio, os, signal, time
+
+at_once = 0
+most = 0
+
+
+async def together(name, all_of_them):
+    """Return how many ran at once, when so many do."""
+    global at_once, most
+    at_once += 1
+    most = max(most, at_once)
+    while most < all_of_them:
+        await asyncio.sleep(0.001)
+    at_once -= 1
+    return name, most
+
+
+def append(path, line):
+    with open(path, "a") as file:
+        file.write(line + "\n")
+
+
+def wait_for(path):
+    end = time.monotonic() + 60
+    while not os.path.exists(path):
+        if time.monotonic() > end:
+            raise TimeoutError(path)
+        time.sleep(0.002)
+
+
+def hold(name):
+    append("order", name)
+    wait_for(name + ".go")
+    return name
+
+
+async def hang(name):
+    append(name, "began")
+    try:
+        await asyncio.sleep(1000)
+    finally:
+        append(name, "ended")
+
+
+async def stubborn():
+    append("stubborn", "began")
+    while True:
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            append("stubborn", "swallowed")
+
+
+def fail(text):
+    raise ValueError(text)
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def pid():
+    return os.getpid()
+"#;
+
+async fn several(in_flight: usize) -> Pool {
+    pool_of(SOURCE).size(1).in_flight(in_flight).start().await.expect("the pool starts")
+}
+
+alone_test! {
+    async fn async_calls_run_together_in_one_worker() {
+        let pool = several(8).await;
+        let answers = join_all((0..8).map(|n| pool.call::<_, (u32, u32)>("together", (n, 8)))).await;
+        for (n, answer) in (0..).zip(answers) {
+            assert_eq!(answer.expect("it ends when all are there"), (n, 8));
+        }
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn sync_calls_of_one_worker_run_one_after_the_other_in_order() {
+        let pool = several(4).await;
+        let calls = join_all(["a", "b", "c"].map(|name| pool.call::<_, String>("hold", (name,))));
+        let (answers, ()) = tokio::join!(calls, async {
+            status_when(&pool, "all are in the worker", |status| status.in_flight == 3).await;
+            assert_eq!(pool.status().await.expect("it runs").waiting, 0);
+            for name in ["a", "b", "c"] {
+                crate::support::wait_until("it began", crate::support::SOON, || {
+                    lines("order").last().is_some_and(|last| last == name)
+                })
+                .await;
+                touch(&format!("{name}.go"));
+            }
+        });
+        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+        assert_eq!(lines("order"), ["a", "b", "c"]);
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn one_that_fails_or_is_cancelled_disturbs_no_other() {
+        let pool = several(8).await;
+        let before = pids(&pool).await;
+        let hanging = actix::spawn({
+            let pool = pool.clone();
+            async move { pool.call::<_, ()>("hang", ("hang",)).await }
+        });
+        noted("hang").await;
+        let error = pool.call::<_, ()>("fail", ("no",)).await.expect_err("it raises");
+        assert!(matches!(error, CallError::Python { .. }), "{error:?}");
+        let leaving = actix::spawn({
+            let pool = pool.clone();
+            async move { pool.call::<_, ()>("hang", ("leave",)).await }
+        });
+        noted("leave").await;
+        leaving.abort();
+        status_when(&pool, "its place is free", |status| status.in_flight == 1).await;
+        assert_eq!(lines("leave"), ["began", "ended"]);
+        assert_eq!(lines("hang"), ["began"], "the neighbour goes on");
+        hanging.abort();
+        status_when(&pool, "all are free", |status| status.in_flight == 0).await;
+        assert_eq!(pids(&pool).await, before);
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_call_that_has_not_begun_when_its_worker_dies_is_given_to_another() {
+        let pool = several(4).await;
+        let before = pids(&pool).await;
+        let (first, second) = tokio::join!(pool.call::<_, ()>("die", ()), pool.call::<_, u32>("pid", ()));
+        let first = first.expect_err("it kills its worker");
+        assert!(matches!(first, CallError::WorkerDied { started: true, signal: Some(9), .. }), "{first:?}");
+        assert_ne!(second.expect("it had surely not begun"), before[0]);
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn the_deadline_of_a_call_that_has_not_begun_passes_in_the_queue() {
+        let pool = several(4).await;
+        let (held, late, ()) = tokio::join!(
+            pool.call::<_, String>("hold", ("a",)),
+            pool.request("pid").timeout(Duration::from_millis(500)).send::<u32>(),
+            async {
+                noted("order").await;
+                status_when(&pool, "the late one is over", |status| status.in_flight == 1).await;
+                touch("a.go");
+            }
+        );
+        held.expect("it was let go");
+        let late = late.expect_err("the other one held the worker");
+        assert!(matches!(late, CallError::Timeout { phase: Phase::Queue, stack: None, attempts: 0 }), "{late:?}");
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_call_that_does_not_give_up_takes_its_worker_and_after_one_more_grace_its_neighbours() {
+        let grace = Duration::from_millis(400);
+        let pool = pool_of(SOURCE).size(1).in_flight(4).cancel_grace(grace).start().await.expect("it starts");
+        let before = pids(&pool).await;
+        let neighbour = actix::spawn({
+            let pool = pool.clone();
+            async move { pool.call::<_, ()>("hang", ("neighbour",)).await }
+        });
+        noted("neighbour").await;
+        let stubborn = actix::spawn({
+            let pool = pool.clone();
+            async move { pool.call::<_, ()>("stubborn", ()).await }
+        });
+        noted("stubborn").await;
+        stubborn.abort();
+        let error = neighbour.await.expect("no panic").expect_err("its worker is killed");
+        let CallError::WorkerDied { started: true, reason: Some(reason), .. } = &error else { panic!("{error:?}") };
+        assert!(reason.contains("did not give up in time"), "{reason}");
+        assert!(lines("stubborn").contains(&"swallowed".to_owned()));
+        status_when(&pool, "it is replaced", |status| status.ready == 1 && status.restarts == 1).await;
+        assert_ne!(pids(&pool).await, before);
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_lease_has_its_worker_to_itself() {
+        let pool = several(4).await;
+        let lease = pool.checkout().await.expect("the worker is idle");
+        let (waited, ()) = tokio::join!(pool.call::<_, u32>("pid", ()), async {
+            status_when(&pool, "it waits", |status| status.waiting == 1).await;
+            assert_eq!(lease.call::<_, u32>("pid", ()).await.expect("it serves"), lease.pid());
+            drop(lease);
+        });
+        waited.expect("the lease is over");
+        assert!(!note("nothing").exists());
+        pool.shutdown().await;
+    }
+}
