@@ -27,8 +27,8 @@ FORKED = 33  # template: here it is; comes with its pidfd
 REAP = 34  # host: it has been killed, or has ended: take its exit status
 EXITED = 35  # template: that status
 
-# What a fork request brings: channel, standard output, standard error, pipe for stacks, lifeline, socket for memfds; and
-# the mark of which calls have begun, if the worker may get several.
+# What a fork request brings: channel, standard output, standard error, pipe for stacks, lifeline, socket for memfds;
+# and the mark of which calls have begun, if the worker may get several.
 _MOST_DESCRIPTORS = 7
 _HEAD = Struct(">IBBHIQI")
 _READ_BYTES = 4096
@@ -39,7 +39,7 @@ _F_SETSIG = 10
 def become(channel: _wire.Channel, hello: dict[str, Any], rss_bytes: Callable[[], int | None]) -> dict[str, int]:
     """Import what hello names, then serve as a template until the host wants no more.
 
-    Returns only in a forked worker, with the numbers of its descriptors, by their names in hello; `channel` is its own then.
+    Returns only in a forked worker, with the numbers of its descriptors by their names in hello; `channel` is its own.
     """
     _name_process(hello["worker"])
     template = _Template(channel, hello)
