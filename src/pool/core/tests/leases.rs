@@ -64,6 +64,16 @@ fn a_lease_that_gives_up_lets_those_behind_it_go_on() {
 }
 
 #[test]
+fn a_lease_that_gives_up_lets_its_own_line_and_the_common_one_go_on() {
+    let mut rig = Rig::running_several(1, 3);
+    rig.strict("a", 1);
+    rig.lease_with(Affinity::StrictQueue, "a", 2);
+    rig.submit(3);
+    rig.strict("a", 4);
+    assert_eq!(rig.abandon(2), [assign(0, 1, 3), placed(0, 1, 4, Kept)]);
+}
+
+#[test]
 fn a_deadline_frees_the_way_before_a_newcomer_is_looked_at() {
     let mut rig = Rig::running_with(Config { size: 1, in_flight: 2, queue_bound: 1, ..CONFIG });
     rig.submit(1);
