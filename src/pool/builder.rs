@@ -128,7 +128,8 @@ impl PoolBuilder {
         self
     }
 
-    /// How many workers. Default: the number of cores. At least 1, at most 1024; each takes seven file descriptors here.
+    /// How many workers. Default: the number of cores. At least 1, at most 1024; each takes seven file descriptors here,
+    /// one more with several calls ([`in_flight`](PoolBuilder::in_flight)).
     pub fn size(mut self, workers: usize) -> Self {
         self.size = workers;
         self
