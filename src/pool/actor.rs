@@ -32,7 +32,7 @@ use crate::supervisor::{
 };
 use crate::timer::{LONGEST, Timer, deadline};
 use crate::worker::{
-    self, Attach, Attached, Dispatch, Grant, LeaseId, Order, Placement, Reply, ReplyTo, Run, Spawner, Work,
+    self, Attach, Attached, Desk, Dispatch, Grant, LeaseId, Order, Placement, Reply, ReplyTo, Run, Spawner, Work,
     Worker, WorkerEvent,
 };
 
@@ -102,6 +102,7 @@ pub(super) struct Slot {
 pub(super) struct Current {
     pub(super) incarnation: u64,
     pub(super) addr: Addr<Worker>,
+    desk: Arc<Desk>,
     pid: u32,
     forked: bool,
     python: Arc<PythonInfo>,
@@ -196,7 +197,7 @@ impl PoolActor {
                         static LAST: AtomicU64 = AtomicU64::new(0);
                         let lease = LeaseId(LAST.fetch_add(1, Ordering::Relaxed));
                         current.addr.do_send(Grant(lease));
-                        let token = LeaseToken::new(lease, opened, current.pid, session);
+                        let token = LeaseToken::new(lease, opened, current.desk.clone(), current.pid, session);
                         // A caller that is gone by now drops the token, which checks the worker in.
                         let _ = reply.send(Ok(token));
                     }
@@ -315,9 +316,9 @@ impl PoolActor {
         attached: Attached,
         ctx: &mut Context<Self>,
     ) {
-        let Attached { incarnation, pid, ready, forked, load, sessions } = attached;
+        let Attached { incarnation, pid, desk, ready, forked, load, sessions } = attached;
         let python = Arc::new(ready.into());
-        self.slots[slot as usize].current = Some(Current { incarnation, addr, pid, forked, python });
+        self.slots[slot as usize].current = Some(Current { incarnation, addr, desk, pid, forked, python });
         self.handle(Event::WorkerReady { worker: WorkerId { slot, incarnation }, load, sessions }, ctx);
     }
 

@@ -49,7 +49,7 @@ mod golden;
 pub use array::{Array, Element, ShapeError};
 pub(crate) use attachment::{Attachment, Body};
 pub use buffer::{Buffer, BufferMut};
-pub(crate) use channel::ChannelError;
+pub(crate) use channel::{ChannelError, FrameWriter};
 pub use codec::Codec;
 pub(crate) use decode::decode_result;
 pub(crate) use frame::{Frame, FrameError, HEADER_BYTES};

@@ -9,22 +9,23 @@ use std::time::{Duration, Instant};
 use actix::fut::{ActorFuture, ActorFutureExt, WrapFuture};
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, MessageResult, Recipient, Running as Stay};
 
+use super::desk::{Desk, Submitted};
 use super::dispatch::{Dispatch, StreamId, Work};
 use super::host::{Ended, HostCalls, HostContext, HostFunctions, OnBehalf};
 use super::in_flight::{Current, InFlight, Stream};
-use super::messages::{Attach, Attached, Checkin, Credit, Grant, LeaseId, Load, Run, WorkerEvent};
+use super::messages::{Attach, Attached, Checkin, Credit, Grant, LeaseId, Load, Look, Run, WorkerEvent};
 use super::running::{Running, Step};
 use crate::error::{CallError, HostCallCause, Phase};
 use crate::port::{
     Attachment, Body, CANCEL_SIGNAL, CLOSED_GRACE, ChannelError, Exit, FrameError, HostRequest, LogRecord,
-    Port, Reply, STACK_SIGNAL, WorkerError, call_frame, cancel_frame, credit_frame, host_result_frame,
-    session_end_frame, shutdown_frame, stack_frame,
+    Port, Reply, STACK_SIGNAL, WorkerError, cancel_frame, credit_frame, host_result_frame, shutdown_frame,
+    stack_frame,
 };
 use crate::supervisor::{ChildContext, ExitReason};
 use crate::timer::{Timer, deadline};
 
 /// How often the memory of a worker that runs a call is looked at.
-const MEMORY_INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const MEMORY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Owns one port.
 pub(crate) struct Worker {
@@ -46,7 +47,14 @@ pub(crate) struct Worker {
     waiting: VecDeque<Dispatch>,
     /// Those that have state here.
     sessions: HashSet<Arc<str>>,
+    /// Where Python is spoken to.
+    desk: Arc<Desk>,
+    /// The largest id of a call that it knows of.
     last_call_id: u64,
+    /// How many calls it has let the lease hand to Python.
+    offered: usize,
+    /// Empty, for its memory.
+    submitted: Vec<Submitted>,
     timer: Timer,
     sample_memory_at: Option<Instant>,
     kill_at: Option<Instant>,
@@ -81,8 +89,15 @@ pub(crate) struct Settings {
 }
 
 impl Worker {
-    pub(crate) fn new(slot: u32, name: &str, port: Port, settings: Settings, context: ChildContext) -> Self {
+    pub(crate) fn new(
+        slot: u32,
+        name: &str,
+        mut port: Port,
+        settings: Settings,
+        context: ChildContext,
+    ) -> Self {
         let Settings { in_flight, cancel_grace, host_functions } = settings;
+        let desk = Desk::new(port.take_writer());
         Self {
             slot,
             name: name.into(),
@@ -97,7 +112,10 @@ impl Worker {
             host_calls: HostCalls::default(),
             waiting: VecDeque::new(),
             sessions: HashSet::new(),
+            desk,
             last_call_id: 0,
+            offered: 0,
+            submitted: Vec::new(),
             timer: Timer::new(),
             sample_memory_at: None,
             kill_at: None,
@@ -141,15 +159,28 @@ impl Worker {
         if dispatch.is_abandoned() || dispatch.deadline <= now {
             return self.refuse(dispatch, timeout);
         }
-        self.last_call_id += 1;
-        let call_id = self.last_call_id;
         if let Work::EndSession { timeout, .. } = dispatch.work {
             dispatch.deadline = deadline(now, timeout);
         }
-        let allowed = u32::try_from((dispatch.deadline - now).as_millis()).unwrap_or(u32::MAX).max(1);
+        let (call_id, sent) = self.desk.send_call(&dispatch, now);
+        match sent {
+            Ok(()) => dispatch.mark_started(),
+            // Its memfds did not find their way, and within the frame they are too much.
+            Err(ChannelError::Frame(FrameError::TooLarge { size, limit })) => {
+                return self.refuse(dispatch, CallError::FrameTooLarge { size, limit: limit.into() });
+            }
+            // It is answered when the process has ended, which then is near: that tells why.
+            Err(error) => self.channel_failed(error),
+        }
+        self.accept(call_id, dispatch, now);
+    }
+
+    /// Python has it.
+    fn accept(&mut self, call_id: u64, dispatch: Dispatch, now: Instant) {
+        self.last_call_id = self.last_call_id.max(call_id);
         let (mut opened, mut of_session, mut nested) = (None, None, 0);
-        let frame = match &dispatch.work {
-            Work::Call { body, session, stream, depth } => {
+        match &dispatch.work {
+            Work::Call { session, stream, depth, .. } => {
                 nested = *depth;
                 opened = stream.map(|(id, credit)| Stream { id, credit });
                 if let Some(session) = session {
@@ -158,21 +189,10 @@ impl Worker {
                         self.sessions.insert(session.clone());
                     }
                 }
-                call_frame(call_id, allowed, body.clone())
             }
-            Work::EndSession { session, cause, .. } => {
+            Work::EndSession { session, .. } => {
                 self.sessions.remove(session);
-                session_end_frame(call_id, allowed, session, cause)
             }
-        };
-        match self.port.channel.send(&frame) {
-            Ok(()) => dispatch.mark_started(),
-            // Its memfds did not find their way, and within the frame they are too much.
-            Err(ChannelError::Frame(FrameError::TooLarge { size, limit })) => {
-                return self.refuse(dispatch, CallError::FrameTooLarge { size, limit: limit.into() });
-            }
-            // It is answered when the process has ended, which then is near: that tells why.
-            Err(error) => self.channel_failed(error),
         }
         self.calls.push(Current {
             call_id,
@@ -186,6 +206,41 @@ impl Worker {
             stack: None,
         });
         self.sample_memory_at.get_or_insert(now + MEMORY_INTERVAL);
+    }
+
+    /// Takes over what the lease has left at the desk.
+    fn take_over(&mut self) {
+        if self.lease.is_none() {
+            return;
+        }
+        let mut submitted = std::mem::take(&mut self.submitted);
+        self.desk.take(&mut submitted);
+        if !submitted.is_empty() {
+            let now = Instant::now();
+            for call in submitted.drain(..) {
+                match call {
+                    Submitted::Sent(call_id, dispatch) => self.accept(call_id, dispatch, now),
+                    Submitted::Waits(dispatch) => self.run(dispatch),
+                }
+            }
+        }
+        self.submitted = submitted;
+    }
+
+    /// Says at the desk what the lease may do there.
+    fn offer(&mut self) {
+        let is_free = self.lease.is_some() && !self.lease_over && !self.stopping && self.takes_calls() && self.waiting.is_empty();
+        let places = if is_free { self.calls.places() } else { 0 };
+        if places > 0 || self.offered > 0 {
+            self.offered = places;
+            self.desk.offer(places, self.timer.armed());
+        }
+    }
+
+    /// Lets the lease hand Python nothing any more, and takes over what it has.
+    fn withdraw(&mut self) {
+        self.offer();
+        self.take_over();
     }
 
     /// After a call: the next ones that wait, the end of the lease, or of the worker.
@@ -305,6 +360,7 @@ impl Worker {
             self.tell_freed();
         }
         self.next();
+        self.offer();
         if let Some(dispatch) = current.dispatch {
             match outcome {
                 Ok(body) => dispatch.succeed(body, &self.name),
@@ -344,7 +400,7 @@ impl Worker {
         if self.ending.is_some() {
             return;
         }
-        match self.port.channel.send(&host_result_frame(id, body, failed)) {
+        match self.desk.send(&host_result_frame(id, body, failed)) {
             Ok(()) => {}
             // Its memfds did not find their way, and within the frame they are too much.
             Err(ChannelError::Frame(error @ FrameError::TooLarge { .. })) => {
@@ -400,7 +456,7 @@ impl Worker {
 
     fn send(&mut self, frame: &crate::port::Frame) {
         if self.ending.is_none()
-            && let Err(error) = self.port.channel.send(frame)
+            && let Err(error) = self.desk.send(frame)
         {
             self.channel_failed(error);
         }
@@ -429,7 +485,7 @@ impl Worker {
 
     fn tell_python_to_exit(&mut self) {
         self.exiting = true;
-        if self.port.channel.send(&shutdown_frame()).is_err() {
+        if self.desk.send(&shutdown_frame()).is_err() {
             self.end("asked to".into());
         }
     }
@@ -517,6 +573,7 @@ impl Worker {
             let why = "a call did not give up in time".to_owned();
             let at = Some(Instant::now() + self.cancel_grace);
             self.leaving = Some(Leaving { why, at });
+            self.withdraw();
             self.tell_leaving();
         }
         if self.calls.is_hopeless() {
@@ -581,6 +638,12 @@ impl Worker {
 
     /// The process has ended: answers whom it owes an answer.
     fn process_ended(&mut self, exit: Exit, stderr_tail: String) {
+        for call in self.desk.close() {
+            match call {
+                Submitted::Sent(call_id, dispatch) => self.accept(call_id, dispatch, Instant::now()),
+                Submitted::Waits(dispatch) => self.waiting.push_back(dispatch),
+            }
+        }
         let begun = self.port.begun();
         let running = self.calls.drain().filter_map(|current| Some((current.call_id, current.dispatch?)));
         let waiting = self.waiting.drain(..).map(|dispatch| (u64::MAX, dispatch));
@@ -633,6 +696,7 @@ impl Actor for Worker {
         // Whoever asks twice in a hurry gets the same answer; the supervisor's own deadline ends a worker
         // that does not manage.
         if !std::mem::replace(&mut self.stopping, true) {
+            self.withdraw();
             for dispatch in std::mem::take(&mut self.waiting) {
                 self.refuse(dispatch, CallError::Draining);
             }
@@ -641,6 +705,13 @@ impl Actor for Worker {
             }
         }
         Stay::Continue
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // What lies there answers by itself.
+        drop(self.desk.close());
     }
 }
 
@@ -656,14 +727,19 @@ impl ActorFuture<Worker> for Drive {
         ctx: &mut Context<Worker>,
         cx: &mut TaskContext<'_>,
     ) -> Poll<()> {
+        act.take_over();
         loop {
             // Of a worker that is about to end only its end is of interest.
             while act.ending.is_none() {
-                match act.port.channel.poll_frame(cx) {
-                    Poll::Ready(Ok(frame)) => match Reply::from_frame(frame) {
-                        Ok(reply) => act.told(reply),
-                        Err(error) => act.protocol_broken(error.to_string()),
-                    },
+                match act.port.reader.poll_frame(cx) {
+                    Poll::Ready(Ok(frame)) => {
+                        // What it is about may still lie at the desk.
+                        act.take_over();
+                        match Reply::from_frame(frame) {
+                            Ok(reply) => act.told(reply),
+                            Err(error) => act.protocol_broken(error.to_string()),
+                        }
+                    }
                     Poll::Ready(Err(error)) => act.channel_failed(error),
                     Poll::Pending => break,
                 }
@@ -672,13 +748,14 @@ impl ActorFuture<Worker> for Drive {
             while let Poll::Ready(Ended { id, body, failed }) = act.host_calls.poll_ended(cx) {
                 act.tell_host_result(id, body, failed);
             }
-            if let Poll::Ready(Err(error)) = act.port.channel.poll_flush(cx) {
+            if let Poll::Ready(Err(error)) = act.desk.poll_flush(cx) {
                 act.channel_failed(error);
             }
             // What is due may send frames and await others.
             let Poll::Ready(now) = act.timer.poll(act.next_deadline(), cx) else { break };
             act.on_time(now);
         }
+        act.offer();
         let Poll::Ready(exit) = act.port.process.poll_ended(cx) else { return Poll::Pending };
         let (slot, incarnation) = (act.slot, act.context.incarnation());
         act.tell(WorkerEvent::Ended { slot, incarnation, reason: act.reason(exit) });
@@ -696,6 +773,14 @@ impl Handler<Run> for Worker {
 
     fn handle(&mut self, Run(dispatch): Run, _: &mut Context<Self>) {
         self.run(dispatch);
+    }
+}
+
+impl Handler<Look> for Worker {
+    type Result = ();
+
+    fn handle(&mut self, Look: Look, _: &mut Context<Self>) {
+        self.take_over();
     }
 }
 
@@ -720,7 +805,9 @@ impl Handler<Checkin> for Worker {
 
     fn handle(&mut self, Checkin(lease): Checkin, _: &mut Context<Self>) {
         if self.lease == Some(lease) {
+            self.take_over();
             self.lease_over = true;
+            self.offer();
             self.next();
         }
     }
@@ -737,6 +824,7 @@ impl Handler<Attach> for Worker {
         MessageResult(Attached {
             incarnation: self.context.incarnation(),
             pid: self.port.process.pid(),
+            desk: self.desk.clone(),
             ready: self.port.ready.clone(),
             forked: self.port.forked,
             load: match self.lease {

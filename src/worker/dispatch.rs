@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::progress::UpdateSender;
 use super::reply::{Placement, Reply};
 use crate::error::CallError;
-use crate::port::Body;
+use crate::port::{Body, Frame, call_frame, session_end_frame};
 
 /// What a call ends with: the result, still encoded. Of a stream: nothing, or why it broke off.
 pub(crate) type Outcome = Result<Reply, CallError>;
@@ -114,6 +114,16 @@ impl Dispatch {
         match &mut self.reply {
             Some(reply) => reply.outcome.poll_closed(cx),
             None => Poll::Ready(()),
+        }
+    }
+
+    /// Its frame, under this id.
+    pub(super) fn frame(&self, call_id: u64, now: Instant) -> Frame {
+        let left = self.deadline.saturating_duration_since(now);
+        let allowed = u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1);
+        match &self.work {
+            Work::Call { body, .. } => call_frame(call_id, allowed, body.clone()),
+            Work::EndSession { session, cause, .. } => session_end_frame(call_id, allowed, session, cause),
         }
     }
 
