@@ -32,8 +32,8 @@ use crate::supervisor::{
 };
 use crate::timer::{LONGEST, Timer, deadline};
 use crate::worker::{
-    self, Attach, Attached, Desk, Dispatch, Grant, LeaseId, Order, Placement, Reply, ReplyTo, Run, Spawner, Work,
-    Worker, WorkerEvent,
+    self, Attach, Attached, Desk, Dispatch, Grant, LeaseId, Order, Placement, Reply, ReplyTo, Run, Spawner,
+    Work, Worker, WorkerEvent,
 };
 
 /// What a pool is made of, checked.
@@ -197,7 +197,8 @@ impl PoolActor {
                         static LAST: AtomicU64 = AtomicU64::new(0);
                         let lease = LeaseId(LAST.fetch_add(1, Ordering::Relaxed));
                         current.addr.do_send(Grant(lease));
-                        let token = LeaseToken::new(lease, opened, current.desk.clone(), current.pid, session);
+                        let token =
+                            LeaseToken::new(lease, opened, current.desk.clone(), current.pid, session);
                         // A caller that is gone by now drops the token, which checks the worker in.
                         let _ = reply.send(Ok(token));
                     }

@@ -229,7 +229,11 @@ impl Worker {
 
     /// Says at the desk what the lease may do there.
     fn offer(&mut self) {
-        let is_free = self.lease.is_some() && !self.lease_over && !self.stopping && self.takes_calls() && self.waiting.is_empty();
+        let is_free = self.lease.is_some()
+            && !self.lease_over
+            && !self.stopping
+            && self.takes_calls()
+            && self.waiting.is_empty();
         let places = if is_free { self.calls.places() } else { 0 };
         if places > 0 || self.offered > 0 {
             self.offered = places;

@@ -134,3 +134,7 @@ impl State {
         self.writer.as_mut().ok_or(ChannelError::Closed)?.send(frame)
     }
 }
+
+#[cfg(test)]
+#[path = "desk_tests.rs"]
+mod tests;
