@@ -85,6 +85,16 @@ def _text(value: object) -> str:
         return f"<its __str__ raised {type(error).__name__}>"
 
 
+def let_through(level: int) -> None:
+    """Have a root logger that nobody has configured let all through that the host wants.
+
+    This clears what each logger has noted of its level.
+    """
+    root = logging.getLogger()
+    if not root.handlers and root.level == logging.WARNING and level < logging.WARNING:
+        root.setLevel(level)
+
+
 def install(channel: _wire.Channel, level: int) -> None:
     """Send the records that reach the root logger to the host, from this level on.
 
@@ -94,8 +104,7 @@ def install(channel: _wire.Channel, level: int) -> None:
     channel.shared = True  # any thread may log
     root = logging.getLogger()
     printed = [sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__]
-    if not root.handlers and root.level == logging.WARNING and level < logging.WARNING:
-        root.setLevel(level)
+    let_through(level)
     for handler in list(root.handlers):
         if type(handler) is logging.StreamHandler and handler.stream in printed:
             root.removeHandler(handler)
