@@ -161,6 +161,10 @@ impl Dispatch {
     }
 
     fn answer(&mut self, outcome: Outcome) {
+        // Whoever has the answer finds what was sent closed, if nobody else holds it.
+        if let Work::Call { body, .. } = &mut self.work {
+            *body = Body::default();
+        }
         if let Some(reply) = self.reply.take() {
             let _ = reply.outcome.send(outcome);
         }
