@@ -39,7 +39,7 @@ _F_SETSIG = 10
 def become(channel: _wire.Channel, hello: dict[str, Any], rss_bytes: Callable[[], int | None]) -> dict[str, Any]:
     """Import what hello names, then serve as a template until the host wants no more.
 
-    Returns only in a forked worker, with what there is to be added to hello: the numbers of its descriptors, and what the
+    Returns only in a forked worker, with what is to be added to hello: the numbers of its descriptors, and what the
     module exports. `channel` is then its own.
     """
     _name_process(hello["worker"])
@@ -122,7 +122,7 @@ class _Template:
         if "logging" in sys.modules:
             from hatchery import _logs
 
-            _logs.let_through(self.hello["log_level"])
+            _logs.prepare(self.channel, self.hello["log_level"])
 
     def serve(self) -> dict[str, Any] | None:
         """Fork and reap as the host says. Returns what `fork` does in a worker, None in the template at its end."""
@@ -196,7 +196,7 @@ class _Template:
         os.dup2(stderr, 2)
         self.socket.detach()
         keep = self.shared | {0, 1, 2, channel_fd, stack_fd, lifeline, fd_socket, *begun}
-        _close([fd for fd in _watch.descriptors() if fd not in keep])
+        _close([fd for fd in map(int, os.listdir("/proc/self/fd")) if fd not in keep])
         _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
         _name_process(worker)
         _reseed()
