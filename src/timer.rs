@@ -30,7 +30,7 @@ impl Timer {
         Self { sleep: Box::pin(tokio::time::sleep(Duration::ZERO)), armed: None }
     }
 
-    /// When it goes off next, if that is still to come.
+    /// When it goes off next, if that is still to come; whoever polls it is then woken, though nothing may be due.
     pub(crate) fn armed(&self) -> Option<Instant> {
         self.armed
     }

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_util::codec::Decoder;
@@ -65,6 +65,8 @@ pub(crate) struct FrameWriter {
     max_frame_bytes: u32,
     /// What the socket has not taken yet.
     outgoing: Outgoing,
+    /// Nothing that follows would be understood.
+    failed: Option<io::ErrorKind>,
 }
 
 impl Channel {
@@ -77,8 +79,13 @@ impl Channel {
             decoder: FrameDecoder { max_frame_bytes },
             incoming: BytesMut::with_capacity(READ_BYTES),
         };
-        let writer =
-            FrameWriter { socket: writing, descriptors, max_frame_bytes, outgoing: Outgoing::default() };
+        let writer = FrameWriter {
+            socket: writing,
+            descriptors,
+            max_frame_bytes,
+            outgoing: Outgoing::default(),
+            failed: None,
+        };
         Self { reader, writer }
     }
 
@@ -96,6 +103,9 @@ impl FrameWriter {
     ///
     /// An error means that the worker has got nothing of it.
     pub(crate) fn send(&mut self, frame: &Frame) -> Result<(), ChannelError> {
+        if let Some(failed) = self.failed {
+            return Err(io::Error::from(failed).into());
+        }
         let untouched = self.outgoing.is_empty();
         // The limit is asked first: memfds without a frame would be taken for the next one's.
         self.outgoing.append(frame, self.max_frame_bytes)?;
@@ -107,10 +117,17 @@ impl FrameWriter {
             self.outgoing.append(&inline(frame), self.max_frame_bytes)?;
         }
         if untouched && let Err(error) = self.outgoing.write_now(&self.socket) {
+            // Its memfds are there already.
+            self.failed = Some(error.kind());
             self.outgoing.clear();
             return Err(error.into());
         }
         Ok(())
+    }
+
+    /// Memory that is not needed any more, to be let go where code of its owner does no harm.
+    pub(crate) fn take_spent(&mut self) -> Vec<Bytes> {
+        self.outgoing.take_spent()
     }
 
     /// Whether [`poll_flush`](Self::poll_flush) has something to do.

@@ -25,6 +25,8 @@ pub(super) struct Outgoing {
     /// Comes before `tail`.
     shared: VecDeque<Bytes>,
     tail: BytesMut,
+    /// What has been written of `shared`.
+    spent: Vec<Bytes>,
     /// How much was there before the last frame: pieces in `shared`, bytes in `tail`.
     before_last: (usize, usize),
 }
@@ -34,8 +36,14 @@ impl Outgoing {
         self.tail.is_empty() && self.shared.is_empty()
     }
 
+    /// The pieces that are written, or were given up, to be let go by the caller.
+    pub(super) fn take_spent(&mut self) -> Vec<Bytes> {
+        std::mem::take(&mut self.spent)
+    }
+
     pub(super) fn clear(&mut self) {
-        *self = Self::default();
+        self.spent.extend(self.shared.drain(..));
+        self.tail.clear();
     }
 
     /// # Errors
@@ -122,7 +130,7 @@ impl Outgoing {
                 return piece.advance(written);
             }
             written -= piece.len();
-            self.shared.pop_front();
+            self.spent.extend(self.shared.pop_front());
         }
         self.tail.advance(written);
     }

@@ -52,8 +52,6 @@ pub(crate) struct Worker {
     desk: Arc<Desk>,
     /// The largest id of a call that it knows of.
     last_call_id: u64,
-    /// How many calls it has let the lease hand to Python.
-    offered: usize,
     /// Empty, for its memory.
     submitted: Vec<Submitted>,
     timer: Timer,
@@ -115,7 +113,6 @@ impl Worker {
             sessions: HashSet::new(),
             desk,
             last_call_id: 0,
-            offered: 0,
             submitted: Vec::new(),
             timer: Timer::new(),
             sample_memory_at: None,
@@ -180,6 +177,8 @@ impl Actor for Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
+        // First of all: Python would take the end of its channel for an orderly end, and begin with its hooks.
+        self.port.process.kill();
         // What lies there answers by itself.
         drop(self.desk.close());
     }
@@ -242,6 +241,8 @@ impl Handler<Run> for Worker {
     type Result = ();
 
     fn handle(&mut self, Run(dispatch): Run, _: &mut Context<Self>) {
+        // A session ends after its calls, wherever they came from.
+        self.withdraw();
         self.run(dispatch);
     }
 }
@@ -275,9 +276,8 @@ impl Handler<Checkin> for Worker {
 
     fn handle(&mut self, Checkin(lease): Checkin, _: &mut Context<Self>) {
         if self.lease == Some(lease) {
-            self.take_over();
+            self.withdraw();
             self.lease_over = true;
-            self.offer();
             self.next();
         }
     }
@@ -288,6 +288,7 @@ impl Handler<Attach> for Worker {
 
     fn handle(&mut self, Attach(pool): Attach, _: &mut Context<Self>) -> Self::Result {
         self.pool = Some(pool);
+        self.take_over();
         if self.leaving.is_some() {
             self.tell_leaving();
         }

@@ -68,6 +68,7 @@ impl Desk {
             let call_id = *last_call_id + 1;
             // Whatever goes wrong, the worker will meet it too.
             if writer.send(&dispatch.frame(call_id, now)).is_ok() {
+                let spent = writer.take_spent();
                 *last_call_id = call_id;
                 *places -= 1;
                 dispatch.mark_started();
@@ -76,7 +77,10 @@ impl Desk {
                 // The reader of a stream speaks to the worker, and leaves without a word.
                 let is_stream = matches!(dispatch.work, Work::Call { stream: Some(_), .. });
                 submitted.push(Submitted::Sent(call_id, dispatch));
-                return is_stream || !will_look || !writer.is_flushed();
+                let look = is_stream || !will_look || !writer.is_flushed();
+                drop(state);
+                drop(spent);
+                return look;
             }
         }
         *places = 0; // nothing overtakes it
@@ -87,6 +91,13 @@ impl Desk {
     /// Takes over what the lease has left here, in its order. `into` is empty.
     pub(super) fn take(&self, into: &mut Vec<Submitted>) {
         std::mem::swap(&mut self.lock().submitted, into);
+    }
+
+    /// The same; from this moment on the lease has to ask.
+    pub(super) fn withdraw(&self, into: &mut Vec<Submitted>) {
+        let mut state = self.lock();
+        state.places = 0;
+        std::mem::swap(&mut state.submitted, into);
     }
 
     /// So many calls may the lease hand to Python, beside those that the worker knows; and when it looks of itself.
@@ -102,20 +113,22 @@ impl Desk {
         let mut state = self.lock();
         state.last_call_id += 1;
         let call_id = state.last_call_id;
-        (call_id, state.send(&dispatch.frame(call_id, now)))
+        (call_id, send(state, &dispatch.frame(call_id, now)))
     }
 
     /// Sends any other frame.
     pub(super) fn send(&self, frame: &Frame) -> Result<(), ChannelError> {
-        self.lock().send(frame)
+        send(self.lock(), frame)
     }
 
     /// Writes what the socket would not take; ready when nothing is left.
     pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), ChannelError>> {
-        match &mut self.lock().writer {
-            Some(writer) => writer.poll_flush(cx),
-            None => Poll::Ready(Ok(())),
-        }
+        let mut state = self.lock();
+        let Some(writer) = &mut state.writer else { return Poll::Ready(Ok(())) };
+        let (flushed, spent) = (writer.poll_flush(cx), writer.take_spent());
+        drop(state);
+        drop(spent);
+        flushed
     }
 
     /// Takes no more, and returns what the worker has not taken over.
@@ -129,10 +142,13 @@ impl Desk {
     }
 }
 
-impl State {
-    fn send(&mut self, frame: &Frame) -> Result<(), ChannelError> {
-        self.writer.as_mut().ok_or(ChannelError::Closed)?.send(frame)
-    }
+fn send(mut state: MutexGuard<'_, State>, frame: &Frame) -> Result<(), ChannelError> {
+    let writer = state.writer.as_mut().ok_or(ChannelError::Closed)?;
+    let (sent, spent) = (writer.send(frame), writer.take_spent());
+    // Memory that a user owns may run code of the user's when it is let go.
+    drop(state);
+    drop(spent);
+    sent
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The worker: an actor that owns one port and dies with it.
 //!
 //! ```text
-//!            Attach, Run, Credit, Grant, Checkin          frames, signals
+//!         Attach, Run, Look, Credit, Grant, Checkin       frames, signals
 //!   Pool  ------------------------------------->  Worker  <------------->  python
 //!         <-------------------------------------    |  stacks
 //!                     WorkerEvent                   '--> the caller: items, progress, the outcome

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use hatchery::{CallError, Phase, UnavailableCause};
+use hatchery::{CallError, Phase, Pool, UnavailableCause};
 
 use crate::support::{
     MODULE, SOON, Seed, alone_test, is_alive, kill, lines, note, noted, pids, pool_of, started, status_when,
@@ -401,6 +401,106 @@ alone_test! {
         }
         drop(lease);
         pool.shutdown().await;
+    }
+}
+
+/// A session's end and what a lease has its worker do.
+const VISITS: &str = r#"
+import asyncio
+import os
+import time
+
+import hatchery
+
+
+def visit():
+    hatchery.session()["seen"] = True
+
+
+def one():
+    return 1
+
+
+def nap(seconds):
+    open("nap.began", "a").close()
+    time.sleep(seconds)
+
+
+async def stay(name):
+    open(name + ".began", "a").close()
+    while not os.path.exists(name + ".go"):
+        await asyncio.sleep(0.002)
+    with open("order", "a") as order:
+        order.write("call\n")
+
+
+@hatchery.on_session_end
+def ended(_name, _state):
+    with open("order", "a") as order:
+        order.write("end\n")
+"#;
+
+alone_test! {
+    async fn the_end_of_a_session_waits_for_a_call_that_a_lease_has_written() {
+        let soon = Duration::from_millis(100);
+        let pool = pool_of(VISITS).size(1).hook_timeout(soon).cancel_grace(soon).start().await;
+        let pool = pool.expect("it starts");
+        let session = pool.session("alice");
+        session.call::<_, ()>("visit", ()).await.expect("it serves");
+        let lease = pool.checkout().await.expect("the worker is free");
+        for _ in 0..3 {
+            assert_eq!(lease.call::<_, u32>("one", ()).await.expect("it serves"), 1);
+        }
+        // Longer than the hook has from when it begins, and the worker after that.
+        let (napped, ended) = tokio::join!(lease.call::<_, ()>("nap", (1,)), async {
+            noted("nap.began").await;
+            session.end().await
+        });
+        napped.expect("it is within its deadline");
+        ended.expect("its time has not begun before");
+        drop(lease);
+        let status = status_when(&pool, "it is checked in", |status| status.idle == 1).await;
+        assert_eq!((status.restarts, lines("order")), (0, vec!["end".to_owned()]));
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn the_end_of_a_session_waits_for_its_calls_on_a_lease() {
+        let pool = pool_of(VISITS).size(1).in_flight(4).start().await.expect("it starts");
+        let session = pool.session("alice");
+        let lease = session.checkout().await.expect("the worker is free");
+        lease.call::<_, ()>("visit", ()).await.expect("it serves");
+        let (stayed, ended, ()) = tokio::join!(lease.call::<_, ()>("stay", ("a",)), session_end(&pool), async {
+            status_when(&pool, "the end is on its way", |_| note("ending").exists()).await;
+            // Whatever was told to the worker before, it has heard.
+            pool.status().await.expect("it runs");
+            touch("a.go");
+        });
+        stayed.expect("it was let go");
+        ended.expect("it ends");
+        drop(lease);
+        assert_eq!(lines("order"), ["call", "end"]);
+        pool.shutdown().await;
+    }
+}
+
+async fn session_end(pool: &Pool) -> Result<(), CallError> {
+    noted("a.began").await;
+    touch("ending");
+    pool.session("alice").end().await
+}
+
+alone_test! {
+    async fn a_pool_that_is_dropped_runs_no_stop_hooks() {
+        let source = format!("{MODULE}\nimport hatchery\n@hatchery.on_stop\ndef over():\n    touch('stopped')\n");
+        for _ in 0..20 {
+            let pool = pool_of(&source).size(1).start().await.expect("it starts");
+            let pid = pool.call::<_, u32>("pid", ()).await.expect("it serves");
+            drop(pool);
+            wait_until("its worker is dead", SOON, || !is_alive(pid)).await;
+            assert!(!note("stopped").exists());
+        }
     }
 }
 

@@ -59,16 +59,14 @@ impl Worker {
 
     /// The process has ended: answers whom it owes an answer.
     pub(super) fn process_ended(&mut self, exit: Exit, stderr_tail: String) {
-        for call in self.desk.close() {
-            match call {
-                Submitted::Sent(call_id, dispatch) => self.accept(call_id, dispatch, Instant::now()),
-                Submitted::Waits(dispatch) => self.waiting.push_back(dispatch),
-            }
-        }
         let begun = self.port.begun();
         let running = self.calls.drain().filter_map(|current| Some((current.call_id, current.dispatch?)));
+        let at_desk = self.desk.close().into_iter().map(|call| match call {
+            Submitted::Sent(call_id, dispatch) => (call_id, dispatch),
+            Submitted::Waits(dispatch) => (u64::MAX, dispatch),
+        });
         let waiting = self.waiting.drain(..).map(|dispatch| (u64::MAX, dispatch));
-        for (call_id, dispatch) in running.chain(waiting) {
+        for (call_id, dispatch) in running.chain(waiting).chain(at_desk) {
             let started = dispatch.started() && begun.is_none_or(|begun| call_id <= begun.last);
             dispatch.fail(CallError::WorkerDied {
                 started,

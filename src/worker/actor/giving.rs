@@ -6,7 +6,7 @@ use super::{MEMORY_INTERVAL, Worker};
 use crate::error::{CallError, Phase};
 use crate::port::{ChannelError, FrameError};
 use crate::timer::deadline;
-use crate::worker::desk::Submitted;
+use crate::worker::desk::{Desk, Submitted};
 use crate::worker::dispatch::{Dispatch, Work};
 use crate::worker::host::OnBehalf;
 use crate::worker::in_flight::{Current, Stream};
@@ -61,7 +61,7 @@ impl Worker {
     }
 
     /// Python has it.
-    pub(super) fn accept(&mut self, call_id: u64, dispatch: Dispatch, now: Instant) {
+    fn accept(&mut self, call_id: u64, dispatch: Dispatch, now: Instant) {
         self.last_call_id = self.last_call_id.max(call_id);
         let (mut opened, mut of_session, mut nested) = (None, None, 0);
         match &dispatch.work {
@@ -95,11 +95,20 @@ impl Worker {
 
     /// Takes over what the lease has left at the desk.
     pub(super) fn take_over(&mut self) {
+        self.take_from(Desk::take);
+    }
+
+    /// The same; and until the next [`offer`](Self::offer) the lease has to ask before Python gets anything.
+    pub(super) fn withdraw(&mut self) {
+        self.take_from(Desk::withdraw);
+    }
+
+    fn take_from(&mut self, take: impl FnOnce(&Desk, &mut Vec<Submitted>)) {
         if self.lease.is_none() {
             return;
         }
         let mut submitted = std::mem::take(&mut self.submitted);
-        self.desk.take(&mut submitted);
+        take(&self.desk, &mut submitted);
         if !submitted.is_empty() {
             let now = Instant::now();
             for call in submitted.drain(..) {
@@ -112,24 +121,14 @@ impl Worker {
         self.submitted = submitted;
     }
 
-    /// Says at the desk what the lease may do there.
+    /// Says at the desk what the lease may hand to Python itself.
     pub(super) fn offer(&mut self) {
-        let is_free = self.lease.is_some()
-            && !self.lease_over
-            && !self.stopping
-            && self.takes_calls()
-            && self.waiting.is_empty();
-        let places = if is_free { self.calls.places() } else { 0 };
-        if places > 0 || self.offered > 0 {
-            self.offered = places;
-            self.desk.offer(places, self.timer.armed());
+        if self.lease.is_none() {
+            return;
         }
-    }
-
-    /// Lets the lease hand Python nothing any more, and takes over what it has.
-    pub(super) fn withdraw(&mut self) {
-        self.offer();
-        self.take_over();
+        let is_free = !self.lease_over && !self.stopping && self.takes_calls() && self.waiting.is_empty();
+        let places = if is_free { self.calls.places() } else { 0 };
+        self.desk.offer(places, self.timer.armed());
     }
 
     /// After a call: the next ones that wait, the end of the lease, or of the worker.
