@@ -12,7 +12,7 @@ use actix::{Actor, ActorContext, AsyncContext, Context, Handler, MessageResult, 
 use super::dispatch::{Dispatch, StreamId, Work};
 use super::host::{Ended, HostCalls, HostContext, HostFunctions, OnBehalf};
 use super::in_flight::{Current, InFlight, Stream};
-use super::messages::{Attach, Attached, Checkin, Credit, Grant, LeaseId, Load, Run, WorkerEvent};
+use super::messages::{Attach, Attached, Checkin, Credit, Grant, LeaseId, Load, RequestId, Run, WorkerEvent};
 use super::running::{Running, Step};
 use crate::error::{CallError, HostCallCause, Phase};
 use crate::port::{
@@ -128,8 +128,8 @@ impl Worker {
 
     /// Answers a call that Python does not get.
     fn refuse(&self, dispatch: Dispatch, error: CallError) {
-        if dispatch.assigned {
-            self.tell_freed();
+        if let Some(request) = dispatch.assigned {
+            self.tell_freed(request, false);
         }
         dispatch.fail(error);
     }
@@ -206,8 +206,9 @@ impl Worker {
             self.tell_python_to_exit();
         } else if self.lease_over {
             self.lease_over = false;
-            self.lease = None;
-            self.tell_freed();
+            if let Some(LeaseId(request)) = self.lease.take() {
+                self.tell_freed(request, true);
+            }
         }
     }
 
@@ -225,13 +226,14 @@ impl Worker {
 
     /// How many places of the pool's it takes.
     fn assigned(&self) -> u32 {
-        let running = self.calls.iter().filter(|current| current.assigned).count();
-        let waiting = self.waiting.iter().filter(|dispatch| dispatch.assigned).count();
+        let running = self.calls.iter().filter(|current| current.assigned.is_some()).count();
+        let waiting = self.waiting.iter().filter(|dispatch| dispatch.assigned.is_some()).count();
         u32::try_from(running + waiting).unwrap_or(u32::MAX)
     }
 
-    fn tell_freed(&self) {
-        self.tell(WorkerEvent::Freed { slot: self.slot, incarnation: self.context.incarnation() });
+    fn tell_freed(&self, request: RequestId, began: bool) {
+        let (slot, incarnation) = (self.slot, self.context.incarnation());
+        self.tell(WorkerEvent::Freed { slot, incarnation, request, began });
     }
 
     fn tell_leaving(&self) {
@@ -301,8 +303,8 @@ impl Worker {
     fn answered(&mut self, current: Current, outcome: Result<Body, CallError>) {
         // The pool knows that the worker is free before the caller can ask for it again: a session's next call would
         // find its own worker busy.
-        if current.assigned {
-            self.tell_freed();
+        if let Some(request) = current.assigned {
+            self.tell_freed(request, true);
         }
         self.next();
         if let Some(dispatch) = current.dispatch {

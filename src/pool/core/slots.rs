@@ -78,8 +78,7 @@ struct Slot<C> {
     early: Option<(u64, Early)>,
     state: SlotState<C>,
     since: Instant,
-    /// What its worker serves from before a restart of the pool actor: of that nothing is known. It is taken to end
-    /// before whatever came later.
+    /// What its worker serves from before a restart of the pool actor: of that nothing but the number is known.
     adopted: u32,
     /// The rest of what its worker serves, the first assigned first.
     serving: VecDeque<Assignment>,
@@ -89,8 +88,7 @@ struct Slot<C> {
 pub(super) enum Freed {
     /// It is stale or early: nothing changes now.
     Not,
-    /// The place is free again. A worker does not say of which of several assignments: the first one is taken to be it.
-    /// `None`: one that was adopted.
+    /// The place is free again. `None`: one that was adopted.
     Of(Option<Assignment>),
 }
 
@@ -205,20 +203,20 @@ impl<C> Slots<C> {
         true
     }
 
-    pub(super) fn freed(&mut self, now: Instant, worker: WorkerId) -> Freed {
+    pub(super) fn freed(&mut self, now: Instant, worker: WorkerId, request: RequestId) -> Freed {
         if let Some(early) = self.early(worker) {
             early.freed += 1;
-        }
-        let Some((load, leaving)) = self.load_of(worker).filter(|(load, _)| *load != NOTHING) else {
             return Freed::Not;
-        };
-        self.set_load(now, worker.slot, less(load), leaving);
-        let it = &mut self.slots[worker.slot as usize];
-        if it.adopted > 0 {
-            it.adopted -= 1;
-            return Freed::Of(None);
         }
-        Freed::Of(it.serving.pop_front())
+        if let Some(assignment) = self.unassigned(now, worker, request) {
+            return Freed::Of(Some(assignment));
+        }
+        let Some((load, leaving)) = self.load_of(worker) else { return Freed::Not };
+        let it = &mut self.slots[worker.slot as usize];
+        let Some(left) = it.adopted.checked_sub(1) else { return Freed::Not };
+        it.adopted = left;
+        self.set_load(now, worker.slot, less(load), leaving);
+        Freed::Of(None)
     }
 
     /// Gives the slot's worker a request that it [`takes`](Self::takes).
@@ -229,7 +227,7 @@ impl<C> Slots<C> {
         self.slots[slot as usize].serving.push_back(assignment);
     }
 
-    /// Takes an assignment back that came to nothing.
+    /// An assignment is over, whatever came of it.
     pub(super) fn unassigned(
         &mut self,
         now: Instant,
@@ -238,7 +236,7 @@ impl<C> Slots<C> {
     ) -> Option<Assignment> {
         let (load, leaving) = self.load_of(worker)?;
         let serving = &mut self.slots[worker.slot as usize].serving;
-        let at = serving.iter().rposition(|it| it.request == request)?;
+        let at = serving.iter().position(|it| it.request == request)?;
         let assignment = serving.remove(at)?;
         self.set_load(now, worker.slot, less(load), leaving);
         Some(assignment)
