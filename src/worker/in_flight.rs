@@ -47,6 +47,10 @@ impl InFlight {
         self.calls.is_empty()
     }
 
+    pub(super) fn is_single(&self) -> bool {
+        self.calls.len() == 1
+    }
+
     pub(super) fn is_full(&self) -> bool {
         self.calls.len() >= self.most
     }

@@ -23,7 +23,7 @@ pub(crate) use guard::Guards;
 pub(crate) use inside::{in_system, in_tokio, scratch};
 pub(crate) use logs::logged;
 pub(crate) use pools::{
-    MODULE, SOON, builder, example, lines, note, noted, noted_blocking, pids, pool_of, pool_with, started,
+    MODULE, SOON, behind, builder, example, in_all_places, lines, note, noted, noted_blocking, pids, pool_of, pool_with, started,
     status_when, touch, unharmed,
 };
 pub(crate) use processes::{

@@ -1,0 +1,32 @@
+//! The pool with several calls a worker: the tests of `tests/pool` in which workers are called, once more.
+
+#[path = "../pool/calls/mod.rs"]
+mod calls;
+#[path = "../pool/conversation/mod.rs"]
+mod conversation;
+#[path = "../pool/faults/mod.rs"]
+mod faults;
+#[path = "../pool/kills/mod.rs"]
+mod kills;
+#[path = "../pool/leases.rs"]
+mod leases;
+#[path = "../pool/lifetimes/mod.rs"]
+mod lifetimes;
+#[path = "../pool/payloads/mod.rs"]
+mod payloads;
+#[path = "../pool/reload.rs"]
+mod reload;
+#[path = "../pool/several/mod.rs"]
+mod several;
+#[path = "../pool/start/mod.rs"]
+mod start;
+// Not all of it is needed here.
+#[allow(dead_code, unused_imports)]
+#[path = "../pool/support/mod.rs"]
+mod support;
+
+/// Whether the tests' pools have a zygote.
+const ZYGOTE: bool = false;
+
+/// How many calls a worker of the tests' pools has at once, where a test does not say it.
+const IN_FLIGHT: usize = 8;
