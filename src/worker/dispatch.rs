@@ -152,6 +152,10 @@ impl Dispatch {
     }
 
     fn answer(&mut self, outcome: Outcome) {
+        if let Work::Call { body, .. } = &mut self.work {
+            // A caller that knows of the end finds what it has sent closed.
+            drop(std::mem::take(body));
+        }
         if let Some(reply) = self.reply.take() {
             let _ = reply.outcome.send(outcome);
         }
