@@ -1,11 +1,29 @@
-//! The pool with several calls a worker: the tests of `tests/pool` in which workers are called, once more.
+//! The pool with several calls a worker: the tests of `tests/pool` in which workers are called, once more. What is left out
+//! is about starts and settings, before the first call.
+//!
+//! Whoever waits there for a worker's only place waits for all of them here: see
+//! [`in_all_places`](support::in_all_places) and [`behind`](support::behind).
 
+#[path = "../pool/start/ancestor.rs"]
+mod ancestor;
 #[path = "../pool/calls/mod.rs"]
 mod calls;
 #[path = "../pool/conversation/mod.rs"]
 mod conversation;
-#[path = "../pool/faults/mod.rs"]
-mod faults;
+#[path = "../pool/faults"]
+mod faults {
+    mod arguments;
+    mod children;
+    mod deaths;
+    mod descriptors;
+    mod exceptions;
+    mod output;
+    #[allow(dead_code)]
+    pub(crate) mod pools;
+    mod protocol;
+    mod shutdown;
+    mod values;
+}
 #[path = "../pool/kills/mod.rs"]
 mod kills;
 #[path = "../pool/leases.rs"]
@@ -18,8 +36,6 @@ mod payloads;
 mod reload;
 #[path = "../pool/several/mod.rs"]
 mod several;
-#[path = "../pool/start/mod.rs"]
-mod start;
 // Not all of it is needed here.
 #[allow(dead_code, unused_imports)]
 #[path = "../pool/support/mod.rs"]
