@@ -26,7 +26,9 @@ mod zygote;
 pub(crate) use actor::{Settings, Worker};
 pub(crate) use dispatch::{Dispatch, Order, Outcome, ReplyTo, StreamId, Work};
 pub(crate) use host::{HostContext, HostFunction, HostFunctions, HostOutcome};
-pub(crate) use messages::{Attach, Attached, Checkin, Credit, Grant, LeaseId, Load, RequestId, Run, WorkerEvent};
+pub(crate) use messages::{
+    Attach, Attached, Checkin, Credit, Grant, LeaseId, Load, RequestId, Run, WorkerEvent,
+};
 pub(crate) use progress::{UpdateReceiver, UpdateSender, updates};
 pub use reply::{Placement, Reply};
 pub(crate) use zygote::Spawner;

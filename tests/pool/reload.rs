@@ -7,8 +7,8 @@ use std::time::Duration;
 use hatchery::{Pool, ReloadError, StartPhase, WorkerStartError};
 
 use crate::support::{
-    MODULE, SOON, alone_test, in_all_places, is_alive, noted, pids, pool_of, python_module, scratch, status_when, touch,
-    wait_until,
+    MODULE, SOON, alone_test, in_all_places, is_alive, noted, pids, pool_of, python_module, scratch,
+    status_when, touch, wait_until,
 };
 
 /// The module, of this version. Each is of another length: Python tells a changed file by that and by the second.

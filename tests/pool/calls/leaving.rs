@@ -5,7 +5,8 @@ use std::time::Duration;
 use hatchery::{Call, Checkout, Pool};
 
 use crate::support::{
-    MODULE, SOON, alone_test, behind, in_all_places, is_alive, lines, note, noted, pids, pool_of, started, status_when, touch,
+    MODULE, SOON, alone_test, behind, in_all_places, is_alive, lines, note, noted, pids, pool_of, started,
+    status_when, touch,
 };
 
 fn spawn(pool: &Pool, function: &'static str, name: &'static str) -> actix_rt::task::JoinHandle<()> {

@@ -6,7 +6,8 @@ use futures_util::future::join_all;
 use hatchery::{Call, CallError, Checkout, Phase};
 
 use crate::support::{
-    MODULE, alone_test, in_all_places, is_alive, lines, note, noted, pids, pool_of, started, status_when, touch,
+    MODULE, alone_test, in_all_places, is_alive, lines, note, noted, pids, pool_of, started, status_when,
+    touch,
 };
 
 /// The calls that take all places of a worker.

@@ -55,8 +55,7 @@ fn work(
 
 /// The caller was told that its time was up; of a call that has not begun that is known where a worker has several.
 fn assert_timed_out(outcome: Result<Value, CallError>, begun: bool) {
-    let (phase, attempts) =
-        if begun || crate::IN_FLIGHT == 1 { (Phase::Run, 1) } else { (Phase::Queue, 0) };
+    let (phase, attempts) = if begun || crate::IN_FLIGHT == 1 { (Phase::Run, 1) } else { (Phase::Queue, 0) };
     let error = outcome.expect_err("a stopped process does nothing");
     let told = matches!(&error, CallError::Timeout { phase: told, .. } if *told == phase);
     assert!(told && error.attempts() == attempts, "{error:?}");

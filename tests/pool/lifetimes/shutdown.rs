@@ -7,8 +7,8 @@ use hatchery::{CallError, Pool, UnavailableCause};
 
 use super::places::block_on;
 use crate::support::{
-    MODULE, SOON, alone_test, descendants, in_all_places, lines, note, noted, pids, pool_of, started, status_when, touch,
-    wait_until,
+    MODULE, SOON, alone_test, descendants, in_all_places, lines, note, noted, pids, pool_of, started,
+    status_when, touch, wait_until,
 };
 
 /// That each use of the pool fails at once and for good.

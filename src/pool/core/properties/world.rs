@@ -49,9 +49,7 @@ pub(super) fn heard(event: &Event<Item, WorkerId>) -> Heard {
         Event::WorkerReady { worker, load, sessions } => {
             Event::WorkerReady { worker: *worker, load: *load, sessions: sessions.clone() }
         }
-        Event::WorkerFreed { worker, request } => {
-            Event::WorkerFreed { worker: *worker, request: *request }
-        }
+        Event::WorkerFreed { worker, request } => Event::WorkerFreed { worker: *worker, request: *request },
         Event::WorkerLeaving { worker } => Event::WorkerLeaving { worker: *worker },
         Event::WorkerExited { worker, cause } => Event::WorkerExited { worker: *worker, cause: *cause },
         Event::StartFailed { slot, incarnation, cause } => {
