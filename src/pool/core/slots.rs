@@ -1,6 +1,5 @@
 //! Which workers there are and what each one does.
 
-use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::message::{RequestId, WorkerId};
@@ -81,7 +80,7 @@ struct Slot<C> {
     /// What its worker serves from before a restart of the pool actor: of that nothing but the number is known.
     adopted: u32,
     /// The rest of what its worker serves, the first assigned first.
-    serving: VecDeque<Assignment>,
+    serving: Vec<Assignment>,
 }
 
 /// What the news that a place of a worker is free was worth.
@@ -137,7 +136,7 @@ impl<C> Slots<C> {
             state: SlotState::Starting,
             since: now,
             adopted: 0,
-            serving: VecDeque::new(),
+            serving: Vec::new(),
         };
         Self {
             slots: (0..size).map(|_| fresh()).collect(),
@@ -164,7 +163,7 @@ impl<C> Slots<C> {
     }
 
     /// What an earlier incarnation was assigned, and its end was not heard, is left for
-    /// [`forget_assignment`](Self::forget_assignment).
+    /// [`forget_assignments`](Self::forget_assignments).
     pub(super) fn ready(&mut self, now: Instant, worker: WorkerId, load: Load) -> bool {
         let WorkerId { slot, incarnation } = worker;
         let Some(it) = self.begin(slot, incarnation) else { return false };
@@ -224,7 +223,7 @@ impl<C> Slots<C> {
         let load = self.slots[slot as usize].state.load().unwrap_or(NOTHING);
         let load = if exclusive { Load::Lease } else { Load::Calls(count(load) + 1) };
         self.set_load(now, slot, load, false);
-        self.slots[slot as usize].serving.push_back(assignment);
+        self.slots[slot as usize].serving.push(assignment);
     }
 
     /// An assignment is over, whatever came of it.
@@ -237,14 +236,14 @@ impl<C> Slots<C> {
         let (load, leaving) = self.load_of(worker)?;
         let serving = &mut self.slots[worker.slot as usize].serving;
         let at = serving.iter().position(|it| it.request == request)?;
-        let assignment = serving.remove(at)?;
+        let assignment = serving.remove(at);
         self.set_load(now, worker.slot, less(load), leaving);
         Some(assignment)
     }
 
-    /// Forgets something that the slot's worker was assigned, since that one is no more.
-    pub(super) fn forget_assignment(&mut self, slot: u32) -> Option<Assignment> {
-        self.slots[slot as usize].serving.pop_front()
+    /// Forgets what the slot's worker was assigned, since that one is no more.
+    pub(super) fn forget_assignments(&mut self, slot: u32) -> Vec<Assignment> {
+        std::mem::take(&mut self.slots[slot as usize].serving)
     }
 
     /// What the slot's worker serves, if it has a free place.
