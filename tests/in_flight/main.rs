@@ -32,6 +32,8 @@ mod leases;
 mod lifetimes;
 #[path = "../pool/payloads/mod.rs"]
 mod payloads;
+#[path = "../pool/python_half.rs"]
+mod python_half;
 #[path = "../pool/reload.rs"]
 mod reload;
 #[path = "../pool/several/mod.rs"]

@@ -25,7 +25,7 @@ PROBE = (HERE.parent / "probe.py").read_text()
 GOLDEN = HERE.parents[2] / "tests" / "golden"
 DEADLINE = float(os.environ.get("HATCHERY_TEST_DEADLINE", "20"))
 # Runs all tests with workers that take several calls; each test still sends what it would send otherwise.
-IN_FLIGHT = int(os.environ.get("HATCHERY_TEST_IN_FLIGHT", "0"))
+IN_FLIGHT = int(os.environ.get("HATCHERY_TEST_IN_FLIGHT") or "0")
 
 HELLO, READY, CALL, RESULT, ERROR, CHUNK, END, CANCEL, CREDIT = range(1, 10)
 HOST_CALL, HOST_RESULT, LOG = range(10, 13)
