@@ -53,7 +53,7 @@ pub(crate) struct Totals {
     pub(crate) overloaded: u64,
     /// Waited until their deadline.
     pub(crate) timed_out: u64,
-    /// Left by their caller before a worker had them.
+    /// Left by their caller, or late, before a worker's Python had them.
     pub(crate) abandoned: u64,
     /// Refused or sent away since no worker could start.
     pub(crate) unavailable: u64,
