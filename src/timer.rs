@@ -30,6 +30,11 @@ impl Timer {
         Self { sleep: Box::pin(tokio::time::sleep(Duration::ZERO)), armed: None }
     }
 
+    /// When it goes off next, if that is still to come.
+    pub(crate) fn armed(&self) -> Option<Instant> {
+        self.armed
+    }
+
     /// Ready once `deadline` has come; call it again with the next one.
     pub(crate) fn poll(&mut self, deadline: Option<Instant>, cx: &mut Context<'_>) -> Poll<Instant> {
         let Some(deadline) = deadline else { return Poll::Pending };

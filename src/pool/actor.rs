@@ -32,8 +32,8 @@ use crate::supervisor::{
 };
 use crate::timer::{LONGEST, Timer, deadline};
 use crate::worker::{
-    self, Attach, Attached, Dispatch, Grant, LeaseId, Order, Placement, Reply, ReplyTo, Run, Spawner, Work,
-    Worker, WorkerEvent,
+    self, Attach, Attached, Desk, Dispatch, Grant, LeaseId, Order, Placement, Reply, ReplyTo, Run, Spawner,
+    Work, Worker, WorkerEvent,
 };
 
 /// What a pool is made of, checked.
@@ -102,6 +102,7 @@ pub(super) struct Slot {
 pub(super) struct Current {
     pub(super) incarnation: u64,
     pub(super) addr: Addr<Worker>,
+    desk: Arc<Desk>,
     pid: u32,
     forked: bool,
     python: Arc<PythonInfo>,
@@ -195,7 +196,8 @@ impl PoolActor {
                     Item::Checkout { session, reply } => {
                         let lease = LeaseId(request);
                         current.addr.do_send(Grant(lease));
-                        let token = LeaseToken::new(lease, opened, current.pid, session);
+                        let token =
+                            LeaseToken::new(lease, opened, current.desk.clone(), current.pid, session);
                         // A caller that is gone by now drops the token, which checks the worker in.
                         let _ = reply.send(Ok(token));
                     }
@@ -314,9 +316,9 @@ impl PoolActor {
         attached: Attached,
         ctx: &mut Context<Self>,
     ) {
-        let Attached { incarnation, pid, ready, forked, load, sessions } = attached;
+        let Attached { incarnation, pid, desk, ready, forked, load, sessions } = attached;
         let python = Arc::new(ready.into());
-        self.slots[slot as usize].current = Some(Current { incarnation, addr, pid, forked, python });
+        self.slots[slot as usize].current = Some(Current { incarnation, addr, desk, pid, forked, python });
         self.handle(Event::WorkerReady { worker: WorkerId { slot, incarnation }, load, sessions }, ctx);
     }
 

@@ -1,33 +1,23 @@
-//! What a pool is made of, and its start.
+//! What a pool is made of.
+
+mod settings;
+mod start;
 
 use std::error::Error;
 use std::ffi::OsString;
-use std::fmt;
-use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actix::Recipient;
 use serde::Serialize;
-use tokio::sync::oneshot;
 
-use super::actor::{self, PoolActor};
-use super::core;
 use super::declared::{Declaration, Module};
-use super::handle::{Inner, Pool, Settings};
-use super::home::{self, Home, Place};
 use super::host::{HostBuilder, HostCall};
-use super::messages::TellStartup;
-use crate::error::{ConfigError, WorkerStartError};
 use crate::port::{Codec, PortSpec};
-use crate::supervisor::{ChildRef, Shutdown, StartError, Strategy, Supervisor};
-use crate::worker::{self, Spawner};
 
-/// The smallest frame limit: room for any error.
-const LEAST_FRAME_BYTES: u32 = 64 * 1024;
+pub use start::PoolStartError;
 
-/// A pool to be started, from [`Pool::builder`].
+/// A pool to be started, from [`Pool::builder`](super::Pool::builder).
 ///
 /// Only [`module`](PoolBuilder::module) must be set. Settings are checked by [`start`](PoolBuilder::start).
 #[derive(Debug, Clone)]
@@ -311,233 +301,5 @@ impl PoolBuilder {
     pub fn preload<S: Into<String>>(mut self, modules: impl IntoIterator<Item = S>) -> Self {
         self.preload.extend(modules.into_iter().map(Into::into));
         self.zygote()
-    }
-
-    /// Starts the pool. All workers start side by side; this returns when `min_ready` of them are ready.
-    ///
-    /// Without [`on_current_arbiter`](PoolBuilder::on_current_arbiter) it may be called from any executor: the pool
-    /// gets a thread of its own, an arbiter where an actix System runs, else with a System of its own.
-    ///
-    /// # Errors
-    ///
-    /// [`PoolStartError`], after everything that had been started is ended: a setting that cannot be used, or the
-    /// first worker that could not start, with Python's traceback or what it printed. With `min_ready(0)` failing
-    /// workers are no error here: they are tried again and again, and calls get
-    /// [`Unavailable`](crate::CallError::Unavailable) meanwhile.
-    pub async fn start(self) -> Result<Pool, PoolStartError> {
-        let config = self.check()?;
-        let place = if self.on_current_arbiter {
-            Place::current().ok_or_else(|| ConfigError {
-                field: "on_current_arbiter",
-                value: "set".into(),
-                allowed: "only where an actix arbiter runs: in `#[actix::main]`, a System or an Arbiter",
-            })?
-        } else {
-            Place::new().map_err(|error| PoolStartError::Thread(Arc::new(error)))?
-        };
-        let settings = Settings {
-            name: config.name.clone(),
-            call_timeout: self.call_timeout,
-            checkout_timeout: self.checkout_timeout,
-            max_frame_bytes: self.port.max_frame_bytes,
-        };
-        let handle = config.handle.clone();
-        let started = place.run(move || start_tree(config)).await;
-        let (root, broker) = match started {
-            Some(Ok(started)) => started,
-            Some(Err(error)) => {
-                place.stop_and_join().await;
-                return Err(error);
-            }
-            None => return Err(PoolStartError::Stopped),
-        };
-        let (tell, startup) = oneshot::channel();
-        // A broker that is gone drops it, and with it the other end.
-        let _ = broker.do_send(TellStartup(tell));
-        match startup.await {
-            Ok(Ok(())) => {
-                let inner = Arc::new(Inner::new(settings, broker, Home::new(root, place)));
-                let _ = handle.set(Arc::downgrade(&inner));
-                Ok(Pool::new(inner))
-            }
-            Ok(Err(cause)) => {
-                home::end(root, place).await;
-                Err(PoolStartError::Worker(cause))
-            }
-            Err(_) => {
-                home::end(root, place).await;
-                Err(PoolStartError::Stopped)
-            }
-        }
-    }
-
-    fn check(&self) -> Result<actor::Config, ConfigError> {
-        let refuse = |field, value: &dyn fmt::Debug, allowed| {
-            Err(ConfigError { field, value: format!("{value:?}"), allowed })
-        };
-        let module = match &self.module {
-            Some(module) if module.split('.').next() == Some("hatchery") => {
-                return refuse("module", module, "not `hatchery`, which is the workers' own package");
-            }
-            Some(module) if is_module(module) => module.clone(),
-            Some(module) => return refuse("module", module, "a Python module's name, as in `import`"),
-            None => return refuse("module", &"", "must be set: `.module(\"name\")`"),
-        };
-        if !(1..=1024).contains(&self.size) {
-            return refuse("size", &self.size, "1 to 1024 workers");
-        }
-        if !(1..=1024).contains(&self.in_flight) {
-            return refuse("in_flight", &self.in_flight, "1 to 1024 calls");
-        }
-        if self.threads > 0 && self.in_flight == 1 {
-            return refuse(
-                "threads",
-                &self.threads,
-                "0 unless in_flight is more than 1: one call needs no threads",
-            );
-        }
-        if self.threads > 1024 {
-            return refuse("threads", &self.threads, "at most 1024 threads");
-        }
-        let min_ready = self.min_ready.unwrap_or(self.size);
-        if min_ready > self.size {
-            return refuse("min_ready", &min_ready, "at most the pool's size");
-        }
-        if let Some(module) = self.preload.iter().find(|module| !is_module(module)) {
-            return refuse("preload", module, "Python modules' names, as in `import`");
-        }
-        let limit = self.port.max_frame_bytes;
-        if limit < LEAST_FRAME_BYTES {
-            return refuse("max_frame_bytes", &limit, "at least 65536 bytes (64 KiB)");
-        }
-        let timeouts = [
-            ("spawn_timeout", self.port.spawn_timeout),
-            ("checkout_timeout", self.checkout_timeout),
-            ("call_timeout", self.call_timeout),
-            ("shutdown_timeout", self.shutdown_timeout),
-            ("hook_timeout", self.hook_timeout),
-            ("session_ttl", self.session_ttl),
-        ];
-        for (field, timeout) in timeouts {
-            if timeout.is_zero() {
-                return refuse(field, &timeout, "more than zero");
-            }
-        }
-        if self.max_sessions == 0 {
-            return refuse("max_sessions", &0, "at least 1");
-        }
-        if let Some((name, _)) = self.port.env.iter().find(|(name, _)| !is_variable(name)) {
-            return refuse("env", name, "names that are not empty and hold neither `=` nor a zero byte");
-        }
-        if let Some((name, _)) = self.port.env.iter().find(|(_, value)| value.as_encoded_bytes().contains(&0))
-        {
-            // The value itself may be a secret.
-            return refuse("env", name, "values that hold no zero byte");
-        }
-        if let Some(directory) = self.port.path.iter().find(|directory| directory.to_str().is_none()) {
-            return refuse("path", directory, "a path that is UTF-8");
-        }
-        let name = self.name.clone().unwrap_or_else(|| module.clone());
-        if name.is_empty() || name.contains(|letter: char| letter == '/' || letter.is_control()) {
-            return refuse(
-                "name",
-                &name,
-                "a name that is not empty and holds neither `/` nor a control character",
-            );
-        }
-        // These numbers fit: checked above.
-        let core = core::Config {
-            size: self.size as u32,
-            min_ready: min_ready as u32,
-            in_flight: self.in_flight as u32,
-            queue_bound: self.queue_bound,
-            session_ttl: self.session_ttl,
-            max_sessions: self.max_sessions,
-        };
-        let mut port = self.port.clone();
-        port.module = module;
-        port.in_flight = core.in_flight;
-        port.threads = self.threads as u32;
-        port.host_functions = self.host.names();
-        let handle = Arc::new(OnceLock::new());
-        let preload = self.zygote.then(|| self.preload.clone());
-        Ok(actor::Config {
-            spawner: Spawner::new(Arc::new(port), preload, format!("{name}-zygote")),
-            name,
-            core,
-            max_frame_bytes: limit,
-            call_timeout: self.call_timeout,
-            checkout_timeout: self.checkout_timeout,
-            shutdown_timeout: self.shutdown_timeout,
-            worker: worker::Settings {
-                in_flight: self.in_flight,
-                cancel_grace: self.cancel_grace,
-                host_functions: self.host.build(&handle, self.port.max_frame_bytes),
-            },
-            declared: self.declared.as_slice().into(),
-            hook_timeout: self.hook_timeout,
-            handle,
-        })
-    }
-}
-
-fn is_module(name: &str) -> bool {
-    !name.is_empty()
-        && name.split('.').all(|part| {
-            let mut letters = part.chars();
-            letters.next().is_some_and(|first| first.is_alphabetic() || first == '_')
-                && letters.all(|letter| letter.is_alphanumeric() || letter == '_')
-        })
-}
-
-fn is_variable(name: &OsString) -> bool {
-    let bytes = name.as_encoded_bytes();
-    !bytes.is_empty() && !bytes.contains(&b'=') && !bytes.contains(&0)
-}
-
-/// Starts the pool's tree on this thread.
-async fn start_tree(config: actor::Config) -> Result<(Supervisor, ChildRef<PoolActor>), PoolStartError> {
-    let (name, zygote) = (config.name.clone(), config.spawner.zygote());
-    let serving = Supervisor::builder("serving")
-        .strategy(Strategy::RestForOne)
-        .supervisor("workers", Supervisor::dynamic("workers"))
-        .child_spec(actor::child_spec(config).shutdown(Shutdown::Timeout(Duration::from_secs(5))));
-    let mut root = Supervisor::builder(name);
-    if let Some(zygote) = zygote {
-        root = root.child_spec(zygote);
-    }
-    let root = root.supervisor("serving", serving).start().await?;
-    let broker = root.child("serving/pool").map_err(|_| PoolStartError::Stopped)?;
-    Ok((root, broker))
-}
-
-/// Why a pool did not start. Nothing of it is left running.
-#[derive(Debug, Clone, thiserror::Error)]
-#[non_exhaustive]
-pub enum PoolStartError {
-    /// A setting cannot be used.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// A worker could not start, or died, before `min_ready` workers were ready.
-    #[error(transparent)]
-    Worker(#[from] actor::StartupFailure),
-    /// The pool's own supervision tree could not start.
-    #[error(transparent)]
-    Tree(#[from] StartError),
-    /// The pool's thread could not start.
-    #[error("cannot start the pool's thread: {0}")]
-    Thread(Arc<io::Error>),
-    /// The arbiter or system that the pool was to live on stopped meanwhile.
-    #[error("the arbiter or system stopped during the start")]
-    Stopped,
-}
-
-impl PoolStartError {
-    /// Why the worker could not start, when that was the cause.
-    pub fn worker_error(&self) -> Option<&WorkerStartError> {
-        match self {
-            Self::Worker(failure) => Some(&failure.cause),
-            _ => None,
-        }
     }
 }

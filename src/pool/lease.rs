@@ -14,7 +14,7 @@ use super::messages::Item;
 use super::request::Request;
 use super::stream::{CallStream, Opened};
 use crate::error::CallError;
-use crate::worker::{Checkin, Dispatch, LeaseId, Order, Placement, Run, Worker};
+use crate::worker::{Checkin, Desk, Dispatch, LeaseId, Look, Order, Placement, Worker};
 
 /// One worker to yourself, from [`Pool::checkout`](super::Pool::checkout): calls on it go straight to that
 /// worker, so that what one call leaves in Python's memory the next one finds.
@@ -106,6 +106,7 @@ impl fmt::Debug for Lease {
 pub(super) struct LeaseToken {
     id: LeaseId,
     addr: Addr<Worker>,
+    desk: Arc<Desk>,
     worker: Arc<str>,
     pid: u32,
     pub(super) session: Option<Arc<str>>,
@@ -113,14 +114,24 @@ pub(super) struct LeaseToken {
 }
 
 impl LeaseToken {
-    pub(super) fn new(id: LeaseId, opened: Opened, pid: u32, session: Option<Arc<str>>) -> Self {
+    pub(super) fn new(
+        id: LeaseId,
+        opened: Opened,
+        desk: Arc<Desk>,
+        pid: u32,
+        session: Option<Arc<str>>,
+    ) -> Self {
         let Opened { addr, worker, placement } = opened;
-        Self { id, addr, worker, pid, session, placement }
+        Self { id, addr, desk, worker, pid, session, placement }
     }
 
-    /// Gives the worker an order. One that has ended drops it, and the order then answers by itself.
-    pub(super) fn run(&self, order: Order) {
-        self.addr.do_send(Run(Dispatch::new(order, self.placement)));
+    /// Gives the worker an order, its frame to Python at once where that can be. The order to a worker that has ended
+    /// answers by itself.
+    pub(super) fn run(&self, order: Order) -> OnLeave<'_> {
+        if self.desk.submit(Dispatch::new(order, self.placement)) {
+            self.addr.do_send(Look);
+        }
+        OnLeave(self)
     }
 
     pub(super) fn opened(&self) -> Opened {
@@ -131,5 +142,21 @@ impl LeaseToken {
 impl Drop for LeaseToken {
     fn drop(&mut self) {
         self.addr.do_send(Checkin(self.id));
+    }
+}
+
+/// Dropped while a call of a lease runs, it tells the worker, which may not know of the call yet.
+pub(super) struct OnLeave<'a>(&'a LeaseToken);
+
+impl OnLeave<'_> {
+    /// There is nothing to tell any more.
+    pub(super) fn answered(self) {
+        std::mem::forget(self); // it holds nothing but a reference
+    }
+}
+
+impl Drop for OnLeave<'_> {
+    fn drop(&mut self) {
+        self.0.addr.do_send(Look);
     }
 }

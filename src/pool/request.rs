@@ -243,7 +243,7 @@ impl<'a, A: Serialize, K: Serialize> Request<'a, A, K> {
         let order = Order { work: call.work(body, Some((id, window))), deadline, reply };
         let opening = Opening { items, outcome, listener, id, window };
         if let Some(lease) = call.lease {
-            lease.run(order);
+            lease.run(order).answered(); // the worker is told of streams at once
             return Ok(opening.opened(lease.opened(), call.pool.clone()));
         }
         let (opened, on_opened) = oneshot::channel();
@@ -305,8 +305,10 @@ impl Unsent<'_> {
         let reply = ReplyTo { progress, ..ReplyTo::once(reply) };
         let order = Order { work: self.work(body, None), deadline, reply };
         if let Some(lease) = self.lease {
-            lease.run(order);
-            return answer.await.unwrap_or(Err(CallError::Draining));
+            let on_leave = lease.run(order);
+            let outcome = answer.await.unwrap_or(Err(CallError::Draining));
+            on_leave.answered();
+            return outcome;
         }
         let item = Item::Call { order, opened: None };
         self.pool.submit(item, self.session.clone(), self.pool.waits(deadline), answer).await

@@ -2,10 +2,12 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
 use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_util::codec::Decoder;
 use tokio_util::io::poll_read_buf;
 
@@ -40,54 +42,80 @@ impl From<io::Error> for ChannelError {
     }
 }
 
+/// Both directions.
 pub(crate) struct Channel {
-    stream: UnixStream,
-    /// Where memfds come and go.
-    descriptors: Descriptors,
+    pub(crate) reader: FrameReader,
+    pub(crate) writer: FrameWriter,
+}
+
+/// Frames in.
+pub(crate) struct FrameReader {
+    socket: OwnedReadHalf,
+    /// Where memfds come.
+    descriptors: Arc<Descriptors>,
     decoder: FrameDecoder,
     incoming: BytesMut,
+}
+
+/// Frames out, from whatever thread.
+pub(crate) struct FrameWriter {
+    socket: OwnedWriteHalf,
+    /// Where memfds go.
+    descriptors: Arc<Descriptors>,
+    max_frame_bytes: u32,
     /// What the socket has not taken yet.
     outgoing: Outgoing,
 }
 
 impl Channel {
     pub(crate) fn new(stream: UnixStream, descriptors: Descriptors, max_frame_bytes: u32) -> Self {
-        Self {
-            stream,
-            descriptors,
+        let (reading, writing) = stream.into_split();
+        let descriptors = Arc::new(descriptors);
+        let reader = FrameReader {
+            socket: reading,
+            descriptors: descriptors.clone(),
             decoder: FrameDecoder { max_frame_bytes },
             incoming: BytesMut::with_capacity(READ_BYTES),
-            outgoing: Outgoing::default(),
-        }
+        };
+        let writer =
+            FrameWriter { socket: writing, descriptors, max_frame_bytes, outgoing: Outgoing::default() };
+        Self { reader, writer }
     }
 
+    /// The socket itself, for somebody who speaks otherwise over it. Nothing may be on its way.
+    pub(crate) fn into_stream(self) -> UnixStream {
+        let Self { reader, writer } = self;
+        debug_assert!(reader.incoming.is_empty() && writer.outgoing.is_empty());
+        reader.socket.reunite(writer.socket).expect("they are the halves of one socket")
+    }
+}
+
+impl FrameWriter {
     /// Sends a frame: at once as far as the socket takes it, the rest by [`poll_flush`](Self::poll_flush). Memfds that the
     /// kernel does not take go within the frame.
     ///
     /// An error means that the worker has got nothing of it.
     pub(crate) fn send(&mut self, frame: &Frame) -> Result<(), ChannelError> {
         let untouched = self.outgoing.is_empty();
-        let max_frame_bytes = self.decoder.max_frame_bytes;
         // The limit is asked first: memfds without a frame would be taken for the next one's.
-        self.outgoing.append(frame, max_frame_bytes)?;
+        self.outgoing.append(frame, self.max_frame_bytes)?;
         if let Err(error) = self.descriptors.send(frame) {
             self.outgoing.take_back();
             if error.kind() == io::ErrorKind::BrokenPipe {
                 return Err(ChannelError::Closed);
             }
-            self.outgoing.append(&inline(frame), max_frame_bytes)?;
+            self.outgoing.append(&inline(frame), self.max_frame_bytes)?;
         }
-        if untouched && let Err(error) = self.outgoing.write_now(&self.stream) {
+        if untouched && let Err(error) = self.outgoing.write_now(&self.socket) {
             self.outgoing.clear();
             return Err(error.into());
         }
         Ok(())
     }
 
-    /// The socket itself, for somebody who speaks otherwise over it. Nothing may be on its way.
-    pub(crate) fn into_stream(self) -> UnixStream {
-        debug_assert!(self.incoming.is_empty() && self.outgoing.is_empty());
-        self.stream
+    /// Whether [`poll_flush`](Self::poll_flush) has something to do.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.outgoing.is_empty()
     }
 
     /// Sends raw bytes ahead of the first frame.
@@ -97,9 +125,11 @@ impl Channel {
 
     /// Writes what the socket would not take; ready when nothing is left.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ChannelError>> {
-        Poll::Ready(Ok(ready!(self.outgoing.poll_write(&mut self.stream, cx))?))
+        Poll::Ready(Ok(ready!(self.outgoing.poll_write(&mut self.socket, cx))?))
     }
+}
 
+impl FrameReader {
     /// The next frame.
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, ChannelError>> {
         loop {
@@ -113,7 +143,7 @@ impl Channel {
                 // Takes the same memory again once the frames cut from it are gone.
                 self.incoming.reserve(READ_BYTES);
             }
-            if ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.incoming))? == 0 {
+            if ready!(poll_read_buf(Pin::new(&mut self.socket), cx, &mut self.incoming))? == 0 {
                 return Poll::Ready(Err(ChannelError::Closed));
             }
         }

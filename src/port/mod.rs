@@ -49,9 +49,13 @@ mod golden;
 pub use array::{Array, Element, ShapeError};
 pub(crate) use attachment::{Attachment, Body};
 pub use buffer::{Buffer, BufferMut};
-pub(crate) use channel::ChannelError;
+#[cfg(test)]
+pub(crate) use channel::Channel;
+pub(crate) use channel::{ChannelError, FrameWriter};
 pub use codec::Codec;
 pub(crate) use decode::decode_result;
+#[cfg(test)]
+pub(crate) use descriptors::Descriptors;
 pub(crate) use frame::{Frame, FrameError, HEADER_BYTES};
 pub use memory::Memory;
 pub(crate) use message::{

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::AsyncWrite as _;
-use tokio::net::UnixStream;
+use tokio::net::unix::OwnedWriteHalf;
 
 use super::frame::{Frame, FrameError};
 
@@ -73,12 +73,12 @@ impl Outgoing {
     }
 
     /// Writes what the socket takes at once.
-    pub(super) fn write_now(&mut self, stream: &UnixStream) -> io::Result<()> {
+    pub(super) fn write_now(&mut self, socket: &OwnedWriteHalf) -> io::Result<()> {
         let written = if self.shared.is_empty() {
-            stream.try_write(&self.tail)
+            socket.try_write(&self.tail)
         } else {
             let (slices, count) = self.slices();
-            stream.try_write_vectored(&slices[..count])
+            socket.try_write_vectored(&slices[..count])
         };
         match written {
             Ok(written) => self.advance(written),
@@ -91,12 +91,12 @@ impl Outgoing {
     /// Ready when everything is written.
     pub(super) fn poll_write(
         &mut self,
-        stream: &mut UnixStream,
+        socket: &mut OwnedWriteHalf,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         while !self.is_empty() {
             let (slices, count) = self.slices();
-            let written = ready!(Pin::new(&mut *stream).poll_write_vectored(cx, &slices[..count]))?;
+            let written = ready!(Pin::new(&mut *socket).poll_write_vectored(cx, &slices[..count]))?;
             self.advance(written);
         }
         if self.tail.capacity() > MOST_KEPT_BYTES {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::begun::{Begun, BegunMark};
 use super::capture::Capture;
-use super::channel::{Channel, ChannelError};
+use super::channel::{Channel, ChannelError, FrameReader, FrameWriter};
 use super::codec::Codec;
 use super::frame::{DEFAULT_MAX_FRAME_BYTES, PROTOCOL};
 use super::interpreter::Interpreter;
@@ -107,7 +107,9 @@ impl Default for PortSpec {
 /// A Python that is ready, and all that connects us with it. Dropping it kills the process's whole group.
 pub(crate) struct Port {
     pub(crate) process: Process,
-    pub(crate) channel: Channel,
+    pub(crate) reader: FrameReader,
+    /// Until it is [taken](Self::take_writer).
+    writer: Option<FrameWriter>,
     pub(crate) stacks: Stacks,
     begun: Option<BegunMark>,
     capture: Option<Capture>,
@@ -117,6 +119,14 @@ pub(crate) struct Port {
 }
 
 impl Port {
+    /// The way to it, for whoever speaks to it.
+    ///
+    /// # Panics
+    /// At the second time.
+    pub(crate) fn take_writer(&mut self) -> FrameWriter {
+        self.writer.take().expect("nobody has taken it yet")
+    }
+
     /// Which of several calls have begun; `None` where only one is in the worker at a time.
     pub(crate) fn begun(&self) -> Option<Begun> {
         self.begun.as_ref().map(BegunMark::read)
@@ -285,8 +295,9 @@ impl Starting {
     }
 
     fn into_port(self, ready: Ready, forked: bool) -> Port {
-        let Self { process, channel, stacks, begun, capture, .. } = self;
-        Port { process, channel, stacks, begun, capture: Some(capture), ready, forked }
+        let Self { process, channel: Channel { reader, writer }, stacks, begun, capture, .. } = self;
+        let (writer, capture) = (Some(writer), Some(capture));
+        Port { process, reader, writer, stacks, begun, capture, ready, forked }
     }
 
     /// Waits until it is ready; else ends it. `interpreter`: the one that it needs the package for.
@@ -315,16 +326,16 @@ impl Starting {
         interpreter: Option<&Interpreter>,
     ) -> Result<Ready, Failure> {
         if let Some(Interpreter { package, .. }) = interpreter {
-            self.channel.queue(&(package.len() as u32).to_be_bytes());
-            self.channel.queue(package);
+            self.channel.writer.queue(&(package.len() as u32).to_be_bytes());
+            self.channel.writer.queue(package);
         }
-        self.channel.send(&hello.to_frame()).map_err(Failure::Channel)?;
+        self.channel.writer.send(&hello.to_frame()).map_err(Failure::Channel)?;
         let frame = poll_fn(|cx| {
             // Both may be there at once: the frame says more.
-            if let Poll::Ready(frame) = self.channel.poll_frame(cx) {
+            if let Poll::Ready(frame) = self.channel.reader.poll_frame(cx) {
                 return Poll::Ready(frame.map_err(Failure::Channel));
             }
-            if let Poll::Ready(Err(error)) = self.channel.poll_flush(cx) {
+            if let Poll::Ready(Err(error)) = self.channel.writer.poll_flush(cx) {
                 return Poll::Ready(Err(Failure::Channel(error)));
             }
             self.process.poll_ended(cx).map(|_| Err(Failure::Ended))

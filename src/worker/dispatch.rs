@@ -11,7 +11,7 @@ use super::messages::RequestId;
 use super::progress::UpdateSender;
 use super::reply::{Placement, Reply};
 use crate::error::CallError;
-use crate::port::Body;
+use crate::port::{Body, Frame, call_frame, session_end_frame};
 
 /// What a call ends with: the result, still encoded. Of a stream: nothing, or why it broke off.
 pub(crate) type Outcome = Result<Reply, CallError>;
@@ -118,6 +118,16 @@ impl Dispatch {
         }
     }
 
+    /// Its frame, under this id.
+    pub(super) fn frame(&self, call_id: u64, now: Instant) -> Frame {
+        let left = self.deadline.saturating_duration_since(now);
+        let allowed = u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1);
+        match &self.work {
+            Work::Call { body, .. } => call_frame(call_id, allowed, body.clone()),
+            Work::EndSession { session, cause, .. } => session_end_frame(call_id, allowed, session, cause),
+        }
+    }
+
     /// From here on the function may have run.
     pub(super) fn mark_started(&mut self) {
         self.started = true;
@@ -152,9 +162,9 @@ impl Dispatch {
     }
 
     fn answer(&mut self, outcome: Outcome) {
+        // Whoever has the answer finds what was sent closed, if nobody else holds it.
         if let Work::Call { body, .. } = &mut self.work {
-            // A caller that knows of the end finds what it has sent closed.
-            drop(std::mem::take(body));
+            *body = Body::default();
         }
         if let Some(reply) = self.reply.take() {
             let _ = reply.outcome.send(outcome);

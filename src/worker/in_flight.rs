@@ -51,13 +51,14 @@ impl InFlight {
         self.calls.len() == 1
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.calls.len() >= self.most
+    /// How many more Python may get.
+    pub(super) fn places(&self) -> usize {
+        self.most.saturating_sub(self.calls.len())
     }
 
     /// Whether Python may get this now: there is a place, and of a session that is to end no call runs.
     pub(super) fn takes(&self, work: &Work) -> bool {
-        !self.is_full()
+        self.places() > 0
             && match work {
                 Work::EndSession { session, .. } => {
                     self.calls.iter().all(|current| current.session.as_ref() != Some(session))

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use actix::{Message, Recipient};
 
+use super::desk::Desk;
 use super::dispatch::{Dispatch, StreamId};
 use crate::port::Ready;
 
@@ -15,10 +16,15 @@ pub(crate) struct RequestId(pub(crate) u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LeaseId(pub(crate) RequestId);
 
-/// Run a call, or end a session. Calls of the pool come only while there is a place for them; others wait.
+/// Run a call of the pool, which come only while there is a place for them, or end a session, which waits for one.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Run(pub(crate) Dispatch);
+
+/// Look at the [`Desk`]: a lease has left something there that does not keep until Python answers, or its caller has gone.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Look;
 
 /// A stream may send so many more items.
 #[derive(Message)]
@@ -44,10 +50,12 @@ pub(crate) struct Checkin(pub(crate) LeaseId);
 pub(crate) struct Attach(pub(crate) Recipient<WorkerEvent>);
 
 /// What a pool needs to know of a worker that it did not know before.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Attached {
     pub(crate) incarnation: u64,
     pub(crate) pid: u32,
+    /// Where its lease hands it calls.
+    pub(crate) desk: Arc<Desk>,
     pub(crate) ready: Ready,
     /// Its process was forked of a template.
     pub(crate) forked: bool,

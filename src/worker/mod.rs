@@ -11,9 +11,12 @@
 //! never restarts anything: when its process ends, it answers whom it still owes an answer and ends too,
 //! with the reason; its supervisor starts the next one.
 //!
+//! A lease writes its calls to Python itself, at the worker's `desk`, and the worker learns of them there.
+//!
 //! `running` says, without I/O, when a call is asked for its stack, cancelled and killed.
 
 mod actor;
+mod desk;
 mod dispatch;
 mod host;
 mod in_flight;
@@ -24,10 +27,11 @@ mod running;
 mod zygote;
 
 pub(crate) use actor::{Settings, Worker};
+pub(crate) use desk::Desk;
 pub(crate) use dispatch::{Dispatch, Order, Outcome, ReplyTo, StreamId, Work};
 pub(crate) use host::{HostContext, HostFunction, HostFunctions, HostOutcome};
 pub(crate) use messages::{
-    Attach, Attached, Checkin, Credit, Grant, LeaseId, Load, RequestId, Run, WorkerEvent,
+    Attach, Attached, Checkin, Credit, Grant, LeaseId, Load, Look, RequestId, Run, WorkerEvent,
 };
 pub(crate) use progress::{UpdateReceiver, UpdateSender, updates};
 pub use reply::{Placement, Reply};

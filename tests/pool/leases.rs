@@ -1,6 +1,9 @@
 //! Leases: a worker to oneself.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::task::Poll;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use hatchery::{CallError, Phase, UnavailableCause};
@@ -272,4 +275,139 @@ alone_test! {
         std::thread::spawn(move || drop(lease)).join().expect("no panic");
         wait_until("its worker is dead", SOON, || !is_alive(pid)).await;
     }
+}
+
+alone_test! {
+    async fn callers_on_many_threads_share_a_lease() {
+        const CALLS: usize = 150;
+        for in_flight in [1, 8] {
+            let pool = pool_of(MODULE).size(1).in_flight(in_flight).start().await.expect("it starts");
+            let lease = Arc::new(pool.checkout().await.expect("a worker is free"));
+            let callers: Vec<_> = (0..4)
+                .map(|thread| {
+                    let lease = lease.clone();
+                    on_a_thread(async move {
+                        for number in 0..CALLS {
+                            let path = format!("{in_flight}-{thread}");
+                            // Two at once: the second one finds the worker busy, or takes another place.
+                            let (one, two) = (2 * number, 2 * number + 1);
+                            let one = lease.call::<_, ()>("append", (path.clone(), one.to_string()));
+                            let two = lease.call::<_, ()>("append", (path, two.to_string()));
+                            let (one, two) = tokio::join!(one, two);
+                            one.and(two).expect("it serves");
+                        }
+                    })
+                })
+                .collect();
+            wait_until("all have their answers", SOON, || callers.iter().all(JoinHandle::is_finished)).await;
+            for (thread, caller) in callers.into_iter().enumerate() {
+                caller.join().expect("no call fails");
+                let expected: Vec<_> = (0..2 * CALLS).map(|number| number.to_string()).collect();
+                assert_eq!(lines(&format!("{in_flight}-{thread}")), expected, "in its own order");
+            }
+            drop(lease);
+            status_when(&pool, "it is checked in", |status| status.idle == 1 && status.restarts == 0).await;
+            pool.shutdown().await;
+        }
+    }
+}
+
+alone_test! {
+    async fn arguments_that_no_socket_holds_go_out_whole_and_in_order() {
+        let pool = pool_of("def head(text): return [text[:1], len(text)]").size(1).in_flight(8);
+        let pool = pool.start().await.expect("it starts");
+        let lease = Arc::new(pool.checkout().await.expect("a worker is free"));
+        let callers: Vec<_> = ["a", "b", "c"]
+            .map(|letter| {
+                let lease = lease.clone();
+                on_a_thread(async move {
+                    let long = letter.repeat(7_000_000);
+                    let short = letter.repeat(10);
+                    for _ in 0..5 {
+                        let (long, short) = tokio::join!(
+                            lease.call::<_, (String, usize)>("head", (&long,)),
+                            lease.call::<_, (String, usize)>("head", (&short,)),
+                        );
+                        assert_eq!(long.expect("it serves"), (letter.to_owned(), 7_000_000));
+                        assert_eq!(short.expect("it serves"), (letter.to_owned(), 10));
+                    }
+                })
+            })
+            .into();
+        wait_until("all have their answers", SOON, || callers.iter().all(JoinHandle::is_finished)).await;
+        for caller in callers {
+            caller.join().expect("no call fails");
+        }
+        drop(lease);
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_call_dropped_at_any_moment_is_given_up() {
+        let seed = Seed::new();
+        let mut random = seed.rng();
+        let pool = started(1).await;
+        let lease = pool.checkout().await.expect("a worker is free");
+        for round in 0..200 {
+            {
+                let mut held = std::pin::pin!(lease.call::<_, u32>("hold", ("a",)));
+                assert!(std::future::poll_fn(|cx| Poll::Ready(held.as_mut().poll(cx).is_pending())).await);
+                let until = Instant::now() + Duration::from_micros(random.u64(0..300));
+                while Instant::now() < until {
+                    std::hint::spin_loop();
+                }
+            }
+            let next = tokio::time::timeout(SOON, lease.call::<_, u32>("pid", ())).await;
+            assert_eq!(next.expect("the worker is free soon").expect("it serves"), lease.pid(), "{round}");
+        }
+        drop(lease);
+        let status = status_when(&pool, "it is checked in", |status| status.idle == 1).await;
+        assert_eq!(status.restarts, 0);
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn nothing_overtakes_a_stream_of_the_same_lease() {
+        let source = "order = []\ndef items():\n    order.append('stream')\n    yield 1\n\ndef told():\n    order.append('call')\n    return order\n";
+        let pool = pool_of(source).size(1).start().await.expect("it starts");
+        for _ in 0..50 {
+            let lease = pool.checkout().await.expect("the worker is free");
+            let mut items = lease.stream::<u32>("items", ()).await.expect("it begins");
+            let (told, item) = tokio::join!(lease.call::<_, Vec<String>>("told", ()), items.next());
+            assert_eq!(item.expect("there is one").expect("it comes"), 1);
+            let told = told.expect("it serves");
+            assert_eq!(told[told.len() - 2..], ["stream", "call"]);
+        }
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn the_deadline_of_a_call_holds_on_a_lease_that_was_idle() {
+        let pool = pool_of(MODULE).size(1).call_timeout(Duration::from_secs(100)).start().await;
+        let pool = pool.expect("it starts");
+        let lease = pool.checkout().await.expect("a worker is free");
+        // The worker's timer goes off long after what comes next.
+        for _ in 0..5 {
+            lease.call::<_, u32>("pid", ()).await.expect("it serves");
+        }
+        for millis in [50, 20, 80] {
+            let late = lease.request("hold").args(("a",)).timeout(Duration::from_millis(millis));
+            let error = tokio::time::timeout(SOON, late.send::<u32>()).await.expect("it is told");
+            assert!(matches!(error, Err(CallError::Timeout { .. })), "{error:?}");
+            lease.call::<_, u32>("pid", ()).await.expect("it serves");
+        }
+        drop(lease);
+        pool.shutdown().await;
+    }
+}
+
+/// Runs a future on a thread and a runtime of its own.
+fn on_a_thread(future: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    std::thread::spawn(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime.expect("a runtime can be built").block_on(future);
+    })
 }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from types import FunctionType, GenericAlias, MethodType
 
+from hatchery import _hooks
 from hatchery._values import type_name
 
 TYPE_CHECKING = False
@@ -26,6 +28,12 @@ _DEEPEST = 20  # of partials of methods of partials ...
 
 class ExportError(Exception):
     """The host asks for a function that the module does not export."""
+
+
+def prepare(hello: dict[str, Any]) -> tuple[Functions, list[dict[str, Any]]]:
+    """Collect what the module that hello names exports, and describe it."""
+    functions = exported(sys.modules[hello["module"]], hello["functions"], _hooks.exports)
+    return functions, [describe(name, function) for name, function in functions.items()]
 
 
 def exported(

@@ -85,6 +85,25 @@ def _text(value: object) -> str:
         return f"<its __str__ raised {type(error).__name__}>"
 
 
+_prepared: list[Handler] = []
+
+
+def prepare(channel: _wire.Channel, level: int) -> None:
+    """Do in a template what `install` would do in each worker on copies of the pages; the channel is the same."""
+    _let_through(level)
+    _prepared.append(Handler(channel, level))
+
+
+def _let_through(level: int) -> None:
+    """Have a root logger that nobody has configured let all through that the host wants.
+
+    This clears what each logger has noted of its level.
+    """
+    root = logging.getLogger()
+    if not root.handlers and root.level == logging.WARNING and level < logging.WARNING:
+        root.setLevel(level)
+
+
 def install(channel: _wire.Channel, level: int) -> None:
     """Send the records that reach the root logger to the host, from this level on.
 
@@ -94,9 +113,8 @@ def install(channel: _wire.Channel, level: int) -> None:
     channel.shared = True  # any thread may log
     root = logging.getLogger()
     printed = [sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__]
-    if not root.handlers and root.level == logging.WARNING and level < logging.WARNING:
-        root.setLevel(level)
+    _let_through(level)
     for handler in list(root.handlers):
         if type(handler) is logging.StreamHandler and handler.stream in printed:
             root.removeHandler(handler)
-    root.addHandler(Handler(channel, level))
+    root.addHandler(_prepared.pop() if _prepared else Handler(channel, level))

@@ -102,7 +102,7 @@ def _start(worker: _serving.Worker, hello: dict[str, Any]) -> None:
             from hatchery import _codecs
 
             _codecs.choose(codec)
-        functions = _functions.exported(sys.modules[hello["module"]], hello["functions"], _hooks.exports)
+        functions, descriptions = hello.get("exports") or _functions.prepare(hello)
         phase = "on_start"
         for hook in _hooks.start_hooks:
             worker.run_to_end(None, hook)
@@ -112,7 +112,7 @@ def _start(worker: _serving.Worker, hello: dict[str, Any]) -> None:
             "protocol": _wire.PROTOCOL,
             "pid": os.getpid(),
             "python": ".".join(map(str, sys.version_info[:3])),
-            "functions": [_functions.describe(name, function) for name, function in functions.items()],
+            "functions": descriptions,
             "rss_bytes": _rss_bytes(),
             "import_ms": round(import_ms, 3),
         }
@@ -132,10 +132,10 @@ def _serve_host(channel: _wire.Channel) -> None:
         from hatchery import _zygote
 
         # Returns in a forked worker only.
-        numbers = _zygote.become(channel, hello, _rss_bytes)
+        own = _zygote.become(channel, hello, _rss_bytes)
         hello = _read_hello(channel)
         if hello is not None:
-            hello.update(numbers)
+            hello.update(own)
     if hello is None:
         return
     try:

@@ -15,7 +15,7 @@ import sys
 from struct import Struct
 from time import perf_counter
 
-from hatchery import _errors, _hooks, _serving, _values, _watch, _wire
+from hatchery import _errors, _functions, _hooks, _serving, _values, _watch, _wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,10 +36,11 @@ _COMM_BYTES = 15
 _F_SETSIG = 10
 
 
-def become(channel: _wire.Channel, hello: dict[str, Any], rss_bytes: Callable[[], int | None]) -> dict[str, int]:
+def become(channel: _wire.Channel, hello: dict[str, Any], rss_bytes: Callable[[], int | None]) -> dict[str, Any]:
     """Import what hello names, then serve as a template until the host wants no more.
 
-    Returns only in a forked worker, with the numbers of its descriptors by their names in hello; `channel` is its own.
+    Returns only in a forked worker, with what is to be added to hello: the numbers of its descriptors, and what the
+    module exports. `channel` is then its own.
     """
     _name_process(hello["worker"])
     template = _Template(channel, hello)
@@ -60,12 +61,12 @@ def become(channel: _wire.Channel, hello: dict[str, Any], rss_bytes: Callable[[]
     gc.disable()
     gc.freeze()
     channel.send(_wire.READY, 0, _values.encode_leniently(ready))
-    numbers = template.serve()
-    if numbers is None:
+    own = template.serve()
+    if own is None:
         # Not by `sys.exit`: what the modules registered for the exit is the workers' to run.
         _flush()
         os._exit(0)
-    return numbers
+    return own
 
 
 class _Template:
@@ -85,6 +86,8 @@ class _Template:
         self.own |= {hello.get(name) for name in ("stack_fd", "fd_socket", "begun_fd")}
         # What the imports left open, which every worker has too.
         self.shared: set[int] = set()
+        # What the module exports, if that is known.
+        self.exports: Any = None
 
     def load(self) -> list[str]:
         """Import all modules; what looks dangerous in them. Exits when an import fails."""
@@ -107,9 +110,21 @@ class _Template:
             _serving.send_error(self.channel, 0, failure)
             sys.exit(_wire.EXIT_START_FAILED)
         self.shared = set(_watch.descriptors()) - self.own
+        self.prepare()
         return watch.warnings
 
-    def serve(self) -> dict[str, int] | None:
+    def prepare(self) -> None:
+        """Do once what each worker would do by itself, each on its own copies of the pages that this writes to."""
+        try:
+            self.exports = _functions.prepare(self.hello)
+        except Exception:
+            self.exports = None  # a worker will say what is wrong
+        if "logging" in sys.modules:
+            from hatchery import _logs
+
+            _logs.prepare(self.channel, self.hello["log_level"])
+
+    def serve(self) -> dict[str, Any] | None:
         """Fork and reap as the host says. Returns what `fork` does in a worker, None in the template at its end."""
         _signal.signal(_signal.SIGCHLD, lambda *_: self.reap())
         space = _socket.CMSG_SPACE(4 * _MOST_DESCRIPTORS)
@@ -130,9 +145,9 @@ class _Template:
                     break
                 body, tail = tail[_HEAD.size : 4 + length], tail[4 + length :]
                 if kind == FORK:
-                    numbers = self.fork(fork_id, str(body, "utf-8"), number)
-                    if numbers is not None:
-                        return numbers
+                    own = self.fork(fork_id, str(body, "utf-8"), number)
+                    if own is not None:
+                        return own
                 elif kind == REAP:
                     self.dying.add(number)
                     self.reap()
@@ -141,8 +156,8 @@ class _Template:
                 else:
                     raise _wire.ProtocolError(f"a frame of kind {kind} is not for a template")
 
-    def fork(self, fork_id: int, worker: str, count: int) -> dict[str, int] | None:
-        """Fork a worker. Returns the numbers of its descriptors in the worker, None in the template."""
+    def fork(self, fork_id: int, worker: str, count: int) -> dict[str, Any] | None:
+        """Fork a worker. Returns what is the worker's own in the worker, None in the template."""
         fds, self.received = self.received[:count], self.received[count:]
         if len(fds) < count:
             raise _wire.ProtocolError("a fork without its descriptors; is this process at its limit of open files?")
@@ -166,7 +181,7 @@ class _Template:
         _close([*fds, pidfd])
         return None
 
-    def become_worker(self, fds: list[int], worker: str) -> dict[str, int]:
+    def become_worker(self, fds: list[int], worker: str) -> dict[str, Any]:
         """In a forked worker: take on what is its own, let go of what is the template's."""
         channel_fd, stdout, stderr, stack_fd, lifeline, fd_socket, *begun = fds
         # First of all: whatever happens from here on, the host's end of the lifeline ends this process. That its owner
@@ -181,7 +196,7 @@ class _Template:
         os.dup2(stderr, 2)
         self.socket.detach()
         keep = self.shared | {0, 1, 2, channel_fd, stack_fd, lifeline, fd_socket, *begun}
-        _close([fd for fd in _watch.descriptors() if fd not in keep])
+        _close([fd for fd in map(int, os.listdir("/proc/self/fd")) if fd not in keep])
         _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
         _name_process(worker)
         _reseed()
@@ -189,10 +204,10 @@ class _Template:
             gc.enable()
         os.set_blocking(channel_fd, True)
         self.channel.__init__(channel_fd)  # type: ignore[misc]
-        numbers = {"stack_fd": stack_fd, "fd_socket": fd_socket}
+        own = {"stack_fd": stack_fd, "fd_socket": fd_socket, "exports": self.exports}
         if begun:
-            numbers["begun_fd"] = begun[0]
-        return numbers
+            own["begun_fd"] = begun[0]
+        return own
 
     def reap(self) -> None:
         """Take the exit status of those that the host is done with, as far as they are dead."""
@@ -246,10 +261,13 @@ def _move_to_own_group(pid: int) -> None:
 def _name_process(name: str) -> None:
     """Set what `ps` and `top` show."""
     try:
-        with open("/proc/self/comm", "wb", 0) as comm:
-            comm.write(name.encode("utf-8", "replace")[:_COMM_BYTES])
+        fd = os.open("/proc/self/comm", os.O_WRONLY)
     except OSError:
-        pass
+        return
+    try:
+        os.write(fd, name.encode("utf-8", "replace")[:_COMM_BYTES])
+    finally:
+        os.close(fd)
 
 
 def _reseed() -> None:

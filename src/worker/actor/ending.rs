@@ -1,0 +1,104 @@
+//! The end of a worker.
+
+use std::time::Instant;
+
+use super::Worker;
+use crate::error::CallError;
+use crate::port::{CLOSED_GRACE, ChannelError, Exit, WorkerError, shutdown_frame};
+use crate::supervisor::ExitReason;
+use crate::worker::desk::Submitted;
+
+impl Worker {
+    /// An error that is no call's.
+    pub(super) fn failed_as_a_whole(&mut self, error: WorkerError) {
+        match error {
+            WorkerError::Stop { type_name, message, traceback } if self.exiting => {
+                log::error!(target: "hatchery::worker", "{}: an on_stop hook failed: {traceback}", self.name);
+                self.stop_failure = Some(format!("an on_stop hook failed: {type_name}: {message}"));
+            }
+            other => self.protocol_broken(other.into_call_error().to_string()),
+        }
+    }
+
+    pub(super) fn protocol_broken(&mut self, detail: String) {
+        for current in self.calls.drain() {
+            if let Some(dispatch) = current.dispatch {
+                dispatch.fail(CallError::Protocol { detail: detail.clone() });
+            }
+        }
+        self.end(format!("protocol error: {detail}"));
+    }
+
+    pub(super) fn channel_failed(&mut self, error: ChannelError) {
+        match error {
+            ChannelError::Closed => {
+                if self.ending.is_none() {
+                    let why = if self.exiting { "asked to" } else { "it closed its channel" };
+                    self.ending = Some(why.into());
+                    if !self.exiting {
+                        self.kill_at = Some(Instant::now() + CLOSED_GRACE);
+                    }
+                }
+            }
+            ChannelError::Frame(error) => self.protocol_broken(error.to_string()),
+            ChannelError::Io(error) => self.protocol_broken(format!("its channel failed: {error}")),
+        }
+    }
+
+    pub(super) fn end(&mut self, why: String) {
+        self.ending.get_or_insert(why);
+        self.port.process.kill();
+    }
+
+    pub(super) fn tell_python_to_exit(&mut self) {
+        self.exiting = true;
+        if self.desk.send(&shutdown_frame()).is_err() {
+            self.end("asked to".into());
+        }
+    }
+
+    /// The process has ended: answers whom it owes an answer.
+    pub(super) fn process_ended(&mut self, exit: Exit, stderr_tail: String) {
+        for call in self.desk.close() {
+            match call {
+                Submitted::Sent(call_id, dispatch) => self.accept(call_id, dispatch, Instant::now()),
+                Submitted::Waits(dispatch) => self.waiting.push_back(dispatch),
+            }
+        }
+        let begun = self.port.begun();
+        let running = self.calls.drain().filter_map(|current| Some((current.call_id, current.dispatch?)));
+        let waiting = self.waiting.drain(..).map(|dispatch| (u64::MAX, dispatch));
+        for (call_id, dispatch) in running.chain(waiting) {
+            let started = dispatch.started() && begun.is_none_or(|begun| call_id <= begun.last);
+            dispatch.fail(CallError::WorkerDied {
+                started,
+                exit: exit.code,
+                signal: exit.signal,
+                max_rss_bytes: exit.max_rss_bytes,
+                stderr_tail: stderr_tail.clone(),
+                reason: self.ending.clone(),
+                attempts: u32::from(started),
+            });
+        }
+        self.ended = true;
+        if let Some(failure) = self.stop_failure.take() {
+            self.context.exit(ExitReason::Abnormal(failure));
+        } else if !self.stopping {
+            self.context.exit(ExitReason::Abnormal(self.reason(exit)));
+        }
+    }
+
+    /// Why it ends, for the supervisor's report.
+    pub(super) fn reason(&self, exit: Exit) -> String {
+        let how = match (exit.code, exit.signal) {
+            (Some(code), _) => format!("exit code {code}"),
+            (None, Some(signal)) => format!("signal {signal}"),
+            (None, None) => "unknown exit".into(),
+        };
+        match &self.ending {
+            Some(why) => format!("{how} ({why})"),
+            None if self.exiting => format!("{how} (asked to)"),
+            None => how,
+        }
+    }
+}

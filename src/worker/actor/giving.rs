@@ -1,0 +1,178 @@
+//! What Python is given to do.
+
+use std::time::Instant;
+
+use super::{MEMORY_INTERVAL, Worker};
+use crate::error::{CallError, Phase};
+use crate::port::{ChannelError, FrameError};
+use crate::timer::deadline;
+use crate::worker::desk::Submitted;
+use crate::worker::dispatch::{Dispatch, Work};
+use crate::worker::host::OnBehalf;
+use crate::worker::in_flight::{Current, Stream};
+use crate::worker::messages::LeaseId;
+use crate::worker::running::Running;
+
+impl Worker {
+    pub(super) fn run(&mut self, dispatch: Dispatch) {
+        if self.stopping {
+            self.refuse(dispatch, CallError::Draining);
+        } else if !self.takes_calls() || !self.waiting.is_empty() || !self.calls.takes(&dispatch.work) {
+            self.waiting.push_back(dispatch);
+        } else {
+            self.start(dispatch);
+            self.next();
+        }
+    }
+
+    /// Whether Python is given more to do.
+    fn takes_calls(&self) -> bool {
+        self.ending.is_none() && self.leaving.is_none()
+    }
+
+    /// Answers a call that Python does not get.
+    pub(super) fn refuse(&self, dispatch: Dispatch, error: CallError) {
+        if let Some(request) = dispatch.assigned {
+            self.tell_freed(request, false);
+        }
+        dispatch.fail(error);
+    }
+
+    /// Hands a call to Python, unless nobody waits for it any more.
+    fn start(&mut self, mut dispatch: Dispatch) {
+        let now = Instant::now();
+        let timeout = CallError::Timeout { phase: Phase::Queue, stack: None, attempts: 0 };
+        if dispatch.is_abandoned() || dispatch.deadline <= now {
+            return self.refuse(dispatch, timeout);
+        }
+        if let Work::EndSession { timeout, .. } = dispatch.work {
+            dispatch.deadline = deadline(now, timeout);
+        }
+        let (call_id, sent) = self.desk.send_call(&dispatch, now);
+        match sent {
+            Ok(()) => dispatch.mark_started(),
+            // Its memfds did not find their way, and within the frame they are too much.
+            Err(ChannelError::Frame(FrameError::TooLarge { size, limit })) => {
+                return self.refuse(dispatch, CallError::FrameTooLarge { size, limit: limit.into() });
+            }
+            // It is answered when the process has ended, which then is near: that tells why.
+            Err(error) => self.channel_failed(error),
+        }
+        self.accept(call_id, dispatch, now);
+    }
+
+    /// Python has it.
+    pub(super) fn accept(&mut self, call_id: u64, dispatch: Dispatch, now: Instant) {
+        self.last_call_id = self.last_call_id.max(call_id);
+        let (mut opened, mut of_session, mut nested) = (None, None, 0);
+        match &dispatch.work {
+            Work::Call { session, stream, depth, .. } => {
+                nested = *depth;
+                opened = stream.map(|(id, credit)| Stream { id, credit });
+                if let Some(session) = session {
+                    of_session = Some(session.clone());
+                    if !self.sessions.contains(session) {
+                        self.sessions.insert(session.clone());
+                    }
+                }
+            }
+            Work::EndSession { session, .. } => {
+                self.sessions.remove(session);
+            }
+        }
+        self.calls.push(Current {
+            call_id,
+            call: Running::new(dispatch.deadline, self.cancel_grace),
+            assigned: dispatch.assigned,
+            dispatch: Some(dispatch),
+            session: of_session,
+            stream: opened,
+            depth: nested,
+            host_calls: OnBehalf::default(),
+            stack: None,
+        });
+        self.sample_memory_at.get_or_insert(now + MEMORY_INTERVAL);
+    }
+
+    /// Takes over what the lease has left at the desk.
+    pub(super) fn take_over(&mut self) {
+        if self.lease.is_none() {
+            return;
+        }
+        let mut submitted = std::mem::take(&mut self.submitted);
+        self.desk.take(&mut submitted);
+        if !submitted.is_empty() {
+            let now = Instant::now();
+            for call in submitted.drain(..) {
+                match call {
+                    Submitted::Sent(call_id, dispatch) => self.accept(call_id, dispatch, now),
+                    Submitted::Waits(dispatch) => self.run(dispatch),
+                }
+            }
+        }
+        self.submitted = submitted;
+    }
+
+    /// Says at the desk what the lease may do there.
+    pub(super) fn offer(&mut self) {
+        let is_free = self.lease.is_some()
+            && !self.lease_over
+            && !self.stopping
+            && self.takes_calls()
+            && self.waiting.is_empty();
+        let places = if is_free { self.calls.places() } else { 0 };
+        if places > 0 || self.offered > 0 {
+            self.offered = places;
+            self.desk.offer(places, self.timer.armed());
+        }
+    }
+
+    /// Lets the lease hand Python nothing any more, and takes over what it has.
+    pub(super) fn withdraw(&mut self) {
+        self.offer();
+        self.take_over();
+    }
+
+    /// After a call: the next ones that wait, the end of the lease, or of the worker.
+    pub(super) fn next(&mut self) {
+        while self.takes_calls()
+            && let Some(at) = self.next_waiting()
+            && let Some(dispatch) = self.waiting.remove(at)
+        {
+            self.start(dispatch);
+        }
+        if self.leaving.is_some() && self.calls.is_hopeless() {
+            self.leave();
+        }
+        if !self.calls.is_empty() || self.ending.is_some() {
+            return;
+        }
+        if self.stopping {
+            self.tell_python_to_exit();
+        } else if self.lease_over {
+            self.lease_over = false;
+            if let Some(LeaseId(request)) = self.lease.take() {
+                self.tell_freed(request, true);
+            }
+        }
+    }
+
+    /// The first of those that wait which Python may get now. Nothing overtakes the end of its session.
+    fn next_waiting(&self) -> Option<usize> {
+        (0..self.waiting.len()).find(|&at| {
+            let work = &self.waiting[at].work;
+            let ends_first = |before: &Dispatch| match &before.work {
+                Work::EndSession { session, .. } => work.session() == Some(session),
+                Work::Call { .. } => false,
+            };
+            self.calls.takes(work) && !self.waiting.range(..at).any(ends_first)
+        })
+    }
+
+    /// How many places of the pool's it takes.
+    pub(super) fn assigned(&self) -> u32 {
+        let running = self.calls.iter().filter(|current| current.assigned.is_some()).count();
+        let waiting = self.waiting.iter().filter(|dispatch| dispatch.assigned.is_some()).count();
+        u32::try_from(running + waiting).unwrap_or(u32::MAX)
+    }
+}

@@ -1,0 +1,148 @@
+//! What Python says.
+
+use super::Worker;
+use crate::error::{CallError, HostCallCause};
+use crate::port::{
+    Attachment, Body, ChannelError, FrameError, HostRequest, LogRecord, Reply, credit_frame,
+    host_result_frame,
+};
+use crate::worker::dispatch::StreamId;
+use crate::worker::host::HostContext;
+use crate::worker::in_flight::Current;
+
+impl Worker {
+    pub(super) fn told(&mut self, reply: Reply) {
+        match reply {
+            Reply::Result { call_id, body } => match self.take(call_id, false) {
+                Some(current) => self.answered(current, Ok(body)),
+                None => self.protocol_broken(format!("a result of the unknown call {call_id}")),
+            },
+            Reply::End { call_id } => match self.take(call_id, true) {
+                Some(current) => self.answered(current, Ok(Body::default())),
+                None => self.protocol_broken(format!("the end of the unknown stream {call_id}")),
+            },
+            Reply::Error { call_id: 0, error } => self.failed_as_a_whole(error),
+            Reply::Error { call_id, error } => match self.calls.take(call_id) {
+                Some(current) => self.answered(current, Err(error.into_call_error())),
+                None => self.protocol_broken(format!("an error of the unknown call {call_id}")),
+            },
+            Reply::Chunk { call_id, body } => self.item(call_id, body),
+            Reply::Progress { call_id, body } => {
+                if let Some(current) = self.known(call_id)
+                    && let Some(dispatch) = &current.dispatch
+                {
+                    dispatch.progress(body);
+                }
+            }
+            Reply::Stack { call_id, text } => {
+                if let Some(current) = self.known(call_id)
+                    && current.call.awaits_stack()
+                {
+                    current.stack = Some(text);
+                    self.stack_came(call_id);
+                }
+            }
+            Reply::HostCall { id, request, attachments } => self.host_call(id, request, attachments),
+            Reply::HostCancel { id } => self.calls.iter().for_each(|current| current.host_calls.abort(id)),
+            Reply::Log { level, record } => self.log(level, &record),
+            Reply::Ready(_) => self.protocol_broken("it was ready already".into()),
+        }
+    }
+
+    pub(super) fn take(&mut self, call_id: u64, is_stream: bool) -> Option<Current> {
+        let current = self.calls.get(call_id)?;
+        if current.stream.is_some() != is_stream {
+            return None;
+        }
+        self.calls.take(call_id)
+    }
+
+    /// The call of a frame that may come late, from a thread of the user's: one that is over is nobody's.
+    fn known(&mut self, call_id: u64) -> Option<&mut Current> {
+        if call_id > self.last_call_id {
+            self.protocol_broken(format!("news of the unknown call {call_id}"));
+        }
+        self.calls.get(call_id)
+    }
+
+    fn answered(&mut self, current: Current, outcome: Result<Body, CallError>) {
+        // The pool knows that the worker is free before the caller can ask for it again: a session's next call would
+        // find its own worker busy.
+        if let Some(request) = current.assigned {
+            self.tell_freed(request, true);
+        }
+        self.next();
+        self.offer();
+        if let Some(dispatch) = current.dispatch {
+            match outcome {
+                Ok(body) => dispatch.succeed(body, &self.name),
+                Err(error) => dispatch.fail(error),
+            }
+        }
+    }
+
+    fn item(&mut self, call_id: u64, body: Body) {
+        let Some(Current { stream: Some(stream), dispatch, .. }) = self.calls.get(call_id) else {
+            return self.protocol_broken(format!("an item of the unknown stream {call_id}"));
+        };
+        let Some(left) = stream.credit.checked_sub(1) else {
+            return self.protocol_broken("more items than it may send".into());
+        };
+        stream.credit = left;
+        if let Some(dispatch) = dispatch {
+            dispatch.item(body);
+        }
+    }
+
+    /// Python calls us, on behalf of one of its calls.
+    fn host_call(&mut self, id: u64, request: HostRequest, attachments: Vec<Attachment>) {
+        match self.calls.get(request.3.call) {
+            Some(current) if current.dispatch.is_some() => {
+                let deadline = current.call.deadline();
+                let (worker, depth) = (self.name.clone(), current.depth + 1);
+                let context = HostContext { worker, depth, deadline, attachments };
+                self.host_calls.begin(&self.host_functions, id, request, context, &mut current.host_calls);
+            }
+            // Nobody waits for it any more.
+            _ => self.host_calls.refuse(id, request.0, HostCallCause::Cancelled, "its call is over"),
+        }
+    }
+
+    pub(super) fn tell_host_result(&mut self, id: u64, body: Body, failed: bool) {
+        if self.ending.is_some() {
+            return;
+        }
+        match self.desk.send(&host_result_frame(id, body, failed)) {
+            Ok(()) => {}
+            // Its memfds did not find their way, and within the frame they are too much.
+            Err(ChannelError::Frame(error @ FrameError::TooLarge { .. })) => {
+                self.host_calls.refuse(id, "call_host".into(), HostCallCause::Failed, &error.to_string());
+            }
+            Err(error) => self.channel_failed(error),
+        }
+    }
+
+    /// A record of Python's `logging`.
+    fn log(&self, level: u32, record: &LogRecord) {
+        let level = match level {
+            40.. => log::Level::Error,
+            30.. => log::Level::Warn,
+            20.. => log::Level::Info,
+            10.. => log::Level::Debug,
+            _ => log::Level::Trace,
+        };
+        let LogRecord { logger, message, request_id } = record;
+        let target = format!("hatchery::python::{}", self.name);
+        match request_id {
+            Some(id) => log::log!(target: &target, level, "{logger}: {message} [request {id}]"),
+            None => log::log!(target: &target, level, "{logger}: {message}"),
+        }
+    }
+
+    pub(super) fn give_credit(&mut self, id: StreamId, items: u32) {
+        let Some(Current { call_id, stream: Some(stream), .. }) = self.calls.by_stream(id) else { return };
+        stream.credit = stream.credit.saturating_add(items);
+        let frame = credit_frame(*call_id, items);
+        self.send(&frame);
+    }
+}

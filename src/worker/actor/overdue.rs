@@ -1,0 +1,161 @@
+//! Deadlines, cancelling, and what becomes of calls that do not end.
+
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use super::{Leaving, MEMORY_INTERVAL, Worker};
+use crate::error::{CallError, Phase};
+use crate::port::{CANCEL_SIGNAL, STACK_SIGNAL, cancel_frame, stack_frame};
+use crate::worker::host::OnBehalf;
+use crate::worker::running::Step;
+
+impl Worker {
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let waiting = self.waiting.iter().map(|dispatch| dispatch.deadline).min();
+        let leave_at = self.leaving.as_ref().and_then(|leaving| leaving.at);
+        [self.calls.next_deadline(), waiting, self.sample_memory_at, self.kill_at, leave_at]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    pub(super) fn on_time(&mut self, now: Instant) {
+        if self.kill_at.is_some_and(|at| at <= now) {
+            self.kill_at = None;
+            self.port.process.kill();
+        }
+        if self.leaving.as_ref().and_then(|leaving| leaving.at).is_some_and(|at| at <= now) {
+            self.leave();
+        }
+        if self.sample_memory_at.is_some_and(|at| at <= now) {
+            self.port.process.sample_memory();
+            self.sample_memory_at = (!self.calls.is_empty()).then_some(now + MEMORY_INTERVAL);
+        }
+        while let Some((call_id, step)) = self.calls.tick(now) {
+            self.take_step(call_id, step);
+        }
+        for dispatch in std::mem::take(&mut self.waiting) {
+            if dispatch.deadline <= now {
+                self.refuse(dispatch, CallError::Timeout { phase: Phase::Queue, stack: None, attempts: 0 });
+            } else {
+                self.waiting.push_back(dispatch);
+            }
+        }
+    }
+
+    fn take_step(&mut self, call_id: u64, step: Step) {
+        match step {
+            Step::AskForStack => {
+                // One that has not begun, or of a worker that is about to end, has none.
+                if self.ending.is_some() || !self.has_begun(call_id) {
+                    return self.stack_came(call_id);
+                }
+                if !self.calls.iter().any(|other| other.call_id != call_id && other.call.awaits_stack()) {
+                    self.port.stacks.clear();
+                }
+                self.send(&stack_frame(call_id));
+                self.port.process.signal(STACK_SIGNAL);
+            }
+            Step::TimeOut => {
+                let begun = self.has_begun(call_id);
+                let Some(current) = self.calls.get(call_id) else { return };
+                if let Some(dispatch) = current.dispatch.take() {
+                    let started = dispatch.started() && begun;
+                    dispatch.fail(CallError::Timeout {
+                        phase: if started { Phase::Run } else { Phase::Queue },
+                        stack: current.stack.take().filter(|stack| !stack.is_empty()),
+                        attempts: u32::from(started),
+                    });
+                }
+                self.cancel(call_id);
+            }
+            Step::Cancel => self.cancel(call_id),
+            Step::SignalAgain => self.signal(),
+            Step::Kill => self.gave_up(),
+        }
+    }
+
+    /// Whether user code of this call may have run.
+    fn has_begun(&self, call_id: u64) -> bool {
+        self.port.begun().is_none_or(|begun| call_id <= begun.last)
+    }
+
+    pub(super) fn stack_came(&mut self, call_id: u64) {
+        let Some(current) = self.calls.get(call_id) else { return };
+        if let Some(step) = current.call.stack_came(Instant::now()) {
+            self.take_step(call_id, step);
+        }
+    }
+
+    /// A call has not given up within its grace. The worker must go; its other calls get as long to end.
+    fn gave_up(&mut self) {
+        if self.leaving.is_none() {
+            let why = "a call did not give up in time".to_owned();
+            let at = Some(Instant::now() + self.cancel_grace);
+            self.leaving = Some(Leaving { why, at });
+            self.withdraw();
+            self.tell_leaving();
+        }
+        if self.calls.is_hopeless() {
+            self.leave();
+        }
+    }
+
+    /// Nothing is left to wait for.
+    pub(super) fn leave(&mut self) {
+        if let Some(leaving) = &mut self.leaving {
+            leaving.at = None;
+            let why = leaving.why.clone();
+            self.end(why);
+        }
+    }
+
+    fn cancel(&mut self, call_id: u64) {
+        if let Some(current) = self.calls.get(call_id) {
+            current.host_calls = OnBehalf::default();
+        }
+        self.send(&cancel_frame(call_id));
+        self.signal();
+    }
+
+    /// Tells Python to look at its frames. One that comes before the frame finds nothing, but makes room for it; it is
+    /// repeated.
+    fn signal(&self) {
+        if self.ending.is_none() {
+            self.port.process.signal(CANCEL_SIGNAL);
+        }
+    }
+
+    /// Looks after callers that leave, and stacks that are awaited.
+    pub(super) fn poll_calls(&mut self, cx: &mut Context<'_>) {
+        while let Some((call_id, step)) = self.calls.poll_left(cx, Instant::now) {
+            self.take_step(call_id, step);
+        }
+        while self.calls.awaits_stack()
+            && let Poll::Ready(stack) = self.port.stacks.poll_stack(cx)
+        {
+            // It is the main thread's; of which call, only the worker knows when it has several. It does not know of an
+            // async one that blocks the event loop: that is the one there is, if there is but one.
+            let of_the_loop = !stack.is_waiting && self.calls.is_single();
+            let on_main = self.port.begun().map(|begun| begun.on_main);
+            let on_main = on_main.filter(|id| *id != 0 || !of_the_loop);
+            let awaiting: Vec<u64> = self
+                .calls
+                .iter()
+                .filter(|current| {
+                    current.call.awaits_stack() && on_main.is_none_or(|id| id == current.call_id)
+                })
+                .map(|current| current.call_id)
+                .collect();
+            for call_id in awaiting {
+                if let Some(current) = self.calls.get(call_id) {
+                    current.stack = Some(stack.text.clone());
+                }
+                // Of an event loop that waits, the frame will say more.
+                if !stack.is_waiting {
+                    self.stack_came(call_id);
+                }
+            }
+        }
+    }
+}
