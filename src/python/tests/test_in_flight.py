@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import random
 import signal
@@ -373,9 +374,10 @@ class Begun(unittest.TestCase):
             def mark(n): os.write(1, b"%d\\n" % n)
             async def mark_later(n): os.write(1, b"%d\\n" % n)
         """
-        chance = random.Random()
+        seed = int(os.environ.get("HATCHERY_SEED") or random.randrange(1 << 32))
+        chance = random.Random(seed)
         for _ in range(8):
-            with Worker(source, in_flight=64) as worker:
+            with self.subTest(seed=seed), Worker(source, in_flight=64) as worker:
                 worker.ready()
                 for n in range(1, 65):
                     worker.send_call(chance.choice(["mark", "mark_later"]), [n])
