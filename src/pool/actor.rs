@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context as TaskContext, Poll};
 use std::time::{Duration, Instant};
@@ -188,14 +188,13 @@ impl PoolActor {
                 let opened = Opened { addr, worker: slot.name.clone(), placement };
                 match item {
                     Item::Call { order, opened: stream } => {
-                        current.addr.do_send(Run(Dispatch::assigned(order, placement)));
+                        current.addr.do_send(Run(Dispatch::assigned(order, placement, request)));
                         if let Some(stream) = stream {
                             let _ = stream.send(opened);
                         }
                     }
                     Item::Checkout { session, reply } => {
-                        static LAST: AtomicU64 = AtomicU64::new(0);
-                        let lease = LeaseId(LAST.fetch_add(1, Ordering::Relaxed));
+                        let lease = LeaseId(request);
                         current.addr.do_send(Grant(lease));
                         let token =
                             LeaseToken::new(lease, opened, current.desk.clone(), current.pid, session);
@@ -483,9 +482,17 @@ impl Handler<WorkerEvent> for PoolActor {
 
     fn handle(&mut self, event: WorkerEvent, ctx: &mut Context<Self>) {
         match event {
-            WorkerEvent::Freed { slot, incarnation } => {
+            WorkerEvent::Freed { slot, incarnation, request, began } => {
                 self.reload.iter_mut().for_each(|reload| reload.freed(incarnation));
-                self.handle(Event::WorkerFreed { worker: WorkerId { slot, incarnation } }, ctx);
+                let worker = WorkerId { slot, incarnation };
+                self.handle(
+                    if began {
+                        Event::WorkerFreed { worker, request }
+                    } else {
+                        Event::Unassigned { worker, request }
+                    },
+                    ctx,
+                );
             }
             WorkerEvent::Leaving { slot, incarnation } => {
                 self.handle(Event::WorkerLeaving { worker: WorkerId { slot, incarnation } }, ctx);

@@ -36,7 +36,7 @@ pub struct PoolStatus {
     pub overloaded: u64,
     /// Requests whose deadline passed while they waited.
     pub timed_out_waiting: u64,
-    /// Requests whose caller went away before a worker had them.
+    /// Requests whose caller went away, or whose time was up on the way, before a worker's Python had them.
     pub abandoned: u64,
     /// Requests refused because no worker could start.
     pub unavailable: u64,

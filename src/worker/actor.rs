@@ -19,7 +19,9 @@ use super::desk::{Desk, Submitted};
 use super::dispatch::Dispatch;
 use super::host::{Ended, HostCalls, HostFunctions};
 use super::in_flight::InFlight;
-use super::messages::{Attach, Attached, Checkin, Credit, Grant, LeaseId, Load, Look, Run, WorkerEvent};
+use super::messages::{
+    Attach, Attached, Checkin, Credit, Grant, LeaseId, Load, Look, RequestId, Run, WorkerEvent,
+};
 use crate::error::CallError;
 use crate::port::{Frame, Port, Reply};
 use crate::supervisor::ChildContext;
@@ -126,8 +128,9 @@ impl Worker {
         }
     }
 
-    fn tell_freed(&self) {
-        self.tell(WorkerEvent::Freed { slot: self.slot, incarnation: self.context.incarnation() });
+    fn tell_freed(&self, request: RequestId, began: bool) {
+        let (slot, incarnation) = (self.slot, self.context.incarnation());
+        self.tell(WorkerEvent::Freed { slot, incarnation, request, began });
     }
 
     fn tell_leaving(&self) {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::messages::RequestId;
 use super::progress::UpdateSender;
 use super::reply::{Placement, Reply};
 use crate::error::CallError;
@@ -83,8 +84,8 @@ pub(crate) struct Order {
 pub(crate) struct Dispatch {
     pub(super) work: Work,
     pub(super) deadline: Instant,
-    /// The pool counts it, and waits to hear that its place is free.
-    pub(super) assigned: bool,
+    /// Of one that the pool counts: by this it waits to hear that its place is free.
+    pub(super) assigned: Option<RequestId>,
     placement: Option<Placement>,
     reply: Option<ReplyTo>,
     started: bool,
@@ -94,13 +95,13 @@ impl Dispatch {
     /// One that the pool does not count: a lease's, or the end of a session.
     pub(crate) fn new(order: Order, placement: Option<Placement>) -> Self {
         let Order { work, deadline, reply } = order;
-        Self { work, deadline, assigned: false, placement, reply: Some(reply), started: false }
+        Self { work, deadline, assigned: None, placement, reply: Some(reply), started: false }
     }
 
     /// One that the pool has a place for, and waits to hear that it is free again.
-    pub(crate) fn assigned(order: Order, placement: Option<Placement>) -> Self {
+    pub(crate) fn assigned(order: Order, placement: Option<Placement>, request: RequestId) -> Self {
         let mut dispatch = Self::new(order, placement);
-        dispatch.assigned = true;
+        dispatch.assigned = Some(request);
         dispatch
     }
 

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::dispatch::{Dispatch, StreamId, Work};
 use super::host::OnBehalf;
+use super::messages::RequestId;
 use super::running::{Running, Step};
 
 /// One of them.
@@ -14,8 +15,8 @@ pub(super) struct Current {
     pub(super) call: Running,
     /// `None` when the caller has its answer, or has gone, and only Python's end of it is awaited.
     pub(super) dispatch: Option<Dispatch>,
-    /// The pool counts it, and waits to hear that its place is free.
-    pub(super) assigned: bool,
+    /// Of one that the pool counts: by this it waits to hear that its place is free.
+    pub(super) assigned: Option<RequestId>,
     pub(super) session: Option<Arc<str>>,
     pub(super) stream: Option<Stream>,
     /// How many host calls it is nested in.
@@ -44,6 +45,10 @@ impl InFlight {
 
     pub(super) fn is_empty(&self) -> bool {
         self.calls.is_empty()
+    }
+
+    pub(super) fn is_single(&self) -> bool {
+        self.calls.len() == 1
     }
 
     /// How many more Python may get.

@@ -8,9 +8,13 @@ use super::desk::Desk;
 use super::dispatch::{Dispatch, StreamId};
 use crate::port::Ready;
 
-/// Names one lease.
+/// Names one request of a pool's, and then the place at a worker that it was given. No other one of this process has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct RequestId(pub(crate) u64);
+
+/// Names one lease, by the request that it was granted to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct LeaseId(pub(crate) u64);
+pub(crate) struct LeaseId(pub(crate) RequestId);
 
 /// Run a call of the pool, which come only while there is a place for them, or end a session, which waits for one.
 #[derive(Message)]
@@ -74,8 +78,8 @@ pub(crate) enum Load {
 #[derive(Message, Debug, Clone, PartialEq, Eq)]
 #[rtype(result = "()")]
 pub(crate) enum WorkerEvent {
-    /// One call, or the lease, that it was given is over, and it can take another.
-    Freed { slot: u32, incarnation: u64 },
+    /// This call, or the lease, that it was given is over, and it can take another. `began`: Python had something of it.
+    Freed { slot: u32, incarnation: u64, request: RequestId, began: bool },
     /// One of its calls did not give up: it takes no more, and will end.
     Leaving { slot: u32, incarnation: u64 },
     /// Its process has ended. Told before its callers are answered, so that none of them can be given this worker

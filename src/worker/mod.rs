@@ -30,7 +30,9 @@ pub(crate) use actor::{Settings, Worker};
 pub(crate) use desk::Desk;
 pub(crate) use dispatch::{Dispatch, Order, Outcome, ReplyTo, StreamId, Work};
 pub(crate) use host::{HostContext, HostFunction, HostFunctions, HostOutcome};
-pub(crate) use messages::{Attach, Attached, Checkin, Credit, Grant, LeaseId, Load, Look, Run, WorkerEvent};
+pub(crate) use messages::{
+    Attach, Attached, Checkin, Credit, Grant, LeaseId, Load, Look, RequestId, Run, WorkerEvent,
+};
 pub(crate) use progress::{UpdateReceiver, UpdateSender, updates};
 pub use reply::{Placement, Reply};
 pub(crate) use zygote::Spawner;

@@ -50,7 +50,8 @@ impl Reply {
 pub enum Placement {
     /// The session began with this call: its state was empty.
     New,
-    /// To the session's own worker, which has its state.
+    /// To the session's own worker, which has its state. That is empty where an earlier call was the first, but ended
+    /// before it ran.
     Kept,
     /// The session's own worker was busy, so to another one, which does not have its state.
     Elsewhere,

@@ -21,3 +21,7 @@ mod support;
 
 /// Whether the tests' pools have a zygote: `tests/zygote` runs the same tests with one.
 const ZYGOTE: bool = false;
+
+/// How many calls a worker of the tests' pools has at once, where a test does not say it: `tests/in_flight` runs the same
+/// tests with more.
+const IN_FLIGHT: usize = 1;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use hatchery::{Pool, ReloadError, StartPhase, WorkerStartError};
 
 use crate::support::{
-    MODULE, SOON, alone_test, is_alive, noted, pids, pool_of, python_module, scratch, status_when, touch,
-    wait_until,
+    MODULE, SOON, alone_test, in_all_places, is_alive, noted, pids, pool_of, python_module, scratch,
+    status_when, touch, wait_until,
 };
 
 /// The module, of this version. Each is of another length: Python tells a changed file by that and by the second.
@@ -119,7 +119,7 @@ alone_test! {
         let pool = pool_of(&source(1)).size(2).start().await.expect("it starts");
         let lease = pool.checkout().await.expect("it is free");
         let leased = lease.pid();
-        let (held, ()) = tokio::join!(pool.call::<_, u32>("hold", ("a",)), async {
+        let (held, ()) = tokio::join!(in_all_places::<u32>(&pool, "hold", ("a",)), async {
             noted("a.began").await;
             write(22);
             let reload = {

@@ -13,9 +13,13 @@ mod leases;
 #[path = "../pool/lifetimes/mod.rs"]
 mod lifetimes;
 mod many;
+#[path = "../pool/payloads/mod.rs"]
+mod payloads;
 #[path = "../pool/reload.rs"]
 mod reload;
 mod safety;
+#[path = "../pool/several/mod.rs"]
+mod several;
 #[path = "../pool/start/mod.rs"]
 mod start;
 // Not all of it is needed here.
@@ -26,3 +30,6 @@ mod template;
 
 /// Whether the tests' pools have a zygote.
 const ZYGOTE: bool = true;
+
+/// How many calls a worker of the tests' pools has at once, where a test does not say it.
+const IN_FLIGHT: usize = 1;

@@ -143,7 +143,7 @@ impl<T, C: Clone> Core<T, C> {
     /// Whoever waits for one of those counted on that state, also where another worker might have served it; they all
     /// hear of the loss, so whoever comes next begins anew. Where nobody waits, the next one is to hear of it.
     pub(super) fn worker_gone(&mut self, now: Instant, slot: u32, out: &mut Vec<Command<T, C>>) {
-        while let Some(assignment) = self.slots.forget_assignment(slot) {
+        for assignment in self.slots.forget_assignments(slot) {
             self.leave(now, assignment.session);
         }
         self.touched.push(slot);

@@ -76,9 +76,12 @@ impl<T, C: Clone> Core<T, C> {
         placement
     }
 
-    /// The shell had nobody to give the assigned worker to: nothing runs, and nothing is left of the assignment.
+    /// There was nobody to give the assigned worker to: nothing has run, and nothing is left of the assignment. Of one
+    /// from before a restart nothing is known but that it is over.
     pub(super) fn unassigned(&mut self, now: Instant, worker: WorkerId, request: RequestId) {
-        let Some(assignment) = self.slots.unassigned(now, worker, request) else { return };
+        let Some(assignment) = self.slots.unassigned(now, worker, request) else {
+            return self.freed(now, worker, request);
+        };
         self.totals.assigned -= 1;
         self.totals.abandoned += 1;
         if let Some(session) = assignment.session {

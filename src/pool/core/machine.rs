@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::message::{Command, Config, Event, Rejection, RequestId, SessionEnd, SessionUse};
+use super::message::{Command, Config, Event, Rejection, RequestId, SessionEnd, SessionUse, WorkerId};
 use super::openings::Openings;
 use super::queue::{Queue, Waiter};
 use super::sessions::{SessionId, Sessions};
@@ -110,16 +110,7 @@ impl<T, C: Clone> Core<T, C> {
                     self.adopt(now, worker, sessions, out);
                 }
             }
-            Event::WorkerFreed { worker } => {
-                if let Freed::Of(assignment) = self.slots.freed(now, worker) {
-                    if let Some(Assignment { begun, session, .. }) = assignment {
-                        self.measure(now.saturating_duration_since(begun));
-                        self.leave(now, session);
-                    }
-                    self.openings.used(worker.slot);
-                    self.touched.push(worker.slot);
-                }
-            }
+            Event::WorkerFreed { worker, request } => self.freed(now, worker, request),
             Event::WorkerLeaving { worker } => {
                 if self.slots.leaving(now, worker) {
                     self.touched.push(worker.slot);
@@ -173,6 +164,18 @@ impl<T, C: Clone> Core<T, C> {
     /// Every slot, in order.
     pub(crate) fn slots(&self) -> impl Iterator<Item = SlotStatus<'_, C>> {
         self.slots.iter()
+    }
+
+    /// Something that the worker served is over.
+    pub(super) fn freed(&mut self, now: Instant, worker: WorkerId, request: RequestId) {
+        if let Freed::Of(assignment) = self.slots.freed(now, worker, request) {
+            if let Some(Assignment { begun, session, .. }) = assignment {
+                self.measure(now.saturating_duration_since(begun));
+                self.leave(now, session);
+            }
+            self.openings.used(worker.slot);
+            self.touched.push(worker.slot);
+        }
     }
 
     fn submit(

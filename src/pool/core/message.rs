@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::worker::{Load, Placement};
 
+pub(crate) use crate::worker::RequestId;
+
 /// How strongly a session's calls are tied to the worker that holds its state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -52,10 +54,6 @@ impl SessionEnd {
     }
 }
 
-/// Names one request. Unique among the requests that wait; chosen by whoever submits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct RequestId(pub(crate) u64);
-
 /// Names one worker: one incarnation of one slot. Within a slot, a later start has a larger incarnation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct WorkerId {
@@ -85,8 +83,8 @@ pub(crate) struct Config {
 /// What happened. `T` is the item of a request, `C` the cause of a worker's failure.
 ///
 /// Events may come late, twice or never: whatever concerns an unknown request, an unknown slot or an incarnation that
-/// is over is ignored. The one thing demanded is that a living worker says `WorkerFreed` once for each assignment,
-/// since a second one could not be told from the end of another assignment.
+/// is over is ignored. The one thing demanded is that a living worker that serves something from before a restart of the
+/// pool actor says of each assignment once that it is over: of those before, only the number is known.
 #[derive(Clone, Debug)]
 pub(crate) enum Event<T, C> {
     /// A caller wants a place at a worker, for `session` if there is one, and waits for it until `deadline`.
@@ -94,9 +92,9 @@ pub(crate) enum Event<T, C> {
     Submitted { request: RequestId, deadline: Instant, item: T, session: Option<SessionUse>, exclusive: bool },
     /// The caller went away.
     Abandoned { request: RequestId },
-    /// The worker got nothing by this assignment, since there was nobody any more to serve; told instead of
-    /// `WorkerFreed`, before any other event. It is as if the caller had left while it waited; only a call of its
-    /// session that was assigned by the same event has heard already where the session lives.
+    /// Nothing of this assignment came to the worker's Python, since there was nobody any more to serve; told instead of
+    /// `WorkerFreed`. It is as if the caller had left while it waited; only a call of its session that was assigned
+    /// meanwhile has heard already where the session lives.
     Unassigned { worker: WorkerId, request: RequestId },
     /// The session is over. A call of it that runs goes on; one that waits begins it anew, as one that is yet to
     /// come does.
@@ -104,8 +102,8 @@ pub(crate) enum Event<T, C> {
     /// A worker can serve. `load`: what it still serves from before a restart of the pool actor; each of those ends by
     /// a `WorkerFreed` of its own. `sessions`: those that it has state of, from before that restart.
     WorkerReady { worker: WorkerId, load: Load, sessions: Vec<Arc<str>> },
-    /// One of the worker's calls, or its lease, is over.
-    WorkerFreed { worker: WorkerId },
+    /// This call of the worker's, or its lease, is over.
+    WorkerFreed { worker: WorkerId, request: RequestId },
     /// The worker takes no more. What it serves ends by `WorkerFreed`, or with the worker.
     WorkerLeaving { worker: WorkerId },
     /// A worker that had been ready ended; its supervisor will start the next incarnation.

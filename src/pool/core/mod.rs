@@ -65,10 +65,9 @@
 //! One that is in use (a request of it waits or runs) neither expires nor is evicted. Whoever waits when its home dies
 //! is the one who asks next; whoever waits when it is ended begins it anew.
 //!
-//! A worker says that something has ended, not what: of several that it serves, the first assigned is taken to be it. So
-//! where a worker serves several sessions at once, one whose call takes long may be taken to rest before it does, and
-//! another to be in use after. What may come of it is that it expires, or is evicted, under its own call: the worker
-//! awaits that call before it drops the state, and whoever comes next begins anew.
+//! A call that its worker drops before Python has it is taken back as if it had never been assigned, and a session that
+//! was to begin with it has not begun. One that Python has but never runs counts as one that ran: whoever comes next is
+//! told that the session was kept, and finds it empty.
 //!
 //! # What a restart of the pool actor loses
 //!

@@ -1,6 +1,5 @@
 //! Which workers there are and what each one does.
 
-use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::message::{RequestId, WorkerId};
@@ -78,19 +77,17 @@ struct Slot<C> {
     early: Option<(u64, Early)>,
     state: SlotState<C>,
     since: Instant,
-    /// What its worker serves from before a restart of the pool actor: of that nothing is known. It is taken to end
-    /// before whatever came later.
+    /// What its worker serves from before a restart of the pool actor: of that nothing but the number is known.
     adopted: u32,
     /// The rest of what its worker serves, the first assigned first.
-    serving: VecDeque<Assignment>,
+    serving: Vec<Assignment>,
 }
 
 /// What the news that a place of a worker is free was worth.
 pub(super) enum Freed {
     /// It is stale or early: nothing changes now.
     Not,
-    /// The place is free again. A worker does not say of which of several assignments: the first one is taken to be it.
-    /// `None`: one that was adopted.
+    /// The place is free again. `None`: one that was adopted.
     Of(Option<Assignment>),
 }
 
@@ -139,7 +136,7 @@ impl<C> Slots<C> {
             state: SlotState::Starting,
             since: now,
             adopted: 0,
-            serving: VecDeque::new(),
+            serving: Vec::new(),
         };
         Self {
             slots: (0..size).map(|_| fresh()).collect(),
@@ -166,7 +163,7 @@ impl<C> Slots<C> {
     }
 
     /// What an earlier incarnation was assigned, and its end was not heard, is left for
-    /// [`forget_assignment`](Self::forget_assignment).
+    /// [`forget_assignments`](Self::forget_assignments).
     pub(super) fn ready(&mut self, now: Instant, worker: WorkerId, load: Load) -> bool {
         let WorkerId { slot, incarnation } = worker;
         let Some(it) = self.begin(slot, incarnation) else { return false };
@@ -205,20 +202,20 @@ impl<C> Slots<C> {
         true
     }
 
-    pub(super) fn freed(&mut self, now: Instant, worker: WorkerId) -> Freed {
+    pub(super) fn freed(&mut self, now: Instant, worker: WorkerId, request: RequestId) -> Freed {
         if let Some(early) = self.early(worker) {
             early.freed += 1;
-        }
-        let Some((load, leaving)) = self.load_of(worker).filter(|(load, _)| *load != NOTHING) else {
             return Freed::Not;
-        };
-        self.set_load(now, worker.slot, less(load), leaving);
-        let it = &mut self.slots[worker.slot as usize];
-        if it.adopted > 0 {
-            it.adopted -= 1;
-            return Freed::Of(None);
         }
-        Freed::Of(it.serving.pop_front())
+        if let Some(assignment) = self.unassigned(now, worker, request) {
+            return Freed::Of(Some(assignment));
+        }
+        let Some((load, leaving)) = self.load_of(worker) else { return Freed::Not };
+        let it = &mut self.slots[worker.slot as usize];
+        let Some(left) = it.adopted.checked_sub(1) else { return Freed::Not };
+        it.adopted = left;
+        self.set_load(now, worker.slot, less(load), leaving);
+        Freed::Of(None)
     }
 
     /// Gives the slot's worker a request that it [`takes`](Self::takes).
@@ -226,10 +223,10 @@ impl<C> Slots<C> {
         let load = self.slots[slot as usize].state.load().unwrap_or(NOTHING);
         let load = if exclusive { Load::Lease } else { Load::Calls(count(load) + 1) };
         self.set_load(now, slot, load, false);
-        self.slots[slot as usize].serving.push_back(assignment);
+        self.slots[slot as usize].serving.push(assignment);
     }
 
-    /// Takes an assignment back that came to nothing.
+    /// An assignment is over, whatever came of it.
     pub(super) fn unassigned(
         &mut self,
         now: Instant,
@@ -238,15 +235,15 @@ impl<C> Slots<C> {
     ) -> Option<Assignment> {
         let (load, leaving) = self.load_of(worker)?;
         let serving = &mut self.slots[worker.slot as usize].serving;
-        let at = serving.iter().rposition(|it| it.request == request)?;
-        let assignment = serving.remove(at)?;
+        let at = serving.iter().position(|it| it.request == request)?;
+        let assignment = serving.remove(at);
         self.set_load(now, worker.slot, less(load), leaving);
         Some(assignment)
     }
 
-    /// Forgets something that the slot's worker was assigned, since that one is no more.
-    pub(super) fn forget_assignment(&mut self, slot: u32) -> Option<Assignment> {
-        self.slots[slot as usize].serving.pop_front()
+    /// Forgets what the slot's worker was assigned, since that one is no more.
+    pub(super) fn forget_assignments(&mut self, slot: u32) -> Vec<Assignment> {
+        std::mem::take(&mut self.slots[slot as usize].serving)
     }
 
     /// What the slot's worker serves, if it has a free place.

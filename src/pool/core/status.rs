@@ -27,9 +27,7 @@ pub(crate) struct Counts {
     pub(crate) waiting: usize,
     /// Sessions whose state lives on a worker.
     pub(crate) sessions: usize,
-    /// From assignment to end of work, the recent ones weighing more; `None` before the first one ended. Of several that
-    /// a worker serves at once, the one that ends is taken to be the one assigned first: that may give the times of two
-    /// to each other in part, but their sum is right.
+    /// From assignment to end of work, the recent ones weighing more; `None` before the first one ended.
     pub(crate) mean_run: Option<Duration>,
     /// The shutdown has begun.
     pub(crate) closed: bool,
@@ -55,7 +53,7 @@ pub(crate) struct Totals {
     pub(crate) overloaded: u64,
     /// Waited until their deadline.
     pub(crate) timed_out: u64,
-    /// Left by their caller before a worker had them.
+    /// Left by their caller, or late, before a worker's Python had them.
     pub(crate) abandoned: u64,
     /// Refused or sent away since no worker could start.
     pub(crate) unavailable: u64,

@@ -17,6 +17,8 @@ import tempfile
 import textwrap
 import threading
 import time
+import typing
+import unittest
 
 HERE = pathlib.Path(__file__).resolve().parent
 PACKAGE = HERE.parent / "hatchery"
@@ -25,7 +27,7 @@ PROBE = (HERE.parent / "probe.py").read_text()
 GOLDEN = HERE.parents[2] / "tests" / "golden"
 DEADLINE = float(os.environ.get("HATCHERY_TEST_DEADLINE", "20"))
 # Runs all tests with workers that take several calls; each test still sends what it would send otherwise.
-IN_FLIGHT = int(os.environ.get("HATCHERY_TEST_IN_FLIGHT", "0"))
+IN_FLIGHT = int(os.environ.get("HATCHERY_TEST_IN_FLIGHT") or "0")
 
 HELLO, READY, CALL, RESULT, ERROR, CHUNK, END, CANCEL, CREDIT = range(1, 10)
 HOST_CALL, HOST_RESULT, LOG = range(10, 13)
@@ -314,3 +316,39 @@ class Worker:
             if ready and not self.sock.recv(65536):
                 return True
         return False
+
+
+class Shared(unittest.TestCase):
+    """Tests that share one worker, which ends well and has printed nothing."""
+
+    source: str
+    files: typing.ClassVar[dict[str, str] | None] = None
+    options: typing.ClassVar[dict[str, object]] = {}
+    printed: typing.ClassVar[dict[str, bytes]] = {"stdout": b"", "stderr": b""}
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.worker = Worker(cls.source, cls.files, **cls.options)
+        cls.ready = cls.worker.ready()
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        try:
+            assert cls.worker.shutdown() == 0, cls.worker.printed
+            assert cls.worker.printed == cls.printed, cls.worker.printed
+        finally:
+            cls.worker.__exit__()
+
+    def call(self, function: str, *args: object, **kwargs: object) -> object:
+        """Return the result, or the error's body."""
+        return self.worker.call(function, *args, **kwargs)
+
+    def send(self, function: str, *args: object, **options) -> int:
+        """Send a call, and return its id."""
+        return self.worker.send_call(function, list(args), **options)
+
+    def answers(self, count: int) -> dict[int, object]:
+        """Return the bodies of the next answers, each of another call, by their ids."""
+        got = [self.worker.receive() for _ in range(count)]
+        self.assertEqual(len({call_id for _, call_id, _ in got}), count)
+        return {call_id: body for _, call_id, body in got}

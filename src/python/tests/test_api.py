@@ -5,8 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import unittest
+from typing import ClassVar
 
-from tests.support import ERROR, HERE, IN_FLIGHT, PROGRESS, RESULT, Worker
+from tests.support import ERROR, HERE, IN_FLIGHT, PROGRESS, RESULT, Shared, Worker
 
 SOURCE = '''
 import asyncio, contextvars, threading, time
@@ -90,20 +91,9 @@ def many(n):
 '''
 
 
-class Api(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.worker = Worker(SOURCE, max_frame_bytes=1_000_000)
-        cls.worker.ready()
-        cls.call = staticmethod(cls.worker.call)
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        try:
-            assert cls.worker.shutdown() == 0, cls.worker.printed
-            assert cls.worker.printed == {"stdout": b"", "stderr": b""}, cls.worker.printed
-        finally:
-            cls.worker.__exit__()
+class Api(Shared):
+    source = SOURCE
+    options: ClassVar[dict] = {"max_frame_bytes": 1_000_000}
 
     def test_progress(self) -> None:
         values = [1, None, {"done": 0.5}, "é", [[]]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unittest
 
-from tests.support import CANCELLED, CHUNK, DEADLINE, ERROR, RESULT, STACK, Worker, frame
+from tests.support import CANCELLED, CHUNK, DEADLINE, ERROR, RESULT, STACK, Shared, Worker, frame
 
 SOURCE = '''
 import asyncio, contextvars, functools, os, pathlib, sys, threading, time
@@ -193,21 +193,13 @@ __all__ = [name for name, value in list(globals().items()) if callable(value) an
 '''
 
 
-class Async(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.worker = Worker(SOURCE)
-        cls.worker.ready()
-        cls.call = staticmethod(cls.worker.call)
-        cls.call("keep_loop")
+class Async(Shared):
+    source = SOURCE
 
     @classmethod
-    def tearDownClass(cls) -> None:
-        try:
-            assert cls.worker.shutdown() == 0, cls.worker.printed
-            assert cls.worker.printed == {"stdout": b"", "stderr": b""}, cls.worker.printed
-        finally:
-            cls.worker.__exit__()
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.worker.call("keep_loop")
 
     def setUp(self) -> None:
         self.call("logged")

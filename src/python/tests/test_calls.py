@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import unittest
+from typing import ClassVar
 
-from tests.support import CALL, ERROR, RESULT, Worker, frame
+from tests.support import CALL, ERROR, RESULT, Shared, Worker, frame
 
 SOURCE = '''
 """A user's module: it does not import hatchery."""
@@ -118,20 +119,9 @@ def _private():
 '''
 
 
-class Calls(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.worker = Worker(SOURCE, max_frame_bytes=8_000_000)
-        cls.ready = cls.worker.ready()
-        cls.call = staticmethod(cls.worker.call)
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        try:
-            assert cls.worker.shutdown() == 0, cls.worker.printed
-            assert cls.worker.printed == {"stdout": b"", "stderr": b""}, cls.worker.printed
-        finally:
-            cls.worker.__exit__()
+class Calls(Shared):
+    source = SOURCE
+    options: ClassVar[dict] = {"max_frame_bytes": 8_000_000}
 
     def fails(self, kind: str, function: str, *args, **kwargs) -> dict:
         error = self.call(function, *args, **kwargs)

@@ -7,6 +7,7 @@ import random
 import threading
 import time
 import unittest
+from typing import ClassVar
 
 from tests.support import (
     CALL,
@@ -18,6 +19,7 @@ from tests.support import (
     ERROR,
     PROGRESS,
     RESULT,
+    Shared,
     Worker,
     frame,
 )
@@ -289,26 +291,15 @@ async def quick_generate_later(n):
 ENDLESS = "import pathlib, time\npathlib.Path('here').touch()\ntime.sleep(3600)\n"
 
 
-class Cancel(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.worker = Worker(SOURCE, {"endless_module.py": ENDLESS})
-        cls.pid = cls.worker.ready()["pid"]
-        cls.call = staticmethod(cls.worker.call)
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        try:
-            assert cls.worker.shutdown() == 0, cls.worker.printed
-            assert cls.worker.printed == {"stdout": b"", "stderr": b""}, cls.worker.printed
-        finally:
-            cls.worker.__exit__()
+class Cancel(Shared):
+    source = SOURCE
+    files: ClassVar[dict] = {"endless_module.py": ENDLESS}
 
     def setUp(self) -> None:
         self.call("logged")
 
     def tearDown(self) -> None:
-        self.assertEqual(self.call("pid"), self.pid)
+        self.assertEqual(self.call("pid"), self.ready["pid"])
         self.assertTrue(self.worker.quiet())
 
     def cancel(self, function: str, *, poke: bool = False, **options) -> object:

@@ -8,7 +8,7 @@ import signal
 import time
 import unittest
 
-from tests.support import CANCELLED, CHUNK, DEADLINE, STACK, STACK_SIGNAL, Worker, frame
+from tests.support import CANCELLED, CHUNK, DEADLINE, STACK, STACK_SIGNAL, Shared, Worker, frame
 
 SOURCE = """
 import asyncio, ctypes, pathlib, select, subprocess, sys, threading, time
@@ -123,19 +123,8 @@ async def deadline_later(): return deadline()
 LINES = SOURCE.splitlines()
 
 
-class Stacks(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.worker = Worker(SOURCE)
-        cls.worker.ready()
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        try:
-            assert cls.worker.shutdown() == 0, cls.worker.printed
-            assert cls.worker.printed == {"stdout": b"", "stderr": b""}, cls.worker.printed
-        finally:
-            cls.worker.__exit__()
+class Stacks(Shared):
+    source = SOURCE
 
     def hang(self, function: str, *args, worker: Worker | None = None, **options) -> int:
         worker = worker or self.worker

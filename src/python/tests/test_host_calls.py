@@ -17,6 +17,7 @@ from tests.support import (
     HOST_CANCEL,
     RESULT,
     STACK,
+    Shared,
     Worker,
     frame,
 )
@@ -156,23 +157,10 @@ FAILED = {"name": "price", "message": "sold out", "cause": "failed"}
 WAYS = ("ask", "ask_later", "ask_in_own_loop", "ask_in_thread", "ask_in_loop_of_thread")
 
 
-class HostCalls(unittest.TestCase):
-    hello: ClassVar[dict] = {}
+class HostCalls(Shared):
+    source = SOURCE
+    options: ClassVar[dict] = {"max_frame_bytes": 1_500_000, "host_functions": ["price", "sell"]}
     ways = WAYS
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.worker = Worker(SOURCE, max_frame_bytes=1_500_000, host_functions=["price", "sell"], **cls.hello)
-        cls.worker.ready()
-        cls.call = staticmethod(cls.worker.call)
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        try:
-            assert cls.worker.shutdown() == 0, cls.worker.printed
-            assert cls.worker.printed == {"stdout": b"", "stderr": b""}, cls.worker.printed
-        finally:
-            cls.worker.__exit__()
 
     def setUp(self) -> None:
         self.call("logged")
@@ -181,9 +169,6 @@ class HostCalls(unittest.TestCase):
         self.assertEqual(self.call("same", 1), 1)
         self.assertEqual(self.call("threads_asking"), 0)
         self.assertTrue(self.worker.quiet())
-
-    def send(self, function: str, *args: object, **options) -> int:
-        return self.worker.send_call(function, list(args), **options)
 
     def asked(self, call_id: int, args: list | None = None) -> int:
         """Expect a host call on behalf of a call; return its number."""
@@ -414,7 +399,7 @@ class OfOne(HostCalls):
 
 
 class OfSeveral(OfOne):
-    hello: ClassVar[dict] = {"in_flight": 8}
+    options: ClassVar[dict] = {**HostCalls.options, "in_flight": 8}
 
     def test_others_go_on_meanwhile(self) -> None:
         for loop in (False, True):
@@ -455,7 +440,7 @@ class OfSeveral(OfOne):
 
 
 class InThreads(HostCalls):
-    hello: ClassVar[dict] = {"in_flight": 8, "threads": 3}
+    options: ClassVar[dict] = {**HostCalls.options, "in_flight": 8, "threads": 3}
     ways = ("ask", "ask_later", "ask_in_own_loop")
 
     def test_together(self) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import random
 import signal
 import time
 import unittest
+from typing import ClassVar
 
 from tests import storm
-from tests.support import CANCEL, CANCELLED, CHUNK, DEADLINE, END, ERROR, RESULT, STACK, Worker, frame
+from tests.support import CANCEL, CANCELLED, CHUNK, DEADLINE, END, ERROR, RESULT, STACK, Shared, Worker, frame
 
 SOURCE = '''
 import asyncio, os, pathlib, time
@@ -100,22 +102,11 @@ async def waits(seconds):
 '''
 
 
-class Case(unittest.TestCase):
+class Case(Shared):
     """What all share: a worker that takes several calls."""
 
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.worker = Worker(SOURCE, in_flight=8)
-        cls.worker.ready()
-        cls.call = staticmethod(cls.worker.call)
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        try:
-            assert cls.worker.shutdown() == 0, cls.worker.printed
-            assert cls.worker.printed == {"stdout": b"", "stderr": b""}, cls.worker.printed
-        finally:
-            cls.worker.__exit__()
+    source = SOURCE
+    options: ClassVar[dict] = {"in_flight": 8}
 
     def setUp(self) -> None:
         self.call("logged")
@@ -123,14 +114,6 @@ class Case(unittest.TestCase):
     def tearDown(self) -> None:
         self.assertEqual(self.call("same", 1), 1)
         self.assertTrue(self.worker.quiet())
-
-    def send(self, function: str, *args: object, **options) -> int:
-        return self.worker.send_call(function, list(args), **options)
-
-    def answers(self, count: int) -> dict[int, object]:
-        got = [self.worker.receive() for _ in range(count)]
-        self.assertEqual(len({call_id for _, call_id, _ in got}), count)
-        return {call_id: body for _, call_id, body in got}
 
     def open_gate(self, name: str) -> None:
         self.worker.touch(name)
@@ -391,9 +374,10 @@ class Begun(unittest.TestCase):
             def mark(n): os.write(1, b"%d\\n" % n)
             async def mark_later(n): os.write(1, b"%d\\n" % n)
         """
-        chance = random.Random()
+        seed = int(os.environ.get("HATCHERY_SEED") or random.randrange(1 << 32))
+        chance = random.Random(seed)
         for _ in range(8):
-            with Worker(source, in_flight=64) as worker:
+            with self.subTest(seed=seed), Worker(source, in_flight=64) as worker:
                 worker.ready()
                 for n in range(1, 65):
                     worker.send_call(chance.choice(["mark", "mark_later"]), [n])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import unittest
+from typing import ClassVar
 
-from tests.support import CANCELLED, ERROR, LOG, RESULT, Worker
+from tests.support import CANCELLED, ERROR, LOG, RESULT, Shared, Worker
 
 SOURCE = '''
 import asyncio, logging, os, pathlib, signal, sys, threading, time
@@ -102,20 +103,9 @@ def level(): return logging.getLogger().level
 '''
 
 
-class Logging(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.worker = Worker(SOURCE, log_level=20)
-        cls.worker.ready()
-        cls.call = staticmethod(cls.worker.call)
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        try:
-            assert cls.worker.shutdown() == 0, cls.worker.printed
-            assert cls.worker.printed == {"stdout": b"", "stderr": b""}, cls.worker.printed
-        finally:
-            cls.worker.__exit__()
+class Logging(Shared):
+    source = SOURCE
+    options: ClassVar[dict] = {"log_level": 20}
 
     def tearDown(self) -> None:
         self.assertEqual(self.call("same", 1), 1)

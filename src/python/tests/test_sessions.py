@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import unittest
 
-from tests.support import CANCELLED, CHUNK, ERROR, RESULT, SESSION_END, Worker, frame
+from tests.support import CANCELLED, CHUNK, ERROR, RESULT, SESSION_END, Shared, Worker, frame
 
 SOURCE = """
 import asyncio, pathlib, time
@@ -71,19 +71,8 @@ def stream():
 """
 
 
-class Sessions(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.worker = Worker(SOURCE)
-        cls.worker.ready()
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        try:
-            assert cls.worker.shutdown() == 0, cls.worker.printed
-            assert cls.worker.printed == {"stdout": b"", "stderr": b""}, cls.worker.printed
-        finally:
-            cls.worker.__exit__()
+class Sessions(Shared):
+    source = SOURCE
 
     def call(self, function: str, *args, **options) -> object:
         return self.worker.answer(self.worker.send_call(function, list(args), **options))[1]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import unittest
+from typing import ClassVar
 
-from tests.support import CANCELLED, CHUNK, END, ERROR, RESULT, STACK, Worker, frame
+from tests.support import CANCELLED, CHUNK, END, ERROR, RESULT, STACK, Shared, Worker, frame
 
 SOURCE = '''
 import asyncio
@@ -182,20 +183,9 @@ async def stop_ticks(): ticks.task.cancel()
 '''
 
 
-class Streams(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.worker = Worker(SOURCE, max_frame_bytes=1_500_000)
-        cls.worker.ready()
-        cls.call = staticmethod(cls.worker.call)
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        try:
-            assert cls.worker.shutdown() == 0, cls.worker.printed
-            assert cls.worker.printed == {"stdout": b"", "stderr": b""}, cls.worker.printed
-        finally:
-            cls.worker.__exit__()
+class Streams(Shared):
+    source = SOURCE
+    options: ClassVar[dict] = {"max_frame_bytes": 1_500_000}
 
     def setUp(self) -> None:
         self.call("logged")

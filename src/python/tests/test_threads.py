@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 import unittest
+from typing import ClassVar
 
 from tests import storm
-from tests.support import CANCEL, CANCELLED, CHUNK, END, ERROR, LOG, PROGRESS, RESULT, STACK, Worker, frame
+from tests.support import CANCEL, CANCELLED, CHUNK, END, ERROR, LOG, PROGRESS, RESULT, STACK, Shared, Worker, frame
 
 SOURCE = '''
 import asyncio, logging, os, pathlib, threading, time
@@ -134,20 +135,10 @@ def stopped(): print("stopped", flush=True)
 '''
 
 
-class Threads(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.worker = Worker(SOURCE, in_flight=8, threads=3)
-        cls.worker.ready()
-        cls.call = staticmethod(cls.worker.call)
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        try:
-            assert cls.worker.shutdown() == 0, cls.worker.printed
-            assert cls.worker.printed == {"stdout": b"stopped\n", "stderr": b""}, cls.worker.printed
-        finally:
-            cls.worker.__exit__()
+class Threads(Shared):
+    source = SOURCE
+    options: ClassVar[dict] = {"in_flight": 8, "threads": 3}
+    printed: ClassVar[dict] = {"stdout": b"stopped\n", "stderr": b""}
 
     def setUp(self) -> None:
         self.call("logged")
@@ -155,13 +146,6 @@ class Threads(unittest.TestCase):
     def tearDown(self) -> None:
         self.assertEqual(self.call("same", 1), 1)
         self.assertTrue(self.worker.quiet())
-
-    def send(self, function: str, *args: object, **options) -> int:
-        return self.worker.send_call(function, list(args), **options)
-
-    def answers(self, count: int) -> dict[int, object]:
-        got = [self.worker.receive() for _ in range(count)]
-        return {call_id: body for _, call_id, body in got}
 
     def test_they_run_together(self) -> None:
         calls = [self.send("meet", n) for n in range(3)]

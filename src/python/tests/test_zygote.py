@@ -40,14 +40,18 @@ class Forked:
         self.stdout, self.stderr, self.stacks = (reading for reading, _ in pipes)
         self.memfds, fd_socket = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         theirs = [channel.fileno(), *(writing for _, writing in pipes), lifeline.fileno(), fd_socket.fileno()]
+        begun = [os.memfd_create("begun")] if template.begun_memory is not None else []
+        for fd in begun:
+            os.ftruncate(fd, 16)
+        theirs += begun
         request = frame(FORK, f"forked-{number}".encode(), call_id=number, number=len(theirs))
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", theirs))]
         template.sock.sendmsg([request], rights)
         channel.close()
         lifeline.close()
         fd_socket.close()
-        for _, writing in pipes:
-            os.close(writing)
+        for fd in [*(writing for _, writing in pipes), *begun]:
+            os.close(fd)
         data, fds, _, _ = socket.recv_fds(template.sock, 4096, 1)
         kind, _, _, _, answered, size = struct.unpack_from(">BBHIQI", data, 4)
         assert (kind, answered, len(fds)) == (FORKED, number, 1), data
@@ -113,7 +117,7 @@ class Template(unittest.TestCase):
             self.assertEqual((pid, parent, group), (worker.pid, template.process.pid, worker.pid))
             # Three streams, channel, stacks, lifeline, socket for memfds, the folder that is listed, and the template's
             # lifeline, whose number this test does not tell it.
-            self.assertEqual(len(fds), 9, fds)
+            self.assertEqual(len(fds), 9 + (template.begun_memory is not None), fds)
         self.assertNotEqual(one.ready["pid"], two.ready["pid"])
         one.call("print_it", "hello")
         self.assertEqual(os.read(one.stdout, 100), b"hello\n")

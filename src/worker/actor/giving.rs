@@ -10,6 +10,7 @@ use crate::worker::desk::{Desk, Submitted};
 use crate::worker::dispatch::{Dispatch, Work};
 use crate::worker::host::OnBehalf;
 use crate::worker::in_flight::{Current, Stream};
+use crate::worker::messages::LeaseId;
 use crate::worker::running::Running;
 
 impl Worker {
@@ -31,8 +32,8 @@ impl Worker {
 
     /// Answers a call that Python does not get.
     pub(super) fn refuse(&self, dispatch: Dispatch, error: CallError) {
-        if dispatch.assigned {
-            self.tell_freed();
+        if let Some(request) = dispatch.assigned {
+            self.tell_freed(request, false);
         }
         dispatch.fail(error);
     }
@@ -149,8 +150,9 @@ impl Worker {
             self.tell_python_to_exit();
         } else if self.lease_over {
             self.lease_over = false;
-            self.lease = None;
-            self.tell_freed();
+            if let Some(LeaseId(request)) = self.lease.take() {
+                self.tell_freed(request, true);
+            }
         }
     }
 
@@ -168,8 +170,8 @@ impl Worker {
 
     /// How many places of the pool's it takes.
     pub(super) fn assigned(&self) -> u32 {
-        let running = self.calls.iter().filter(|current| current.assigned).count();
-        let waiting = self.waiting.iter().filter(|dispatch| dispatch.assigned).count();
+        let running = self.calls.iter().filter(|current| current.assigned.is_some()).count();
+        let waiting = self.waiting.iter().filter(|dispatch| dispatch.assigned.is_some()).count();
         u32::try_from(running + waiting).unwrap_or(u32::MAX)
     }
 }

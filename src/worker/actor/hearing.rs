@@ -68,8 +68,8 @@ impl Worker {
     fn answered(&mut self, current: Current, outcome: Result<Body, CallError>) {
         // The pool knows that the worker is free before the caller can ask for it again: a session's next call would
         // find its own worker busy.
-        if current.assigned {
-            self.tell_freed();
+        if let Some(request) = current.assigned {
+            self.tell_freed(request, true);
         }
         self.next();
         self.offer();

@@ -134,8 +134,11 @@ impl Worker {
         while self.calls.awaits_stack()
             && let Poll::Ready(stack) = self.port.stacks.poll_stack(cx)
         {
-            // It is the main thread's; of which call, only the worker knows when it has several.
+            // It is the main thread's; of which call, only the worker knows when it has several. It does not know of an
+            // async one that blocks the event loop: that is the one there is, if there is but one.
+            let of_the_loop = !stack.is_waiting && self.calls.is_single();
             let on_main = self.port.begun().map(|begun| begun.on_main);
+            let on_main = on_main.filter(|id| *id != 0 || !of_the_loop);
             let awaiting: Vec<u64> = self
                 .calls
                 .iter()

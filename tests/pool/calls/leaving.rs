@@ -5,7 +5,8 @@ use std::time::Duration;
 use hatchery::{Call, Checkout, Pool};
 
 use crate::support::{
-    MODULE, SOON, alone_test, is_alive, lines, note, noted, pids, pool_of, started, status_when, touch,
+    MODULE, SOON, alone_test, behind, in_all_places, is_alive, lines, note, noted, pids, pool_of, started,
+    status_when, touch,
 };
 
 fn spawn(pool: &Pool, function: &'static str, name: &'static str) -> actix_rt::task::JoinHandle<()> {
@@ -16,7 +17,10 @@ fn spawn(pool: &Pool, function: &'static str, name: &'static str) -> actix_rt::t
 }
 
 fn spawn_hold(pool: &Pool, name: &'static str) -> actix_rt::task::JoinHandle<()> {
-    spawn(pool, "hold", name)
+    let pool = pool.clone();
+    actix::spawn(async move {
+        let _ = in_all_places::<u32>(&pool, "hold", (name,)).await;
+    })
 }
 
 alone_test! {
@@ -24,7 +28,7 @@ alone_test! {
         let pool = started(1).await;
         let held = spawn_hold(&pool, "a");
         noted("a.began").await;
-        let leaving = spawn_hold(&pool, "b");
+        let leaving = spawn(&pool, "hold", "b");
         let leaving_checkout = actix::spawn({
             let pool = pool.clone();
             async move { pool.checkout().await.map(drop) }
@@ -76,7 +80,7 @@ alone_test! {
         assert!(leaving.await.expect_err("it is gone").is_cancelled());
         noted("a.cancelled").await;
         let (ended, ()) = tokio::join!(pool.call::<_, bool>("exists", ("a.ended",)), async {
-            let status = status_when(&pool, "the next one waits", |status| status.waiting == 1).await;
+            let status = status_when(&pool, "the next one waits", |status| behind(status) == 1).await;
             assert_eq!((status.busy, status.idle), (1, 0));
             touch("a.go");
         });

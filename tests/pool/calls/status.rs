@@ -49,12 +49,24 @@ alone_test! {
             assert_eq!((down.state, down.pid, down.restarts), (WorkerState::Restarting, None, 1));
             assert!(down.last_exit.as_deref().is_some_and(|how| how.contains("signal 9")));
 
+            // Behind the one that is held: then no place is left.
+            let behind_it: Vec<_> = (1..crate::IN_FLIGHT)
+                .map(|_| {
+                    let pool = pool.clone();
+                    actix::spawn(async move { pool.call::<_, u32>("hold", ("a",)).await })
+                })
+                .collect();
+            let taken = |status: &hatchery::PoolStatus| status.in_flight as usize == 1 + crate::IN_FLIGHT;
+            status_when(&pool, "they have places", taken).await;
             let (waited, ()) = tokio::join!(pool.call::<_, u32>("pid", ()), async {
                 status_when(&pool, "one waits", |status| status.waiting == 1).await;
                 std::fs::remove_file(crate::support::note("import.held")).expect("it is there");
             });
             waited.expect("served by the third, when it is back");
             touch("a.go");
+            for call in behind_it {
+                call.await.expect("no panic").expect("it is let go, too");
+            }
         });
         held.expect("it was let go");
         drop(lease);

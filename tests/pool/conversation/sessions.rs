@@ -263,7 +263,11 @@ alone_test! {
         let ((own, _), _) = visit(&alice).await;
         let (held, first, second, ()) = tokio::join!(
             alice.call::<_, u32>("hold_session", ("a",)),
-            async { noted("a.began").await; alice.call::<_, Visit>("visit", ()).await },
+            async {
+                // Behind the lease it waits, even if there is a place beside the one that is held.
+                status_when(&pool, "the lease waits", |status| status.waiting == 1).await;
+                alice.call::<_, Visit>("visit", ()).await
+            },
             async { noted("a.began").await; alice.checkout().await.map(drop) },
             async {
                 status_when(&pool, "both wait", |status| status.waiting == 2).await;

@@ -289,7 +289,8 @@ alone_test! {
 }
 
 alone_test! {
-    async fn of_a_thousand_streams_as_many_run_as_there_are_workers() {
+    async fn of_a_thousand_streams_as_many_run_as_there_are_places() {
+        const PLACES: usize = 2 * crate::IN_FLIGHT;
         let pool = pool_with(SOURCE).size(2).checkout_timeout(2 * SOON).start().await.expect("it starts");
         let workers = pids(&pool).await;
         let streams = join_all((0..1000_u32).map(|number| {
@@ -301,8 +302,8 @@ alone_test! {
             }
         }));
         tokio::join!(streams, async {
-            let status = status_when(&pool, "the others wait", |status| status.waiting == 998).await;
-            assert_eq!((status.busy, status.assigned), (2, 2));
+            let status = status_when(&pool, "the others wait", |status| status.waiting == 1000 - PLACES).await;
+            assert_eq!((status.busy, status.assigned), (2, PLACES as u64));
             touch("go");
         });
         let status = unharmed(&pool, &workers).await;

@@ -7,8 +7,8 @@ use hatchery::{CallError, Pool, UnavailableCause};
 
 use super::places::block_on;
 use crate::support::{
-    MODULE, SOON, alone_test, descendants, lines, note, noted, pids, pool_of, started, status_when, touch,
-    wait_until,
+    MODULE, SOON, alone_test, descendants, in_all_places, lines, note, noted, pids, pool_of, started,
+    status_when, touch, wait_until,
 };
 
 /// That each use of the pool fails at once and for good.
@@ -61,7 +61,7 @@ alone_test! {
     async fn running_calls_finish_and_waiting_ones_are_refused() {
         let pool = started(2).await;
         let lease = pool.checkout().await.expect("a worker is free");
-        let running = pool.call::<_, u32>("hold", ("a",));
+        let running = in_all_places::<u32>(&pool, "hold", ("a",));
         let leased = lease.call::<_, u32>("hold", ("b",));
         let waiting = join_all((0..3).map(|_| pool.call::<_, ()>("append", ("never", "x"))));
         let checkout = pool.checkout();

@@ -10,13 +10,15 @@ use crate::support::{
     MODULE, SOON, alone_test, is_alive, noted, pids, pool_of, started, wait_until, wait_until_blocking,
 };
 
-/// A pool with its only worker in a long call, and a lease of another one.
+/// A pool with a worker that has as many long calls as it takes, and a lease of the other one.
 async fn busy_pool(on_current_arbiter: bool) -> (Pool, Lease) {
     let builder = pool_of(MODULE).size(2);
     let builder = if on_current_arbiter { builder.on_current_arbiter() } else { builder };
     let pool = builder.start().await.expect("it starts");
     let lease = pool.checkout().await.expect("a worker is free");
-    pool.actor().do_send(Call::new("sleep", (600,)).expect("a number")).expect("the broker lives");
+    for _ in 0..crate::IN_FLIGHT {
+        pool.actor().do_send(Call::new("sleep", (600,)).expect("a number")).expect("the broker lives");
+    }
     noted("sleeping").await;
     (pool, lease)
 }

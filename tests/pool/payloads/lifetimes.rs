@@ -16,7 +16,7 @@ kept = []
 def keep(data): kept.append(memoryview(data)[5:10])
 def look(): return [bytes(view) for view in kept]
 def forget(): kept.clear()
-def memfds(): return sum('memfd:' in os.readlink(f'/proc/self/fd/{fd}') for fd in os.listdir('/proc/self/fd') if os.path.exists(f'/proc/self/fd/{fd}'))
+def memfds(): return sum('memfd:hatchery ' in os.readlink(f'/proc/self/fd/{fd}') for fd in os.listdir('/proc/self/fd') if os.path.exists(f'/proc/self/fd/{fd}'))
 def make(size): return bytes(size)
 def hold(data): time.sleep(1000)
 def pages(data):
@@ -29,7 +29,7 @@ const MIB: usize = 1 << 20;
 
 /// How many memfds this process has open.
 fn memfds() -> usize {
-    fds(std::process::id()).values().filter(|target| target.contains("memfd:hatchery")).count()
+    fds(std::process::id()).values().filter(|target| target.contains("memfd:hatchery ")).count()
 }
 
 alone_test! {

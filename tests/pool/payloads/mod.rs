@@ -8,10 +8,11 @@ mod lifetimes;
 
 use std::path::PathBuf;
 
-/// A Python that has numpy, orjson and msgspec: `HATCHERY_TEST_PYTHON_EXTRAS`. `None` where it is not set, and then it
-/// is said what to do.
+/// A Python that has numpy, orjson and msgspec: `HATCHERY_TEST_PYTHON_EXTRAS`. `None` where it is not set, or is
+/// empty, and then it is said what to do.
 pub(crate) fn python_with_extras() -> Option<PathBuf> {
-    let python = std::env::var_os("HATCHERY_TEST_PYTHON_EXTRAS").map(PathBuf::from);
+    let python = std::env::var_os("HATCHERY_TEST_PYTHON_EXTRAS").filter(|python| !python.is_empty());
+    let python = python.map(PathBuf::from);
     if python.is_none() {
         eprintln!(
             "skipped: HATCHERY_TEST_PYTHON_EXTRAS is not set to a Python that has numpy, orjson and msgspec \

@@ -4,7 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use hatchery::{Pool, PoolBuilder, PoolStatus};
+use futures_util::future::join_all;
+use hatchery::{CallError, Pool, PoolBuilder, PoolStatus};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::{python_module, scratch, wait_until, wait_until_blocking};
 
@@ -139,9 +142,10 @@ def die_once(code):
     return "alive"
 "#;
 
-/// A pool to be configured, with a zygote where this binary's tests have one.
+/// A pool to be configured, with a zygote where this binary's tests have one, and as many calls a worker as they have.
 pub(crate) fn builder() -> PoolBuilder {
-    if crate::ZYGOTE { Pool::builder().zygote() } else { Pool::builder() }
+    let builder = Pool::builder().in_flight(crate::IN_FLIGHT);
+    if crate::ZYGOTE { builder.zygote() } else { builder }
 }
 
 /// A pool over a module of this source, to be configured further.
@@ -158,6 +162,25 @@ pub(crate) fn pool_with(more: &str) -> PoolBuilder {
 /// A started pool of [`MODULE`].
 pub(crate) async fn started(size: usize) -> Pool {
     pool_of(MODULE).size(size).start().await.expect("the pool starts")
+}
+
+/// Calls a function that holds up its worker, as often as that one has places: then nobody else finds one there.
+///
+/// Only one of these calls runs at a time; the answer is the first one's.
+pub(crate) async fn in_all_places<T: DeserializeOwned>(
+    pool: &Pool,
+    function: &str,
+    args: impl Serialize,
+) -> Result<T, CallError> {
+    let calls = (0..crate::IN_FLIGHT).map(|_| pool.call::<_, T>(function, &args));
+    let mut answers = join_all(calls).await;
+    assert!(answers.iter().all(|answer| answer.is_ok() == answers[0].is_ok()), "one fares as the others do");
+    answers.swap_remove(0)
+}
+
+/// How many calls of those that hold up their worker wait for another one, in the queue or in the worker.
+pub(crate) fn behind(status: &PoolStatus) -> usize {
+    status.waiting + (status.in_flight - status.busy) as usize
 }
 
 /// Waits until the pool's status is as wanted, and returns it.

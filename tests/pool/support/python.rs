@@ -49,6 +49,10 @@ pub(crate) fn unittest(top: &Path, start: &Path) -> Result<(), String> {
 /// What Python wrote, when a test fails, and when there is none.
 pub(crate) fn unittest_with(python: &Path, top: &Path, start: &Path, names: &str) -> Result<(), String> {
     let output = Command::new(python)
+        .env(
+            "HATCHERY_TEST_IN_FLIGHT",
+            if crate::IN_FLIGHT > 1 { crate::IN_FLIGHT.to_string() } else { "".into() },
+        )
         .args(["-B", "-m", "unittest", "discover", "-s"])
         .arg(start)
         .arg("-t")

@@ -46,6 +46,12 @@ impl Model {
             self.seen.insert("served when another one timed out");
             self.judge_command(now, command, &mut startup, world)?;
         }
+        if let Event::Unassigned { worker, request } = event
+            && self.serves(worker, request).is_some()
+            && world.heard_dropped(worker, request)
+        {
+            self.seen.insert("dropped by its worker");
+        }
         self.hear(now, event);
         for command in said {
             self.judge_command(now, command, &mut startup, world)?;
@@ -129,7 +135,7 @@ impl Model {
         prop_assert_eq!(chosen, Some(worker.slot), "neither its own nor the first in rank of {:?}", servers);
         if self.unseen != Some(request) {
             let name = session.as_ref().map(|it| &it.session);
-            prop_assert!(world.takes(worker, name, exclusive), "{worker:?} has no place");
+            prop_assert!(world.takes(worker, request, name, exclusive), "{worker:?} has no place");
         }
         self.last_turn += 1;
         let slot = &mut self.slots[worker.slot as usize];

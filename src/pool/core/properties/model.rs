@@ -174,7 +174,7 @@ impl Model {
             Event::Unassigned { worker, request } => self.hear_unassigned(now, worker, request),
             Event::EndSession { session, .. } => self.hear_end_of(&session),
             Event::WorkerReady { worker, load, sessions } => self.hear_ready(now, worker, load, sessions),
-            Event::WorkerFreed { worker } => self.hear_freed(now, worker),
+            Event::WorkerFreed { worker, request } => self.hear_freed(now, worker, request),
             Event::WorkerLeaving { worker } => self.hear_leaving(worker),
             Event::WorkerExited { worker, .. } => self.hear_end(now, worker, Told::Down),
             Event::StartFailed { slot, incarnation, .. } => {

@@ -40,6 +40,9 @@ pub(super) enum Operation {
     },
     Finishes {
         slot: u32,
+        which: usize,
+        /// Before Python had it.
+        dropped: bool,
         post: Post,
     },
     Leaves {
@@ -104,7 +107,8 @@ pub(super) fn operation() -> impl Strategy<Value = Operation> {
         6 => any::<u64>().prop_map(|request| Abandon { request }),
         14 => (slot(), post()).prop_map(|(slot, post)| StartSucceeds { slot, post }),
         9 => (slot(), post()).prop_map(|(slot, post)| StartFails { slot, post }),
-        16 => (slot(), post()).prop_map(|(slot, post)| Finishes { slot, post }),
+        16 => (slot(), any::<usize>(), prop::bool::weighted(0.1), post())
+            .prop_map(|(slot, which, dropped, post)| Finishes { slot, which, dropped, post }),
         2 => (slot(), post()).prop_map(|(slot, post)| Leaves { slot, post }),
         6 => (slot(), post()).prop_map(|(slot, post)| Dies { slot, post }),
         10 => any::<usize>().prop_map(|letter| Arrives { letter }),

@@ -95,8 +95,8 @@ impl Run {
                 let news = self.world.start_fails(slot % size);
                 self.send(news, post)
             }
-            Operation::Finishes { slot, post } => {
-                let news = self.world.finishes(slot % size);
+            Operation::Finishes { slot, which, dropped, post } => {
+                let news = self.world.finishes(slot % size, which, dropped);
                 self.send(news, post)
             }
             Operation::Leaves { slot, post } => {
@@ -126,7 +126,7 @@ impl Run {
                     0 => {
                         News::Ready { worker, load: Load::Calls(kind.into()), sessions: vec![Arc::from("a")] }
                     }
-                    1 => News::Freed { worker },
+                    1 => News::Freed { worker, request: RequestId(incarnation) },
                     2 => News::Exited { worker },
                     3 => News::Leaving { worker },
                     _ => News::StartFailed { worker },
@@ -158,8 +158,8 @@ impl Run {
 
     fn deliver(&mut self, news: News) -> Verdict {
         // The one promise of a worker: it says once for each assignment that it is free of it.
-        if let News::Freed { worker } = news
-            && !self.world.may_say_freed(worker)
+        if let News::Freed { worker, request } | News::Dropped { worker, request } = news
+            && !self.world.may_say_freed(worker, request)
         {
             return Ok(());
         }
@@ -268,7 +268,7 @@ fn come_across(settings: ProptestConfig, seed: u64) -> BTreeSet<&'static str> {
 }
 
 /// What enough histories must have come across.
-const EVERYTHING: [&str; 49] = [
+const EVERYTHING: [&str; 51] = [
     "a call alone",
     "a call beside others",
     "a lease alone",
@@ -279,9 +279,11 @@ const EVERYTHING: [&str; 49] = [
     "assigned",
     "behind a lease",
     "draining",
+    "dropped by its worker",
     "freed early",
     "freed of all",
     "freed of one",
+    "freed out of order",
     "freed while leaving",
     "leaving",
     "left early",

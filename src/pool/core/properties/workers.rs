@@ -60,13 +60,22 @@ impl Model {
         Some(&mut it.early)
     }
 
-    pub(super) fn hear_freed(&mut self, now: Instant, worker: WorkerId) {
+    /// Where among what the worker is known to serve this request is.
+    pub(super) fn serves(&self, worker: WorkerId, request: RequestId) -> Option<usize> {
+        let it = self.slots.get(worker.slot as usize)?;
+        let alive = it.newest == worker.incarnation && it.is_alive();
+        it.serving.iter().position(|served| alive && served.request == request)
+    }
+
+    pub(super) fn hear_freed(&mut self, now: Instant, worker: WorkerId, request: RequestId) {
         if let Some((_, freed, _)) = self.early(worker) {
             *freed += 1;
             return;
         }
+        let at = self.serves(worker, request);
         let Some(it) = self.slots.get_mut(worker.slot as usize) else { return };
-        if it.newest != worker.incarnation || !it.is_alive() || it.load() == 0 {
+        let alive = it.newest == worker.incarnation && it.is_alive();
+        if !alive || (at.is_none() && it.adopted == 0) {
             self.seen.insert("stale freed");
             return;
         }
@@ -78,12 +87,15 @@ impl Model {
         self.last_turn += 1;
         it.turn = self.last_turn;
         it.lease = false;
-        if it.adopted > 0 {
+        let Some(at) = at else {
             it.adopted -= 1;
-        } else {
-            let served = it.serving.remove(0);
-            self.finishes(now, served);
+            return;
+        };
+        let served = it.serving.remove(at);
+        if at > 0 {
+            self.seen.insert("freed out of order");
         }
+        self.finishes(now, served);
     }
 
     pub(super) fn hear_leaving(&mut self, worker: WorkerId) {
@@ -98,11 +110,11 @@ impl Model {
         }
     }
 
-    /// An assignment of the last event came to nothing.
+    /// An assignment came to nothing: one of the last event, or one that the worker has dropped.
     pub(super) fn hear_unassigned(&mut self, now: Instant, worker: WorkerId, request: RequestId) {
+        let Some(at) = self.serves(worker, request) else { return self.hear_freed(now, worker, request) };
         let it = &mut self.slots[worker.slot as usize];
-        let at = it.serving.iter().position(|served| served.request == request);
-        let served = it.serving.remove(at.expect("it was assigned just now"));
+        let served = it.serving.remove(at);
         it.lease = false;
         self.abandoned += 1;
         self.seen.insert("unassigned");

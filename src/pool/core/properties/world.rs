@@ -1,10 +1,10 @@
 //! The truth: a supervisor that fills its slots again and again, and workers that serve some requests at a time, or one
 //! lease, and keep the state of sessions.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::super::{Event, WorkerId};
+use super::super::{Event, RequestId, WorkerId};
 use super::model::Item;
 use crate::worker::Load;
 
@@ -12,7 +12,8 @@ use crate::worker::Load;
 #[derive(Clone, Debug)]
 pub(super) enum News {
     Ready { worker: WorkerId, load: Load, sessions: Vec<Arc<str>> },
-    Freed { worker: WorkerId },
+    Freed { worker: WorkerId, request: RequestId },
+    Dropped { worker: WorkerId, request: RequestId },
     Leaving { worker: WorkerId },
     Exited { worker: WorkerId },
     StartFailed { worker: WorkerId },
@@ -22,7 +23,8 @@ impl News {
     pub(super) fn event(self) -> Event<Item, WorkerId> {
         match self {
             Self::Ready { worker, load, sessions } => Event::WorkerReady { worker, load, sessions },
-            Self::Freed { worker } => Event::WorkerFreed { worker },
+            Self::Freed { worker, request } => Event::WorkerFreed { worker, request },
+            Self::Dropped { worker, request } => Event::Unassigned { worker, request },
             Self::Leaving { worker } => Event::WorkerLeaving { worker },
             Self::Exited { worker } => Event::WorkerExited { worker, cause: worker },
             Self::StartFailed { worker } => {
@@ -47,7 +49,7 @@ pub(super) fn heard(event: &Event<Item, WorkerId>) -> Heard {
         Event::WorkerReady { worker, load, sessions } => {
             Event::WorkerReady { worker: *worker, load: *load, sessions: sessions.clone() }
         }
-        Event::WorkerFreed { worker } => Event::WorkerFreed { worker: *worker },
+        Event::WorkerFreed { worker, request } => Event::WorkerFreed { worker: *worker, request: *request },
         Event::WorkerLeaving { worker } => Event::WorkerLeaving { worker: *worker },
         Event::WorkerExited { worker, cause } => Event::WorkerExited { worker: *worker, cause: *cause },
         Event::StartFailed { slot, incarnation, cause } => {
@@ -62,23 +64,31 @@ pub(super) fn heard(event: &Event<Item, WorkerId>) -> Heard {
 enum Life {
     Absent,
     Starting,
-    Alive { load: Load, leaving: bool },
-}
-
-fn count(load: Load) -> u32 {
-    match load {
-        Load::Calls(calls) => calls,
-        Load::Lease => 1,
-    }
+    Alive { leaving: bool },
 }
 
 struct Slot {
     incarnation: u64,
     life: Life,
-    /// The sessions that its worker has state of.
-    states: BTreeSet<Arc<str>>,
-    /// How much it serves in the eyes of somebody who has heard whatever was delivered.
-    told: u32,
+    /// What its worker serves.
+    serving: Vec<RequestId>,
+    /// That is a lease.
+    lease: bool,
+    /// The sessions that its worker has state of, in the eyes of somebody who has heard whatever was delivered, and how
+    /// many calls have made it.
+    states: BTreeMap<Arc<str>, u32>,
+    /// The session of each request that it was given since it was attached.
+    given: BTreeMap<RequestId, Option<Arc<str>>>,
+    /// What it served when it was attached, unless its end was delivered.
+    of_before: BTreeSet<RequestId>,
+    /// Those of the others whose end was delivered.
+    told: BTreeSet<RequestId>,
+}
+
+impl Slot {
+    fn load(&self) -> Load {
+        if self.lease { Load::Lease } else { Load::Calls(self.serving.len() as u32) }
+    }
 }
 
 /// The slots, each with its current incarnation.
@@ -89,7 +99,16 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(size: u32, in_flight: u32) -> Self {
-        let fresh = || Slot { incarnation: 0, life: Life::Absent, states: BTreeSet::new(), told: 0 };
+        let fresh = || Slot {
+            incarnation: 0,
+            life: Life::Absent,
+            serving: Vec::new(),
+            lease: false,
+            states: BTreeMap::new(),
+            given: BTreeMap::new(),
+            of_before: BTreeSet::new(),
+            told: BTreeSet::new(),
+        };
         Self { slots: (0..size).map(|_| fresh()).collect(), in_flight }
     }
 
@@ -111,8 +130,12 @@ impl World {
     fn begin(&mut self, slot: u32) {
         let it = self.slot(slot);
         it.incarnation += 1;
+        it.serving.clear();
+        it.lease = false;
         it.states.clear();
-        it.told = 0;
+        it.given.clear();
+        it.of_before.clear();
+        it.told.clear();
         it.life = Life::Starting;
     }
 
@@ -120,9 +143,8 @@ impl World {
         if self.slot(slot).life != Life::Starting {
             return None;
         }
-        let load = Load::Calls(0);
-        self.slot(slot).life = Life::Alive { load, leaving: false };
-        Some(News::Ready { worker: self.id(slot), load, sessions: Vec::new() })
+        self.slot(slot).life = Life::Alive { leaving: false };
+        Some(News::Ready { worker: self.id(slot), load: Load::Calls(0), sessions: Vec::new() })
     }
 
     pub(super) fn start_fails(&mut self, slot: u32) -> Option<News> {
@@ -134,14 +156,20 @@ impl World {
         Some(News::StartFailed { worker })
     }
 
-    pub(super) fn finishes(&mut self, slot: u32) -> Option<News> {
-        let Life::Alive { load, .. } = &mut self.slot(slot).life else { return None };
-        *load = Load::Calls(count(*load).checked_sub(1)?);
-        Some(News::Freed { worker: self.id(slot) })
+    /// Something that it serves is over; `dropped`: before Python had it.
+    pub(super) fn finishes(&mut self, slot: u32, which: usize, dropped: bool) -> Option<News> {
+        let worker = self.id(slot);
+        let it = self.slot(slot);
+        let at = which.checked_rem(it.serving.len())?;
+        let request = it.serving.remove(at);
+        // What is said of a lease is its end, whatever was done with it.
+        let lease = std::mem::take(&mut it.lease);
+        let dropped = dropped && !lease;
+        Some(if dropped { News::Dropped { worker, request } } else { News::Freed { worker, request } })
     }
 
     pub(super) fn leaves(&mut self, slot: u32) -> Option<News> {
-        let Life::Alive { leaving, .. } = &mut self.slot(slot).life else { return None };
+        let Life::Alive { leaving } = &mut self.slot(slot).life else { return None };
         *leaving = true;
         Some(News::Leaving { worker: self.id(slot) })
     }
@@ -156,46 +184,73 @@ impl World {
     }
 
     /// A worker takes a request; false when it has no place for it. What a dead worker is given is lost.
-    pub(super) fn takes(&mut self, worker: WorkerId, session: Option<&Arc<str>>, exclusive: bool) -> bool {
+    pub(super) fn takes(
+        &mut self,
+        worker: WorkerId,
+        request: RequestId,
+        session: Option<&Arc<str>>,
+        exclusive: bool,
+    ) -> bool {
         if !self.lives(worker) {
             return true;
         }
         let in_flight = self.in_flight;
         let it = self.slot(worker.slot);
-        let Life::Alive { load, .. } = &mut it.life else { return false };
-        let free = match *load {
+        let free = match it.load() {
             Load::Lease => false,
             Load::Calls(calls) => calls == 0 || (calls < in_flight && !exclusive),
         };
-        *load = if exclusive { Load::Lease } else { Load::Calls(count(*load) + 1) };
-        it.states.extend(session.cloned());
-        it.told += 1;
+        it.serving.push(request);
+        it.lease = exclusive;
+        it.given.insert(request, session.cloned());
+        if let Some(session) = session {
+            *it.states.entry(session.clone()).or_default() += 1;
+        }
         free
     }
 
-    /// Whether a letter that says that the worker is free of something may arrive: it does not say so more often than it
-    /// is. One that is said to serve nothing may be said so again.
-    pub(super) fn may_say_freed(&mut self, worker: WorkerId) -> bool {
+    /// Whether a letter that says that the worker is free of this may arrive: as long as it serves something from before
+    /// a restart it says so once.
+    pub(super) fn may_say_freed(&mut self, worker: WorkerId, request: RequestId) -> bool {
         if (worker.slot as usize) >= self.slots.len() || !self.lives(worker) {
             return true;
         }
         let it = self.slot(worker.slot);
-        let Life::Alive { load, .. } = it.life else { return true };
-        let may = it.told == 0 || it.told > count(load);
-        if may {
-            it.told = it.told.saturating_sub(1);
+        let given = it.given.contains_key(&request);
+        it.of_before.remove(&request) || (given && (it.told.insert(request) || it.of_before.is_empty()))
+    }
+
+    /// It was heard that a request came to nothing; whether the worker had been given it.
+    pub(super) fn heard_dropped(&mut self, worker: WorkerId, request: RequestId) -> bool {
+        if !self.lives(worker) {
+            return false;
         }
-        may
+        let it = self.slot(worker.slot);
+        let Some(session) = it.given.get(&request).cloned() else { return false };
+        if let Some(session) = session {
+            let times = it.states.get_mut(&session).expect("that one has made it");
+            *times -= 1;
+            if *times == 0 {
+                it.states.remove(&session);
+            }
+        }
+        true
     }
 
     /// A worker is told that a session is over; false when it has no state of it. A dead worker hears nothing.
     pub(super) fn ends(&mut self, worker: WorkerId, session: &str) -> bool {
-        !self.lives(worker) || self.slot(worker.slot).states.remove(session)
+        if !self.lives(worker) {
+            return true;
+        }
+        let it = self.slot(worker.slot);
+        // Those of it that run have no part in one of its name that begins after.
+        it.given.values_mut().filter(|of| of.as_deref() == Some(session)).for_each(|of| *of = None);
+        it.states.remove(session).is_some()
     }
 
     /// Whether this worker, and not one that came after it, has state of the session.
     pub(super) fn holds(&self, worker: WorkerId, session: &str) -> bool {
-        self.lives(worker) && self.slots[worker.slot as usize].states.contains(session)
+        self.lives(worker) && self.slots[worker.slot as usize].states.contains_key(session)
     }
 
     pub(super) fn lives(&self, worker: WorkerId) -> bool {
@@ -216,13 +271,16 @@ impl World {
             if it.life != Life::Absent {
                 existing.push(slot);
             }
-            let Life::Alive { load, leaving } = it.life else { continue };
-            it.told = count(load);
+            let Life::Alive { leaving } = it.life else { continue };
+            it.given.clear();
+            it.of_before = it.serving.iter().copied().collect();
+            it.states.values_mut().for_each(|times| *times = 1);
             let worker = WorkerId { slot, incarnation: it.incarnation };
             if leaving {
                 news.push(News::Leaving { worker });
             }
-            news.push(News::Ready { worker, load, sessions: it.states.iter().cloned().collect() });
+            let sessions = it.states.keys().cloned().collect();
+            news.push(News::Ready { worker, load: it.load(), sessions });
         }
         (existing, news)
     }

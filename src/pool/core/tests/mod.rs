@@ -7,6 +7,7 @@ mod session_ends;
 mod sessions;
 mod unassigned;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,7 +22,12 @@ type Out = Vec<Command<u64, &'static str>>;
 struct Rig {
     core: Core<u64, &'static str>,
     now: Instant,
+    /// What each worker was assigned and has not been freed of.
+    assigned: BTreeMap<WorkerId, Vec<RequestId>>,
 }
+
+/// What a worker serves from before.
+const OF_BEFORE: RequestId = RequestId(u64::MAX);
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -81,7 +87,11 @@ impl Rig {
     fn start(config: Config) -> (Self, Out) {
         let (now, mut out) = (Instant::now(), Out::new());
         let core = Core::start(now, config, &mut out);
-        (Self { core, now }, out)
+        (Self::of(core, now), out)
+    }
+
+    fn of(core: Core<u64, &'static str>, now: Instant) -> Self {
+        Self { core, now, assigned: BTreeMap::new() }
     }
 
     /// A running pool of `size`, every worker ready in its first incarnation, slot 0 to be handed out first.
@@ -105,6 +115,11 @@ impl Rig {
     fn tell(&mut self, event: Event<u64, &'static str>) -> Out {
         let mut out = Out::new();
         self.core.handle(self.now, event, &mut out);
+        for command in &out {
+            if let Command::Assign { worker, request, .. } = command {
+                self.assigned.entry(*worker).or_default().push(*request);
+            }
+        }
         out
     }
 
@@ -141,7 +156,9 @@ impl Rig {
     }
 
     fn unassigned(&mut self, slot: u32, request: u64) -> Out {
-        self.tell(Event::Unassigned { worker: worker(slot, 1), request: RequestId(request) })
+        let (worker, request) = (worker(slot, 1), RequestId(request));
+        self.assigned.entry(worker).or_default().retain(|it| *it != request);
+        self.tell(Event::Unassigned { worker, request })
     }
 
     fn with(&mut self, affinity: Affinity, session: &str, request: u64) -> Out {
@@ -189,8 +206,17 @@ impl Rig {
         self.tell(Event::WorkerLeaving { worker: worker(slot, incarnation) })
     }
 
+    /// What the worker was assigned first is over; if there is nothing, something from before.
     fn freed(&mut self, slot: u32, incarnation: u64) -> Out {
-        self.tell(Event::WorkerFreed { worker: worker(slot, incarnation) })
+        let assigned = self.assigned.entry(worker(slot, incarnation)).or_default();
+        let request = if assigned.is_empty() { OF_BEFORE } else { assigned.remove(0) };
+        self.freed_of(slot, incarnation, request.0)
+    }
+
+    fn freed_of(&mut self, slot: u32, incarnation: u64, request: u64) -> Out {
+        let (worker, request) = (worker(slot, incarnation), RequestId(request));
+        self.assigned.entry(worker).or_default().retain(|it| *it != request);
+        self.tell(Event::WorkerFreed { worker, request })
     }
 
     fn exited(&mut self, slot: u32, incarnation: u64) -> Out {

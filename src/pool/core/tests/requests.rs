@@ -75,7 +75,7 @@ fn a_rebuilt_pool_starts_only_what_is_missing() {
     let config = Config { size: 4, min_ready: 4, ..CONFIG };
     let core = Core::rebuilt(now, config, &[1, 3, 9], &mut out);
     assert_eq!(out, [0, 2].map(|slot| Command::StartSlot { slot }));
-    let mut rig = Rig { core, now };
+    let mut rig = Rig::of(core, now);
     assert_eq!(rig.failed(0, 1, "broken"), [], "there is no start-up to fail");
     assert_eq!(rig.submit(1), []);
     assert_eq!(rig.ready(3, 7), [assign(3, 7, 1)]);

@@ -189,7 +189,7 @@ fn a_closed_pool_refuses_whatever_the_session() {
 #[test]
 fn a_rebuilt_pool_finds_its_sessions_where_they_live() {
     let (now, mut out) = (Instant::now(), Out::new());
-    let mut rig = Rig { core: Core::rebuilt(now, CONFIG, &[0, 1], &mut out), now };
+    let mut rig = Rig::of(Core::rebuilt(now, CONFIG, &[0, 1], &mut out), now);
     assert_eq!(rig.ready_with(0, 3, false, &["a", "b"]), []);
     assert_eq!(rig.ready_with(1, 5, true, &["b", "c"]), []);
     assert_eq!(rig.core.counts().sessions, 3);
@@ -204,7 +204,7 @@ fn a_rebuilt_pool_finds_its_sessions_where_they_live() {
 #[test]
 fn whoever_waits_for_a_session_that_is_found_is_served_where_it_lives() {
     let (now, mut out) = (Instant::now(), Out::new());
-    let mut rig = Rig { core: Core::rebuilt(now, CONFIG, &[0, 1], &mut out), now };
+    let mut rig = Rig::of(Core::rebuilt(now, CONFIG, &[0, 1], &mut out), now);
     rig.strict("a", 1);
     rig.hint("a", 2);
     assert_eq!(rig.ready_with(0, 1, true, &["a"]), []);
@@ -216,7 +216,7 @@ fn whoever_waits_for_a_session_that_is_found_is_served_where_it_lives() {
 fn a_rebuilt_pool_takes_up_no_more_sessions_than_it_may_know() {
     let (now, mut out) = (Instant::now(), Out::new());
     let config = Config { max_sessions: 2, ..CONFIG };
-    let mut rig = Rig { core: Core::rebuilt(now, config, &[0, 1], &mut out), now };
+    let mut rig = Rig::of(Core::rebuilt(now, config, &[0, 1], &mut out), now);
     let evicted = |slot, session| ends(&[slot], session, SessionEnd::Evicted, None);
     assert_eq!(rig.ready_with(0, 1, true, &["a", "b", "c"]), [evicted(0, "a")]);
     rig.strict("b", 1);
@@ -228,7 +228,7 @@ fn a_rebuilt_pool_takes_up_no_more_sessions_than_it_may_know() {
 fn a_session_evicted_while_others_are_taken_up_is_evicted_wherever_it_lives() {
     let (now, mut out) = (Instant::now(), Out::new());
     let config = Config { max_sessions: 1, ..CONFIG };
-    let mut rig = Rig { core: Core::rebuilt(now, config, &[0, 1], &mut out), now };
+    let mut rig = Rig::of(Core::rebuilt(now, config, &[0, 1], &mut out), now);
     rig.ready_with(0, 1, false, &["z"]);
     let out = rig.ready_with(1, 1, false, &["a", "z"]);
     assert_eq!(out, [ends(&[0, 1], "z", SessionEnd::Evicted, None)]);

@@ -1,4 +1,4 @@
-//! Assignments that came to nothing, since the caller had gone.
+//! Assignments that came to nothing, since the caller had gone before Python had the call.
 
 use super::super::status::Totals;
 use super::*;
@@ -109,4 +109,36 @@ fn what_is_not_served_cannot_be_taken_back() {
     rig.exited(0, 1);
     assert_eq!(rig.unassigned(0, 1), [], "it died with its worker");
     assert_eq!(rig.core.counts().totals.abandoned, 0);
+}
+
+#[test]
+fn a_call_that_its_worker_dropped_later_is_taken_back_all_the_same() {
+    let mut rig = Rig::running_with(Config { size: 1, in_flight: 3, ..CONFIG });
+    assert_eq!(rig.hint("a", 1), [placed(0, 1, 1, New)]);
+    rig.submit(2);
+    rig.now += ms(30);
+    rig.freed_of(0, 1, 2);
+    assert_eq!(rig.unassigned(0, 1), []);
+    assert_eq!(rig.core.counts().sessions, 0);
+    assert_eq!(rig.hint("a", 3), [placed(0, 1, 3, New)]);
+}
+
+#[test]
+fn a_session_goes_on_with_another_call_when_the_one_that_began_it_was_dropped() {
+    let mut rig = Rig::running_with(Config { size: 1, in_flight: 3, ..CONFIG });
+    rig.hint("a", 1);
+    assert_eq!(rig.hint("a", 2), [placed(0, 1, 2, Kept)]);
+    rig.unassigned(0, 1);
+    rig.freed_of(0, 1, 2);
+    assert_eq!(rig.hint("a", 3), [placed(0, 1, 3, Kept)]);
+}
+
+#[test]
+fn what_an_adopted_worker_drops_gives_its_place_back() {
+    let (mut rig, _) = Rig::start(Config { size: 1, in_flight: 2, ..CONFIG });
+    rig.unassigned(0, 7);
+    assert_eq!(rig.ready_serving(0, 1, Load::Calls(2), &[]), []);
+    assert_eq!(rig.states(), [calls(1)]);
+    rig.unassigned(0, 8);
+    assert_eq!(rig.states(), [SlotState::Idle]);
 }
