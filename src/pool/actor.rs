@@ -184,13 +184,12 @@ impl PoolActor {
         let slot = &self.slots[worker.slot as usize];
         match &slot.current {
             Some(current) if !item.is_abandoned() => {
-                let addr = current.addr.clone();
-                let opened = Opened { addr, worker: slot.name.clone(), placement };
+                let opened = || Opened { addr: current.addr.clone(), worker: slot.name.clone(), placement };
                 match item {
                     Item::Call { order, opened: stream } => {
                         current.addr.do_send(Run(Dispatch::assigned(order, placement)));
                         if let Some(stream) = stream {
-                            let _ = stream.send(opened);
+                            let _ = stream.send(opened());
                         }
                     }
                     Item::Checkout { session, reply } => {
@@ -198,7 +197,7 @@ impl PoolActor {
                         let lease = LeaseId(LAST.fetch_add(1, Ordering::Relaxed));
                         current.addr.do_send(Grant(lease));
                         let token =
-                            LeaseToken::new(lease, opened, current.desk.clone(), current.pid, session);
+                            LeaseToken::new(lease, opened(), current.desk.clone(), current.pid, session);
                         // A caller that is gone by now drops the token, which checks the worker in.
                         let _ = reply.send(Ok(token));
                     }
