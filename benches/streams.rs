@@ -70,7 +70,7 @@ fn streams(options: &Options, suffix: &str) {
 }
 
 fn first_items(options: &Options, suffix: &str) {
-    let (plan, each) = (plan(options, 40), if options.quick { 100 } else { 300 });
+    let (plan, each) = (plan(options, 20), if options.quick { 100 } else { 300 });
     for (of, count) in [("", 1), ("_of_100", 100)] {
         for (where_, home) in HOMES {
             let case = format!("first_item{of}{where_}{suffix}");
