@@ -9,12 +9,13 @@
 mod floor;
 #[allow(dead_code, unused_imports)]
 mod library;
+#[allow(dead_code, unused_imports)]
 mod measure;
 mod streaming;
 
 use library::Home;
-use measure::{Options, Plan, alternate, on_one_cpu};
-use streaming::{Cancel, Hang, Served, Source, answers_ms, paired, timer_ms};
+use measure::{Options, Plan, alternate, on_one_cpu, paired};
+use streaming::{Cancel, Hang, Served, Source, answers_ms, timer_ms};
 
 /// Of each stream of `stream_100k_items`.
 const ITEMS: u32 = 100_000;
