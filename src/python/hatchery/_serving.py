@@ -73,7 +73,7 @@ class Worker:
         call_kind, result_kind = _wire.CALL, _wire.RESULT
         plain = _calls.Call(0, 0)  # the same for all calls that are not looked at twice
         while True:
-            frame = body = text = request = args = kwargs = result = None  # nothing of a call outlives it
+            frame = body = attachments = text = request = args = kwargs = result = None  # nothing of a call outlives it
             frame = receive()
             if frame is None:
                 self.channel.mute()
