@@ -18,6 +18,7 @@
 mod array;
 mod attachment;
 mod begun;
+mod blocks;
 mod buffer;
 mod capture;
 mod channel;
