@@ -57,7 +57,7 @@ pub use codec::Codec;
 pub(crate) use decode::decode_result;
 #[cfg(test)]
 pub(crate) use descriptors::Descriptors;
-pub(crate) use frame::{Frame, FrameError, HEADER_BYTES};
+pub(crate) use frame::{Frame, FrameError};
 pub use memory::Memory;
 pub(crate) use message::{
     CANCEL_SIGNAL, CallOptions, HostRequest, LogRecord, Ready, Reply, STACK_SIGNAL, WorkerError, call_frame,

@@ -21,6 +21,9 @@ pub(crate) fn python_with_extras() -> Option<PathBuf> {
     python
 }
 
+/// A frame's limit that sends everything that can be in a memfd there.
+const NO_ROOM: u32 = 64 * 1024;
+
 /// Bytes that are not all the same.
 fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|at| (at / 251 + at) as u8).collect()
