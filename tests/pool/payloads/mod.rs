@@ -3,6 +3,7 @@
 mod arrays;
 mod bytes;
 mod codecs;
+mod exhausted;
 mod hostile;
 mod lifetimes;
 
