@@ -35,6 +35,7 @@ MOST_MEMFDS = 250
 # this goes in memfds. So does what a frame may not hold.
 MOST_INLINE_BYTES = 32 * 1024 * 1024
 
+_ALIGNMENT = 16
 _CALL_ID = Struct(">Q")
 _sockets: dict[int, _socket.socket] = {}
 
@@ -144,6 +145,9 @@ def _memfd_of(data: Any) -> int:
 def send(channel: _wire.Channel, kind: int, call_id: int, body: Encoded) -> None:
     """Write a frame with attachments. Raises `FrameTooLargeError` before anything is written."""
     fds: dict[int, int] = {}  # by their attachments
+    if any(len(data) >= LEAST_MEMFD_BYTES for data in body.attachments):
+        # The first attachment is aligned then, where the host reads numbers in place.
+        body.json += b" " * (-(_wire.HEADER_BYTES + 8 * len(body.attachments) + len(body.json)) % _ALIGNMENT)
     try:
         if _MEMFD_FLAGS and channel.fd_socket >= 0:
             _fill(channel, body, fds)

@@ -250,6 +250,7 @@ class Host:
         at += size
         fds = []
         self.files = []
+        self.attachments_at = at
         if any(length >> 63 for length in lengths):
             data, fds, _, _ = socket.recv_fds(self.fds, 100, 253, socket.MSG_DONTWAIT)
             assert data == struct.pack(">Q", call_id)
@@ -389,6 +390,13 @@ class Serving(unittest.TestCase):
             self.assertEqual((len(host.answer()[2][1]), len(host.files)), (32 * MIB, 1))
             host.send(2, f'["make",[{31 * MIB}],null]')
             self.assertEqual((len(host.answer()[2][1]), len(host.files)), (31 * MIB, 0))
+
+    def test_large_bytes_are_aligned(self):
+        with Host("def make(text): return [text, bytearray(1 << 20)]") as host:
+            for call_id, text in enumerate(["", "a", "abcdefghi"], 1):
+                host.send(call_id, f'["make",["{text}"],null]')
+                self.assertEqual(host.answer()[1], [text, {"\0": [0]}])
+                self.assertEqual(host.attachments_at % 16, 0)
 
     def test_coroutines_with_bytes_need_no_thread(self):
         source = """
