@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 LEAST_MEMFD_BYTES = 1024 * 1024
 MOST_MEMFDS = 250
-# A memfd costs more than the way through the socket, but holds nobody up and is in memory once only: what is larger than
-# this goes in memfds. So does what a frame may not hold.
+# A memfd costs more than the way through the socket, but holds nobody up and is in memory once only: what is larger
+# than this goes in memfds. So does what a frame may not hold.
 MOST_INLINE_BYTES = 32 * 1024 * 1024
 
 _ALIGNMENT = 16

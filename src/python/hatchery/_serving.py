@@ -255,9 +255,10 @@ class Worker:
         """Go on with what a function returned: send it, await it, or stream it."""
         kind = result.__class__
         is_generator = kind is GeneratorType  # the plain case need not be asked what it is not
-        if kind is CoroutineType or (call.credit is not None and not is_generator and hasattr(type(result), "__anext__")):
+        streams = call.credit is not None
+        if kind is CoroutineType or (streams and not is_generator and hasattr(type(result), "__anext__")):
             self.the_loop().start(call, result)
-        elif call.credit is None:
+        elif not streams:
             self.answer(call, result)
         elif is_generator or hasattr(type(result), "__next__"):
             call.items = result

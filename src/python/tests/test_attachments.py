@@ -351,7 +351,8 @@ class Serving(unittest.TestCase):
 
     @needs_numpy
     def test_the_whole_of_an_array_goes_back_as_it_is(self):
-        source = ECHO + "def turned(array): return array[::-1]\ndef shaped(array): return array.reshape(2, -1).view('u8')\n"
+        source = ECHO + "def turned(array): return array[::-1]\n"
+        source += "def shaped(array): return array.reshape(2, -1).view('u8')\n"
         with Host(source) as host:
             data = os.urandom(MIB)
             kept = sealed(data)
