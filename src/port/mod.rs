@@ -12,7 +12,7 @@
 //!   +-----------------------------------+
 //! ```
 //!
-//! `frame`, `message`, `value`, `decode` and `attachment` are the wire, pure; `memfd`, `buffer` and `array` the memory that crosses it; `interpreter` finds the Python; `start` brings all of it together.
+//! `frame`, `message`, `value`, `decode` and `attachment` are the wire, pure; `memfd`, `blocks`, `buffer` and `array` the memory that crosses it; `interpreter` finds the Python; `start` brings all of it together.
 //! `zygote` is the other way to get a process: forked of a template.
 
 mod array;
