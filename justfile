@@ -37,6 +37,10 @@ bench *ARGS:
 bench-streams *ARGS:
     cargo bench --bench streams -- {{ARGS}}
 
+# Makes a virtual environment with numpy and orjson under target/ at its first run.
+bench-payloads *ARGS:
+    cargo bench --bench payloads -- {{ARGS}}
+
 # Makes a virtual environment with DSPy under target/ at its first run.
 bench-startup *ARGS:
     cargo bench --bench startup -- {{ARGS}}

@@ -5,6 +5,8 @@
 
 mod floor;
 mod library;
+// Other benches use more of it.
+#[allow(dead_code, unused_imports)]
 mod measure;
 
 use floor::{Parent, depth_one, importing, pipelined, side_by_side};

@@ -5,6 +5,7 @@
 //! a part of the standard library takes its place, and the cases are named after it. What the cases are is told in
 //! `docs/benchmarks.md`.
 
+mod environment;
 // Not all of it is needed here.
 #[allow(dead_code, unused_imports)]
 mod measure;

@@ -9,12 +9,13 @@
 mod floor;
 #[allow(dead_code, unused_imports)]
 mod library;
+#[allow(dead_code, unused_imports)]
 mod measure;
 mod streaming;
 
 use library::Home;
-use measure::{Options, Plan, alternate, on_one_cpu};
-use streaming::{Cancel, Hang, Served, Source, answers_ms, paired, timer_ms};
+use measure::{Options, Plan, alternate, on_one_cpu, paired};
+use streaming::{Cancel, Hang, Served, Source, answers_ms, timer_ms};
 
 /// Of each stream of `stream_100k_items`.
 const ITEMS: u32 = 100_000;
@@ -70,7 +71,7 @@ fn streams(options: &Options, suffix: &str) {
 }
 
 fn first_items(options: &Options, suffix: &str) {
-    let (plan, each) = (plan(options, 40), if options.quick { 100 } else { 300 });
+    let (plan, each) = (plan(options, 20), if options.quick { 100 } else { 300 });
     for (of, count) in [("", 1), ("_of_100", 100)] {
         for (where_, home) in HOMES {
             let case = format!("first_item{of}{where_}{suffix}");

@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
@@ -22,8 +22,13 @@ impl Child {
 
     /// The same with arguments.
     pub(crate) fn spawn_with(code: &str, arguments: &[&str]) -> (Child, UnixStream) {
+        Self::spawn_by(interpreter(), code, arguments)
+    }
+
+    /// The same by an interpreter of the caller's choice.
+    pub(crate) fn spawn_by(interpreter: &Path, code: &str, arguments: &[&str]) -> (Child, UnixStream) {
         let (ours, theirs) = UnixStream::pair().expect("socketpair");
-        let process = Command::new(interpreter())
+        let process = Command::new(interpreter)
             .args(["-c", code])
             .args(arguments)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
@@ -43,7 +48,7 @@ impl Drop for Child {
 /// The absolute path of the interpreter: of the active virtual environment, else of `python3` on PATH.
 ///
 /// A `python3` on PATH may be a shell script that looks for the real one (pyenv), so the interpreter itself is asked.
-pub(super) fn interpreter() -> &'static PathBuf {
+pub(crate) fn interpreter() -> &'static PathBuf {
     static FOUND: OnceLock<PathBuf> = OnceLock::new();
     FOUND.get_or_init(|| {
         let named = match std::env::var_os("VIRTUAL_ENV") {

@@ -10,6 +10,8 @@ mod startup;
 mod throughput;
 
 pub(crate) use child::Child;
+#[allow(unused_imports)] // of the payloads bench
+pub(crate) use child::interpreter;
 #[allow(unused_imports)] // of the streams bench
 pub(crate) use parent::take_frame;
 pub(crate) use parent::{Parent, Payload};

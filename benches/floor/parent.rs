@@ -45,7 +45,12 @@ pub(crate) struct Parent {
 impl Parent {
     /// Starts a child and waits for its first answers.
     pub(crate) fn start() -> Parent {
-        let (child, stream) = Child::spawn(LOOP);
+        Self::of(LOOP)
+    }
+
+    /// The same with a loop of other code.
+    pub(crate) fn of(code: &str) -> Parent {
+        let (child, stream) = Child::spawn(code);
         let mut parent = Parent { stream, _child: child, out: Vec::new(), input: vec![0; 65536] };
         for x in 0..200 {
             parent.call(Payload { x });

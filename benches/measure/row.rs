@@ -11,6 +11,22 @@ pub(crate) struct Row {
     unit: &'static str,
     floor: f64,
     ratio: f64,
+    /// What the ratio, or the value, must come to: told where there is a target.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    met: Option<bool>,
+}
+
+/// What a figure must come to.
+#[derive(Clone, Copy)]
+pub(crate) enum Target {
+    /// The ratio, of a time.
+    AtMost(f64),
+    /// The ratio, of a rate.
+    AtLeast(f64),
+    /// The value: so many floors and so many units more.
+    Within { floors: f64, more: f64 },
 }
 
 impl Row {
@@ -24,7 +40,23 @@ impl Row {
         ratio: f64,
     ) -> Row {
         let case = case.to_owned();
-        Row { bench, case, value: rounded(value), unit, floor: rounded(floor), ratio: rounded(ratio) }
+        let (value, floor, ratio) = (rounded(value), rounded(floor), rounded(ratio));
+        Row { bench, case, value, unit, floor, ratio, limit: None, met: None }
+    }
+
+    /// Holds it against a target, if it has one.
+    pub(crate) fn against(mut self, target: Option<Target>) -> Row {
+        let (limit, met) = match target {
+            None => return self,
+            Some(Target::AtMost(limit)) => (limit, self.ratio <= limit),
+            Some(Target::AtLeast(limit)) => (limit, self.ratio >= limit),
+            Some(Target::Within { floors, more }) => {
+                let limit = rounded(floors * self.floor + more);
+                (limit, self.value <= limit)
+            }
+        };
+        (self.limit, self.met) = (Some(limit), Some(met));
+        self
     }
 
     /// Prints the row as one JSON object on one line.

@@ -11,11 +11,9 @@ mod cancel;
 mod deadline;
 mod floor;
 mod items;
-mod paired;
 mod served;
 
 pub(crate) use cancel::Cancel;
 pub(crate) use deadline::{Hang, answers_ms, timer_ms};
 pub(crate) use floor::Source;
-pub(crate) use paired::paired;
 pub(crate) use served::Served;

@@ -22,7 +22,7 @@ use super::handle::Inner;
 use super::lease::{Lease, LeaseToken};
 use super::messages::{Abandon, Call, Checkout, EndSession, GetStatus, Item, Submit, TellStartup};
 use super::reload;
-use super::request::check_frame;
+use super::request::fitting;
 use super::status::{PoolStatus, PythonInfo, WorkerState, WorkerStatus};
 use super::stream::Opened;
 use crate::error::{CallError, Phase, UnavailableCause, WorkerStartError};
@@ -184,20 +184,19 @@ impl PoolActor {
         let slot = &self.slots[worker.slot as usize];
         match &slot.current {
             Some(current) if !item.is_abandoned() => {
-                let addr = current.addr.clone();
-                let opened = Opened { addr, worker: slot.name.clone(), placement };
+                let opened = || Opened { addr: current.addr.clone(), worker: slot.name.clone(), placement };
                 match item {
                     Item::Call { order, opened: stream } => {
                         current.addr.do_send(Run(Dispatch::assigned(order, placement, request)));
                         if let Some(stream) = stream {
-                            let _ = stream.send(opened);
+                            let _ = stream.send(opened());
                         }
                     }
                     Item::Checkout { session, reply } => {
                         let lease = LeaseId(request);
                         current.addr.do_send(Grant(lease));
                         let token =
-                            LeaseToken::new(lease, opened, current.desk.clone(), current.pid, session);
+                            LeaseToken::new(lease, opened(), current.desk.clone(), current.pid, session);
                         // A caller that is gone by now drops the token, which checks the worker in.
                         let _ = reply.send(Ok(token));
                     }
@@ -555,9 +554,10 @@ impl Handler<Call> for PoolActor {
         let Call { body, timeout, session } = call;
         let name = session.as_ref().map(|used| used.session.clone());
         let body = CallOptions { session: name.as_deref(), ..CallOptions::default() }.append_to(body);
-        if let Err(error) = check_frame(&body, self.config.max_frame_bytes) {
-            return Answer { request, answer: Box::pin(async { Err(error) }) };
-        }
+        let body = match fitting(body, self.config.max_frame_bytes) {
+            Ok(body) => body,
+            Err(error) => return Answer { request, answer: Box::pin(async { Err(error) }) },
+        };
         let (reply, answer) = oneshot::channel();
         let (now, timeout) = (Instant::now(), timeout.unwrap_or(self.config.call_timeout));
         let waits = deadline(now, timeout.min(self.config.checkout_timeout));

@@ -192,14 +192,11 @@ impl HostBuilder {
                 let HostRequest(name, args, kwargs, _) = request;
                 let answer = registered(HostCall { name, args, kwargs, context, pool: pool.clone() });
                 async move {
-                    let body = answer.await?;
-                    let size = port::HEADER_BYTES + body.frame_bytes();
-                    if size > max_frame_bytes as usize {
+                    answer.await?.fitting(max_frame_bytes).map_err(|size| {
                         let message =
                             format!("the result of {size} bytes is over the limit of {max_frame_bytes}");
-                        return Err((HostCallCause::Failed, message));
-                    }
-                    Ok(body)
+                        (HostCallCause::Failed, message)
+                    })
                 }
                 .boxed_local()
             });

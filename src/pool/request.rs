@@ -282,8 +282,7 @@ impl Unsent<'_> {
             depth: self.depth,
         };
         let body = options.append_to(body);
-        check_frame(&body, self.pool.settings.max_frame_bytes)?;
-        Ok(body)
+        fitting(body, self.pool.settings.max_frame_bytes)
     }
 
     fn work(&self, body: Body, stream: Option<(StreamId, u32)>) -> Work {
@@ -316,9 +315,9 @@ impl Unsent<'_> {
 }
 
 /// A body that fits no frame must not get to a worker, which could only be ended then.
-pub(super) fn check_frame(body: &Body, max_frame_bytes: u32) -> Result<(), CallError> {
-    let (size, limit) = ((port::HEADER_BYTES + body.frame_bytes()) as u64, u64::from(max_frame_bytes));
-    if size > limit { Err(CallError::FrameTooLarge { size, limit }) } else { Ok(()) }
+pub(super) fn fitting(body: Body, max_frame_bytes: u32) -> Result<Body, CallError> {
+    let too_large = |size| CallError::FrameTooLarge { size: size as u64, limit: u64::from(max_frame_bytes) };
+    body.fitting(max_frame_bytes).map_err(too_large)
 }
 
 impl RequestId {

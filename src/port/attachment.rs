@@ -4,12 +4,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::blocks;
 use super::buffer::{Buffer, LEAST_MEMFD_BYTES};
+use super::frame::HEADER_BYTES;
 use super::memfd::Memfd;
 use super::value::EncodeError;
 
 /// How many memfds a frame brings at most: the kernel's limit for one message is 253 descriptors.
 pub(crate) const MOST_MEMFDS: usize = 250;
+
+/// How many bytes a frame holds at most of those that could be in memfds. A memfd costs more than the way through the socket, but
+/// holds nobody up and is in memory once only.
+const MOST_INLINE_BYTES: usize = 32 << 20;
 
 /// The name of the member of an object that stands for an attachment.
 pub(crate) const PLACEHOLDER: &str = "\0";
@@ -85,6 +91,29 @@ impl Body {
         self.json.len() + attachments
     }
 
+    /// Makes it fit a frame of so many bytes, where memfds can: bytes that are large enough for one are copied into it.
+    ///
+    /// # Errors
+    /// How many bytes its frame would have.
+    pub(crate) fn fitting(mut self, max_frame_bytes: u32) -> Result<Self, usize> {
+        let limit = max_frame_bytes as usize;
+        let mut memfds = self.attachments.iter().filter(|part| matches!(part, Attachment::Memfd(_))).count();
+        if HEADER_BYTES + self.frame_bytes() > limit {
+            for part in &mut self.attachments {
+                if memfds < MOST_MEMFDS
+                    && let Attachment::Inline(bytes) = part
+                    && bytes.len() >= LEAST_MEMFD_BYTES
+                    && let Ok(memfd) = Memfd::copy_of(bytes)
+                {
+                    *part = Attachment::Memfd(Arc::new(memfd));
+                    memfds += 1;
+                }
+            }
+        }
+        let size = HEADER_BYTES + self.frame_bytes();
+        if size > limit { Err(size) } else { Ok(self) }
+    }
+
     /// Takes what came from a worker, whose placeholders must name each attachment once.
     ///
     /// # Errors
@@ -102,6 +131,7 @@ impl Body {
 pub(crate) struct Collected {
     attachments: Vec<Attachment>,
     memfds: usize,
+    inline_bytes: usize,
 }
 
 impl Collected {
@@ -111,9 +141,6 @@ impl Collected {
 
     /// Takes a handle; `Err` when there are too many.
     pub(crate) fn push(&mut self, buffer: &Buffer) -> Result<usize, TooMany> {
-        if self.attachments.len() == usize::from(u16::MAX) {
-            return Err(TooMany);
-        }
         let attachment = if self.memfds < MOST_MEMFDS && buffer.len() >= LEAST_MEMFD_BYTES {
             match buffer.in_memfd() {
                 Ok(memfd) => {
@@ -125,6 +152,14 @@ impl Collected {
         } else {
             Attachment::Inline(buffer.to_bytes())
         };
+        self.add(attachment)
+    }
+
+    fn add(&mut self, attachment: Attachment) -> Result<usize, TooMany> {
+        if self.attachments.len() == usize::from(u16::MAX) {
+            return Err(TooMany);
+        }
+        self.inline_bytes += attachment.inline_bytes();
         self.attachments.push(attachment);
         Ok(self.attachments.len() - 1)
     }
@@ -133,11 +168,12 @@ impl Collected {
     pub(crate) fn push_copy(&mut self, bytes: &[u8]) -> Result<usize, TooMany> {
         if self.memfds < MOST_MEMFDS
             && bytes.len() >= LEAST_MEMFD_BYTES
+            && self.inline_bytes + bytes.len() > MOST_INLINE_BYTES
             && let Ok(memfd) = Memfd::copy_of(bytes)
         {
             return self.push(&Buffer::of_memfd(Arc::new(memfd)));
         }
-        self.push(&Bytes::copy_from_slice(bytes).into())
+        self.add(Attachment::Inline(blocks::copy_of(bytes)))
     }
 
     pub(crate) fn into_attachments(self) -> Vec<Attachment> {

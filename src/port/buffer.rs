@@ -11,13 +11,13 @@ use serde::ser::{Serialize, Serializer};
 use super::memfd::{Memfd, OpenMemfd};
 use super::offer::{self, Offer};
 
-/// From here on bytes travel in a memfd of their own, below it within the frame.
+/// From here on bytes may travel in a memfd of their own, below it within the frame.
 pub(crate) const LEAST_MEMFD_BYTES: usize = 1 << 20;
 
 /// Bytes that do not change any more, cheap to clone.
 ///
 /// As an argument, or anywhere within one, it is Python's `bytes` when it is smaller than 1 MiB, else a read-only
-/// `memoryview` of the very same memory. In a result it takes what Python returned as `bytes`, `bytearray`, `memoryview` or
+/// `memoryview` of the very same memory; returned whole, it comes back as it is. In a result it takes what Python returned as `bytes`, `bytearray`, `memoryview` or
 /// an array of bytes; from 1 MiB on without a copy, safe to keep for as long as you like.
 ///
 /// Made by [`new`](Buffer::new), written in place and frozen, or from a `Vec<u8>` or [`Bytes`], which from 1 MiB
@@ -32,7 +32,8 @@ pub(crate) const LEAST_MEMFD_BYTES: usize = 1 << 20;
 /// assert_eq!(image[0], 255);
 /// ```
 ///
-/// Each of 1 MiB and more keeps a file descriptor open as long as it lives, clones not counted.
+/// Each that is in a memfd, as those of 1 MiB and more are that are made here and sent, keeps a file descriptor open as long as it lives,
+/// clones not counted.
 #[derive(Clone)]
 pub struct Buffer {
     memory: Memory,

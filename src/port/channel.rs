@@ -5,15 +5,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_util::codec::Decoder;
 use tokio_util::io::poll_read_buf;
 
 use super::attachment::Attachment;
+use super::blocks;
 use super::descriptors::Descriptors;
-use super::frame::{Frame, FrameDecoder, FrameError};
+use super::frame::{Frame, FrameDecoder, FrameError, LENGTH_BYTES};
 use super::outgoing::Outgoing;
 
 /// How much is read at once.
@@ -55,6 +56,8 @@ pub(crate) struct FrameReader {
     descriptors: Arc<Descriptors>,
     decoder: FrameDecoder,
     incoming: BytesMut,
+    /// Of a large payload what has come, and how long it will be. Nothing is in `incoming` then.
+    large: Option<(Vec<u8>, usize)>,
 }
 
 /// Frames out, from whatever thread.
@@ -78,6 +81,7 @@ impl Channel {
             descriptors: descriptors.clone(),
             decoder: FrameDecoder { max_frame_bytes },
             incoming: BytesMut::with_capacity(READ_BYTES),
+            large: None,
         };
         let writer = FrameWriter {
             socket: writing,
@@ -147,14 +151,38 @@ impl FrameWriter {
 }
 
 impl FrameReader {
+    /// Receives what of a frame is in memfds.
+    fn complete(&self, mut frame: Frame) -> Result<Frame, ChannelError> {
+        self.descriptors
+            .receive(&mut frame)
+            .map_err(|message| FrameError::Attachments { kind: frame.kind, message })?;
+        Ok(frame)
+    }
+
     /// The next frame.
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, ChannelError>> {
         loop {
-            if let Some(mut frame) = self.decoder.decode(&mut self.incoming)? {
-                self.descriptors
-                    .receive(&mut frame)
-                    .map_err(|message| FrameError::Attachments { kind: frame.kind, message })?;
-                return Poll::Ready(Ok(frame));
+            if let Some((payload, size)) = &mut self.large {
+                while payload.len() < *size {
+                    let missing = *size - payload.len();
+                    let mut rest = payload.limit(missing);
+                    if ready!(poll_read_buf(Pin::new(&mut self.socket), cx, &mut rest))? == 0 {
+                        return Poll::Ready(Err(ChannelError::Closed));
+                    }
+                }
+                let payload = std::mem::take(payload);
+                self.large = None;
+                return Poll::Ready(self.complete(Frame::decode(blocks::freeze(payload))?));
+            }
+            if let Some(size) = self.decoder.large(&self.incoming)? {
+                self.incoming.advance(LENGTH_BYTES);
+                let mut payload = blocks::with_capacity(size);
+                payload.extend_from_slice(&self.incoming.split());
+                self.large = Some((payload, size));
+                continue;
+            }
+            if let Some(frame) = self.decoder.decode(&mut self.incoming)? {
+                return Poll::Ready(self.complete(frame));
             }
             if self.incoming.capacity() - self.incoming.len() < READ_BYTES / 16 {
                 // Takes the same memory again once the frames cut from it are gone.

@@ -13,6 +13,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio_util::codec::Decoder;
 
 use super::attachment::{Attachment, Body};
+use super::blocks;
 
 /// Version of the protocol, spoken by hello and ready.
 pub(crate) const PROTOCOL: u32 = 1;
@@ -23,7 +24,7 @@ pub(crate) const DEFAULT_MAX_FRAME_BYTES: u32 = 64 * 1024 * 1024;
 /// Bytes of a payload before its attachments' lengths and its body.
 pub(crate) const HEADER_BYTES: usize = 20;
 
-const LENGTH_BYTES: usize = 4;
+pub(crate) const LENGTH_BYTES: usize = 4;
 const ATTACHMENT_LENGTH_BYTES: usize = 8;
 
 /// Marks the length of an attachment that is in a memfd.
@@ -291,6 +292,24 @@ impl Frame {
 pub(crate) struct FrameDecoder {
     /// The limit of a payload, checked before room is made for it.
     pub(crate) max_frame_bytes: u32,
+}
+
+impl FrameDecoder {
+    /// The length of the payload that comes next, when it is large and has begun, but is not whole.
+    ///
+    /// # Errors
+    /// [`FrameError::TooLarge`].
+    pub(crate) fn large(&self, from: &[u8]) -> Result<Option<usize>, FrameError> {
+        let Some(prefix) = from.first_chunk::<LENGTH_BYTES>() else {
+            return Ok(None);
+        };
+        let length = u32::from_be_bytes(*prefix);
+        if length > self.max_frame_bytes {
+            return Err(FrameError::TooLarge { size: u64::from(length), limit: self.max_frame_bytes });
+        }
+        let size = length as usize;
+        Ok((size >= blocks::LEAST_BYTES && from.len() < LENGTH_BYTES + size).then_some(size))
+    }
 }
 
 impl Decoder for FrameDecoder {

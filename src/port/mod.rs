@@ -12,12 +12,13 @@
 //!   +-----------------------------------+
 //! ```
 //!
-//! `frame`, `message`, `value`, `decode` and `attachment` are the wire, pure; `memfd`, `buffer` and `array` the memory that crosses it; `interpreter` finds the Python; `start` brings all of it together.
+//! `frame`, `message`, `value`, `decode` and `attachment` are the wire, pure; `memfd`, `blocks`, `buffer` and `array` the memory that crosses it; `interpreter` finds the Python; `start` brings all of it together.
 //! `zygote` is the other way to get a process: forked of a template.
 
 mod array;
 mod attachment;
 mod begun;
+mod blocks;
 mod buffer;
 mod capture;
 mod channel;
@@ -56,7 +57,7 @@ pub use codec::Codec;
 pub(crate) use decode::decode_result;
 #[cfg(test)]
 pub(crate) use descriptors::Descriptors;
-pub(crate) use frame::{Frame, FrameError, HEADER_BYTES};
+pub(crate) use frame::{Frame, FrameError};
 pub use memory::Memory;
 pub(crate) use message::{
     CANCEL_SIGNAL, CallOptions, HostRequest, LogRecord, Ready, Reply, STACK_SIGNAL, WorkerError, call_frame,

@@ -179,8 +179,8 @@ class _Meanings:
             if named or index < 0:
                 raise ValueError(f"attachment {index} is named twice")  # noqa: TRY301
             self._named[index] = True
-            if type(data.obj) in (bytes, bytearray):
-                data = bytes(data)  # it came within the frame
+            if type(data.obj) in (bytes, bytearray):  # it came within the frame
+                data = bytes(data) if len(data) < _wire.LEAST_VIEW_BYTES else data.toreadonly()
             return _array(data, *array_type) if array_type else data
         except Exception as error:
             raise _wire.ProtocolError(f"a placeholder cannot be read: {type(error).__name__}: {error}") from error

@@ -103,9 +103,9 @@ class Inbox:
         pool = worker.pool
         while pending:
             frame = pending.pop(0)
-            kind, _, _, call_id, body, attachments = frame
+            kind, call_id, body = frame[0], frame[3], frame[4]
             if kind == _CALL:
-                if names and _name(body) in names and not attachments:
+                if names and _name(body) in names:
                     worker.serve_async(frame)
                     self.began = True
                 elif pool is not None:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import _socket  # the rest of `socket` is not needed
 import os
+import sys
 from array import array
+from mmap import MAP_PRIVATE, PROT_READ, mmap
 from struct import Struct
 
 from hatchery import _wire
@@ -29,10 +31,22 @@ if TYPE_CHECKING:
 
 LEAST_MEMFD_BYTES = 1024 * 1024
 MOST_MEMFDS = 250
+# A memfd costs more than the way through the socket, but holds nobody up and is in memory once only: what is larger
+# than this goes in memfds. So does what a frame may not hold.
+MOST_INLINE_BYTES = 32 * 1024 * 1024
 
+_ALIGNMENT = 16
 _CALL_ID = Struct(">Q")
-_MOST_PIECES = 512  # the kernel writes 1024 at once
 _sockets: dict[int, _socket.socket] = {}
+
+
+class Mapping(mmap):
+    """A memfd of the host's. It goes back as it is when a result is the whole of it."""
+
+    __slots__ = ("fd", "file")
+
+    fd: int  # the mapping's own descriptor, most likely
+    file: tuple[int, int]  # what tells whether it is: device and inode
 
 
 def _connected(fd: int) -> _socket.socket:
@@ -74,20 +88,44 @@ def _is_length(part: Any) -> bool:
 
 def _map(fd: int, length: int) -> memoryview:
     """Map a memfd of the host's. The mapping lives as long as any view of it."""
-    from mmap import MAP_PRIVATE, PROT_READ, mmap
-
     try:
         sealed = fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS == _SEALS
     except OSError:
         sealed = False
-    if not sealed or os.fstat(fd).st_size < length:
+    status = os.fstat(fd)
+    if not sealed or status.st_size < length:
         raise _wire.ProtocolError("a memfd is not sealed, or shorter than it is said to be")
     if not length:
         return memoryview(b"")
     try:
-        return memoryview(mmap(fd, length, MAP_PRIVATE, PROT_READ))
+        spare = os.dup(fd)
+        os.close(spare)  # the number is free for the copy of the descriptor that a mapping keeps
+        mapping = Mapping(fd, length, MAP_PRIVATE, PROT_READ)
     except (OSError, ValueError, OverflowError) as error:
         raise _wire.ProtocolError(f"a memfd cannot be mapped: {error}") from error
+    mapping.fd, mapping.file = spare, (status.st_dev, status.st_ino)
+    return memoryview(mapping)
+
+
+def _of_host(data: Any) -> int | None:
+    """Return a memfd of the host's that these bytes are the whole of."""
+    owner = data.obj if type(data) is memoryview else None
+    numpy = sys.modules.get("numpy")
+    array_type = getattr(numpy, "ndarray", None)
+    while owner is not None and type(owner) is not Mapping:
+        kind = type(owner)
+        owner = owner.base if kind is array_type else owner.obj if kind is memoryview else None
+    if owner is None or len(owner) != len(data):
+        return None
+    try:
+        fd = os.dup(owner.fd)
+    except OSError:
+        return None
+    status = os.fstat(fd)
+    if (status.st_dev, status.st_ino) == owner.file and status.st_size == len(data):
+        return fd
+    os.close(fd)  # another thread took the number
+    return None
 
 
 def _memfd_of(data: Any) -> int:
@@ -106,33 +144,48 @@ def _memfd_of(data: Any) -> int:
 
 def send(channel: _wire.Channel, kind: int, call_id: int, body: Encoded) -> None:
     """Write a frame with attachments. Raises `FrameTooLargeError` before anything is written."""
-    attachments = body.attachments
-    large: list[int] = []
-    if _MEMFD_FLAGS and channel.fd_socket >= 0:
-        large = [index for index, data in enumerate(attachments) if len(data) >= LEAST_MEMFD_BYTES][:MOST_MEMFDS]
-    _check_size(channel, body, large)
-    fds: list[int] = []
+    fds: dict[int, int] = {}  # by their attachments
+    if any(len(data) >= LEAST_MEMFD_BYTES for data in body.attachments):
+        # The first attachment is aligned then, where the host reads numbers in place.
+        body.json += b" " * (-(_wire.HEADER_BYTES + 8 * len(body.attachments) + len(body.json)) % _ALIGNMENT)
     try:
-        try:
-            for index in large:
-                fds.append(_memfd_of(attachments[index]))  # noqa: PERF401 - those before a failure must be closed
-        except OSError:
-            large = _none_large(channel, body)
+        if _MEMFD_FLAGS and channel.fd_socket >= 0:
+            _fill(channel, body, fds)
+        _check_size(channel, body, fds)
         with channel.lock:  # the memfds of frames come in the order of the frames
             if channel.writing:  # a `__del__`, or a signal handler, in the middle of a frame of this very thread
                 channel.send_later(kind, call_id, body, 0)
                 return
             channel.writing = True
             try:
-                if large and not _send_memfds(channel, call_id, fds):
-                    large = _none_large(channel, body)
-                _write_frame(channel.fd, kind, call_id, body, set(large))
+                inline = not fds or not _send_memfds(channel, call_id, [fds[index] for index in sorted(fds)])
+                if inline and fds:  # the kernel has no more descriptors, or no more memory for them
+                    _check_size(channel, body, ())
+                _write_frame(channel.fd, kind, call_id, body, () if inline else fds)
             finally:
                 channel.writing = False
         channel.send_late()
     finally:
-        for fd in fds:
+        for fd in fds.values():
             os.close(fd)
+
+
+def _fill(channel: _wire.Channel, body: Encoded, fds: dict[int, int]) -> None:
+    """Choose what goes in memfds; fewer do when the kernel has no more descriptors, or no more memory for them."""
+    large = [index for index, data in enumerate(body.attachments) if len(data) >= LEAST_MEMFD_BYTES]
+    for index in large[:MOST_MEMFDS]:
+        fd = _of_host(body.attachments[index])
+        if fd is not None:
+            fds[index] = fd
+    if _size(body, fds) <= min(channel.max_frame_bytes, MOST_INLINE_BYTES):
+        return
+    large = [index for index in large if index not in fds][: MOST_MEMFDS - len(fds)]
+    _check_size(channel, body, {*large, *fds})
+    try:
+        for index in large:
+            fds[index] = _memfd_of(body.attachments[index])
+    except OSError:
+        pass
 
 
 def _send_memfds(channel: _wire.Channel, call_id: int, fds: list[int]) -> bool:
@@ -148,13 +201,7 @@ def _send_memfds(channel: _wire.Channel, call_id: int, fds: list[int]) -> bool:
     return True
 
 
-def _none_large(channel: _wire.Channel, body: Encoded) -> list[int]:
-    """Send all of it within the frame: the kernel has no more descriptors, or no more memory for them."""
-    _check_size(channel, body, [])
-    return []
-
-
-def _write_frame(fd: int, kind: int, call_id: int, body: Encoded, large: set[int]) -> None:
+def _write_frame(fd: int, kind: int, call_id: int, body: Encoded, large: Collection[int]) -> None:
     attachments = body.attachments
     count = len(attachments)
     lengths = [len(data) | (1 << 63 if index in large else 0) for index, data in enumerate(attachments)]
@@ -179,7 +226,7 @@ def _write_all(fd: int, pieces: list[Any]) -> None:
     """Write pieces one after the other, without joining them."""
     at = 0
     while at < len(pieces):
-        written = os.writev(fd, pieces[at : at + _MOST_PIECES])
+        written = os.writev(fd, pieces[at : at + _wire.MOST_PIECES])
         while at < len(pieces) and written >= len(pieces[at]):
             written -= len(pieces[at])
             at += 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from time import monotonic
-from types import CoroutineType
+from types import CoroutineType, GeneratorType
 
 from hatchery import _calls, _errors, _functions, _hooks, _streams, _values, _wire
 
@@ -73,7 +73,7 @@ class Worker:
         call_kind, result_kind = _wire.CALL, _wire.RESULT
         plain = _calls.Call(0, 0)  # the same for all calls that are not looked at twice
         while True:
-            frame = body = text = request = args = kwargs = result = None  # nothing of a call outlives it
+            frame = body = attachments = text = request = args = kwargs = result = None  # nothing of a call outlives it
             frame = receive()
             if frame is None:
                 self.channel.mute()
@@ -155,12 +155,25 @@ class Worker:
             return
         if self.log_level is not None:
             self.wants_logging()
-        try:
-            result = _calls.run(call, function, *(args or ()), **(kwargs or {}))
+        main = _main
+        main.call = call
+        _calls.enter(call_id)
+        try:  # as `_calls.run`, without packing the arguments once more: a stream's first item waits for this
+            try:
+                main.armed = True
+                if main.poked:
+                    main.look()
+                result = function(*(args or ()), **(kwargs or {}))
+            finally:
+                main.armed = False
         except BaseException as error:
+            main.call = None
+            main.begun[1] = 0
             self.fail(call, _errors.of_function(function, args, kwargs, error))
-        else:
-            self.returned(call, result)
+            return
+        main.call = None
+        main.begun[1] = 0
+        self.returned(call, result)
 
     def read(self, frame: _wire.Frame) -> tuple[_calls.Call, Callable[..., Any], Any, Any] | None:
         """Read a call: it, its function, args and kwargs; None when it has been refused."""
@@ -240,11 +253,14 @@ class Worker:
 
     def returned(self, call: _calls.Call, result: Any) -> None:
         """Go on with what a function returned: send it, await it, or stream it."""
-        if result.__class__ is CoroutineType or (call.credit is not None and hasattr(type(result), "__anext__")):
+        kind = result.__class__
+        is_generator = kind is GeneratorType  # the plain case need not be asked what it is not
+        streams = call.credit is not None
+        if kind is CoroutineType or (streams and not is_generator and hasattr(type(result), "__anext__")):
             self.the_loop().start(call, result)
-        elif call.credit is None:
+        elif not streams:
             self.answer(call, result)
-        elif hasattr(type(result), "__next__"):
+        elif is_generator or hasattr(type(result), "__next__"):
             call.items = result
             self.active[call.id] = call
             self.step_on(call)

@@ -17,7 +17,11 @@ try:
 except ImportError:  # not CPython
     from json import JSONDecoder, JSONEncoder
 
-    _encode_text = JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+    _encode_whole = JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+    def _in_parts(value: Any, _level: int) -> tuple[str, ...]:
+        return (_encode_whole(value),)
+
     scan = JSONDecoder(parse_constant=lambda _name: None).scan_once  # type: ignore[attr-defined]
 
     def encoder(default: Callable[[Any], Any]) -> Callable[[Any], str]:
@@ -48,11 +52,8 @@ else:
 
     # (markers, default, encoder, indent, key separator, item separator, sort_keys, skipkeys, allow_nan). Without
     # markers a value that contains itself ends as a RecursionError, and nothing needs clearing after a failure.
-    _c_encode = make_encoder(None, _no_such_type, encode_basestring, None, ":", ",", False, False, False)  # noqa: FBT003
+    _in_parts = make_encoder(None, _no_such_type, encode_basestring, None, ":", ",", False, False, False)  # noqa: FBT003
     scan = make_scanner(_Plain)  # type: ignore[arg-type]
-
-    def _encode_text(o: Any) -> str:
-        return "".join(_c_encode(o, 0))
 
     def encoder(default: Callable[[Any], Any]) -> Callable[[Any], str]:
         """Return an encoder that asks `default` what to encode for what it does not know."""
@@ -77,12 +78,15 @@ MIN_INTEGER = -(2**63)
 MAX_INTEGER = 2**64 - 1
 # The C encoder recurses on the C stack and asks this limit only: Python's default, which fits any stack.
 _SAFE_RECURSION_LIMIT = 1000
+_join = "".join
+_recursion_limit = sys.getrecursionlimit
 
 _NO_MARKS = bytes(byte for byte in range(256) if byte not in b'[]{}"')
 _ALL_SQUARE = bytes.maketrans(b"{}", b"[]")
 _DIGITS = bytes(0x30 if byte in b"0123456789" else byte if byte in b".-" else 0x20 for byte in range(256))
 _LONG_NATURAL = b"0" * 20  # 2^64 has 20 digits
 _LONG_NEGATIVE = b"-" + b"0" * 19  # and 2^63 has 19
+_LEAST_SUSPICIOUS = 20  # what is shorter can neither be nested too deep nor hold such a number
 
 NEVER = sys.maxsize
 # To import orjson takes 10 ms and more: it is worth that for the first body of this size.
@@ -117,6 +121,10 @@ _HINTS = {
 }
 
 
+def _encode_text(value: Any) -> str:
+    return "".join(_in_parts(value, 0))
+
+
 class EncodeError(Exception):
     """A value that the wire does not carry; the message says where it is and what to do."""
 
@@ -143,8 +151,11 @@ def encode(value: Any) -> bytes | Encoded:
                 fast = fast_encode(value)
                 if fast is not None:
                     return fast
-            data = guarded(_encode_text, value).encode()
-            if is_surely_fine(data):
+            if _recursion_limit() > _SAFE_RECURSION_LIMIT:
+                data = guarded(_encode_text, value).encode()
+            else:
+                data = _join(_in_parts(value, 0)).encode()  # the same without the calls
+            if len(data) < _LEAST_SUSPICIOUS or is_surely_fine(data):
                 if len(data) >= large_bytes and consider is not None:
                     consider()
                 return data
@@ -248,8 +259,6 @@ def is_too_deep(data: bytes) -> bool:
 
 def _may_hold_a_long_integer(data: bytes) -> bool:
     """Tell whether an integer may leave 64 bits; strings and large u64 may mislead it, towards True only."""
-    if len(data) < len(_LONG_NATURAL):
-        return False
     digits = data.translate(_DIGITS)
     at = digits.find(_LONG_NATURAL)
     while at >= 0:

@@ -8,6 +8,7 @@ in a memfd.
 from __future__ import annotations
 
 import os
+import sys
 from _thread import RLock
 from select import POLLIN, poll
 from struct import Struct
@@ -54,6 +55,7 @@ EXIT_CONNECTION = 74  # the socket failed in mid-frame or on writing
 EXIT_PROTOCOL = 76  # the host sent what is no frame of this protocol
 # 78 is the bootstrap's: package compiled by another Python.
 
+_IN_MID_FRAME = "the host closed the socket in the middle of a frame"
 _LENGTH = Struct(">I")
 _PREFIXED = Struct(">IBBHIQI")
 _HEADER = Struct(">BBHIQI")
@@ -61,11 +63,15 @@ _PREFIX_BYTES = _LENGTH.size
 HEADER_BYTES = _HEADER.size
 _HEAD_BYTES = _PREFIX_BYTES + HEADER_BYTES
 _READ_BYTES = 64 * 1024
-_MOST_READ_BYTES = 1024 * 1024
 _MOST_LATE = 1000  # frames that wait for another to be written
 _IN_MEMFD = 1 << 63
+LEAST_VIEW_BYTES = 1024 * 1024  # from here on bytes are views of memory that is theirs alone, below it copies
+MOST_PIECES = 512  # the kernel reads and writes 1024 at once
 _GATHER_BYTES = 16 * 1024  # from here on two pieces are written by writev, not joined by a copy
 
+_MOST_SPARE_BYTES = 32 * 1024 * 1024
+
+_getrefcount = getattr(sys, "getrefcount", None)  # None: another Python than CPython
 _read = os.read
 _write = os.write
 _unpack_prefixed = _PREFIXED.unpack_from
@@ -86,9 +92,11 @@ class FrameTooLargeError(Exception):
         self.limit = limit
 
 
-def decode(payload: Buffer) -> Frame:
-    """Take a payload apart, without copies when it is a memoryview."""
-    size = len(payload)
+def _described(payload: Buffer, size: int) -> tuple[int, int, int, int, int, tuple[int, ...]]:
+    """Read the header of a payload of `size` bytes, of which there may be no more than that, and the lengths.
+
+    Returns kind, codec, number, call id, the body's length and the attachments'.
+    """
     if size < HEADER_BYTES:
         raise ProtocolError(f"a payload of {size} bytes is shorter than its header of {HEADER_BYTES}")
     kind, codec, count, number, call_id, body_bytes = _HEADER.unpack_from(payload)
@@ -105,6 +113,13 @@ def decode(payload: Buffer) -> Frame:
     described = body_at + body_bytes + sum([length for length in lengths if not length & _IN_MEMFD])
     if described != size:
         raise ProtocolError(f"the header describes a payload of {described} bytes, but it has {size}")
+    return kind, codec, number, call_id, body_bytes, lengths
+
+
+def decode(payload: Buffer) -> Frame:
+    """Take a payload apart, without copies when it is a memoryview."""
+    kind, codec, number, call_id, body_bytes, lengths = _described(payload, len(payload))
+    body_at = HEADER_BYTES + 8 * len(lengths)
     at = body_at + body_bytes
     attachments: list[Buffer | int] = []
     for length in lengths:
@@ -116,6 +131,81 @@ def decode(payload: Buffer) -> Frame:
     return kind, codec, number, call_id, payload[body_at : body_at + body_bytes], tuple(attachments)
 
 
+# Memory of large parts, for the next one of that length once nobody has it any more: what is new costs a page fault for
+# every 4 KiB, which is more than to copy it.
+_spare: list[bytearray] = [bytearray()]
+
+
+def _references() -> int:
+    return 0 if _getrefcount is None else _getrefcount(_spare[0])
+
+
+_UNUSED = _references()
+
+
+def _memory(length: int) -> bytearray:
+    if _getrefcount is None or not LEAST_VIEW_BYTES <= length <= _MOST_SPARE_BYTES:
+        return bytearray(length)
+    if len(_spare[0]) != length or _references() != _UNUSED:
+        _spare[0] = bytearray()  # first, so that there are not two
+        _spare[0] = bytearray(length)
+    return _spare[0]
+
+
+class _Incoming:
+    """The rest of a frame of which the beginning has come: body and attachments are read into memory of their own."""
+
+    __slots__ = ("_at", "_described", "_parts", "_rest")
+
+    def __init__(self, begun: memoryview, size: int) -> None:
+        """`begun` is the beginning of a payload of `size` bytes, its header and lengths at the least."""
+        *described, body_bytes, lengths = _described(begun, size)
+        self._described = (*described, lengths)
+        inline = [length for length in lengths if not length & _IN_MEMFD]
+        self._parts = [_memory(length) for length in (body_bytes, *inline)]
+        self._rest: list[memoryview] = []  # what is to be filled, from `_at` on
+        self._at = 0
+        at = HEADER_BYTES + 8 * len(lengths)
+        for part in self._parts:
+            view = memoryview(part)
+            here = begun[at : at + len(part)]
+            view[: len(here)] = here
+            at += len(here)
+            if len(here) < len(part):
+                self._rest.append(view[len(here) :])
+
+    @staticmethod
+    def can_begin(begun: memoryview) -> bool:
+        """Whether header and lengths are there."""
+        return len(begun) >= HEADER_BYTES and len(begun) >= HEADER_BYTES + 8 * _HEADER.unpack_from(begun)[2]
+
+    @property
+    def is_whole(self) -> bool:
+        return self._at == len(self._rest)
+
+    def read(self, fd: int) -> bool:
+        """Read once; False at the end of the stream."""
+        rest, at = self._rest, self._at
+        count = os.readv(fd, rest[at : at + MOST_PIECES])
+        if not count:
+            return False
+        while at < len(rest) and count >= len(rest[at]):
+            count -= len(rest[at])
+            at += 1
+        if count:
+            rest[at] = rest[at][count:]
+        self._at = at
+        return True
+
+    def frame(self) -> Frame:
+        """Return the whole frame."""
+        kind, codec, number, call_id, lengths = self._described
+        body, *inline = self._parts
+        parts = iter(inline)
+        attachments = [length ^ _IN_MEMFD if length & _IN_MEMFD else memoryview(next(parts)) for length in lengths]
+        return kind, codec, number, call_id, body, tuple(attachments)
+
+
 class Channel:
     """The worker's end of the socket, and the only place that reads it.
 
@@ -124,6 +214,7 @@ class Channel:
     """
 
     __slots__ = (
+        "_incoming",
         "_late",
         "_poll",
         "_tail",
@@ -153,6 +244,7 @@ class Channel:
         self._late: list[tuple[int, int, bytes, int]] = []
         self._tail: Buffer = b""
         self._wanted = 0  # bytes of tail below which it holds no whole frame
+        self._incoming: _Incoming | None = None  # of a large frame; there is no tail then
         self._poll = poll()
         self._poll.register(fd, POLLIN)
 
@@ -182,8 +274,10 @@ class Channel:
 
     def read_some(self) -> bool:
         """Read once, for whole frames to become pending; False at the end of the stream."""
+        if self._incoming is not None:
+            return self._read_on(self._incoming)
         tail = self._tail
-        data = _read(self.fd, min(max(_READ_BYTES, self._wanted - len(tail)), _MOST_READ_BYTES))
+        data = _read(self.fd, _READ_BYTES)
         if not data:
             return False
         if not tail:
@@ -199,18 +293,18 @@ class Channel:
     @property
     def in_mid_frame(self) -> bool:
         """Whether the beginning of a frame has come, but not its end."""
-        return bool(self._tail)
+        return bool(self._tail) or self._incoming is not None
 
     def check_end(self) -> None:
         """Raise if the stream has ended where it should not."""
-        if self._tail:
-            raise ConnectionError("the host closed the socket in the middle of a frame")
+        if self.in_mid_frame:
+            raise ConnectionError(_IN_MID_FRAME)
 
     def receive(self) -> Frame | None:
         """Wait for the next frame; None when the host closed the socket between two frames."""
         if self.pending:
             return self.pending.pop(0)
-        if self._tail:
+        if self._tail or self._incoming is not None:
             return self._assemble()
         data = _read(self.fd, _READ_BYTES)
         size = len(data)
@@ -228,35 +322,32 @@ class Channel:
         elif not size:
             return None
         self._tail = data
+        self._split()
         return self._assemble()
 
     def _assemble(self) -> Frame:
-        """Return the first frame, which `_tail` begins; queue the other whole ones that came with it."""
-        tail = self._tail
-        while len(tail) < _PREFIX_BYTES:
-            tail = bytes(tail) + self._more(_PREFIX_BYTES - len(tail))
-        length = self._length(tail, 0)
-        missing = _PREFIX_BYTES + length - len(tail)
-        if missing > 0:
-            payload = bytearray(length)
-            view = memoryview(payload)
-            at = length - missing
-            view[:at] = tail[_PREFIX_BYTES:]
-            while at < length:
-                count = os.readv(self.fd, [view[at:]])
-                if not count:
-                    raise ConnectionError("the host closed the socket in the middle of a frame")
-                at += count
-            self._tail = b""
-            self._wanted = 0
-            return self._decode(view)
-        view = memoryview(tail)
-        frame = self._decode(view[_PREFIX_BYTES : _PREFIX_BYTES + length])
-        self._split(_PREFIX_BYTES + length)
-        return frame
+        """Read until there is a whole frame, and return it."""
+        while not self.pending:
+            if self.broken is not None:
+                raise self.broken
+            if not self.read_some():
+                raise ConnectionError(_IN_MID_FRAME)
+        return self.pending.pop(0)
 
-    def _decode(self, payload: memoryview) -> Frame:
-        frame = decode(payload)
+    def _read_on(self, incoming: _Incoming) -> bool:
+        """Read once for a large frame; False at the end of the stream."""
+        if not incoming.is_whole and not incoming.read(self.fd):
+            return False
+        if incoming.is_whole:
+            try:
+                self.pending.append(self._complete(incoming.frame()))
+                self._incoming = None
+            except ProtocolError as error:
+                self.broken = error.with_traceback(None)
+        return True
+
+    def _complete(self, frame: Frame) -> Frame:
+        """Receive what is in memfds."""
         if not frame[5] or int not in map(type, frame[5]):
             return frame
         if self.fd_socket < 0:
@@ -290,21 +381,20 @@ class Channel:
             while len(view) - at >= _PREFIX_BYTES:
                 end = at + _PREFIX_BYTES + self._length(view, at)
                 if end > len(view):
-                    self._wanted = end - at
+                    begun = view[at + _PREFIX_BYTES :]
+                    if end - at <= _READ_BYTES:
+                        self._wanted = end - at
+                    elif _Incoming.can_begin(begun):
+                        self._incoming = _Incoming(begun, end - at - _PREFIX_BYTES)
+                        at = len(view)
                     break
-                pending.append(self._decode(view[at + _PREFIX_BYTES : end]))
+                pending.append(self._complete(decode(view[at + _PREFIX_BYTES : end])))
                 at = end
         except ProtocolError as error:
             self.broken = error.with_traceback(None)  # raised when its turn comes
         finally:  # a signal may come where the recursion is too deep for this, and nothing must be queued twice
             if at:
                 self._tail = bytes(view[at:])
-
-    def _more(self, size: int) -> bytes:
-        data = _read(self.fd, size)
-        if not data:
-            raise ConnectionError("the host closed the socket in the middle of a frame")
-        return data
 
     def _length(self, data: Buffer, at: int) -> int:
         length: int = _LENGTH.unpack_from(data, at)[0]

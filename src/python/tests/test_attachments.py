@@ -209,9 +209,10 @@ def sealed(data: bytes, seals: int = SEALS) -> int:
 class Host:
     """A worker, and the host's end of the socket for memfds."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, **hello) -> None:
         self.fds, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.worker = Worker(source, pass_fds=[theirs.fileno()], fd_socket=theirs.fileno())
+        self.files: list[int] = []  # the inodes of the memfds of the last answer
+        self.worker = Worker(source, pass_fds=[theirs.fileno()], fd_socket=theirs.fileno(), **hello)
         theirs.close()
         self.worker.ready()
 
@@ -248,6 +249,8 @@ class Host:
         body = json.loads(payload[at : at + size])
         at += size
         fds = []
+        self.files = []
+        self.attachments_at = at
         if any(length >> 63 for length in lengths):
             data, fds, _, _ = socket.recv_fds(self.fds, 100, 253, socket.MSG_DONTWAIT)
             assert data == struct.pack(">Q", call_id)
@@ -256,6 +259,7 @@ class Host:
             if length >> 63:
                 fd = fds.pop(0)
                 assert fcntl.fcntl(fd, fcntl.F_GET_SEALS) == SEALS
+                self.files.append(os.fstat(fd).st_ino)
                 attachments.append(os.pread(fd, length ^ 1 << 63, 0))
                 os.close(fd)
             else:
@@ -308,6 +312,125 @@ class Serving(unittest.TestCase):
             self.assertEqual(host.worker.call("look"), ["ept!"])
             # One for the memory that is kept, and the first memfd's import leaves nothing.
             self.assertLessEqual(host.worker.call("fds"), before + 2)
+
+    def test_large_bytes_within_the_frame_are_read_only_memory_of_their_own(self):
+        with Host(ECHO) as host:
+            host.send(10, r'["kinds",[{"\u0000":[0]},{"\u0000":[1]}],null]', bytes(MIB), b"12")
+            self.assertEqual(host.answer()[1], [f"memoryview {MIB} True", "bytes 2 None"])
+            host.send(11, r'["keep",[{"\u0000":[0]}],null]', b"kept!" + bytes(MIB - 5))
+            self.assertEqual(host.answer()[:2], (RESULT, None))
+            for call_id in range(12, 20):  # of the same length, for which that memory must not be taken
+                data = os.urandom(MIB)
+                host.send(call_id, r'["echo",[{"\u0000":[0]},{"\u0000":[1]}],null]', data, data[::-1])
+                self.assertEqual(host.answer(), (RESULT, [{"\0": [0]}, {"\0": [1]}], [data, data[::-1]]))
+            host.send(30, r'["write",[{"\u0000":[0]}],null]', bytes(MIB))
+            self.assertEqual(host.answer()[1]["type"], "TypeError")
+            self.assertEqual(host.worker.call("look"), ["ept!"])
+
+    def test_the_whole_of_a_memfd_goes_back_as_it_is(self):
+        source = ECHO + "def other(data): return [data[1:], bytes(data)]\ndef kept_one(): return kept_whole.pop()\n"
+        source += "kept_whole = []\ndef keep_whole(data): kept_whole.append(data)\n"
+        with Host(source) as host:
+            before = host.worker.call("fds")
+            data = os.urandom(MIB)
+            fd = sealed(data)
+            file = os.fstat(fd).st_ino
+            kept = os.dup(fd)
+            host.send(10, r'["echo",[{"\u0000":[0]},7],null]', fd)
+            self.assertEqual(host.answer(), (RESULT, [{"\0": [0]}, 7], [data]))
+            self.assertEqual(host.files, [file])
+            host.send(11, r'["keep_whole",[{"\u0000":[0]}],null]', os.dup(kept))
+            self.assertEqual(host.answer()[:2], (RESULT, None))
+            self.assertEqual(host.worker.call("fds"), before + 1)
+            host.send(12, '["kept_one",null,null]')
+            self.assertEqual((host.answer()[2], host.files), ([data], [file]))
+            host.send(13, r'["other",[{"\u0000":[0]}],null]', os.dup(kept))
+            self.assertEqual((host.answer()[2], host.files), ([data[1:], data], []))
+            os.close(kept)
+            self.assertEqual(host.worker.call("fds"), before)
+
+    @needs_numpy
+    def test_the_whole_of_an_array_goes_back_as_it_is(self):
+        source = ECHO + "def turned(array): return array[::-1]\n"
+        source += "def shaped(array): return array.reshape(2, -1).view('u8')\n"
+        with Host(source) as host:
+            data = os.urandom(MIB)
+            kept = sealed(data)
+            file = os.fstat(kept).st_ino
+            for call_id, (function, whole) in enumerate([("echo", True), ("shaped", True), ("turned", False)], 1):
+                host.send(call_id, f'["{function}",[{{"\\u0000":[0,"<u8",[{MIB // 8}]]}}],null]', os.dup(kept))
+                self.assertEqual((len(host.answer()[2][0]), host.files), (MIB, [file] if whole else []))
+            os.close(kept)
+
+    def test_a_descriptor_that_user_code_closed_is_not_sent(self):
+        source = """
+            import os
+            kept = []
+            def keep(data): kept.append(data)
+            def close():
+                fd = kept[0].obj.fd
+                os.close(fd)
+                other = os.open(os.devnull, os.O_RDONLY)
+                os.dup2(other, fd)
+            def give(): return kept[0]
+        """
+        with Host(source) as host:
+            data = os.urandom(MIB)
+            host.send(10, r'["keep",[{"\u0000":[0]}],null]', sealed(data))
+            self.assertEqual(host.answer()[:2], (RESULT, None))
+            host.worker.call("close")
+            host.send(99, '["give",null,null]')
+            self.assertEqual((host.answer()[2], host.files), ([data], []))
+
+    def test_what_a_frame_does_not_hold_goes_in_memfds(self):
+        with Host(ECHO + "def make(size): return [b'x', bytearray(size)]", max_frame_bytes=1 << 16) as host:
+            host.send(1, f'["make",[{MIB}],null]')
+            self.assertEqual((host.answer()[2], len(host.files)), ([b"x", bytes(MIB)], 1))
+        with Host(ECHO + "def make(size): return [b'x', bytearray(size)]") as host:
+            host.send(1, f'["make",[{32 * MIB}],null]')
+            self.assertEqual((len(host.answer()[2][1]), len(host.files)), (32 * MIB, 1))
+            host.send(2, f'["make",[{31 * MIB}],null]')
+            self.assertEqual((len(host.answer()[2][1]), len(host.files)), (31 * MIB, 0))
+
+    def test_large_bytes_are_aligned(self):
+        with Host("def make(text): return [text, bytearray(1 << 20)]") as host:
+            for call_id, text in enumerate(["", "a", "abcdefghi"], 1):
+                host.send(call_id, f'["make",["{text}"],null]')
+                self.assertEqual(host.answer()[1], [text, {"\0": [0]}])
+                self.assertEqual(host.attachments_at % 16, 0)
+
+    def test_coroutines_with_bytes_need_no_thread(self):
+        source = """
+            import asyncio, threading
+            event = threading.Event()
+            def wait(): return event.wait(20)
+            async def let_go(data):
+                await asyncio.sleep(0)
+                event.set()
+                return data
+        """
+        for data in (b"small", bytes(MIB)):
+            with Host(source, in_flight=4, threads=1) as host:
+                host.send(1, '["wait",null,null]')
+                host.send(2, r'["let_go",[{"\u0000":[0]}],null]', data)
+                self.assertEqual(host.answer(), (RESULT, {"\0": [0]}, [data]))
+                self.assertEqual(host.answer(), (RESULT, True, []))
+
+    def test_coroutines_with_bytes_run_concurrently(self):
+        source = """
+            import asyncio
+            here = 0
+            async def meet(data):
+                global here
+                here += 1
+                while here < 3: await asyncio.sleep(0.001)
+                return data
+            def slow(): return here
+        """
+        with Host(source, in_flight=4) as host:
+            for call_id, data in enumerate([b"1", bytes(MIB), b"3"], 1):
+                host.send(call_id, r'["meet",[{"\u0000":[0]}],null]', data)
+            self.assertEqual(sorted(len(host.answer()[2][0]) for _ in range(3)), [1, 1, MIB])
 
     def test_streams_progress_and_coroutines(self):
         with Host(ECHO) as host:

@@ -2,7 +2,7 @@
 
 use hatchery::{Buffer, CallError};
 
-use super::pool_of;
+use super::{NO_ROOM, pool_of};
 use crate::support::{alone_test, fds, status_when};
 
 /// User code that bends the package's own way of sending.
@@ -86,7 +86,7 @@ def longer_than_addresses():
         def __len__(self): return 1 << 62
     import hatchery._attachments as attachments
     attachments._bytes_of = lambda value: (Long(b'x'),) if isinstance(value, bytes) else None
-    memfds._size = lambda body, large: 20 + 8 + len(body.json)
+    memfds._size = lambda body, large: 20 + 8 + len(body.json) if large else 1 << 62
     return b'x'
 
 def keeps():
@@ -130,7 +130,7 @@ alone_test! {
         let mut before = None;
         for function in MISDEEDS {
             // Each has a pool of its own: one whose workers die again and again waits before it starts the next.
-            let pool = pool_of(SOURCE).start().await.expect("it starts");
+            let pool = pool_of(SOURCE).max_frame_bytes(NO_ROOM).start().await.expect("it starts");
             let error = pool.call::<_, Buffer>(function, ()).await.expect_err(function);
             let CallError::Protocol { detail } = &error else { panic!("{function}: {error:?}") };
             assert!(detail.contains("attachments of a frame"), "{function}: {detail}");
@@ -145,7 +145,7 @@ alone_test! {
 
 alone_test! {
     async fn a_worker_that_keeps_what_it_sent_can_do_it_no_harm() {
-        let pool = pool_of(SOURCE).start().await.expect("it starts");
+        let pool = pool_of(SOURCE).max_frame_bytes(NO_ROOM).start().await.expect("it starts");
         let buffer: Buffer = pool.call("keeps", ()).await.expect("it is good");
         let said: Vec<String> = pool.call("harms", ()).await.expect("it runs");
         assert_eq!(said, ["PermissionError"; 3]);

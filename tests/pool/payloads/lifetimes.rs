@@ -6,8 +6,7 @@ use bytes::Bytes;
 use hatchery::{Buffer, CallError};
 use serde_json::Value;
 
-use super::pattern;
-use super::pool_of;
+use super::{NO_ROOM, pattern, pool_of};
 use crate::support::{alone_test, fds, kill, status_when, wait_until};
 
 const SOURCE: &str = r#"
@@ -34,7 +33,7 @@ fn memfds() -> usize {
 
 alone_test! {
     async fn views_outlive_their_calls_on_both_sides() {
-        let pool = pool_of(SOURCE).start().await.expect("it starts");
+        let pool = pool_of(SOURCE).max_frame_bytes(NO_ROOM).start().await.expect("it starts");
         for round in 0..3 {
             let data = Buffer::from(pattern(MIB + round));
             pool.call::<_, ()>("keep", (&data,)).await.expect("it keeps it");

@@ -3,6 +3,7 @@
 mod arrays;
 mod bytes;
 mod codecs;
+mod exhausted;
 mod hostile;
 mod lifetimes;
 
@@ -21,6 +22,9 @@ pub(crate) fn python_with_extras() -> Option<PathBuf> {
     }
     python
 }
+
+/// A frame's limit that sends everything that can be in a memfd there.
+const NO_ROOM: u32 = 64 * 1024;
 
 /// Bytes that are not all the same.
 fn pattern(len: usize) -> Vec<u8> {

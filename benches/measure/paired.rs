@@ -1,8 +1,8 @@
 //! Floor and case by the same processes.
 
-use crate::measure::{Plan, Row, median};
+use super::{Plan, Row, median};
 
-/// Like [`alternate`](crate::measure::alternate) for a case whose floor is another use of the same pool: `start` starts one,
+/// Like [`alternate`](super::alternate) for a case whose floor is another use of the same pool: `start` starts one,
 /// `floor` and `case` run a block on it. So both find the child on the same core, and only their difference is seen.
 pub(crate) fn paired<S>(
     name: &str,

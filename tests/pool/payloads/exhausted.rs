@@ -1,0 +1,158 @@
+//! When a process may open no more files: bytes go within the frame, or it is said why not; nothing hangs or stays open.
+
+use std::fs::File;
+
+use bytes::Bytes;
+use hatchery::{Buffer, CallError};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::{NO_ROOM, pattern, pool_of};
+use crate::support::{alone_test, status_when};
+
+const SOURCE: &str = r#"
+import os, resource
+import hatchery._memfds as memfds
+
+def echo(value): return value
+def make(size): return bytearray(size)
+kept = []
+def keep(data): kept.append(data)
+def give(): return kept[0]
+def kind(value): return type(value).__name__
+
+files = []
+def exhaust():
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, most))
+    try:
+        while True: files.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError: pass
+
+def recover():
+    while files: os.close(files.pop())
+    return len(os.listdir('/proc/self/fd'))
+
+def refuse_to_send():
+    real = memfds._connected
+    class Full:
+        def __init__(self, fd): self.recvmsg = real(fd).recvmsg
+        def sendmsg(self, *_): raise OSError(109, 'Too many references: cannot splice')
+    memfds._connected = Full
+"#;
+
+const MIB: usize = 1 << 20;
+
+/// Takes all descriptors that this process may have, until it is dropped.
+struct Exhausted {
+    before: Rlimit,
+    _files: Vec<File>,
+}
+
+fn exhaust() -> Exhausted {
+    let before = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(200), ..before }).expect("it may be lowered");
+    let mut files = Vec::new();
+    while let Ok(file) = File::open("/dev/null") {
+        files.push(file);
+    }
+    Exhausted { before, _files: files }
+}
+
+impl Drop for Exhausted {
+    fn drop(&mut self) {
+        setrlimit(Resource::Nofile, self.before).expect("it may be raised again");
+    }
+}
+
+alone_test! {
+    async fn a_host_without_descriptors_sends_and_gets_bytes_within_the_frame() {
+        let pool = pool_of(SOURCE).start().await.expect("it starts");
+        pool.call::<_, Buffer>("echo", (Buffer::new(MIB).freeze(),)).await.expect("it imports what it needs");
+        let data = pattern(3 * MIB);
+        {
+            let _exhausted = exhaust();
+            let back: Bytes = pool.call("echo", (Bytes::from(data.clone()),)).await.expect("ordinary bytes");
+            assert!(back[..] == data[..]);
+            let buffer = Buffer::from(data.clone());
+            let back: Buffer = pool.call("echo", (&buffer,)).await.expect("what would be copied into a memfd");
+            assert!(back == buffer);
+            let mut buffer = Buffer::new(MIB);
+            buffer[5] = 5;
+            let buffer = buffer.freeze();
+            let back: Buffer = pool.call("echo", (&buffer,)).await.expect("what would be in a memfd");
+            assert!(back == buffer);
+            let kind: String = pool.call("kind", (&buffer,)).await.expect("it is the same in Python");
+            assert_eq!(kind, "memoryview");
+        }
+        assert_eq!(pool.status().await.expect("it lives").restarts, 0);
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_host_without_descriptors_says_what_a_frame_does_not_hold() {
+        let pool = pool_of(SOURCE).max_frame_bytes(NO_ROOM).start().await.expect("it starts");
+        {
+            let _exhausted = exhaust();
+            let error = pool.call::<_, Bytes>("echo", (Bytes::from(vec![0; MIB]),)).await.expect_err("no memfd");
+            assert!(matches!(error, CallError::FrameTooLarge { limit: NO_ROOM_LIMIT, .. }), "{error:?}");
+            let error = pool.call::<_, Bytes>("echo", (Buffer::from(vec![0; MIB]),)).await.expect_err("no memfd");
+            assert!(matches!(error, CallError::FrameTooLarge { limit: NO_ROOM_LIMIT, .. }), "{error:?}");
+            assert_eq!(pool.call::<_, u32>("echo", (1,)).await.expect("small calls go on"), 1);
+            // The worker does not know how it is here: its memfd cannot be received.
+            let error = pool.call::<_, Bytes>("make", (MIB,)).await.expect_err("no descriptor for it");
+            assert!(matches!(&error, CallError::Protocol { detail } if detail.contains("too many open files")), "{error:?}");
+        }
+        status_when(&pool, "it is replaced", |status| status.ready == 1).await;
+        let back: Bytes = pool.call("echo", (Bytes::from(vec![7; MIB]),)).await.expect("as before");
+        assert!(back.len() == MIB && back[MIB - 1] == 7);
+        pool.shutdown().await;
+    }
+}
+
+/// As `CallError` has it.
+const NO_ROOM_LIMIT: u64 = NO_ROOM as u64;
+
+alone_test! {
+    async fn a_worker_without_descriptors_sends_and_gets_bytes_within_the_frame() {
+        let pool = pool_of(SOURCE).start().await.expect("it starts");
+        let kept = Buffer::from(pattern(MIB));
+        pool.call::<_, ()>("keep", (&kept,)).await.expect("it keeps it");
+        let before: usize = pool.call("recover", ()).await.expect("it counts");
+        pool.call::<_, ()>("exhaust", ()).await.expect("it opens files");
+        let data = pattern(2 * MIB);
+        let back: Bytes = pool.call("echo", (Bytes::from(data.clone()),)).await.expect("bytes come back");
+        assert!(back[..] == data[..]);
+        let back: Buffer = pool.call("give", ()).await.expect("a view that cannot go as it is");
+        assert!(back == kept);
+        let made: Buffer = pool.call("make", (MIB,)).await.expect("what it has made");
+        assert_eq!(made.len(), MIB);
+        let error = pool.call::<_, Buffer>("make", (64 * MIB,)).await.expect_err("more than a frame holds");
+        assert!(matches!(error, CallError::FrameTooLarge { .. }), "{error:?}");
+        assert_eq!(pool.call::<_, usize>("recover", ()).await.expect("it counts"), before, "nothing stays open");
+        let made: Buffer = pool.call("make", (64 * MIB,)).await.expect("in a memfd");
+        assert_eq!(made.len(), 64 * MIB);
+        pool.call::<_, ()>("refuse_to_send", ()).await.expect("it bends what sends");
+        let back: Buffer = pool.call("give", ()).await.expect("within the frame");
+        assert!(back == kept);
+        let error = pool.call::<_, Buffer>("make", (64 * MIB,)).await.expect_err("more than a frame holds");
+        assert!(matches!(error, CallError::FrameTooLarge { .. }), "{error:?}");
+        assert_eq!(pool.call::<_, usize>("recover", ()).await.expect("it counts"), before, "nothing stays open");
+        assert_eq!(pool.status().await.expect("it lives").restarts, 0);
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_worker_that_cannot_receive_a_memfd_is_replaced() {
+        let pool = pool_of(SOURCE).start().await.expect("it starts");
+        let data = Buffer::from(pattern(MIB));
+        assert!(pool.call::<_, Buffer>("echo", (&data,)).await.expect("it comes back") == data);
+        pool.call::<_, ()>("exhaust", ()).await.expect("it opens files");
+        let error = pool.call::<_, Buffer>("echo", (&data,)).await.expect_err("no descriptor for it");
+        assert!(matches!(&error, CallError::Protocol { detail } if detail.contains("too many open files")), "{error:?}");
+        status_when(&pool, "it is replaced", |status| status.restarts == 1 && status.ready == 1).await;
+        assert!(pool.call::<_, Buffer>("echo", (&data,)).await.expect("another serves") == data);
+        pool.shutdown().await;
+    }
+}
