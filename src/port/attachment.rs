@@ -141,16 +141,17 @@ impl Collected {
 
     /// Takes a handle; `Err` when there are too many.
     pub(crate) fn push(&mut self, buffer: &Buffer) -> Result<usize, TooMany> {
-        let attachment = if self.memfds < MOST_MEMFDS && buffer.len() >= LEAST_MEMFD_BYTES {
-            match buffer.in_memfd() {
-                Ok(memfd) => {
-                    self.memfds += 1;
-                    Attachment::Memfd(memfd)
-                }
-                Err(bytes) => Attachment::Inline(bytes),
+        let memfd = match buffer.memfd() {
+            Some(memfd) => Some(memfd),
+            None if self.is_for_a_memfd(buffer.len()) => buffer.copy_in_memfd(),
+            None => None,
+        };
+        let attachment = match memfd.filter(|_| self.memfds < MOST_MEMFDS) {
+            Some(memfd) => {
+                self.memfds += 1;
+                Attachment::Memfd(memfd)
             }
-        } else {
-            Attachment::Inline(buffer.to_bytes())
+            None => Attachment::Inline(buffer.to_bytes()),
         };
         self.add(attachment)
     }
@@ -164,11 +165,14 @@ impl Collected {
         Ok(self.attachments.len() - 1)
     }
 
+    /// Whether so many bytes in ordinary memory are too much for the frame, on top of what is in it.
+    fn is_for_a_memfd(&self, len: usize) -> bool {
+        self.memfds < MOST_MEMFDS && len >= LEAST_MEMFD_BYTES && self.inline_bytes + len > MOST_INLINE_BYTES
+    }
+
     /// Takes bytes, by a copy.
     pub(crate) fn push_copy(&mut self, bytes: &[u8]) -> Result<usize, TooMany> {
-        if self.memfds < MOST_MEMFDS
-            && bytes.len() >= LEAST_MEMFD_BYTES
-            && self.inline_bytes + bytes.len() > MOST_INLINE_BYTES
+        if self.is_for_a_memfd(bytes.len())
             && let Ok(memfd) = Memfd::copy_of(bytes)
         {
             return self.push(&Buffer::of_memfd(Arc::new(memfd)));

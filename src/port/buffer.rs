@@ -20,8 +20,8 @@ pub(crate) const LEAST_MEMFD_BYTES: usize = 1 << 20;
 /// `memoryview` of the very same memory; returned whole, it comes back as it is. In a result it takes what Python returned as `bytes`, `bytearray`, `memoryview` or
 /// an array of bytes; from 1 MiB on without a copy, safe to keep for as long as you like.
 ///
-/// Made by [`new`](Buffer::new), written in place and frozen, or from a `Vec<u8>` or [`Bytes`], which from 1 MiB
-/// on are copied once, when they are sent for the first time.
+/// Made by [`new`](Buffer::new), written in place and frozen, or from a `Vec<u8>` or [`Bytes`], which are sent from where they
+/// are. (Beyond 32 MiB in one call they are copied into a memfd, once.)
 ///
 /// ```
 /// use hatchery::Buffer;
@@ -60,15 +60,21 @@ impl Buffer {
         Self { memory: Memory::Memfd(memfd) }
     }
 
-    /// The memfd that it is in, or its bytes. Those that are large enough for a memfd are copied into one, once.
-    pub(crate) fn in_memfd(&self) -> Result<Arc<Memfd>, Bytes> {
+    /// The memfd that it is in.
+    pub(crate) fn memfd(&self) -> Option<Arc<Memfd>> {
         match &self.memory {
-            Memory::Memfd(memfd) => Ok(memfd.clone()),
-            Memory::Plain { bytes, .. } if bytes.len() < LEAST_MEMFD_BYTES => Err(bytes.clone()),
-            Memory::Plain { bytes, copy } => copy
-                .get_or_init(|| Memfd::copy_of(bytes).ok().map(Arc::new))
-                .clone()
-                .ok_or_else(|| bytes.clone()),
+            Memory::Memfd(memfd) => Some(memfd.clone()),
+            Memory::Plain { .. } => None,
+        }
+    }
+
+    /// A memfd with its bytes, copied once for it and all its clones; `None` when the kernel has none.
+    pub(crate) fn copy_in_memfd(&self) -> Option<Arc<Memfd>> {
+        match &self.memory {
+            Memory::Memfd(memfd) => Some(memfd.clone()),
+            Memory::Plain { bytes, copy } => {
+                copy.get_or_init(|| Memfd::copy_of(bytes).ok().map(Arc::new)).clone()
+            }
         }
     }
 

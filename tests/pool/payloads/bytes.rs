@@ -9,8 +9,7 @@ use hatchery::{Buffer, Call, CallError};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::pattern;
-use super::pool_of;
+use super::{in_place, pattern, pool_of};
 use crate::support::alone_test;
 
 const SOURCE: &str = r#"
@@ -42,8 +41,10 @@ alone_test! {
             let data = Bytes::from(pattern(size));
             let back: Bytes = pool.call("echo", (&data,)).await.expect("bytes come back");
             assert!(back == data, "{size}");
-            let back: Buffer = pool.call("echo", (Buffer::from(data.clone()),)).await.expect("bytes come back");
-            assert!(back[..] == data[..], "{size}");
+            for sent in [Buffer::from(data.clone()), in_place(&data)] {
+                let back: Buffer = pool.call("echo", (sent,)).await.expect("bytes come back");
+                assert!(back[..] == data[..], "{size}");
+            }
             let back: serde_bytes::ByteBuf =
                 pool.call("echo", (serde_bytes::Bytes::new(&data),)).await.expect("bytes come back");
             assert!(back[..] == data[..], "{size}");
@@ -169,13 +170,14 @@ alone_test! {
 alone_test! {
     async fn a_buffer_is_sent_any_number_of_times() {
         let pool = pool_of(SOURCE).size(2).start().await.expect("it starts");
-        let data = Buffer::from(pattern(3 * MIB));
-        for _ in 0..20 {
-            let (one, other) = tokio::join!(
-                pool.call::<_, Buffer>("echo", (&data, )),
-                pool.call::<_, (usize, u32, u32)>("checksum", (&data, )),
-            );
-            assert!(one.expect("it comes back") == data && other.expect("it is read").0 == data.len());
+        for data in [in_place(&pattern(3 * MIB)), Buffer::from(pattern(3 * MIB))] {
+            for _ in 0..10 {
+                let (one, other) = tokio::join!(
+                    pool.call::<_, Buffer>("echo", (&data, )),
+                    pool.call::<_, (usize, u32, u32)>("checksum", (&data, )),
+                );
+                assert!(one.expect("it comes back") == data && other.expect("it is read").0 == data.len());
+            }
         }
         pool.shutdown().await;
     }

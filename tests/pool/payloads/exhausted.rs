@@ -6,7 +6,7 @@ use bytes::Bytes;
 use hatchery::{Buffer, CallError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::{NO_ROOM, pattern, pool_of};
+use super::{NO_ROOM, in_place, pattern, pool_of};
 use crate::support::{alone_test, status_when};
 
 const SOURCE: &str = r#"
@@ -73,7 +73,7 @@ alone_test! {
             let _exhausted = exhaust();
             let back: Bytes = pool.call("echo", (Bytes::from(data.clone()),)).await.expect("ordinary bytes");
             assert!(back[..] == data[..]);
-            let buffer = Buffer::from(data.clone());
+            let buffer = in_place(&data);
             let back: Buffer = pool.call("echo", (&buffer,)).await.expect("what would be copied into a memfd");
             assert!(back == buffer);
             let mut buffer = Buffer::new(MIB);
@@ -96,7 +96,7 @@ alone_test! {
             let _exhausted = exhaust();
             let error = pool.call::<_, Bytes>("echo", (Bytes::from(vec![0; MIB]),)).await.expect_err("no memfd");
             assert!(matches!(error, CallError::FrameTooLarge { limit: NO_ROOM_LIMIT, .. }), "{error:?}");
-            let error = pool.call::<_, Bytes>("echo", (Buffer::from(vec![0; MIB]),)).await.expect_err("no memfd");
+            let error = pool.call::<_, Bytes>("echo", (in_place(&vec![0; MIB]),)).await.expect_err("no memfd");
             assert!(matches!(error, CallError::FrameTooLarge { limit: NO_ROOM_LIMIT, .. }), "{error:?}");
             assert_eq!(pool.call::<_, u32>("echo", (1,)).await.expect("small calls go on"), 1);
             // The worker does not know how it is here: its memfd cannot be received.
@@ -116,7 +116,7 @@ const NO_ROOM_LIMIT: u64 = NO_ROOM as u64;
 alone_test! {
     async fn a_worker_without_descriptors_sends_and_gets_bytes_within_the_frame() {
         let pool = pool_of(SOURCE).start().await.expect("it starts");
-        let kept = Buffer::from(pattern(MIB));
+        let kept = in_place(&pattern(MIB));
         pool.call::<_, ()>("keep", (&kept,)).await.expect("it keeps it");
         let before: usize = pool.call("recover", ()).await.expect("it counts");
         pool.call::<_, ()>("exhaust", ()).await.expect("it opens files");
@@ -146,7 +146,7 @@ alone_test! {
 alone_test! {
     async fn a_worker_that_cannot_receive_a_memfd_is_replaced() {
         let pool = pool_of(SOURCE).start().await.expect("it starts");
-        let data = Buffer::from(pattern(MIB));
+        let data = in_place(&pattern(MIB));
         assert!(pool.call::<_, Buffer>("echo", (&data,)).await.expect("it comes back") == data);
         pool.call::<_, ()>("exhaust", ()).await.expect("it opens files");
         let error = pool.call::<_, Buffer>("echo", (&data,)).await.expect_err("no descriptor for it");

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use hatchery::{Buffer, CallError};
 use serde_json::Value;
 
-use super::{NO_ROOM, pattern, pool_of};
+use super::{NO_ROOM, in_place, pattern, pool_of};
 use crate::support::{alone_test, fds, kill, status_when, wait_until};
 
 const SOURCE: &str = r#"
@@ -35,7 +35,7 @@ alone_test! {
     async fn views_outlive_their_calls_on_both_sides() {
         let pool = pool_of(SOURCE).max_frame_bytes(NO_ROOM).start().await.expect("it starts");
         for round in 0..3 {
-            let data = Buffer::from(pattern(MIB + round));
+            let data = in_place(&pattern(MIB + round));
             pool.call::<_, ()>("keep", (&data,)).await.expect("it keeps it");
         }
         assert_eq!(memfds(), 0, "what was sent is closed with its handle");
@@ -66,7 +66,7 @@ alone_test! {
 alone_test! {
     async fn nothing_stays_open_of_calls_that_end_badly() {
         let pool = pool_of(SOURCE).cancel_grace(Duration::from_millis(50)).start().await.expect("it starts");
-        let data = Buffer::from(pattern(MIB));
+        let data = in_place(&pattern(MIB));
         let late = pool.request("hold").args((&data,)).timeout(Duration::from_millis(100)).send::<Value>().await;
         assert!(matches!(late, Err(CallError::Timeout { .. })), "{late:?}");
         let left = tokio::time::timeout(Duration::from_millis(100), pool.call::<_, Value>("hold", (&data,))).await;

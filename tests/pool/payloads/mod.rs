@@ -9,6 +9,8 @@ mod lifetimes;
 
 use std::path::PathBuf;
 
+use hatchery::Buffer;
+
 /// A Python that has numpy, orjson and msgspec: `HATCHERY_TEST_PYTHON_EXTRAS`. `None` where it is not set, or is
 /// empty, and then it is said what to do.
 pub(crate) fn python_with_extras() -> Option<PathBuf> {
@@ -29,6 +31,13 @@ const NO_ROOM: u32 = 64 * 1024;
 /// Bytes that are not all the same.
 fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|at| (at / 251 + at) as u8).collect()
+}
+
+/// These bytes, written where they are sent from: in a memfd from 1 MiB on.
+fn in_place(bytes: &[u8]) -> Buffer {
+    let mut buffer = Buffer::new(bytes.len());
+    buffer.copy_from_slice(bytes);
+    buffer.freeze()
 }
 
 /// A pool of one worker over a module of this source.
