@@ -101,6 +101,12 @@ impl Running {
         })
     }
 
+    /// Gives it more time, after all: it has been asked for its stack, but has not begun.
+    pub(super) fn put_off(&mut self, deadline: Instant) {
+        self.deadline = deadline;
+        self.state = State::Runs;
+    }
+
     /// The stack has come.
     pub(super) fn stack_came(&mut self, now: Instant) -> Option<Step> {
         if !self.awaits_stack() {
@@ -174,6 +180,19 @@ mod tests {
         assert_eq!(call.tick(start + ms(5100)), Some(Step::TimeOut));
         assert_eq!(call.tick(start + ms(6999)), Some(Step::SignalAgain));
         assert_eq!(call.tick(start + ms(7000)), Some(Step::Kill));
+    }
+
+    #[test]
+    fn one_that_is_put_off_begins_anew() {
+        let start = Instant::now();
+        let mut call = Running::new(start, GRACE);
+        assert_eq!(call.tick(start), Some(Step::AskForStack));
+        call.put_off(start + ms(500));
+        assert_eq!((call.tick(start + ms(499)), call.awaits_stack()), (None, false));
+        assert_eq!(call.tick(start + ms(500)), Some(Step::AskForStack));
+        assert_eq!(call.tick(start + ms(600)), Some(Step::TimeOut));
+        assert_eq!(call.next_deadline(), Some(start + ms(700)));
+        assert_eq!(call.tick(start + ms(2500)), Some(Step::Kill));
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::time::Instant;
 use super::{Leaving, MEMORY_INTERVAL, Worker};
 use crate::error::{CallError, Phase};
 use crate::port::{CANCEL_SIGNAL, STACK_SIGNAL, cancel_frame, stack_frame};
+use crate::timer::deadline;
+use crate::worker::dispatch::Work;
 use crate::worker::host::OnBehalf;
 use crate::worker::running::Step;
 
@@ -46,6 +48,9 @@ impl Worker {
     fn take_step(&mut self, call_id: u64, step: Step) {
         match step {
             Step::AskForStack => {
+                if self.put_off(call_id) {
+                    return;
+                }
                 // One that has not begun, or of a worker that is about to end, has none.
                 if self.ending.is_some() || !self.has_begun(call_id) {
                     return self.stack_came(call_id);
@@ -72,6 +77,21 @@ impl Worker {
             Step::Cancel => self.cancel(call_id),
             Step::SignalAgain => self.signal(),
             Step::Kill => self.gave_up(),
+        }
+    }
+
+    /// The end of a session has its time from when Python begins with it: while a synchronous call is before it, it gets as long
+    /// again. Whether it did.
+    fn put_off(&mut self, call_id: u64) -> bool {
+        let Some(begun) = self.port.begun() else { return false };
+        let waits = call_id > begun.last || (begun.on_main != 0 && begun.on_main != call_id);
+        let Some(current) = self.calls.get(call_id) else { return false };
+        match current.dispatch.as_ref().map(|dispatch| &dispatch.work) {
+            Some(Work::EndSession { timeout, .. }) if waits && self.ending.is_none() => {
+                current.call.put_off(deadline(Instant::now(), *timeout));
+                true
+            }
+            _ => false,
         }
     }
 
