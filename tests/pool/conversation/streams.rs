@@ -426,7 +426,11 @@ alone_test! {
             let (items, error) = read(items).await;
             assert!(error.is_none() && items == [number, number + 1], "{error:?}, {items:?}");
         }
-        assert!(!note("never.items").exists());
+        // Where Python has had all of them, that one was given up; it may have had its turn before.
+        assert!(crate::IN_FLIGHT > 1 || !note("never.items").exists());
+        if note("never.items").exists() {
+            noted("never.closed").await;
+        }
         pool.shutdown().await;
     }
 }
