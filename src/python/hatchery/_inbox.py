@@ -63,8 +63,11 @@ class Inbox:
                 self._look_at = monotonic() + UNSEEN_SECONDS
                 if channel.pending:
                     self.sort()
-            frame = self.next()
-            if frame is not None:
+            if self.resumed:
+                return self.next()
+            if queue:
+                self._streams_turn = True
+                frame: _wire.Frame = queue.popleft()
                 return frame
             if channel.broken is not None:
                 raise channel.broken
@@ -103,9 +106,9 @@ class Inbox:
         pool = worker.pool
         while pending:
             frame = pending.pop(0)
-            kind, call_id, body = frame[0], frame[3], frame[4]
+            kind, _, _, call_id, body, _ = frame
             if kind == _CALL:
-                if names and _name(body) in names:
+                if names and (body[2 : body.find(b'"', 2)] if body.__class__ is bytes else _name(body)) in names:
                     worker.serve_async(frame)
                     self.began = True
                 elif pool is not None:

@@ -101,8 +101,8 @@ def in_finally():
     try:
         raise ValueError
     finally:
-        here()
         try:
+            here()
             time.sleep(3600)
         finally:
             log.append("inner finally")

@@ -309,16 +309,19 @@ class Races(unittest.TestCase):
         with Worker(storm.SOURCE, in_flight=2, threads=1) as worker:
             worker.ready()
             counts = {RESULT: 0, ERROR: 0}
+            size = 200
             for n in range(2000):
-                first = worker.send_call("quick", [n % 400])
+                first = worker.send_call("quick", [size])
                 second = worker.send_call("quick", [10])
                 pause = time.perf_counter() + n % 17 * 20e-6
                 while time.perf_counter() < pause:
                     pass
                 worker.send(frame(CANCEL, call_id=first))
                 answers = {call_id: (kind, body) for kind, call_id, body in (worker.receive(), worker.receive())}
-                self.assertIn(answers[first], [(ERROR, CANCELLED), (RESULT, sum(range(n % 400)))])
+                self.assertIn(answers[first], [(ERROR, CANCELLED), (RESULT, sum(range(size)))])
                 counts[answers[first][0]] += 1
+                # On any machine half of the cancels come in time.
+                size = size * 10 // 11 if answers[first][0] == ERROR else size * 11 // 10 + 1
                 self.assertEqual(answers[second], (RESULT, 45))
             self.assertGreater(min(counts.values()), 20, counts)
             self.assertEqual(worker.shutdown(), 0)
