@@ -75,8 +75,8 @@ def pipe():
 
 def own_loop():
     async def main():
-        here()
         try:
+            here()
             await asyncio.sleep(3600)
         finally:
             log.append("own loop cleaned up")
@@ -138,8 +138,8 @@ def cleans_up():
         log.append(hatchery.cancelled())
 
 def swallows():
-    here()
     try:
+        here()
         time.sleep(3600)
     except BaseException as error:
         log.append([type(error).__module__, type(error).__name__, str(error), isinstance(error, Exception)])
@@ -222,13 +222,15 @@ def threads_progress():
             if thread.ident is not None: thread.join()
 
 def sees_it_in_a_thread():
-    done = threading.Event()
+    waits, done = threading.Event(), threading.Event()
     def watch():
+        waits.wait()
         here()
         while not hatchery.cancelled(): time.sleep(0.002)
         done.set()
     threading.Thread(target=watch).start()
     try:
+        waits.set()
         done.wait()
     except BaseException:
         pass
