@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hatchery::{CallError, Pool, PoolStatus, ZygoteState};
 
+use crate::payloads::python_with_extras;
 use crate::support::{
     MODULE, SOON, Seed, alone_test, descendants, fds, in_system, is_alive, kill, lines, pgid, pids, pool_of,
     role, scratch, start_role, started, state, status_when, stop, test_path, wait_until,
@@ -73,6 +74,37 @@ alone_test! {
         }
         assert_eq!(random.len(), 3, "each has random numbers of its own");
         drop(leases);
+        pool.shutdown().await;
+    }
+}
+
+const NUMPY: &str = "
+import numpy as np
+
+def draw():
+    return np.random.random()
+
+def product():
+    ones = np.ones((400, 400))
+    return float((ones @ ones).sum())
+";
+
+alone_test! {
+    async fn workers_of_a_template_with_numpy_draw_numbers_of_their_own_and_compute() {
+        let Some(python) = python_with_extras() else { return };
+        let pool = pool_of(NUMPY).python(python).size(3).start().await.expect("it starts");
+        let mut drawn = BTreeSet::new();
+        let mut leases = Vec::new();
+        for _ in 0..3 {
+            let lease = pool.checkout().await.expect("each once");
+            drawn.insert(lease.call::<_, f64>("draw", ()).await.expect("it runs").to_bits());
+            assert_eq!(lease.call::<_, f64>("product", ()).await.expect("it computes"), 400f64.powi(3));
+            leases.push(lease);
+        }
+        assert_eq!(drawn.len(), 3, "each has random numbers of its own");
+        drop(leases);
+        let status = pool.status().await.expect("it runs");
+        assert!(status.workers.iter().all(|worker| worker.forked == Some(true)), "{status:?}");
         pool.shutdown().await;
     }
 }
