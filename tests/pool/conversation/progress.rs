@@ -155,10 +155,13 @@ alone_test! {
         let mut call = pin!(pool.request("steps").args((1000,)).on_progress(handle).send::<String>());
         // It is sent, and not looked at again until the worker is free.
         assert!((&mut call).now_or_never().is_none());
+        // On a busy machine some are told before even that look is over.
+        let early = decoded::<u32>(&seen);
         status_when(&pool, "all is told", |status| status.assigned == 1 && status.idle == 1).await;
-        assert!(seen.lock().expect("no panic").is_empty());
+        assert_eq!(decoded::<u32>(&seen), early);
         assert_eq!(call.await.expect("it serves"), "done");
-        assert_eq!(decoded::<u32>(&seen), (936..1000).collect::<Vec<_>>());
+        let newest = early.last().map_or(936, |last| 936.max(last + 1))..1000;
+        assert_eq!(decoded::<u32>(&seen)[early.len()..], newest.collect::<Vec<_>>());
         pool.shutdown().await;
     }
 }
