@@ -25,7 +25,7 @@ from tests.support import (
 )
 
 SOURCE = '''
-import asyncio, ctypes, os, pathlib, subprocess, sys, threading, time, weakref
+import asyncio, ctypes, os, pathlib, selectors, subprocess, sys, threading, time, weakref
 import hatchery
 
 log = []
@@ -35,7 +35,7 @@ def logged():
     log.clear()
     return happened
 
-def here(): pathlib.Path("here").touch()
+def here(name="here"): pathlib.Path(name).touch()
 
 def pid(): return os.getpid()
 def same(value): return value
@@ -59,8 +59,12 @@ def event():
     threading.Event().wait()
 
 def child():
-    here()
-    subprocess.run(["sleep", "3600"])
+    with subprocess.Popen(["sleep", "3600"]) as child:
+        try:
+            here()
+            child.wait()
+        finally:
+            child.kill()
 
 def join():
     thread = threading.Thread(target=time.sleep, args=[3600], daemon=True)
@@ -74,13 +78,21 @@ def pipe():
     os.read(read, 1)
 
 def own_loop():
+    class Selector(selectors.DefaultSelector):
+        def select(self, timeout=None):
+            if timeout is None or timeout > 1: here()  # what interrupts a callback of a loop is lost
+            return super().select(timeout)
     async def main():
         try:
-            here()
             await asyncio.sleep(3600)
         finally:
             log.append("own loop cleaned up")
-    asyncio.run(main())
+    usual = asyncio.events.new_event_loop
+    asyncio.events.new_event_loop = lambda: asyncio.SelectorEventLoop(Selector())
+    try:
+        asyncio.run(main())
+    finally:
+        asyncio.events.new_event_loop = usual
 
 def in_an_import():
     import endless_module
@@ -152,19 +164,19 @@ def raises_itself(): raise hatchery.Cancelled
 async def raises_itself_later(): raise hatchery.Cancelled
 
 class Deleted:
-    def __init__(self, touch): self.touch = touch
+    def __init__(self, name): self.name = name
     def __del__(self):
-        if self.touch: here()
+        here(self.name)
         time.sleep(3600)
 
 def in_del():
-    Deleted(True)
+    Deleted("here")
     log.append("after del")
+    here("after")
     time.sleep(3600)
 
 def in_dels():
-    here()
-    for i in range(3): Deleted(False)
+    for name in ("here", "second", "third"): Deleted(name)
 
 def in_ctypes():
     @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
@@ -175,6 +187,7 @@ def in_ctypes():
     array = (ctypes.c_int * 2)(2, 1)
     ctypes.CDLL(None).qsort(array, 2, ctypes.sizeof(ctypes.c_int), compare)
     log.append("after qsort")
+    here("after")
     time.sleep(3600)
 
 def in_weakref():
@@ -185,6 +198,7 @@ def in_weakref():
         time.sleep(3600)
     ref = weakref.ref(thing, gone)
     del thing
+    here("after")
     time.sleep(3600)
 
 def other_unraisable():
@@ -363,13 +377,24 @@ class Cancel(Shared):
         self.assertEqual(self.cancel("swallows", poke=True), "went on")
         self.assertEqual(self.call("logged"), [["hatchery", "Cancelled", "the call was cancelled", False], True])
 
+    def cancel_again(self, function: str, *places: str) -> object:
+        """Cancel it where it is swallowed, and remind it at each of the places where it is next."""
+        call_id = self.worker.send_call(function)
+        self.worker.wait_for("here")
+        self.worker.cancel(call_id)
+        for place in places:
+            self.worker.wait_for(place)
+            self.worker.poke()
+        return self.worker.answer(call_id)[1]
+
     def test_swallowed_where_python_cannot_raise_it_is(self) -> None:
-        self.assertEqual(self.cancel("in_del", poke=True), CANCELLED)
+        self.assertEqual(self.cancel_again("in_del", "after"), CANCELLED)
         self.assertEqual(self.call("logged"), ["after del"])
-        self.assertEqual(self.cancel("in_dels", poke=True), None)  # the last one was swallowed as the function ended
-        self.assertEqual(self.cancel("in_ctypes", poke=True), CANCELLED)
+        # The last one was swallowed as the function ended.
+        self.assertEqual(self.cancel_again("in_dels", "second", "third"), None)
+        self.assertEqual(self.cancel_again("in_ctypes", "after"), CANCELLED)
         self.assertEqual(self.call("logged"), ["after qsort"])
-        self.assertEqual(self.cancel("in_weakref", poke=True), CANCELLED)
+        self.assertEqual(self.cancel_again("in_weakref", "after"), CANCELLED)
 
     def test_other_unraisable_exceptions_are_told(self) -> None:
         with Worker(SOURCE) as worker:
