@@ -17,11 +17,12 @@ pub(crate) const LEAST_MEMFD_BYTES: usize = 1 << 20;
 /// Bytes that do not change any more, cheap to clone.
 ///
 /// As an argument, or anywhere within one, it is Python's `bytes` when it is smaller than 1 MiB, else a read-only
-/// `memoryview` of the very same memory; returned whole, it comes back as it is. In a result it takes what Python returned as `bytes`, `bytearray`, `memoryview` or
-/// an array of bytes; from 1 MiB on without a copy, safe to keep for as long as you like.
+/// `memoryview`. In a result it takes what Python returned as `bytes`, `bytearray`, `memoryview` or an array of bytes, without a copy of
+/// ours, safe to keep for as long as you like.
 ///
-/// Made by [`new`](Buffer::new), written in place and frozen, or from a `Vec<u8>` or [`Bytes`], which are sent from where they
-/// are. (Beyond 32 MiB in one call they are copied into a memfd, once.)
+/// Made by [`new`](Buffer::new), written in place and frozen: from 1 MiB on it is then in a memfd, Python's view is of the very same
+/// memory, and returned whole it comes back as it is. Or made of a `Vec<u8>` or [`Bytes`], which are sent through the socket from where
+/// they are; what does not fit the frame then, or makes it larger than 32 MiB, is copied into a memfd.
 ///
 /// ```
 /// use hatchery::Buffer;
@@ -32,8 +33,7 @@ pub(crate) const LEAST_MEMFD_BYTES: usize = 1 << 20;
 /// assert_eq!(image[0], 255);
 /// ```
 ///
-/// Each that is in a memfd, as those of 1 MiB and more are that are made here and sent, keeps a file descriptor open as long as it lives,
-/// clones not counted.
+/// Each that is in a memfd keeps a file descriptor open as long as it lives, clones not counted.
 #[derive(Clone)]
 pub struct Buffer {
     memory: Memory,
