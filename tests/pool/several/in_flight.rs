@@ -5,10 +5,10 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use hatchery::{CallError, Phase, Pool};
 
-use crate::support::{alone_test, lines, note, noted, pids, pool_of, status_when, touch};
+use crate::support::{alone_test, lines, note, noted, pids, pool_with, status_when, touch};
 
 const SOURCE: &str = r#"
-import asyncio, os, signal, time
+import asyncio, signal
 
 at_once = 0
 most = 0
@@ -23,19 +23,6 @@ async def together(name, all_of_them):
         await asyncio.sleep(0.001)
     at_once -= 1
     return name, most
-
-
-def append(path, line):
-    with open(path, "a") as file:
-        file.write(line + "\n")
-
-
-def wait_for(path):
-    end = time.monotonic() + 60
-    while not os.path.exists(path):
-        if time.monotonic() > end:
-            raise TimeoutError(path)
-        time.sleep(0.002)
 
 
 def hold(name):
@@ -74,7 +61,7 @@ def pid():
 "#;
 
 async fn several(in_flight: usize) -> Pool {
-    pool_of(SOURCE).size(1).in_flight(in_flight).start().await.expect("the pool starts")
+    pool_with(SOURCE).size(1).in_flight(in_flight).start().await.expect("the pool starts")
 }
 
 alone_test! {
@@ -170,7 +157,7 @@ alone_test! {
 alone_test! {
     async fn a_call_that_does_not_give_up_takes_its_worker_and_after_one_more_grace_its_neighbours() {
         let grace = Duration::from_millis(400);
-        let pool = pool_of(SOURCE).size(1).in_flight(4).cancel_grace(grace).start().await.expect("it starts");
+        let pool = pool_with(SOURCE).size(1).in_flight(4).cancel_grace(grace).start().await.expect("it starts");
         let before = pids(&pool).await;
         let neighbour = actix::spawn({
             let pool = pool.clone();
