@@ -192,8 +192,7 @@ proptest! {
         let body = call_body::<_, ()>("f", &args, None).unwrap();
         type Back = (String, ((i64, u64, f64), Vec<(String, Option<bool>)>), Option<()>);
         let (_, (back, said), _) = decode_result::<Back>(&body).unwrap();
-        prop_assert_eq!((back.0, back.1), (numbers.0, numbers.1));
-        prop_assert!((back.2 - numbers.2).abs() <= numbers.2.abs() * 1e-15);
+        prop_assert_eq!((back.0, back.1, back.2.to_bits()), (numbers.0, numbers.1, numbers.2.to_bits()));
         prop_assert_eq!(&said, &texts);
     }
 

@@ -7,8 +7,9 @@ use super::{pool_of, python_with_extras};
 use crate::support::{alone_test, python_module, scratch};
 
 const SOURCE: &str = r#"
-import enum, sys
+import enum, struct, sys
 def echo(value): return value
+def bits(values): return [struct.unpack('<Q', struct.pack('<d', value))[0] for value in values]
 def loaded(): return [name for name in ('orjson', 'msgspec') if name in sys.modules]
 def colours(): return [enum.Enum('Colour', 'RED').RED] * 10_000
 def deep(depth):
@@ -40,6 +41,29 @@ alone_test! {
             let error = pool.call::<_, Value>("deep", (121,)).await.expect_err("too deep");
             assert!(matches!(&error, CallError::Encode { message } if message.contains("120 levels")), "{error:?}");
             assert_eq!(pool.call::<_, Vec<String>>("loaded", ()).await.expect("it looks"), loaded, "{codec:?}");
+            pool.shutdown().await;
+        }
+    }
+}
+
+alone_test! {
+    async fn numbers_are_the_same_to_the_last_bit_with_each_codec() {
+        let Some(python) = python_with_extras() else { return };
+        let seed = 20;
+        let mut random = fastrand::Rng::with_seed(seed);
+        let ordinary = |random: &mut fastrand::Rng| f64::from(random.i32(..)) / f64::from(random.i32(1..100_000));
+        let numbers: Vec<f64> = (0..10_000)
+            .map(|i| if i % 2 == 0 { f64::from_bits(random.u64(..)) } else { ordinary(&mut random) })
+            .filter(|number| number.is_finite())
+            .chain([0.0, -0.0, 5e-324, -f64::MIN_POSITIVE, f64::MAX, 1.917_759_016_941_51e-309, 0.1 + 0.2])
+            .collect();
+        let bits: Vec<u64> = numbers.iter().map(|number| number.to_bits()).collect();
+        for codec in [Codec::Json, Codec::Orjson, Codec::Msgspec] {
+            let pool = pool_of(SOURCE).python(&python).codec(codec).start().await.expect("it starts");
+            let there: Vec<u64> = pool.call("bits", (&numbers,)).await.expect("it reads them");
+            assert!(there == bits, "{codec:?}, seed {seed}: Python reads other numbers");
+            let back: Vec<f64> = pool.call("echo", (&numbers,)).await.expect("they come back");
+            assert!(back.iter().map(|number| number.to_bits()).eq(bits.iter().copied()), "{codec:?}, seed {seed}");
             pool.shutdown().await;
         }
     }
