@@ -102,15 +102,29 @@ impl Channel {
 }
 
 impl FrameWriter {
-    /// Sends a frame: at once as far as the socket takes it, the rest by [`poll_flush`](Self::poll_flush). Memfds that the
-    /// kernel does not take go within the frame.
+    /// Sends a frame: at once as far as the socket takes it, the rest by [`poll_flush`](Self::poll_flush).
     ///
     /// An error means that the worker has got nothing of it.
     pub(crate) fn send(&mut self, frame: &Frame) -> Result<(), ChannelError> {
+        let untouched = self.outgoing.is_empty();
+        self.queue(frame)?;
+        if untouched && let Err(error) = self.outgoing.write_now(&self.socket) {
+            // Its memfds are there already.
+            self.failed = Some(error.kind());
+            self.outgoing.clear();
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    /// Leaves a frame to the next [`poll_flush`](Self::poll_flush), which writes all that is there at once. Memfds are sent
+    /// now; those that the kernel does not take go within the frame.
+    ///
+    /// An error means that the worker has got nothing of it.
+    pub(crate) fn queue(&mut self, frame: &Frame) -> Result<(), ChannelError> {
         if let Some(failed) = self.failed {
             return Err(io::Error::from(failed).into());
         }
-        let untouched = self.outgoing.is_empty();
         // The limit is asked first: memfds without a frame would be taken for the next one's.
         self.outgoing.append(frame, self.max_frame_bytes)?;
         if let Err(error) = self.descriptors.send(frame) {
@@ -119,12 +133,6 @@ impl FrameWriter {
                 return Err(ChannelError::Closed);
             }
             self.outgoing.append(&inline(frame), self.max_frame_bytes)?;
-        }
-        if untouched && let Err(error) = self.outgoing.write_now(&self.socket) {
-            // Its memfds are there already.
-            self.failed = Some(error.kind());
-            self.outgoing.clear();
-            return Err(error.into());
         }
         Ok(())
     }
@@ -139,12 +147,12 @@ impl FrameWriter {
         self.outgoing.is_empty()
     }
 
-    /// Sends raw bytes ahead of the first frame.
-    pub(crate) fn queue(&mut self, bytes: &[u8]) {
+    /// Leaves raw bytes, ahead of the first frame, to [`poll_flush`](Self::poll_flush).
+    pub(crate) fn queue_raw(&mut self, bytes: &[u8]) {
         self.outgoing.append_raw(bytes);
     }
 
-    /// Writes what the socket would not take; ready when nothing is left.
+    /// Writes what is queued, and what the socket would not take; ready when nothing is left.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ChannelError>> {
         Poll::Ready(Ok(ready!(self.outgoing.poll_write(&mut self.socket, cx))?))
     }

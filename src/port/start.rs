@@ -326,8 +326,8 @@ impl Starting {
         interpreter: Option<&Interpreter>,
     ) -> Result<Ready, Failure> {
         if let Some(Interpreter { package, .. }) = interpreter {
-            self.channel.writer.queue(&(package.len() as u32).to_be_bytes());
-            self.channel.writer.queue(package);
+            self.channel.writer.queue_raw(&(package.len() as u32).to_be_bytes());
+            self.channel.writer.queue_raw(package);
         }
         self.channel.writer.send(&hello.to_frame()).map_err(Failure::Channel)?;
         let frame = poll_fn(|cx| {

@@ -108,20 +108,21 @@ impl Desk {
         state.looks_at = looks_at;
     }
 
-    /// Hands Python a call under the next id.
-    pub(super) fn send_call(&self, dispatch: &Dispatch, now: Instant) -> (u64, Result<(), ChannelError>) {
+    /// Hands Python a call under the next id, at the next [`poll_flush`](Self::poll_flush): those that come together are written
+    /// together.
+    pub(super) fn queue_call(&self, dispatch: &Dispatch, now: Instant) -> (u64, Result<(), ChannelError>) {
         let mut state = self.lock();
         state.last_call_id += 1;
         let call_id = state.last_call_id;
-        (call_id, send(state, &dispatch.frame(call_id, now)))
+        (call_id, to_writer(state, |writer| writer.queue(&dispatch.frame(call_id, now))))
     }
 
     /// Sends any other frame.
     pub(super) fn send(&self, frame: &Frame) -> Result<(), ChannelError> {
-        send(self.lock(), frame)
+        to_writer(self.lock(), |writer| writer.send(frame))
     }
 
-    /// Writes what the socket would not take; ready when nothing is left.
+    /// Writes what is queued, and what the socket would not take; ready when nothing is left.
     pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), ChannelError>> {
         let mut state = self.lock();
         let Some(writer) = &mut state.writer else { return Poll::Ready(Ok(())) };
@@ -142,9 +143,12 @@ impl Desk {
     }
 }
 
-fn send(mut state: MutexGuard<'_, State>, frame: &Frame) -> Result<(), ChannelError> {
+fn to_writer(
+    mut state: MutexGuard<'_, State>,
+    hand: impl FnOnce(&mut FrameWriter) -> Result<(), ChannelError>,
+) -> Result<(), ChannelError> {
     let writer = state.writer.as_mut().ok_or(ChannelError::Closed)?;
-    let (sent, spent) = (writer.send(frame), writer.take_spent());
+    let (sent, spent) = (hand(writer), writer.take_spent());
     // Memory that a user owns may run code of the user's when it is let go.
     drop(state);
     drop(spent);

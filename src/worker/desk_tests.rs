@@ -1,3 +1,4 @@
+use std::future::poll_fn;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt as _;
@@ -59,7 +60,23 @@ async fn a_call_is_written_at_once_while_there_is_a_place_and_waits_else() {
     }
     assert_eq!(taken(&desk), [1, 2, 0, 0]);
     assert_eq!(written(&mut python, 2).await, [1, 2]);
-    assert_eq!(desk.send_call(&call(), Instant::now()).0, 3, "the worker's own ids go on from there");
+    assert_eq!(desk.queue_call(&call(), Instant::now()).0, 3, "the worker's own ids go on from there");
+}
+
+#[tokio::test]
+async fn what_the_worker_queues_is_written_together_and_in_its_order() {
+    let (desk, mut python) = desk();
+    for _ in 0..2 {
+        desk.queue_call(&call(), Instant::now()).1.expect("it is taken");
+    }
+    let error = python.try_read(&mut [0; 24]).expect_err("nothing is written yet");
+    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+    desk.offer(1, Some(Instant::now() + MEMORY_INTERVAL));
+    assert!(desk.submit(call()), "the worker has to write what was before it");
+    poll_fn(|cx| desk.poll_flush(cx)).await.expect("the socket takes it");
+    let mut bytes = [0; 100];
+    assert_eq!(python.read(&mut bytes).await.expect("they are there"), 3 * 24, "one write");
+    assert_eq!(bytes[..72].chunks(24).map(|frame| frame[19]).collect::<Vec<_>>(), [1, 2, 3]);
 }
 
 #[tokio::test]

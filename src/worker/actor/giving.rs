@@ -48,7 +48,7 @@ impl Worker {
         if let Work::EndSession { timeout, .. } = dispatch.work {
             dispatch.deadline = deadline(now, timeout);
         }
-        let (call_id, sent) = self.desk.send_call(&dispatch, now);
+        let (call_id, sent) = self.desk.queue_call(&dispatch, now);
         match sent {
             Ok(()) => dispatch.mark_started(),
             // Its memfds did not find their way, and within the frame they are too much.
