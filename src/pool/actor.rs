@@ -19,8 +19,9 @@ use super::children::{self, child_id, slot_of, start_error};
 use super::core::{self, Command, Core, Event, Rejection, RequestId, SessionEnd, SlotState, WorkerId};
 use super::declared::Declaration;
 use super::handle::Inner;
+use super::inbox::{Collect, Inbox, Submitted};
 use super::lease::{Lease, LeaseToken};
-use super::messages::{Abandon, Call, Checkout, EndSession, GetStatus, Item, Submit, TellStartup};
+use super::messages::{Abandon, Call, Checkout, EndSession, GetStatus, Item, TellStartup};
 use super::reload;
 use super::request::fitting;
 use super::status::{PoolStatus, PythonInfo, WorkerState, WorkerStatus};
@@ -50,6 +51,8 @@ pub(super) struct Config {
     /// What the module's functions must be like.
     pub(super) declared: Arc<[Declaration]>,
     pub(super) hook_timeout: Duration,
+    /// What the handles submit.
+    pub(super) inbox: Arc<Inbox>,
     /// The handles' side, which a lease keeps alive; there once the start has succeeded.
     pub(super) handle: Arc<OnceLock<Weak<Inner>>>,
 }
@@ -81,6 +84,8 @@ pub struct PoolActor {
     pub(super) config: Config,
     core: Core<Item, StartupFailure>,
     commands: Vec<Command<Item, StartupFailure>>,
+    /// Empty, for its memory.
+    submitted: Vec<Submitted>,
     pub(super) workers: SupervisorRef,
     reports: Option<Reports>,
     pub(super) slots: Vec<Slot>,
@@ -144,13 +149,25 @@ impl PoolActor {
             .collect();
         let reports = Some(reports);
         let (reload, timer) = (None, Timer::new());
-        Ok(Self { config, core, commands, workers, reports, slots, reload, startup, timer })
+        let submitted = Vec::new();
+        Ok(Self { config, core, commands, submitted, workers, reports, slots, reload, startup, timer })
     }
 
     /// Tells the core what happened and does what it says.
     fn handle(&mut self, event: Event<Item, StartupFailure>, ctx: &mut Context<Self>) {
         self.core.handle(Instant::now(), event, &mut self.commands);
         self.carry_out(ctx);
+    }
+
+    /// Takes in what the handles have submitted.
+    fn collect(&mut self, ctx: &mut Context<Self>) {
+        let mut submitted = std::mem::take(&mut self.submitted);
+        self.config.inbox.take(&mut submitted);
+        for Submitted { request, deadline, session, item } in submitted.drain(..) {
+            let exclusive = matches!(item, Item::Checkout { .. });
+            self.handle(Event::Submitted { request, deadline, item, session, exclusive }, ctx);
+        }
+        self.submitted = submitted;
     }
 
     fn carry_out(&mut self, ctx: &mut Context<Self>) {
@@ -504,13 +521,12 @@ impl Handler<WorkerEvent> for PoolActor {
     }
 }
 
-impl Handler<Submit> for PoolActor {
+impl Handler<Collect> for PoolActor {
     type Result = ();
 
-    fn handle(&mut self, submit: Submit, ctx: &mut Context<Self>) {
-        let Submit { request, deadline, session, item } = submit;
-        let exclusive = matches!(item, Item::Checkout { .. });
-        self.handle(Event::Submitted { request, deadline, item, session, exclusive }, ctx);
+    fn handle(&mut self, collect: Collect, ctx: &mut Context<Self>) {
+        collect.heard();
+        self.collect(ctx);
     }
 }
 
@@ -518,6 +534,8 @@ impl Handler<Abandon> for PoolActor {
     type Result = ();
 
     fn handle(&mut self, Abandon(request): Abandon, ctx: &mut Context<Self>) {
+        // Its own submission may be on its way still, with another caller's message.
+        self.collect(ctx);
         self.handle(Event::Abandoned { request }, ctx);
     }
 }

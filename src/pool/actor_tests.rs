@@ -1,9 +1,11 @@
 //! The broker's own death, under way with real workers.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use actix::{Context, Handler, Message, System};
+use futures_util::future::join_all;
 
 use super::{Pool, PoolActor, PoolStatus};
 use crate::error::{CallError, UnavailableCause};
@@ -47,8 +49,8 @@ impl Handler<Panic> for PoolActor {
 struct Folder(PathBuf);
 
 impl Folder {
-    fn new() -> Self {
-        let path = std::env::temp_dir().join(format!("hatchery-broker-{}", std::process::id()));
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("hatchery-broker-{name}-{}", std::process::id()));
         std::fs::create_dir(&path).expect("a folder");
         std::fs::write(path.join("subject.py"), MODULE).expect("a module");
         Self(path)
@@ -99,7 +101,7 @@ fn assert_restarting<T: std::fmt::Debug>(answer: Result<T, CallError>) {
 
 #[test]
 fn a_broker_that_panics_is_restarted_and_takes_up_its_workers_as_they_are() {
-    let folder = Folder::new();
+    let folder = Folder::new("adopts");
     System::new().block_on(async {
         let builder = Pool::builder().module("subject").path(&folder.0).current_dir(&folder.0).size(3);
         let pool = builder.start().await.expect("it starts");
@@ -146,4 +148,45 @@ fn a_broker_that_panics_is_restarted_and_takes_up_its_workers_as_they_are() {
         assert!(!folder.0.join("never.began").exists());
         pool.shutdown().await;
     });
+}
+
+/// Calls until it is over, and counts its calls.
+fn call_until(over: &AtomicBool, calls: &AtomicUsize, pool: &Pool) {
+    let one_after_the_other = async || {
+        while !over.load(Ordering::SeqCst) {
+            let answer =
+                tokio::time::timeout(Duration::from_secs(30), pool.call::<_, u32>("count", ())).await;
+            match answer.expect("it is answered") {
+                Err(CallError::Unavailable { cause: UnavailableCause::BrokerRestarting }) => {}
+                answer => drop(answer.expect("it serves")),
+            }
+            calls.fetch_add(1, Ordering::SeqCst);
+        }
+    };
+    System::new().block_on(join_all((0..4).map(|_| one_after_the_other())));
+}
+
+#[test]
+fn whatever_is_submitted_while_a_broker_dies_is_answered() {
+    let folder = Folder::new("answers");
+    let (calls, over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let system = System::new();
+    let builder =
+        Pool::builder().module("subject").path(&folder.0).size(2).call_timeout(Duration::from_secs(60));
+    let pool = system.block_on(builder.start()).expect("it starts");
+    let before = pool.actor().incarnation();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| call_until(&over, &calls, &pool));
+        }
+        system.block_on(async {
+            until("calls", async || calls.load(Ordering::SeqCst) >= 1000).await;
+            pool.actor().do_send(Panic).expect("it is up");
+            until("another broker", async || pool.actor().incarnation() > before).await;
+            let so_far = calls.load(Ordering::SeqCst);
+            until("more calls", async || calls.load(Ordering::SeqCst) >= so_far + 1000).await;
+            over.store(true, Ordering::SeqCst);
+        });
+    });
+    system.block_on(pool.shutdown());
 }

@@ -13,8 +13,9 @@ use super::actor::PoolActor;
 use super::builder::PoolBuilder;
 use super::core::{RequestId, SessionUse};
 use super::home::Home;
+use super::inbox::{Inbox, Submitted};
 use super::lease::Lease;
-use super::messages::{Abandon, GetStatus, Item, Submit};
+use super::messages::{Abandon, GetStatus, Item};
 use super::reload::{ReloadError, ReloadWorkers};
 use super::request::Request;
 use super::session::Session;
@@ -39,6 +40,7 @@ pub struct Pool {
 pub(super) struct Inner {
     pub(super) settings: Settings,
     broker: ChildRef<PoolActor>,
+    inbox: Arc<Inbox>,
     home: Home,
 }
 
@@ -193,8 +195,13 @@ impl fmt::Debug for Inner {
 }
 
 impl Inner {
-    pub(super) fn new(settings: Settings, broker: ChildRef<PoolActor>, home: Home) -> Self {
-        Self { settings, broker, home }
+    pub(super) fn new(
+        settings: Settings,
+        broker: ChildRef<PoolActor>,
+        inbox: Arc<Inbox>,
+        home: Home,
+    ) -> Self {
+        Self { settings, broker, inbox, home }
     }
 
     /// Asks the broker.
@@ -237,7 +244,8 @@ impl Inner {
     ) -> Result<Caller<'_>, CallError> {
         let request = RequestId::new();
         let deadline = timer::deadline(Instant::now(), waits);
-        self.broker.do_send(Submit { request, deadline, session, item }).map_err(unavailable)?;
+        let submitted = Submitted { request, deadline, session, item };
+        self.inbox.submit(submitted, &self.broker).map_err(unavailable)?;
         Ok(Caller { request, broker: &self.broker, waits: true })
     }
 }

@@ -4,7 +4,7 @@
 //! [`ChildRef`](crate::supervisor::ChildRef) may send them like any message. The others are the handles' own.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix::Message;
 use serde::Serialize;
@@ -79,17 +79,6 @@ pub struct EndSession(
 #[derive(Message, Debug, Clone, Copy)]
 #[rtype(result = "PoolStatus")]
 pub struct GetStatus;
-
-/// A request as the handles put it: the answer goes to a channel that the caller already waits on.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(super) struct Submit {
-    pub(super) request: RequestId,
-    /// Until when it may wait for a worker.
-    pub(super) deadline: Instant,
-    pub(super) session: Option<SessionUse>,
-    pub(super) item: Item,
-}
 
 /// What waits in the queue.
 pub(super) enum Item {

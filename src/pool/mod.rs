@@ -25,6 +25,7 @@ mod declared;
 mod handle;
 mod home;
 mod host;
+mod inbox;
 mod lease;
 mod messages;
 mod progress;

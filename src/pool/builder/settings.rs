@@ -118,6 +118,7 @@ impl PoolBuilder {
             },
             declared: self.declared.as_slice().into(),
             hook_timeout: self.hook_timeout,
+            inbox: Arc::default(),
             handle,
         })
     }

@@ -43,7 +43,7 @@ impl PoolBuilder {
             checkout_timeout: self.checkout_timeout,
             max_frame_bytes: self.port.max_frame_bytes,
         };
-        let handle = config.handle.clone();
+        let (handle, inbox) = (config.handle.clone(), config.inbox.clone());
         let started = place.run(move || start_tree(config)).await;
         let (root, broker) = match started {
             Some(Ok(started)) => started,
@@ -58,7 +58,7 @@ impl PoolBuilder {
         let _ = broker.do_send(TellStartup(tell));
         match startup.await {
             Ok(Ok(())) => {
-                let inner = Arc::new(Inner::new(settings, broker, Home::new(root, place)));
+                let inner = Arc::new(Inner::new(settings, broker, inbox, Home::new(root, place)));
                 let _ = handle.set(Arc::downgrade(&inner));
                 Ok(Pool::new(inner))
             }
