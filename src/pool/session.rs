@@ -102,7 +102,7 @@ impl Session {
 
     /// Ends the session: its state is dropped in every worker that has some, and the module's `@on_session_end` hooks
     /// run there, each within the pool's hook timeout (5 s). A call of it that runs is awaited first; whether the session
-    /// is known makes no difference.
+    /// is known makes no difference. Which comes first, the end or a call that is made before the end is awaited, is open.
     ///
     /// # Errors
     ///

@@ -17,10 +17,12 @@ impl Worker {
     pub(super) fn run(&mut self, dispatch: Dispatch) {
         if self.stopping {
             self.refuse(dispatch, CallError::Draining);
-        } else if !self.takes_calls() || !self.waiting.is_empty() || !self.calls.takes(&dispatch.work) {
-            self.waiting.push_back(dispatch);
-        } else {
+        } else if self.takes_calls() && self.waiting.is_empty() && self.calls.takes(&dispatch.work) {
             self.start(dispatch);
+            self.next();
+        } else {
+            self.waiting.push_back(dispatch);
+            // What waits before it may be the end of a session, which holds up that session's calls alone.
             self.next();
         }
     }

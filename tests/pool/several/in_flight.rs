@@ -124,6 +124,24 @@ alone_test! {
 }
 
 alone_test! {
+    async fn the_end_of_a_session_holds_up_no_call_but_its_own() {
+        let pool = several(8).await;
+        let session = pool.session("s");
+        let stays = session.call::<_, (u32, u32)>("together", (1, 2));
+        let comes = async {
+            // Whatever was told to the worker before, it has heard.
+            pool.status().await.expect("it runs");
+            pool.call::<_, (u32, u32)>("together", (2, 2)).await
+        };
+        let (stayed, ended, came) = tokio::join!(biased; stays, session.end(), comes);
+        assert_eq!(stayed.expect("both ran at once"), (1, 2));
+        assert_eq!(came.expect("both ran at once"), (2, 2));
+        ended.expect("it ends");
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
     async fn a_call_that_has_not_begun_when_its_worker_dies_is_given_to_another() {
         let pool = several(4).await;
         let before = pids(&pool).await;
