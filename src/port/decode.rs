@@ -294,7 +294,10 @@ impl<V> Seen<'_, V> {
         }
         let buffer = attachment.buffer();
         if self.wanted == Wanted::Sequence {
-            return visitor.visit_seq(SeqDeserializer::new(buffer.iter().copied()));
+            let mut list = SeqDeserializer::new(buffer.iter().copied());
+            let value = visitor.visit_seq(&mut list)?;
+            list.end()?;
+            return Ok(value);
         }
         let offer = Offer { buffer: buffer.clone(), array };
         offer::with(offer, || visitor.visit_bytes(&buffer))

@@ -37,6 +37,16 @@ fn bytes_come_as_whatever_deserializes_bytes() {
 }
 
 #[test]
+fn bytes_that_do_not_fit_a_tuple_are_no_such_tuple() {
+    let body = body(ONE, &[b"raw"]);
+    assert_eq!(decode_result::<[u8; 3]>(&body).unwrap(), *b"raw");
+    assert_eq!(decode_result::<(u8, u8, u8)>(&body).unwrap(), (b'r', b'a', b'w'));
+    for error in [refused::<[u8; 2]>(&body), refused::<(u8, u8)>(&body), refused::<[u8; 4]>(&body)] {
+        assert!(error.contains("invalid length 3"), "{error}");
+    }
+}
+
+#[test]
 fn a_buffer_is_not_copied() {
     let body = body(ONE, &[b"raw"]);
     let at = body.attachments[0].buffer().as_ptr();
