@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use bytemuck::Pod;
 use bytes::Bytes;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
-use serde::ser::{Serialize, Serializer};
+use serde::ser::{self, Serialize, Serializer};
 
 use super::buffer::Buffer;
 use super::offer::{self, ArrayType, Offer};
@@ -16,6 +16,9 @@ pub(crate) const ARRAY_NEWTYPE: &str = "$hatchery::Array";
 
 /// The byte order of this machine, as numpy writes it.
 const NATIVE: char = if cfg!(target_endian = "little") { '<' } else { '>' };
+
+/// As many as any numpy takes.
+const MOST_AXES: usize = 32;
 
 /// Numbers with a shape, in C order; cheap to clone.
 ///
@@ -211,12 +214,12 @@ fn size_of_kind(dtype: &str) -> usize {
     dtype.get(2..).and_then(|size| size.parse().ok()).unwrap_or(0)
 }
 
-/// How much memory an array takes; `None` when there is no such amount.
+/// How much memory an array takes; `None` when there is no such amount, or would be none without its empty axes.
 fn bytes_of(shape: &[usize], element: usize) -> Option<usize> {
-    if shape.contains(&0) {
-        return Some(0);
-    }
-    shape.iter().try_fold(element, |bytes, length| bytes.checked_mul(*length))
+    let axes = shape.iter().filter(|length| **length > 0);
+    let bytes = axes.clone().try_fold(element, |bytes, length| bytes.checked_mul(*length))?;
+    let is_empty = axes.count() < shape.len();
+    (isize::try_from(bytes).is_ok()).then_some(if is_empty { 0 } else { bytes })
 }
 
 /// Makes [`Bytes`] of numbers.
@@ -245,6 +248,12 @@ impl<T> fmt::Debug for Array<T> {
 impl<T: Element> Serialize for Array<T> {
     /// An array with this crate's serializer; the bytes of it with any other.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let axes = self.shape.len();
+        if axes > MOST_AXES {
+            return Err(ser::Error::custom(format_args!(
+                "an array of {axes} axes: Python takes {MOST_AXES} at most"
+            )));
+        }
         let order = if size_of::<T>() == 1 { '|' } else { NATIVE };
         let array = ArrayType { dtype: format!("{order}{}", T::KIND), shape: self.shape.clone() };
         let offer = Offer { buffer: self.buffer.clone(), array: Some(array) };

@@ -19,6 +19,8 @@ fn shapes_must_fit() {
     let error = Array::from_vec(vec![1_u16; 6], &[4]).unwrap_err();
     assert_eq!(error.to_string(), "12 bytes are no array of shape [4] with elements of 2 bytes");
     assert!(Array::from_vec(vec![1_u8], &[usize::MAX, usize::MAX]).is_err());
+    assert!(Array::<u8>::from_vec(vec![], &[usize::MAX, 0]).is_err(), "nobody's index goes that far");
+    assert!(received::<u8>(&[], "|u1", "[9223372036854775807,2,0]").is_err());
     assert!(Array::<u32>::from_buffer(vec![0; 5], &[1]).is_err());
     assert_eq!(Array::from(vec![1_i8, 2]).shape(), [2]);
 }
@@ -47,6 +49,14 @@ fn arguments_say_what_they_are() {
     let body = call_body("f", &(&array, [&empty]), None::<&()>).unwrap();
     assert_eq!(body.json, r#"["f",[{"\u0000":[0,"<f4",[1,2]]},[{"\u0000":[1,"|u1",[0]]}]],null]"#);
     assert_eq!(body.attachments[0].buffer().as_ptr(), array.as_slice().as_ptr().cast());
+}
+
+#[test]
+fn more_axes_than_python_takes_are_an_error_here() {
+    let of_axes = |axes| Array::from_vec(vec![1.0_f32], &vec![1; axes]).unwrap();
+    call_body("f", &(of_axes(32),), None::<&()>).unwrap();
+    let error = call_body("f", &(of_axes(33),), None::<&()>).unwrap_err();
+    assert!(error.to_string().contains("33 axes: Python takes 32 at most"), "{error}");
 }
 
 #[test]
