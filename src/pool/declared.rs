@@ -33,6 +33,15 @@ pub(crate) struct Mismatch {
 }
 
 impl Declaration {
+    /// What Python calls what is written so in Rust: `r#type` is `type`. For [`module!`](crate::module).
+    #[doc(hidden)]
+    pub const fn in_python(identifier: &'static str) -> &'static str {
+        match identifier.as_bytes() {
+            [b'r', b'#', ..] => identifier.split_at(2).1,
+            _ => identifier,
+        }
+    }
+
     /// Holds the declaration against what the module exports. Where Python cannot tell a signature, only the name is
     /// checked.
     pub(crate) fn check(&self, exported: &[Function]) -> Result<(), Mismatch> {
@@ -92,7 +101,7 @@ impl fmt::Display for Mismatch {
 /// Makes a type with one method for each function; a function that is marked `stream` is a generator, and its method gives a
 /// [`CallStream`](crate::CallStream) of its items. Arguments are given by position. With
 /// [`PoolBuilder::declares`](crate::PoolBuilder::declares) a pool refuses to start when a function is missing, or takes
-/// other parameters; that the types fit shows in the calls.
+/// other parameters; that the types fit shows in the calls. A name that is a keyword of Rust's is written `r#type`.
 ///
 /// ```no_run
 /// hatchery::module! {
@@ -151,7 +160,7 @@ macro_rules! module {
             $(#[$meta])*
             #[allow(dead_code)]
             $vis async fn $name(&self, $($arg: $Arg),*) -> ::std::result::Result<$crate::module!(@type $($Result)?), $crate::CallError> {
-                self.pool.call(stringify!($name), ($($arg,)*)).await
+                self.pool.call($crate::Declaration::in_python(stringify!($name)), ($($arg,)*)).await
             }
         }
         $crate::module!(@methods $Module, $vis, $($rest)*);
@@ -163,7 +172,7 @@ macro_rules! module {
             $(#[$meta])*
             #[allow(dead_code)]
             $vis async fn $name(&self, $($arg: $Arg),*) -> ::std::result::Result<$crate::CallStream<$Item>, $crate::CallError> {
-                self.pool.stream(stringify!($name), ($($arg,)*)).await
+                self.pool.stream($crate::Declaration::in_python(stringify!($name)), ($($arg,)*)).await
             }
         }
         $crate::module!(@methods $Module, $vis, $($rest)*);
@@ -177,8 +186,8 @@ macro_rules! module {
         $(#[$meta:meta])* $(stream)? fn $name:ident($($arg:ident: $Arg:ty),* $(,)?) $(-> $Result:ty)?; $($rest:tt)*
     ) => {
         $crate::module!(@declarations [$($done)* $crate::Declaration {
-            name: stringify!($name),
-            parameters: &[$(stringify!($arg)),*],
+            name: $crate::Declaration::in_python(stringify!($name)),
+            parameters: &[$($crate::Declaration::in_python(stringify!($arg))),*],
         },] $($rest)*)
     };
 }

@@ -13,6 +13,10 @@ def nothing():
     pass
 
 
+def match(type, yes=True):
+    return type if yes else None
+
+
 def words(text):
     yield from text.split()
 "#;
@@ -24,6 +28,7 @@ hatchery::module! {
     /// The sum.
     fn add(a: i64, b: i64) -> i64;
     fn nothing();
+    fn r#match(r#type: &str) -> String;
     stream fn words(text: &str) -> String;
 }
 
@@ -48,6 +53,7 @@ alone_test! {
         let module = Right::of(pool.clone());
         assert_eq!(module.add(1, 2).await.expect("it adds"), 3);
         module.nothing().await.expect("it returns None");
+        assert_eq!(module.r#match("x").await.expect("its name is a keyword here"), "x");
         let mut words = module.words("to be").await.expect("it opens");
         let mut all = Vec::new();
         while let Some(word) = words.next().await {
