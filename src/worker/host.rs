@@ -59,6 +59,12 @@ pub(super) struct Ended {
 pub(super) struct OnBehalf(Vec<(u64, AbortHandle)>);
 
 impl OnBehalf {
+    /// Forgets one that has ended. Whether it was one of these.
+    pub(super) fn forget(&mut self, id: u64) -> bool {
+        let at = self.0.iter().position(|(its, _)| *its == id);
+        at.map(|at| self.0.swap_remove(at)).is_some()
+    }
+
     /// Gives one up.
     pub(super) fn abort(&self, id: u64) {
         for (_, handle) in self.0.iter().filter(|(its, _)| *its == id) {
@@ -94,7 +100,6 @@ impl HostCalls {
             return self.refuse(id, name, HostCallCause::Depth, &message);
         }
         let (handle, registration) = AbortHandle::new_pair();
-        on_behalf.0.retain(|(_, handle)| !handle.is_aborted());
         on_behalf.0.push((id, handle));
         let (function, deadline) = (function.clone(), context.deadline);
         // The function itself is user code too, not only its future.

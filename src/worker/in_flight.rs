@@ -79,6 +79,11 @@ impl InFlight {
         self.calls.iter_mut().find(|current| current.stream.as_ref().is_some_and(|stream| stream.id == id))
     }
 
+    /// A host call has ended.
+    pub(super) fn host_call_ended(&mut self, id: u64) {
+        let _ = self.calls.iter_mut().any(|current| current.host_calls.forget(id));
+    }
+
     pub(super) fn take(&mut self, call_id: u64) -> Option<Current> {
         let at = self.calls.iter().position(|current| current.call_id == call_id)?;
         Some(self.calls.remove(at))

@@ -109,6 +109,7 @@ impl Worker {
     }
 
     pub(super) fn tell_host_result(&mut self, id: u64, body: Body, failed: bool) {
+        self.calls.host_call_ended(id);
         if self.ending.is_some() {
             return;
         }
