@@ -104,16 +104,16 @@ async fn the_worker_is_told_to_look_only_where_it_would_look_too_late() {
         taken(&desk);
         look
     };
-    let now = Instant::now();
+    let after = |wait| Some(Instant::now() + wait);
     assert!(look(None, call()), "it does not look of itself");
-    assert!(look(Some(now), call()), "that is over");
-    assert!(!look(Some(now + MEMORY_INTERVAL), call()));
-    assert!(look(Some(now + LONG), call()), "its memory is looked at earlier");
-    assert!(look(Some(now + MEMORY_INTERVAL), call_within(MEMORY_INTERVAL / 2).0), "its deadline is earlier");
+    assert!(look(after(Duration::ZERO), call()), "that is over");
+    assert!(!look(after(MEMORY_INTERVAL), call()));
+    assert!(look(after(LONG), call()), "its memory is looked at earlier");
+    assert!(look(after(MEMORY_INTERVAL), call_within(MEMORY_INTERVAL / 2).0), "its deadline is earlier");
     let mut stream = call();
     let opened = Some((StreamId::new(), 1));
     stream.work = Work::Call { body: Body::default(), session: None, stream: opened, depth: 0 };
-    assert!(look(Some(now + MEMORY_INTERVAL), stream));
+    assert!(look(after(MEMORY_INTERVAL), stream));
 }
 
 #[tokio::test]

@@ -48,11 +48,13 @@ pub(super) struct Running {
     deadline: Instant,
     grace: Duration,
     state: State,
+    /// It has been put off, and had no time of its own since.
+    put_off: bool,
 }
 
 impl Running {
     pub(super) fn new(deadline: Instant, grace: Duration) -> Self {
-        Self { deadline, grace, state: State::Runs }
+        Self { deadline, grace, state: State::Runs, put_off: false }
     }
 
     /// When [`tick`](Self::tick) is due.
@@ -101,10 +103,16 @@ impl Running {
         })
     }
 
-    /// Gives it more time, after all: it has been asked for its stack, but has not begun.
-    pub(super) fn put_off(&mut self, deadline: Instant) {
+    /// Gives it until then, after all, if it should be asked for its stack now but has not begun; and once more if it
+    /// had not the last time. Whether it did.
+    pub(super) fn put_off(&mut self, has_begun: bool, deadline: Instant) -> bool {
+        if has_begun && !self.put_off {
+            return false;
+        }
+        self.put_off = !has_begun;
         self.deadline = deadline;
         self.state = State::Runs;
+        true
     }
 
     /// The stack has come.
@@ -187,12 +195,16 @@ mod tests {
         let start = Instant::now();
         let mut call = Running::new(start, GRACE);
         assert_eq!(call.tick(start), Some(Step::AskForStack));
-        call.put_off(start + ms(500));
+        assert!(call.put_off(false, start + ms(500)));
         assert_eq!((call.tick(start + ms(499)), call.awaits_stack()), (None, false));
         assert_eq!(call.tick(start + ms(500)), Some(Step::AskForStack));
-        assert_eq!(call.tick(start + ms(600)), Some(Step::TimeOut));
-        assert_eq!(call.next_deadline(), Some(start + ms(700)));
-        assert_eq!(call.tick(start + ms(2500)), Some(Step::Kill));
+        assert!(call.put_off(true, start + ms(1000)), "it may have begun just now");
+        assert_eq!(call.tick(start + ms(999)), None);
+        assert_eq!(call.tick(start + ms(1000)), Some(Step::AskForStack));
+        assert!(!call.put_off(true, start + ms(1500)), "it had its time");
+        assert_eq!(call.tick(start + ms(1100)), Some(Step::TimeOut));
+        assert_eq!(call.next_deadline(), Some(start + ms(1200)));
+        assert_eq!(call.tick(start + ms(3000)), Some(Step::Kill));
     }
 
     #[test]

@@ -442,7 +442,7 @@ def ended(_name, _state):
 
 alone_test! {
     async fn the_end_of_a_session_waits_for_a_call_that_a_lease_has_written() {
-        let soon = Duration::from_millis(100);
+        let soon = Duration::from_millis(400);
         let pool = pool_of(VISITS).size(1).hook_timeout(soon).cancel_grace(soon).start().await;
         let pool = pool.expect("it starts");
         let session = pool.session("alice");
@@ -452,7 +452,7 @@ alone_test! {
             assert_eq!(lease.call::<_, u32>("one", ()).await.expect("it serves"), 1);
         }
         // Longer than the hook has from when it begins, and the worker after that.
-        let (napped, ended) = tokio::join!(lease.call::<_, ()>("nap", (1,)), async {
+        let (napped, ended) = tokio::join!(lease.call::<_, ()>("nap", (1.5,)), async {
             noted("nap.began").await;
             session.end().await
         });

@@ -81,15 +81,14 @@ impl Worker {
     }
 
     /// The end of a session has its time from when Python begins with it: while a synchronous call is before it, it gets as long
-    /// again. Whether it did.
+    /// again, and once more when it has begun. Whether it did.
     fn put_off(&mut self, call_id: u64) -> bool {
         let Some(begun) = self.port.begun() else { return false };
-        let waits = call_id > begun.last || (begun.on_main != 0 && begun.on_main != call_id);
+        let has_begun = !(call_id > begun.last || (begun.on_main != 0 && begun.on_main != call_id));
         let Some(current) = self.calls.get(call_id) else { return false };
         match current.dispatch.as_ref().map(|dispatch| &dispatch.work) {
-            Some(Work::EndSession { timeout, .. }) if waits && self.ending.is_none() => {
-                current.call.put_off(deadline(Instant::now(), *timeout));
-                true
+            Some(Work::EndSession { timeout, .. }) if self.ending.is_none() => {
+                current.call.put_off(has_begun, deadline(Instant::now(), *timeout))
             }
             _ => false,
         }
