@@ -22,6 +22,8 @@ pub(super) struct Current {
     /// How many host calls it is nested in.
     pub(super) depth: u32,
     pub(super) host_calls: OnBehalf,
+    /// Its deadline passed before it had begun: Python has been told to take it out, and says whether it could.
+    pub(super) withdrawn: bool,
     /// What Python was doing at the deadline, as far as it is known.
     pub(super) stack: Option<String>,
 }

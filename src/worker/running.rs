@@ -8,6 +8,7 @@
 //!     +----------------------+----- the caller leaves --------+
 //! ```
 //!
+//! One that has not begun at its deadline is told to give up at once, and its answer awaited like a stack.
 //! Whatever the state, Python's answer ends it. Time is an argument; what is to be done comes out as a [`Step`].
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]

@@ -91,6 +91,7 @@ impl Worker {
             stream: opened,
             depth: nested,
             host_calls: OnBehalf::default(),
+            withdrawn: false,
             stack: None,
         });
         self.sample_memory_at.get_or_insert(now + MEMORY_INTERVAL);

@@ -3,7 +3,7 @@
 use super::Worker;
 use crate::error::{CallError, HostCallCause};
 use crate::port::{
-    Attachment, Body, ChannelError, FrameError, HostRequest, LogRecord, Reply, credit_frame,
+    Attachment, Body, ChannelError, FrameError, HostRequest, LogRecord, Reply, WorkerError, credit_frame,
     host_result_frame,
 };
 use crate::worker::dispatch::StreamId;
@@ -23,7 +23,13 @@ impl Worker {
             },
             Reply::Error { call_id: 0, error } => self.failed_as_a_whole(error),
             Reply::Error { call_id, error } => match self.calls.take(call_id) {
-                Some(current) => self.answered(current, Err(error.into_call_error())),
+                Some(current) => {
+                    let error = match error {
+                        WorkerError::Cancelled if current.withdrawn => self.withdrawn(call_id),
+                        error => error.into_call_error(),
+                    };
+                    self.answered(current, Err(error));
+                }
                 None => self.protocol_broken(format!("an error of the unknown call {call_id}")),
             },
             Reply::Chunk { call_id, body } => self.item(call_id, body),

@@ -51,9 +51,16 @@ impl Worker {
                 if self.put_off(call_id) {
                     return;
                 }
-                // One that has not begun, or of a worker that is about to end, has none.
-                if self.ending.is_some() || !self.has_begun(call_id) {
+                // A worker that is about to end says nothing.
+                if self.ending.is_some() {
                     return self.stack_came(call_id);
+                }
+                // One that has not begun may do so this moment. That it did not is certain once Python has taken it out.
+                if !self.has_begun(call_id) {
+                    if let Some(current) = self.calls.get(call_id) {
+                        current.withdrawn = true;
+                    }
+                    return self.cancel(call_id);
                 }
                 if !self.calls.iter().any(|other| other.call_id != call_id && other.call.awaits_stack()) {
                     self.port.stacks.clear();
@@ -65,12 +72,8 @@ impl Worker {
                 let begun = self.has_begun(call_id);
                 let Some(current) = self.calls.get(call_id) else { return };
                 if let Some(dispatch) = current.dispatch.take() {
-                    let started = dispatch.started() && begun;
-                    dispatch.fail(CallError::Timeout {
-                        phase: if started { Phase::Run } else { Phase::Queue },
-                        stack: current.stack.take().filter(|stack| !stack.is_empty()),
-                        attempts: u32::from(started),
-                    });
+                    let error = timeout(dispatch.started() && begun, current.stack.take());
+                    dispatch.fail(error);
                 }
                 self.cancel(call_id);
             }
@@ -92,6 +95,11 @@ impl Worker {
             }
             _ => false,
         }
+    }
+
+    /// What the caller of a call hears that Python took out, or ended, because its deadline had passed.
+    pub(super) fn withdrawn(&self, call_id: u64) -> CallError {
+        timeout(self.has_begun(call_id), None)
     }
 
     /// Whether user code of this call may have run.
@@ -162,7 +170,9 @@ impl Worker {
                 .calls
                 .iter()
                 .filter(|current| {
-                    current.call.awaits_stack() && on_main.is_none_or(|id| id == current.call_id)
+                    current.call.awaits_stack()
+                        && !current.withdrawn
+                        && on_main.is_none_or(|id| id == current.call_id)
                 })
                 .map(|current| current.call_id)
                 .collect();
@@ -176,5 +186,14 @@ impl Worker {
                 }
             }
         }
+    }
+}
+
+/// The deadline of a call has passed in Python.
+fn timeout(started: bool, stack: Option<String>) -> CallError {
+    CallError::Timeout {
+        phase: if started { Phase::Run } else { Phase::Queue },
+        stack: stack.filter(|stack| !stack.is_empty()),
+        attempts: u32::from(started),
     }
 }

@@ -58,6 +58,20 @@ def die():
 
 def pid():
     return os.getpid()
+
+
+ran = set()
+
+
+def spin(name, seconds):
+    ran.add(name)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+def which_ran():
+    return sorted(ran)
 "#;
 
 async fn several(in_flight: usize) -> Pool {
@@ -168,6 +182,36 @@ alone_test! {
         held.expect("it was let go");
         let late = late.expect_err("the other one held the worker");
         assert!(matches!(late, CallError::Timeout { phase: Phase::Queue, stack: None, attempts: 0 }), "{late:?}");
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn of_calls_whose_deadline_is_when_they_begin_none_ran_that_is_said_not_to_have() {
+        let pool = several(8).await;
+        let seed = 8;
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (mut queued, mut names) = (Vec::new(), 0..);
+        for _ in 0..100 {
+            let round: Vec<_> = (1..8)
+                .map(|place| {
+                    // Each takes 1 ms, so about now is its turn.
+                    let timeout = Duration::from_micros(place * 1000 + random.u64(..1500));
+                    (names.next().expect("there are more"), timeout)
+                })
+                .collect();
+            let calls = round.into_iter().map(async |(name, timeout): (u32, _)| {
+                match pool.request("spin").args((name, 0.001)).timeout(timeout).send::<()>().await {
+                    Err(CallError::Timeout { phase: Phase::Queue, attempts: 0, .. }) => Some(name),
+                    Ok(()) | Err(CallError::Timeout { phase: Phase::Run, attempts: 1, .. }) => None,
+                    other => panic!("seed {seed}: {other:?}"),
+                }
+            });
+            queued.extend(join_all(calls).await.into_iter().flatten());
+        }
+        let ran: Vec<u32> = pool.call("which_ran", ()).await.expect("it serves");
+        let both: Vec<_> = queued.iter().filter(|name| ran.contains(name)).collect();
+        assert!(both.is_empty(), "seed {seed}: {both:?} ran, of {}", queued.len());
         pool.shutdown().await;
     }
 }
