@@ -207,7 +207,8 @@ async fn assert_served(pool: &Pool, size: usize, expected: u32) {
     }
     let mut leased: Vec<u32> = leases.iter().map(hatchery::Lease::pid).collect();
     let mut known = pids(pool).await;
-    (leased.sort_unstable(), known.sort_unstable());
+    leased.sort_unstable();
+    known.sort_unstable();
     assert_eq!(leased, known);
     drop(leases);
     status_when(pool, "all are idle", |status| status.idle as usize == size).await;
@@ -296,7 +297,7 @@ alone_test! {
     async fn a_former_worker_that_dies_while_it_is_waited_for_ends_the_wait() {
         let pool = pool_of(&source(1)).size(2).start().await.expect("it starts");
         let lease = pool.checkout().await.expect("it is free");
-        let (held, ()) = tokio::join!(in_all_places::<u32>(&pool, "hold", ("a",)), async {
+        let (held, ()) = tokio::join!(pool.call::<_, u32>("hold", ("a",)), async {
             noted("a.began").await;
             let old = pids(&pool).await;
             write(22);
