@@ -99,13 +99,14 @@ pub(super) struct Slot {
     name: Arc<str>,
     /// How often its worker was replaced by a reload: each replacement is another child in the tree.
     pub(super) generation: u32,
+    /// The worker that the core knows to live.
     pub(super) current: Option<Current>,
     restarts: u64,
     pub(super) last_exit: Option<String>,
 }
 
 pub(super) struct Current {
-    pub(super) incarnation: u64,
+    pub(super) worker: WorkerId,
     pub(super) addr: Addr<Worker>,
     desk: Arc<Desk>,
     pid: u32,
@@ -199,7 +200,7 @@ impl PoolActor {
 
     fn assign(&mut self, worker: WorkerId, request: RequestId, item: Item, placement: Option<Placement>) {
         let slot = &self.slots[worker.slot as usize];
-        match &slot.current {
+        match slot.current.as_ref().filter(|it| it.worker == worker) {
             Some(current) if !item.is_abandoned() => {
                 let opened = || Opened { addr: current.addr.clone(), worker: slot.name.clone(), placement };
                 match item {
@@ -238,11 +239,8 @@ impl PoolActor {
         let (timeout, never) = (self.config.hook_timeout, deadline(Instant::now(), LONGEST));
         let mut answers = Vec::with_capacity(workers.len());
         for worker in workers {
-            let slot = &self.slots[worker.slot as usize];
-            let Some(current) = slot.current.as_ref().filter(|it| it.incarnation == worker.incarnation)
-            else {
-                continue;
-            };
+            let current = self.slots[worker.slot as usize].current.as_ref();
+            let Some(current) = current.filter(|it| it.worker == *worker) else { continue };
             let (reply, answer) = oneshot::channel();
             let work = Work::EndSession { session: session.clone(), cause: cause.as_str(), timeout };
             let order = Order { work, deadline: never, reply: ReplyTo::once(reply) };
@@ -282,7 +280,7 @@ impl PoolActor {
                     checked
                         .map_err(|problem| Arc::new(WorkerStartError::Declaration(problem.to_string())))?;
                 }
-                Ok::<_, Arc<WorkerStartError>>(Worker::new(slot, &name, port, settings, context))
+                Ok::<_, Arc<WorkerStartError>>(Worker::new(slot, generation, &name, port, settings, context))
             }
         })
         .shutdown(Shutdown::Timeout(self.config.shutdown_timeout))
@@ -320,59 +318,78 @@ impl PoolActor {
         ctx.spawn(attach.into_actor(self).map(move |attached, act, ctx| {
             // One that ended meanwhile is reported as ended.
             if let Ok(attached) = attached {
-                act.attached(slot, addr, attached, ctx);
+                act.attached(addr, attached, ctx);
             }
         }));
     }
 
-    pub(super) fn attached(
-        &mut self,
-        slot: u32,
-        addr: Addr<Worker>,
-        attached: Attached,
-        ctx: &mut Context<Self>,
-    ) {
-        let Attached { incarnation, pid, desk, ready, forked, load, sessions } = attached;
+    pub(super) fn attached(&mut self, addr: Addr<Worker>, attached: Attached, ctx: &mut Context<Self>) {
+        let Attached { worker, pid, desk, ready, forked, load, sessions } = attached;
+        // It is known already, or has ended or been replaced while its answer was on the way.
+        if !self.core.is_news(worker) {
+            return;
+        }
         let python = Arc::new(ready.into());
-        self.slots[slot as usize].current = Some(Current { incarnation, addr, desk, pid, forked, python });
-        self.handle(Event::WorkerReady { worker: WorkerId { slot, incarnation }, load, sessions }, ctx);
+        let current = Current { worker, addr, desk, pid, forked, python };
+        self.slots[worker.slot as usize].current = Some(current);
+        self.handle(Event::WorkerReady { worker, load, sessions }, ctx);
     }
 
-    /// The slot of a child, unless it is a worker that a reload replaces, or one that shall replace it.
-    fn slot_of(&self, id: &str) -> Option<u32> {
+    /// The worker that a child of this id is, be it its slot's or not.
+    fn worker_of(&self, id: &str, incarnation: u64) -> Option<WorkerId> {
         let (slot, generation) = slot_of(id)?;
-        (self.slots.get(slot as usize)?.generation == generation).then_some(slot)
+        ((slot as usize) < self.slots.len()).then_some(WorkerId { slot, generation, incarnation })
+    }
+
+    /// Whether it is neither a worker that a reload has replaced, nor one that shall replace its slot's.
+    fn is_of_slot(&self, worker: WorkerId) -> bool {
+        self.slots[worker.slot as usize].generation == worker.generation
     }
 
     fn reported(&mut self, event: ReportEvent, ctx: &mut Context<Self>) {
         match event {
-            ReportEvent::Started { id, .. } => {
-                if let Some(slot) = self.slot_of(&id) {
-                    self.attach(slot, ctx);
+            ReportEvent::Started { id, incarnation } => {
+                if let Some(worker) = self.worker_of(&id, incarnation)
+                    && self.is_of_slot(worker)
+                {
+                    self.attach(worker.slot, ctx);
                 }
             }
             ReportEvent::StartFailed { id, incarnation, cause, .. } => {
-                let Some(slot) = self.slot_of(&id) else { return };
-                let cause = self.ended(slot, start_error(&cause));
-                self.handle(Event::StartFailed { slot, incarnation, cause }, ctx);
+                if let Some(worker) = self.worker_of(&id, incarnation)
+                    && self.is_of_slot(worker)
+                {
+                    let cause = self.ended(worker, start_error(&cause));
+                    self.handle(Event::StartFailed { worker, cause }, ctx);
+                }
             }
             ReportEvent::ChildTerminated { id, incarnation, reason } => {
-                let Some(slot) = self.slot_of(&id) else { return };
-                self.slots[slot as usize].restarts += 1;
-                self.worker_ended(slot, incarnation, reason.to_string(), ctx);
+                let Some(worker) = self.worker_of(&id, incarnation) else { return };
+                self.slots[worker.slot as usize].restarts += u64::from(self.is_of_slot(worker));
+                self.worker_ended(worker, reason.to_string(), ctx);
             }
             _ => {}
         }
     }
 
-    fn worker_ended(&mut self, slot: u32, incarnation: u64, reason: String, ctx: &mut Context<Self>) {
-        self.slots[slot as usize].current.take_if(|current| current.incarnation == incarnation);
-        let cause = self.ended(slot, Arc::new(WorkerStartError::Ended { reason }));
-        self.handle(Event::WorkerExited { worker: WorkerId { slot, incarnation }, cause }, ctx);
+    pub(super) fn worker_ended(&mut self, worker: WorkerId, reason: String, ctx: &mut Context<Self>) {
+        let generation = self.slots[worker.slot as usize].generation;
+        if let Some(reload) = &mut self.reload {
+            reload.freed(worker);
+            if worker.generation > generation {
+                return reload.successor_ended(worker, reason);
+            }
+        }
+        if worker.generation == generation {
+            let cause = self.ended(worker, Arc::new(WorkerStartError::Ended { reason }));
+            self.handle(Event::WorkerExited { worker, cause }, ctx);
+        }
     }
 
-    fn ended(&mut self, slot: u32, cause: Arc<WorkerStartError>) -> StartupFailure {
-        let entry = &mut self.slots[slot as usize];
+    /// A worker of a slot's present generation has ended, or could not start. Whatever came before it is no more either.
+    fn ended(&mut self, worker: WorkerId, cause: Arc<WorkerStartError>) -> StartupFailure {
+        let entry = &mut self.slots[worker.slot as usize];
+        entry.current.take_if(|current| current.worker <= worker);
         entry.last_exit = Some(cause.to_string());
         StartupFailure { worker: entry.name.to_string(), cause }
     }
@@ -392,7 +409,7 @@ impl PoolActor {
                     SlotState::Failed { .. } => WorkerState::Failed,
                 },
                 for_time: now.saturating_duration_since(core.since),
-                incarnation: core.incarnation,
+                incarnation: core.worker.map(|worker| worker.incarnation),
                 pid: slot.current.as_ref().map(|current| current.pid),
                 forked: slot.current.as_ref().map(|current| current.forked),
                 memory: None,
@@ -498,9 +515,8 @@ impl Handler<WorkerEvent> for PoolActor {
 
     fn handle(&mut self, event: WorkerEvent, ctx: &mut Context<Self>) {
         match event {
-            WorkerEvent::Freed { slot, incarnation, request, began } => {
-                self.reload.iter_mut().for_each(|reload| reload.freed(incarnation));
-                let worker = WorkerId { slot, incarnation };
+            WorkerEvent::Freed { worker, request, began } => {
+                self.reload.iter_mut().for_each(|reload| reload.freed(worker));
                 self.handle(
                     if began {
                         Event::WorkerFreed { worker, request }
@@ -510,13 +526,8 @@ impl Handler<WorkerEvent> for PoolActor {
                     ctx,
                 );
             }
-            WorkerEvent::Leaving { slot, incarnation } => {
-                self.handle(Event::WorkerLeaving { worker: WorkerId { slot, incarnation } }, ctx);
-            }
-            WorkerEvent::Ended { slot, incarnation, reason } => {
-                self.reload.iter_mut().for_each(|reload| reload.freed(incarnation));
-                self.worker_ended(slot, incarnation, reason, ctx);
-            }
+            WorkerEvent::Leaving { worker } => self.handle(Event::WorkerLeaving { worker }, ctx),
+            WorkerEvent::Ended { worker, reason } => self.worker_ended(worker, reason, ctx),
         }
     }
 }

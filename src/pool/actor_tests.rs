@@ -1,4 +1,4 @@
-//! The broker's own death, under way with real workers.
+//! The broker's own death, and news that come in an unlucky order, under way with real workers.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -7,8 +7,11 @@ use std::time::{Duration, Instant};
 use actix::{Context, Handler, Message, System};
 use futures_util::future::join_all;
 
+use super::core::WorkerId;
+use super::reload::ReloadError;
 use super::{Pool, PoolActor, PoolStatus};
 use crate::error::{CallError, UnavailableCause};
+use crate::worker::WorkerEvent;
 
 const MODULE: &str = r#"
 import os, time
@@ -189,4 +192,80 @@ fn whatever_is_submitted_while_a_broker_dies_is_answered() {
         });
     });
     system.block_on(pool.shutdown());
+}
+
+/// The module, whose first process from now on waits at its start for "start.go".
+const FIRST_WAITS: &str = r#"
+import hatchery
+
+
+@hatchery.on_start
+def first_waits():
+    if not os.path.exists("start.began"):
+        hold("start")
+        open("start.pid", "w").write(str(os.getpid()))
+"#;
+
+/// A pool of one worker, and a reload of it whose successor has begun to start.
+async fn reloading(folder: &Folder) -> (Pool, actix_rt::task::JoinHandle<Result<(), ReloadError>>) {
+    let builder = Pool::builder().module("subject").path(&folder.0).current_dir(&folder.0).size(1);
+    let pool = builder.start().await.expect("it starts");
+    std::fs::write(folder.0.join("subject.py"), [MODULE, FIRST_WAITS].concat()).expect("a module");
+    let reload = actix_rt::spawn({
+        let pool = pool.clone();
+        async move { pool.reload().await }
+    });
+    file(&folder.0.join("start.began")).await;
+    (pool, reload)
+}
+
+async fn count(pool: &Pool) -> u32 {
+    pool.call("count", ()).await.expect("it serves")
+}
+
+#[test]
+fn a_broker_that_panics_in_a_reload_leaves_a_pool_that_serves_and_can_be_reloaded() {
+    let folder = Folder::new("reload");
+    System::new().block_on(async {
+        let (pool, reload) = reloading(&folder).await;
+        let before = pids(&pool).await;
+        assert_eq!(count(&pool).await, 1);
+        pool.actor().do_send(Panic).expect("it is up");
+        let outcome = reload.await.expect("no panic here");
+        let Err(ReloadError::Unavailable(UnavailableCause::BrokerRestarting)) = outcome else {
+            panic!("{outcome:?}")
+        };
+        status_when(&pool, "a broker that knows the worker", |status| status.idle == 1).await;
+        assert_eq!(pids(&pool).await, before);
+        assert_eq!(count(&pool).await, 2);
+        pool.reload().await.expect("the code is good");
+        assert_eq!(count(&pool).await, 1);
+        assert_ne!(pids(&pool).await, before);
+        pool.shutdown().await;
+    });
+}
+
+#[test]
+fn a_successor_whose_end_is_heard_before_it_is_known_costs_nobody_a_worker() {
+    let folder = Folder::new("successor");
+    System::new().block_on(async {
+        let (pool, reload) = reloading(&folder).await;
+        let incarnation = pool.status().await.expect("it is up").workers[0].incarnation.expect("it is ready");
+        // The supervisor has started nothing else since.
+        let worker = WorkerId { slot: 0, generation: 1, incarnation: incarnation + 1 };
+        let ended = WorkerEvent::Ended { worker, reason: "as ordered".into() };
+        pool.actor().do_send(ended).expect("it is up");
+        assert_eq!(count(&pool).await, 1, "the former one serves on");
+        std::fs::write(folder.0.join("start.go"), "").expect("the folder is there");
+        reload.await.expect("no panic here").expect("the code is good");
+        let status = pool.status().await.expect("it is up");
+        assert_eq!((status.ready, status.workers[0].pid), (0, None), "it is known to have ended");
+        // And so it does.
+        let pid = std::fs::read_to_string(folder.0.join("start.pid")).expect("it has started");
+        let pid = rustix::process::Pid::from_raw(pid.parse().expect("a number")).expect("not 0");
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it lives");
+        status_when(&pool, "it is replaced", |status| status.idle == 1).await;
+        assert_eq!(count(&pool).await, 1);
+        pool.shutdown().await;
+    });
 }

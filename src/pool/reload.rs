@@ -9,7 +9,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::actor::{Current, PoolActor};
 use super::children::{child_id, start_error};
-use super::core::{Reload, ReloadFailure, ReloadStep};
+use super::core::{Reload, ReloadFailure, ReloadStep, WorkerId};
 use crate::error::{UnavailableCause, WorkerStartError};
 use crate::supervisor::{ChildError, SupervisorRef};
 use crate::worker::{Attach, Attached, Load, Worker, WorkerEvent};
@@ -52,6 +52,8 @@ pub enum ReloadError {
 pub(super) struct Running {
     order: Reload,
     done: oneshot::Sender<Result<(), ReloadError>>,
+    /// A successor that has ended while the news that it is ready was on the way, and why.
+    successor_ended: Option<(WorkerId, String)>,
     /// The worker that is being replaced, if there is one.
     former: Option<Current>,
     /// It has less to do than before.
@@ -60,10 +62,15 @@ pub(super) struct Running {
 
 impl Running {
     /// A worker has told that something is over, or has ended.
-    pub(super) fn freed(&mut self, incarnation: u64) {
-        if self.former.as_ref().is_some_and(|former| former.incarnation == incarnation) {
+    pub(super) fn freed(&mut self, worker: WorkerId) {
+        if self.former.as_ref().is_some_and(|former| former.worker == worker) {
             self.freed.notify_one();
         }
+    }
+
+    /// A worker has ended that is no slot's yet. Until it is, the former one serves there and nobody need know.
+    pub(super) fn successor_ended(&mut self, worker: WorkerId, reason: String) {
+        self.successor_ended = Some((worker, reason));
     }
 }
 
@@ -78,6 +85,7 @@ impl Handler<ReloadWorkers> for PoolActor {
         self.reload = Some(Running {
             order: Reload::of(self.config.core.size),
             done,
+            successor_ended: None,
             former: None,
             freed: Arc::default(),
         });
@@ -131,6 +139,8 @@ impl PoolActor {
         let pool = ctx.address().recipient();
         let start = async move {
             let id = child_id(slot, generation);
+            // An earlier broker's reload may have left one, which the present broker has begun to end.
+            let _ = workers.terminate_child(&id).await;
             let started = match workers.start_child(spec).await {
                 Ok(_) => attached(&workers, &id, pool).await,
                 Err(ChildError::Start { cause, .. }) => Err(start_error(&cause)),
@@ -143,7 +153,7 @@ impl PoolActor {
             started
         };
         ctx.spawn(start.into_actor(self).map(move |started, act, ctx| {
-            let started = started.map(|(addr, attached)| act.succeed(slot, generation, addr, attached, ctx));
+            let started = started.map(|(addr, attached)| act.succeed(addr, attached, ctx));
             let Some(reload) = &mut act.reload else { return };
             let started = started.map(|former| reload.former = former);
             let step = reload.order.started(started);
@@ -151,21 +161,27 @@ impl PoolActor {
         }));
     }
 
-    /// Makes the successor the slot's worker; the former one, if it lives, gets nothing more to do.
+    /// Makes the successor the slot's worker; the former one, if it lives, gets nothing more to do. Whatever is heard of
+    /// that one from now on, and of those that are started in its place until it is ended, is over.
     fn succeed(
         &mut self,
-        slot: u32,
-        generation: u32,
         addr: Addr<Worker>,
         attached: Attached,
         ctx: &mut Context<Self>,
     ) -> Option<Current> {
-        let entry = &mut self.slots[slot as usize];
-        entry.generation = generation;
+        let worker = attached.worker;
+        let entry = &mut self.slots[worker.slot as usize];
+        entry.generation = worker.generation;
         let former = entry.current.take();
-        self.attached(slot, addr, attached, ctx);
+        let ended = self.reload.as_mut().and_then(|reload| reload.successor_ended.take());
+        if let Some((ended, reason)) =
+            ended.filter(|(ended, _)| ended.slot == worker.slot && *ended >= worker)
+        {
+            self.worker_ended(ended, reason, ctx);
+        }
+        self.attached(addr, attached, ctx);
         // Another incarnation of it may run by now, whose start was not its slot's then.
-        self.attach(slot, ctx);
+        self.attach(worker.slot, ctx);
         former
     }
 

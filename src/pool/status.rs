@@ -82,7 +82,8 @@ pub struct WorkerStatus {
     pub state: WorkerState,
     /// For how long.
     pub for_time: Duration,
-    /// Which start in this place it is, failed ones counted; it grows, with gaps. `None` before the first has ended.
+    /// Which start in this place it is, failed ones counted; it grows, with gaps. `None` before the first has ended. A
+    /// reload's worker was started before those that have replaced the former one meanwhile.
     pub incarnation: Option<u64>,
     /// The process id of its Python, when it is ready.
     pub pid: Option<u32>,

@@ -20,7 +20,7 @@ use super::dispatch::Dispatch;
 use super::host::{Ended, HostCalls, HostFunctions};
 use super::in_flight::InFlight;
 use super::messages::{
-    Attach, Attached, Checkin, Credit, Grant, LeaseId, Load, Look, RequestId, Run, WorkerEvent,
+    Attach, Attached, Checkin, Credit, Grant, LeaseId, Load, Look, RequestId, Run, WorkerEvent, WorkerId,
 };
 use crate::error::CallError;
 use crate::port::{Frame, Port, Reply};
@@ -32,7 +32,7 @@ pub(super) const MEMORY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Owns one port.
 pub(crate) struct Worker {
-    slot: u32,
+    id: WorkerId,
     name: Arc<str>,
     context: ChildContext,
     port: Port,
@@ -92,6 +92,7 @@ pub(crate) struct Settings {
 impl Worker {
     pub(crate) fn new(
         slot: u32,
+        generation: u32,
         name: &str,
         mut port: Port,
         settings: Settings,
@@ -100,7 +101,7 @@ impl Worker {
         let Settings { in_flight, cancel_grace, host_functions } = settings;
         let desk = Desk::new(port.take_writer());
         Self {
-            slot,
+            id: WorkerId { slot, generation, incarnation: context.incarnation() },
             name: name.into(),
             context,
             port,
@@ -129,12 +130,11 @@ impl Worker {
     }
 
     fn tell_freed(&self, request: RequestId, began: bool) {
-        let (slot, incarnation) = (self.slot, self.context.incarnation());
-        self.tell(WorkerEvent::Freed { slot, incarnation, request, began });
+        self.tell(WorkerEvent::Freed { worker: self.id, request, began });
     }
 
     fn tell_leaving(&self) {
-        self.tell(WorkerEvent::Leaving { slot: self.slot, incarnation: self.context.incarnation() });
+        self.tell(WorkerEvent::Leaving { worker: self.id });
     }
 
     fn tell(&self, event: WorkerEvent) {
@@ -229,8 +229,7 @@ impl ActorFuture<Worker> for Drive {
         }
         act.offer();
         let Poll::Ready(exit) = act.port.process.poll_ended(cx) else { return Poll::Pending };
-        let (slot, incarnation) = (act.slot, act.context.incarnation());
-        act.tell(WorkerEvent::Ended { slot, incarnation, reason: act.reason(exit) });
+        act.tell(WorkerEvent::Ended { worker: act.id, reason: act.reason(exit) });
         let rest = act.port.finish_capture();
         ctx.spawn(rest.into_actor(act).map(move |stderr_tail, act, ctx: &mut Context<Worker>| {
             act.process_ended(exit, stderr_tail);
@@ -296,7 +295,7 @@ impl Handler<Attach> for Worker {
             self.tell_leaving();
         }
         MessageResult(Attached {
-            incarnation: self.context.incarnation(),
+            worker: self.id,
             pid: self.port.process.pid(),
             desk: self.desk.clone(),
             ready: self.port.ready.clone(),

@@ -12,6 +12,18 @@ use crate::port::Ready;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct RequestId(pub(crate) u64);
 
+/// Names one worker of a pool. Of two of a slot, the later is the greater: a reload's successor is greater than all that
+/// the supervisor starts in the former one's place, even while the successor starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct WorkerId {
+    /// The place in the pool, `0..size`.
+    pub(crate) slot: u32,
+    /// How many reloads have replaced the slot's worker before.
+    pub(crate) generation: u32,
+    /// Which start of that generation this is; it grows with each start, a failed one included.
+    pub(crate) incarnation: u64,
+}
+
 /// Names one lease, by the request that it was granted to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LeaseId(pub(crate) RequestId);
@@ -52,7 +64,7 @@ pub(crate) struct Attach(pub(crate) Recipient<WorkerEvent>);
 /// What a pool needs to know of a worker that it did not know before.
 #[derive(Clone)]
 pub(crate) struct Attached {
-    pub(crate) incarnation: u64,
+    pub(crate) worker: WorkerId,
     pub(crate) pid: u32,
     /// Where its lease hands it calls.
     pub(crate) desk: Arc<Desk>,
@@ -79,10 +91,10 @@ pub(crate) enum Load {
 #[rtype(result = "()")]
 pub(crate) enum WorkerEvent {
     /// This call, or the lease, that it was given is over, and it can take another. `began`: Python had something of it.
-    Freed { slot: u32, incarnation: u64, request: RequestId, began: bool },
+    Freed { worker: WorkerId, request: RequestId, began: bool },
     /// One of its calls did not give up: it takes no more, and will end.
-    Leaving { slot: u32, incarnation: u64 },
+    Leaving { worker: WorkerId },
     /// Its process has ended. Told before its callers are answered, so that none of them can be given this worker
     /// again; its supervisor reports the end of the actor later.
-    Ended { slot: u32, incarnation: u64, reason: String },
+    Ended { worker: WorkerId, reason: String },
 }

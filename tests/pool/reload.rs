@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use hatchery::{Pool, ReloadError, StartPhase, WorkerStartError};
+use hatchery::{CallError, Pool, ReloadError, StartPhase, WorkerStartError, WorkerState};
 
 use crate::support::{
-    MODULE, SOON, alone_test, in_all_places, is_alive, noted, pids, pool_of, python_module, scratch,
+    MODULE, SOON, alone_test, in_all_places, is_alive, kill, noted, pids, pool_of, python_module, scratch,
     status_when, touch, wait_until,
 };
 
@@ -100,7 +100,7 @@ alone_test! {
         assert_eq!(version(&pool).await, 1);
         if crate::ZYGOTE {
             // The old template is the template again.
-            crate::support::kill(before[0]);
+            kill(before[0]);
             let status = status_when(&pool, "it is replaced", |it| it.restarts == 1 && it.idle == 2).await;
             assert_eq!(status.workers[0].forked, Some(true), "{status:?}");
             for _ in 0..8 {
@@ -158,5 +158,215 @@ alone_test! {
         assert_eq!(version(&pool).await, 1, "the old one serves");
         tokio::time::timeout(Duration::from_secs(10), pool.shutdown()).await.expect("it does not wait for it");
         assert!(matches!(reload.await.expect("no panic"), Err(ReloadError::Unavailable(_))));
+    }
+}
+
+const STARTS: &str = "pass";
+const FAILS: &str = "raise OSError('no model')";
+
+/// Of the processes that start from now on, the first tells "waiting", waits for "go" and then does this; the others do that
+/// at once.
+fn first_waits(version: u32, first: &str, others: &str) {
+    let hook = format!(
+        r#"
+import hatchery
+
+
+@hatchery.on_start
+def first_waits():
+    try:
+        open("waiting", "x").close()
+    except FileExistsError:
+        {others}
+        return
+    wait_for("go")
+    {first}
+"#
+    );
+    python_module(&scratch(), "subject", &(source(version) + &hook));
+}
+
+type Reload = tokio::task::JoinHandle<Result<(), ReloadError>>;
+
+fn begin_reload(pool: &Pool) -> Reload {
+    let pool = pool.clone();
+    tokio::spawn(async move { pool.reload().await })
+}
+
+async fn reloaded(reload: Reload) -> Result<(), ReloadError> {
+    tokio::time::timeout(SOON, reload).await.expect("it comes to its end").expect("no panic")
+}
+
+/// Every slot has a worker that serves this version, and no other one is left.
+async fn assert_served(pool: &Pool, size: usize, expected: u32) {
+    let mut leases = Vec::new();
+    for _ in 0..size {
+        let lease = pool.checkout().await.expect("no slot is lost");
+        assert_eq!(lease.call::<_, u32>("version", ()).await.expect("it serves"), expected);
+        leases.push(lease);
+    }
+    let mut leased: Vec<u32> = leases.iter().map(hatchery::Lease::pid).collect();
+    let mut known = pids(pool).await;
+    leased.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(leased, known);
+    drop(leases);
+    status_when(pool, "all are idle", |status| status.idle as usize == size).await;
+}
+
+alone_test! {
+    async fn a_worker_that_dies_while_its_successor_starts_leaves_the_slot_to_it() {
+        let pool = pool_of(&source(1)).size(1).start().await.expect("it starts");
+        let old = pids(&pool).await[0];
+        first_waits(22, STARTS, STARTS);
+        let reload = begin_reload(&pool);
+        noted("waiting").await;
+        kill(old);
+        let status = status_when(&pool, "it is replaced", |it| it.restarts == 1 && it.ready == 1).await;
+        let between = status.workers[0].pid.expect("it is ready");
+        version(&pool).await;
+        touch("go");
+        reloaded(reload).await.expect("the code is good");
+        assert_served(&pool, 1, 22).await;
+        assert!(!is_alive(between));
+        assert_eq!(pool.status().await.expect("it runs").restarts, 1);
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn every_slot_whose_worker_died_in_a_reload_is_served_by_its_successor() {
+        let pool = pool_of(&source(1)).size(3).start().await.expect("it starts");
+        let old = pids(&pool).await;
+        first_waits(22, STARTS, STARTS);
+        let reload = begin_reload(&pool);
+        noted("waiting").await;
+        old.into_iter().for_each(kill);
+        status_when(&pool, "all are replaced", |it| it.restarts == 3 && it.ready == 3).await;
+        touch("go");
+        reloaded(reload).await.expect("the code is good");
+        assert_served(&pool, 3, 22).await;
+        write(333);
+        pool.reload().await.expect("the code is good");
+        assert_served(&pool, 3, 333).await;
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_worker_that_cannot_start_again_leaves_the_slot_to_its_successor() {
+        let pool = pool_of(&source(1)).size(1).start().await.expect("it starts");
+        let old = pids(&pool).await[0];
+        first_waits(22, STARTS, FAILS);
+        let reload = begin_reload(&pool);
+        noted("waiting").await;
+        kill(old);
+        status_when(&pool, "its restart fails", |it| it.workers[0].state == WorkerState::Failed).await;
+        touch("go");
+        reloaded(reload).await.expect("the first is good");
+        assert_served(&pool, 1, 22).await;
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_worker_that_dies_while_its_successor_fails_is_replaced_as_ever() {
+        let pool = pool_of(&source(1)).size(1).start().await.expect("it starts");
+        let old = pids(&pool).await[0];
+        // One that is forked is tried again without.
+        first_waits(22, FAILS, &format!("if exists('go'): {FAILS}"));
+        let reload = begin_reload(&pool);
+        noted("waiting").await;
+        kill(old);
+        status_when(&pool, "it is replaced", |it| it.restarts == 1 && it.ready == 1).await;
+        touch("go");
+        let error = reloaded(reload).await.expect_err("the first is not good");
+        assert!(matches!(error, ReloadError::RolledBack { .. }), "{error:?}");
+        assert_served(&pool, 1, 22).await;
+        write(22);
+        kill(pids(&pool).await[0]);
+        status_when(&pool, "it is replaced again", |it| it.restarts == 2 && it.ready == 1).await;
+        write(333);
+        pool.reload().await.expect("the code is good");
+        assert_served(&pool, 1, 333).await;
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_former_worker_that_dies_while_it_is_waited_for_ends_the_wait() {
+        let pool = pool_of(&source(1)).size(2).start().await.expect("it starts");
+        let lease = pool.checkout().await.expect("it is free");
+        let (held, ()) = tokio::join!(pool.call::<_, u32>("hold", ("a",)), async {
+            noted("a.began").await;
+            let old = pids(&pool).await;
+            write(22);
+            let reload = begin_reload(&pool);
+            // One after the other: the second is replaced when the first has ended.
+            for (slot, &pid) in old.iter().enumerate() {
+                status_when(&pool, "it has a successor", |it| it.workers[slot].pid.is_some_and(|it| it != pid)).await;
+                assert!(is_alive(pid));
+                kill(pid);
+            }
+            reloaded(reload).await.expect("all are replaced");
+        });
+        assert!(matches!(held, Err(CallError::WorkerDied { .. })), "{held:?}");
+        let leased = lease.call::<_, u32>("version", ()).await;
+        assert!(matches!(leased, Err(CallError::WorkerDied { .. })), "{leased:?}");
+        drop(lease);
+        assert_served(&pool, 2, 22).await;
+        assert_eq!(pool.status().await.expect("it runs").restarts, 0, "they were replaced already");
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_successor_that_dies_while_the_former_worker_is_waited_for_is_replaced() {
+        let pool = pool_of(&source(1)).size(1).start().await.expect("it starts");
+        let old = pids(&pool).await[0];
+        let (held, ()) = tokio::join!(in_all_places::<u32>(&pool, "hold", ("a",)), async {
+            noted("a.began").await;
+            write(22);
+            let reload = begin_reload(&pool);
+            let status =
+                status_when(&pool, "the successor is there", |it| it.workers[0].pid.is_some_and(|it| it != old));
+            kill(status.await.workers[0].pid.expect("it is there"));
+            status_when(&pool, "it is replaced", |it| it.restarts == 1 && it.ready == 1).await;
+            assert_eq!(version(&pool).await, 22);
+            touch("a.go");
+            reloaded(reload).await.expect("all are replaced");
+        });
+        assert_eq!(held.expect("it came to its end"), old);
+        assert!(!is_alive(old));
+        assert_served(&pool, 1, 22).await;
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_worker_that_has_not_started_yet_is_replaced_too() {
+        let builder = pool_of("").size(2).min_ready(1);
+        first_waits(1, STARTS, STARTS);
+        let pool = builder.start().await.expect("one is ready");
+        noted("waiting").await;
+        write(22);
+        pool.reload().await.expect("the code is good");
+        assert_served(&pool, 2, 22).await;
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_pool_can_be_shut_down_while_a_reload_waits_for_a_worker() {
+        let pool = pool_of(&source(1)).size(1).start().await.expect("it starts");
+        let lease = pool.checkout().await.expect("it is free");
+        write(22);
+        let reload = begin_reload(&pool);
+        let old = lease.pid();
+        status_when(&pool, "the successor is there", |it| it.workers[0].pid.is_some_and(|it| it != old)).await;
+        tokio::time::timeout(SOON, pool.shutdown()).await.expect("it does not wait for it");
+        let outcome = reloaded(reload).await;
+        assert!(matches!(outcome, Err(ReloadError::Unavailable(_))), "{outcome:?}");
+        assert!(lease.call::<_, u32>("version", ()).await.is_err());
     }
 }

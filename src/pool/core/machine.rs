@@ -123,10 +123,10 @@ impl<T, C: Clone> Core<T, C> {
                     self.worker_gone(now, worker.slot, out);
                 }
             }
-            Event::StartFailed { slot, incarnation, cause } => {
-                if self.slots.start_failed(now, slot, incarnation, cause.clone()) {
+            Event::StartFailed { worker, cause } => {
+                if self.slots.start_failed(now, worker, cause.clone()) {
                     self.fail_startup(cause.clone(), out);
-                    self.worker_gone(now, slot, out);
+                    self.worker_gone(now, worker.slot, out);
                     self.check_available(now, cause, out);
                 }
             }
@@ -159,6 +159,11 @@ impl<T, C: Clone> Core<T, C> {
             closed: self.closed,
             totals: self.totals,
         }
+    }
+
+    /// Whether nothing has been heard yet of this worker of ours, or of a later one in its place.
+    pub(crate) fn is_news(&self, worker: WorkerId) -> bool {
+        self.slots.newest(worker.slot) < Some(worker)
     }
 
     /// Every slot, in order.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::worker::{Load, Placement};
 
-pub(crate) use crate::worker::RequestId;
+pub(crate) use crate::worker::{RequestId, WorkerId};
 
 /// How strongly a session's calls are tied to the worker that holds its state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -54,15 +54,6 @@ impl SessionEnd {
     }
 }
 
-/// Names one worker: one incarnation of one slot. Within a slot, a later start has a larger incarnation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct WorkerId {
-    /// The place in the pool, `0..size`.
-    pub(crate) slot: u32,
-    /// Which of the slot's starts this is; it grows with each start, a failed one included.
-    pub(crate) incarnation: u64,
-}
-
 /// How large the pool is. Validated before it gets here.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Config {
@@ -82,7 +73,7 @@ pub(crate) struct Config {
 
 /// What happened. `T` is the item of a request, `C` the cause of a worker's failure.
 ///
-/// Events may come late, twice or never: whatever concerns an unknown request, an unknown slot or an incarnation that
+/// Events may come late, twice or never: whatever concerns an unknown request, an unknown slot or a worker that
 /// is over is ignored. The one thing demanded is that a living worker that serves something from before a restart of the
 /// pool actor says of each assignment once that it is over: of those before, only the number is known.
 #[derive(Clone, Debug)]
@@ -106,10 +97,10 @@ pub(crate) enum Event<T, C> {
     WorkerFreed { worker: WorkerId, request: RequestId },
     /// The worker takes no more. What it serves ends by `WorkerFreed`, or with the worker.
     WorkerLeaving { worker: WorkerId },
-    /// A worker that had been ready ended; its supervisor will start the next incarnation.
+    /// A worker that had been ready ended; its supervisor will start the next one.
     WorkerExited { worker: WorkerId, cause: C },
     /// A start ended before its worker was ready; the supervisor will retry.
-    StartFailed { slot: u32, incarnation: u64, cause: C },
+    StartFailed { worker: WorkerId, cause: C },
     /// The pool shuts down: nothing is handed out any more.
     Closed,
     /// [`Core::next_deadline`](super::Core::next_deadline) has come.

@@ -35,6 +35,10 @@
 //!      +------------ StartFailed -------------+
 //! ```
 //!
+//! A reload starts a worker of the next generation beside the slot's own. Until that one is ready, nothing is heard of it
+//! here, and the slot is served as ever; from then on, whatever is heard of an older generation is over, though its
+//! supervisor may have started it later. To the core it is one more WorkerReady: see [`WorkerId`].
+//!
 //! While every slot is Failed, requests are refused as unavailable; in all other states they wait for a worker.
 //!
 //! # Who gets which worker

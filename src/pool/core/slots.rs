@@ -63,7 +63,7 @@ pub(super) struct Assignment {
     pub(super) begun: Instant,
 }
 
-/// What was heard of an incarnation before it was heard to be ready. The two may take different ways (a message, and
+/// What was heard of a worker before it was heard to be ready. The two may take different ways (a message, and
 /// the answer to an attach), and a worker whose end of work was missed would be busy for ever.
 #[derive(Clone, Copy, Default)]
 struct Early {
@@ -72,9 +72,9 @@ struct Early {
 }
 
 struct Slot<C> {
-    /// The newest incarnation heard of; whatever concerns an older one is over.
-    newest: Option<u64>,
-    early: Option<(u64, Early)>,
+    /// The newest worker heard of; whatever concerns an older one is over.
+    newest: Option<WorkerId>,
+    early: Option<(WorkerId, Early)>,
     state: SlotState<C>,
     since: Instant,
     /// What its worker serves from before a restart of the pool actor: of that nothing but the number is known.
@@ -156,39 +156,37 @@ impl<C> Slots<C> {
     pub(super) fn iter(&self) -> impl Iterator<Item = SlotStatus<'_, C>> {
         (0..).zip(&self.slots).map(|(slot, it)| SlotStatus {
             slot,
-            incarnation: it.newest,
+            worker: it.newest,
             state: &it.state,
             since: it.since,
         })
     }
 
-    /// What an earlier incarnation was assigned, and its end was not heard, is left for
+    /// What an earlier worker was assigned, and its end was not heard, is left for
     /// [`forget_assignments`](Self::forget_assignments).
     pub(super) fn ready(&mut self, now: Instant, worker: WorkerId, load: Load) -> bool {
-        let WorkerId { slot, incarnation } = worker;
-        let Some(it) = self.begin(slot, incarnation) else { return false };
-        let early = it.early.take_if(|(of, _)| *of <= incarnation).filter(|(of, _)| *of == incarnation);
+        let Some(it) = self.begin(worker) else { return false };
+        let early = it.early.take_if(|(of, _)| *of <= worker).filter(|(of, _)| *of == worker);
         let Early { freed, leaving } = early.map(|(_, early)| early).unwrap_or_default();
         let load = if freed == 0 { load } else { Load::Calls(count(load).saturating_sub(freed)) };
         it.adopted = count(load);
-        self.change(now, slot, if leaving { SlotState::Leaving(load) } else { SlotState::ready(load) });
+        self.set_load(now, worker.slot, load, leaving);
         true
     }
 
     /// An exit that comes before the news that its worker was ready counts as well: that news is stale from then on.
     pub(super) fn exited(&mut self, now: Instant, worker: WorkerId, cause: C) -> bool {
-        let WorkerId { slot, incarnation } = worker;
-        let news = self.load_of(worker).is_some() || self.begin(slot, incarnation).is_some();
+        let news = self.load_of(worker).is_some() || self.begin(worker).is_some();
         if news {
-            self.change(now, slot, SlotState::Down { cause });
+            self.change(now, worker.slot, SlotState::Down { cause });
         }
         news
     }
 
-    pub(super) fn start_failed(&mut self, now: Instant, slot: u32, incarnation: u64, cause: C) -> bool {
-        let news = self.begin(slot, incarnation).is_some();
+    pub(super) fn start_failed(&mut self, now: Instant, worker: WorkerId, cause: C) -> bool {
+        let news = self.begin(worker).is_some();
         if news {
-            self.change(now, slot, SlotState::Failed { cause });
+            self.change(now, worker.slot, SlotState::Failed { cause });
         }
         news
     }
@@ -260,34 +258,33 @@ impl<C> Slots<C> {
         self.load_of_open(slot).is_some_and(|load| !exclusive || load == 0)
     }
 
-    /// The newest incarnation of one of our slots; it need not be alive.
+    /// The newest worker of one of our slots; it need not be alive.
     pub(super) fn newest(&self, slot: u32) -> Option<WorkerId> {
-        let incarnation = self.slots[slot as usize].newest?;
-        Some(WorkerId { slot, incarnation })
+        self.slots[slot as usize].newest
     }
 
     /// What this worker serves, and whether it is leaving; `None` when it is not known to live.
     fn load_of(&self, worker: WorkerId) -> Option<(Load, bool)> {
-        let it = self.slots.get(worker.slot as usize).filter(|it| it.newest == Some(worker.incarnation))?;
+        let it = self.slots.get(worker.slot as usize).filter(|it| it.newest == Some(worker))?;
         Some((it.state.load()?, matches!(it.state, SlotState::Leaving(_))))
     }
 
-    /// Where to note what is heard of an incarnation that is not heard to be ready yet.
+    /// Where to note what is heard of a worker that is not heard to be ready yet.
     fn early(&mut self, worker: WorkerId) -> Option<&mut Early> {
         let it = self.slots.get_mut(worker.slot as usize)?;
-        if it.newest >= Some(worker.incarnation) || it.early.is_some_and(|(of, _)| of > worker.incarnation) {
+        if it.newest >= Some(worker) || it.early.is_some_and(|(of, _)| of > worker) {
             return None;
         }
-        if it.early.is_none_or(|(of, _)| of < worker.incarnation) {
-            it.early = Some((worker.incarnation, Early::default()));
+        if it.early.is_none_or(|(of, _)| of < worker) {
+            it.early = Some((worker, Early::default()));
         }
         it.early.as_mut().map(|(_, early)| early)
     }
 
-    /// The slot, moved on to an incarnation not heard of before; `None` when it is an old one or no slot of ours.
-    fn begin(&mut self, slot: u32, incarnation: u64) -> Option<&mut Slot<C>> {
-        let it = self.slots.get_mut(slot as usize).filter(|it| it.newest < Some(incarnation))?;
-        it.newest = Some(incarnation);
+    /// The slot, moved on to a worker not heard of before; `None` when it is an old one or no slot of ours has it.
+    fn begin(&mut self, worker: WorkerId) -> Option<&mut Slot<C>> {
+        let it = self.slots.get_mut(worker.slot as usize).filter(|it| it.newest < Some(worker))?;
+        it.newest = Some(worker);
         Some(it)
     }
 

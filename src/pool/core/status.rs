@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::message::WorkerId;
 use super::slots::SlotState;
 
 /// The pool in numbers. Reading it costs nothing: the core keeps them as it goes.
@@ -70,8 +71,8 @@ pub(crate) struct Totals {
 pub(crate) struct SlotStatus<'a, C> {
     /// Its place, `0..size`.
     pub(crate) slot: u32,
-    /// The newest incarnation heard of; `None` before its first start ended.
-    pub(crate) incarnation: Option<u64>,
+    /// The newest worker heard of; `None` before its first start ended.
+    pub(crate) worker: Option<WorkerId>,
     /// What it does.
     pub(crate) state: &'a SlotState<C>,
     /// Since when it does that. A failure renewed by a retry counts from the retry.

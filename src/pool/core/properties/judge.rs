@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
 use super::super::{Command, Core, Event, Rejection, RequestId, SessionEnd, SessionUse, SlotState, WorkerId};
-use super::model::{Item, Model, Outcome, Served, Slot, Startup, Told, Waiting};
+use super::model::{Item, Model, Outcome, Served, Slot, Startup, Told, Waiting, nobody};
 use super::sessions::End;
 use super::world::{Heard, World};
 use crate::worker::Load;
@@ -139,7 +139,7 @@ impl Model {
         }
         self.last_turn += 1;
         let slot = &mut self.slots[worker.slot as usize];
-        prop_assert_eq!((slot.told, slot.newest), (Told::Ready, worker.incarnation));
+        prop_assert_eq!((slot.told, slot.newest), (Told::Ready, worker));
         slot.serving.push(Served { request, session: None });
         slot.lease = exclusive;
         slot.turn = self.last_turn;
@@ -267,7 +267,7 @@ impl Model {
                 SlotState::Down { .. } => (Told::Down, (0, false)),
                 SlotState::Failed { .. } => (Told::Failed, (0, false)),
             };
-            prop_assert_eq!((told, status.incarnation.unwrap_or(0)), (slot.told, slot.newest));
+            prop_assert_eq!((told, status.worker.unwrap_or(nobody(status.slot))), (slot.told, slot.newest));
             prop_assert_eq!((load, lease), (slot.load(), slot.lease));
         }
         Ok(())

@@ -16,6 +16,11 @@ pub(super) struct Item {
     _alive: Rc<()>,
 }
 
+/// Before the first worker of a slot.
+pub(super) fn nobody(slot: u32) -> WorkerId {
+    WorkerId { slot, generation: 0, incarnation: 0 }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Told {
     Starting,
@@ -26,18 +31,16 @@ pub(super) enum Told {
 }
 
 /// A request that a worker serves, and the session that it is of: its name, and which beginning of it.
-#[derive(Clone)]
 pub(super) struct Served {
     pub(super) request: RequestId,
     pub(super) session: Option<(Arc<str>, u64)>,
 }
 
-#[derive(Clone)]
 pub(super) struct Slot {
     pub(super) told: Told,
-    pub(super) newest: u64,
-    /// An incarnation not heard to be ready, how often it was freed, and whether it is leaving.
-    pub(super) early: (u64, u32, bool),
+    pub(super) newest: WorkerId,
+    /// A worker not heard to be ready, how often it was freed, and whether it is leaving.
+    pub(super) early: (WorkerId, u32, bool),
     /// It serves a lease, and nothing else.
     pub(super) lease: bool,
     /// How much it serves from before.
@@ -117,10 +120,10 @@ pub(super) struct Model {
 
 impl Model {
     pub(super) fn new(config: Config, starting_up: bool) -> Self {
-        let fresh = Slot {
+        let fresh = |slot| Slot {
             told: Told::Starting,
-            newest: 0,
-            early: (0, 0, false),
+            newest: nobody(slot),
+            early: (nobody(slot), 0, false),
             lease: false,
             adopted: 0,
             serving: Vec::new(),
@@ -129,7 +132,7 @@ impl Model {
         let at_once = starting_up && config.min_ready == 0;
         Self {
             config,
-            slots: vec![fresh; config.size as usize],
+            slots: (0..config.size).map(fresh).collect(),
             last_turn: 0,
             first_turn: 0,
             waiting: Vec::new(),
@@ -177,9 +180,7 @@ impl Model {
             Event::WorkerFreed { worker, request } => self.hear_freed(now, worker, request),
             Event::WorkerLeaving { worker } => self.hear_leaving(worker),
             Event::WorkerExited { worker, .. } => self.hear_end(now, worker, Told::Down),
-            Event::StartFailed { slot, incarnation, .. } => {
-                self.hear_end(now, WorkerId { slot, incarnation }, Told::Failed);
-            }
+            Event::StartFailed { worker, .. } => self.hear_end(now, worker, Told::Failed),
             Event::Closed => {
                 self.closed = true;
                 self.startup_ends(Startup::Aborted);
@@ -260,11 +261,11 @@ impl Model {
 
     pub(super) fn is_alive(&self, worker: WorkerId) -> bool {
         let it = &self.slots[worker.slot as usize];
-        it.newest == worker.incarnation && it.is_alive()
+        it.newest == worker && it.is_alive()
     }
 
     pub(super) fn newest(&self, slot: u32) -> WorkerId {
-        WorkerId { slot, incarnation: self.slots[slot as usize].newest }
+        self.slots[slot as usize].newest
     }
 
     pub(super) fn startup_ends(&mut self, how: Startup) {

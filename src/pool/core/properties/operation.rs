@@ -53,6 +53,26 @@ pub(super) enum Operation {
         slot: u32,
         post: Post,
     },
+    /// A successor of the slot's worker is started beside it, unless there is one.
+    Reloads {
+        slot: u32,
+    },
+    /// It is ready, and the slot's worker from now on.
+    SuccessorSucceeds {
+        slot: u32,
+        post: Post,
+    },
+    SuccessorFails {
+        slot: u32,
+    },
+    /// A worker that was succeeded goes on: it starts, ends something that it serves, or ends. Its supervisor may start
+    /// it again.
+    FormerGoesOn {
+        former: usize,
+        dies: bool,
+        again: bool,
+        post: Post,
+    },
     /// A late letter arrives, whatever was sent before or after it.
     Arrives {
         letter: usize,
@@ -111,6 +131,11 @@ pub(super) fn operation() -> impl Strategy<Value = Operation> {
             .prop_map(|(slot, which, dropped, post)| Finishes { slot, which, dropped, post }),
         2 => (slot(), post()).prop_map(|(slot, post)| Leaves { slot, post }),
         6 => (slot(), post()).prop_map(|(slot, post)| Dies { slot, post }),
+        6 => slot().prop_map(|slot| Reloads { slot }),
+        6 => (slot(), post()).prop_map(|(slot, post)| SuccessorSucceeds { slot, post }),
+        1 => slot().prop_map(|slot| SuccessorFails { slot }),
+        6 => (any::<usize>(), prop::bool::weighted(0.3), any::<bool>(), post())
+            .prop_map(|(former, dies, again, post)| FormerGoesOn { former, dies, again, post }),
         10 => any::<usize>().prop_map(|letter| Arrives { letter }),
         5 => any::<usize>().prop_map(|letter| Repeats { letter }),
         1 => (4..9u32, any::<u64>(), any::<u8>()).prop_map(|(slot, incarnation, kind)| Stray { slot, incarnation, kind }),

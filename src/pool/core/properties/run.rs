@@ -107,6 +107,22 @@ impl Run {
                 let news = self.world.dies(slot % size);
                 self.send(news, post)
             }
+            Operation::Reloads { slot } => {
+                self.world.reloads(slot % size);
+                Ok(())
+            }
+            Operation::SuccessorSucceeds { slot, post } => {
+                let news = self.world.successor_succeeds(slot % size);
+                self.send(news, post)
+            }
+            Operation::SuccessorFails { slot } => {
+                self.world.successor_fails(slot % size);
+                Ok(())
+            }
+            Operation::FormerGoesOn { former, dies, again, post } => {
+                let news = self.world.former_goes_on(former, dies, again);
+                self.send(news, post)
+            }
             Operation::Arrives { letter } => {
                 if self.late.is_empty() {
                     return Ok(());
@@ -121,7 +137,7 @@ impl Run {
                 self.deliver(self.sent[letter % self.sent.len()].clone())
             }
             Operation::Stray { slot, incarnation, kind } => {
-                let worker = WorkerId { slot, incarnation };
+                let worker = WorkerId { slot, generation: u32::from(kind % 2), incarnation };
                 self.deliver(match kind % 5 {
                     0 => {
                         News::Ready { worker, load: Load::Calls(kind.into()), sessions: vec![Arc::from("a")] }
@@ -202,9 +218,10 @@ impl Run {
         Ok(())
     }
 
-    /// Everybody who still waits is sent away in time; and when all workers are dead, every session is forgotten in time.
+    /// When all news have arrived, every slot's worker is known. Everybody who still waits is sent away in time; and when all workers are dead, every session is forgotten in time.
     fn finish(mut self) -> Result<BTreeSet<&'static str>, TestCaseError> {
         prop_assert!(self.core.queue.is_consistent() && self.core.sessions.is_consistent());
+        self.settle()?;
         self.sleep_on()?;
         prop_assert_eq!(self.core.counts().waiting, 0);
         for slot in 0..self.config.size {
@@ -217,6 +234,23 @@ impl Run {
         prop_assert!(self.model.knows_no_session());
         self.seen.append(&mut self.model.seen);
         Ok(self.seen)
+    }
+
+    /// What is late arrives, and what each slot's worker says at an attach: no slot is lost, whatever was.
+    fn settle(&mut self) -> Verdict {
+        for news in std::mem::take(&mut self.late) {
+            self.deliver(news)?;
+        }
+        for slot in 0..self.config.size {
+            self.world.start_succeeds(slot);
+            let worker = self.world.id(slot);
+            if let Some(news) = self.world.ready(slot) {
+                self.tell(news.event())?;
+                prop_assert_eq!(self.model.newest(slot), worker);
+                prop_assert!(self.model.is_alive(worker), "{worker:?} is lost");
+            }
+        }
+        Ok(())
     }
 
     fn sleep_on(&mut self) -> Verdict {
@@ -268,7 +302,7 @@ fn come_across(settings: ProptestConfig, seed: u64) -> BTreeSet<&'static str> {
 }
 
 /// What enough histories must have come across.
-const EVERYTHING: [&str; 51] = [
+const EVERYTHING: [&str; 55] = [
     "a call alone",
     "a call beside others",
     "a lease alone",
@@ -311,11 +345,15 @@ const EVERYTHING: [&str; 51] = [
     "session unbound",
     "sessions full",
     "stale end",
+    "stale end after its successor",
     "stale freed",
     "stale ready",
+    "stale ready after its successor",
     "startup aborted",
     "startup failed",
     "startup succeeded",
+    "succeeded",
+    "succeeded after a restart",
     "timed out",
     "unassigned",
     "unavailable",

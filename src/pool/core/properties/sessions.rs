@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::super::status::Counts;
 use super::super::{Affinity, RequestId, SessionEnd, SessionUse, WorkerId};
 use super::judge::Verdict;
-use super::model::{Model, Outcome, Served};
+use super::model::{Model, Outcome, Served, nobody};
 use super::world::World;
 use crate::worker::Placement;
 
@@ -324,8 +324,12 @@ impl Model {
         for worker in &said.workers {
             prop_assert!(world.ends(*worker, &said.session), "{worker:?} has nothing of {said:?}");
         }
-        let nobody = WorkerId { slot: u32::MAX, incarnation: 0 };
-        prop_assert_eq!(self.with_state_of(&said.session, nobody, world), &[], "not told: {:?}", said);
+        prop_assert_eq!(
+            self.with_state_of(&said.session, nobody(u32::MAX), world),
+            &[],
+            "not told: {:?}",
+            said
+        );
         Ok(())
     }
 

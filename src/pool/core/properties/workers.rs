@@ -10,15 +10,20 @@ use crate::worker::Load;
 impl Model {
     pub(super) fn hear_ready(&mut self, now: Instant, worker: WorkerId, load: Load, sessions: Vec<Arc<str>>) {
         let Some(it) = self.slots.get_mut(worker.slot as usize) else { return };
-        if worker.incarnation <= it.newest {
-            self.seen.insert("stale ready");
+        if worker <= it.newest {
+            let succeeded = worker.incarnation > it.newest.incarnation;
+            self.seen.insert(if succeeded { "stale ready after its successor" } else { "stale ready" });
             return;
         }
         if it.is_alive() {
-            self.seen.insert("replaced");
+            let succeeds = worker.generation > it.newest.generation;
+            self.seen.insert(if succeeds { "succeeded" } else { "replaced" });
         }
-        it.newest = worker.incarnation;
-        let (_, freed, leaving) = Some(it.early).filter(|it| it.0 == worker.incarnation).unwrap_or_default();
+        if worker.incarnation < it.newest.incarnation {
+            self.seen.insert("succeeded after a restart");
+        }
+        it.newest = worker;
+        let (freed, leaving) = if it.early.0 == worker { (it.early.1, it.early.2) } else { (0, false) };
         it.told = if leaving { Told::Leaving } else { Told::Ready };
         let before = match load {
             Load::Calls(calls) => calls,
@@ -49,13 +54,13 @@ impl Model {
     }
 
     /// Where to note what is heard of this worker before it is heard to be ready.
-    fn early(&mut self, worker: WorkerId) -> Option<&mut (u64, u32, bool)> {
+    fn early(&mut self, worker: WorkerId) -> Option<&mut (WorkerId, u32, bool)> {
         let it = self.slots.get_mut(worker.slot as usize)?;
-        if worker.incarnation <= it.newest || worker.incarnation < it.early.0 {
+        if worker <= it.newest || worker < it.early.0 {
             return None;
         }
-        if it.early.0 < worker.incarnation {
-            it.early = (worker.incarnation, 0, false);
+        if it.early.0 < worker {
+            it.early = (worker, 0, false);
         }
         Some(&mut it.early)
     }
@@ -63,7 +68,7 @@ impl Model {
     /// Where among what the worker is known to serve this request is.
     pub(super) fn serves(&self, worker: WorkerId, request: RequestId) -> Option<usize> {
         let it = self.slots.get(worker.slot as usize)?;
-        let alive = it.newest == worker.incarnation && it.is_alive();
+        let alive = it.newest == worker && it.is_alive();
         it.serving.iter().position(|served| alive && served.request == request)
     }
 
@@ -74,7 +79,7 @@ impl Model {
         }
         let at = self.serves(worker, request);
         let Some(it) = self.slots.get_mut(worker.slot as usize) else { return };
-        let alive = it.newest == worker.incarnation && it.is_alive();
+        let alive = it.newest == worker && it.is_alive();
         if !alive || (at.is_none() && it.adopted == 0) {
             self.seen.insert("stale freed");
             return;
@@ -104,7 +109,7 @@ impl Model {
             return;
         }
         let Some(it) = self.slots.get_mut(worker.slot as usize) else { return };
-        if it.newest == worker.incarnation && it.told == Told::Ready {
+        if it.newest == worker && it.told == Told::Ready {
             it.told = Told::Leaving;
             self.seen.insert("leaving");
         }
@@ -126,15 +131,17 @@ impl Model {
 
     pub(super) fn hear_end(&mut self, now: Instant, worker: WorkerId, end: Told) {
         let Some(it) = self.slots.get_mut(worker.slot as usize) else { return };
-        let alive = it.newest == worker.incarnation && it.is_alive();
-        if it.newest < worker.incarnation || (end == Told::Down && alive) {
-            it.newest = worker.incarnation;
+        let alive = it.newest == worker && it.is_alive();
+        if it.newest < worker || (end == Told::Down && alive) {
+            it.newest = worker;
             it.told = end;
             if end == Told::Failed {
                 self.last_failure = Some(worker);
             }
             self.startup_ends(Startup::Failed(worker));
             self.worker_gone(now, worker.slot);
+        } else if worker.incarnation > it.newest.incarnation {
+            self.seen.insert("stale end after its successor");
         } else {
             self.seen.insert("stale end");
         }

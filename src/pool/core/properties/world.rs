@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::super::{Event, RequestId, WorkerId};
-use super::model::Item;
+use super::model::{Item, nobody};
 use crate::worker::Load;
 
 /// What a worker or its supervisor reports. The cause of a failure is its incarnation.
@@ -27,9 +27,7 @@ impl News {
             Self::Dropped { worker, request } => Event::Unassigned { worker, request },
             Self::Leaving { worker } => Event::WorkerLeaving { worker },
             Self::Exited { worker } => Event::WorkerExited { worker, cause: worker },
-            Self::StartFailed { worker } => {
-                Event::StartFailed { slot: worker.slot, incarnation: worker.incarnation, cause: worker }
-            }
+            Self::StartFailed { worker } => Event::StartFailed { worker, cause: worker },
         }
     }
 }
@@ -52,9 +50,7 @@ pub(super) fn heard(event: &Event<Item, WorkerId>) -> Heard {
         Event::WorkerFreed { worker, request } => Event::WorkerFreed { worker: *worker, request: *request },
         Event::WorkerLeaving { worker } => Event::WorkerLeaving { worker: *worker },
         Event::WorkerExited { worker, cause } => Event::WorkerExited { worker: *worker, cause: *cause },
-        Event::StartFailed { slot, incarnation, cause } => {
-            Event::StartFailed { slot: *slot, incarnation: *incarnation, cause: *cause }
-        }
+        Event::StartFailed { worker, cause } => Event::StartFailed { worker: *worker, cause: *cause },
         Event::Closed => Event::Closed,
         Event::Tick => Event::Tick,
     }
@@ -67,15 +63,16 @@ enum Life {
     Alive { leaving: bool },
 }
 
-struct Slot {
-    incarnation: u64,
+/// A start of a slot's worker, and whatever came of it.
+struct Worker {
+    id: WorkerId,
     life: Life,
-    /// What its worker serves.
+    /// What it serves.
     serving: Vec<RequestId>,
     /// That is a lease.
     lease: bool,
-    /// The sessions that its worker has state of, in the eyes of somebody who has heard whatever was delivered, and how
-    /// many calls have made it.
+    /// The sessions that it has state of, in the eyes of somebody who has heard whatever was delivered, and how many
+    /// calls have made it.
     states: BTreeMap<Arc<str>, u32>,
     /// The session of each request that it was given since it was attached.
     given: BTreeMap<RequestId, Option<Arc<str>>>,
@@ -85,100 +82,183 @@ struct Slot {
     told: BTreeSet<RequestId>,
 }
 
-impl Slot {
-    fn load(&self) -> Load {
-        if self.lease { Load::Lease } else { Load::Calls(self.serving.len() as u32) }
-    }
-}
-
-/// The slots, each with its current incarnation.
-pub(super) struct World {
-    slots: Vec<Slot>,
-    in_flight: u32,
-}
-
-impl World {
-    pub(super) fn new(size: u32, in_flight: u32) -> Self {
-        let fresh = || Slot {
-            incarnation: 0,
-            life: Life::Absent,
+impl Worker {
+    fn new(id: WorkerId, life: Life) -> Self {
+        Self {
+            id,
+            life,
             serving: Vec::new(),
             lease: false,
             states: BTreeMap::new(),
             given: BTreeMap::new(),
             of_before: BTreeSet::new(),
             told: BTreeSet::new(),
-        };
-        Self { slots: (0..size).map(|_| fresh()).collect(), in_flight }
+        }
     }
 
-    fn id(&self, slot: u32) -> WorkerId {
-        WorkerId { slot, incarnation: self.slots[slot as usize].incarnation }
+    fn is_alive(&self) -> bool {
+        matches!(self.life, Life::Alive { .. })
     }
 
-    fn slot(&mut self, slot: u32) -> &mut Slot {
-        &mut self.slots[slot as usize]
+    fn load(&self) -> Load {
+        if self.lease { Load::Lease } else { Load::Calls(self.serving.len() as u32) }
+    }
+
+    fn ready(&self) -> News {
+        let sessions = self.states.keys().cloned().collect();
+        News::Ready { worker: self.id, load: self.load(), sessions }
+    }
+
+    fn finishes(&mut self, which: usize, dropped: bool) -> Option<News> {
+        let worker = self.id;
+        let at = which.checked_rem(self.serving.len())?;
+        let request = self.serving.remove(at);
+        // What is said of a lease is its end, whatever was done with it.
+        let lease = std::mem::take(&mut self.lease);
+        let dropped = dropped && !lease;
+        Some(if dropped { News::Dropped { worker, request } } else { News::Freed { worker, request } })
+    }
+}
+
+struct Slot {
+    /// The one that the pool takes for the slot's.
+    worker: Worker,
+    /// The one that a reload starts beside it.
+    successor: Option<WorkerId>,
+}
+
+/// The slots, and the workers that were succeeded in them and have not been ended.
+pub(super) struct World {
+    slots: Vec<Slot>,
+    formers: Vec<Worker>,
+    /// Of all slots and generations, as one supervisor counts.
+    last_incarnation: u64,
+    in_flight: u32,
+}
+
+impl World {
+    pub(super) fn new(size: u32, in_flight: u32) -> Self {
+        let fresh = |slot| Slot { worker: Worker::new(nobody(slot), Life::Absent), successor: None };
+        let slots = (0..size).map(fresh).collect();
+        Self { slots, formers: Vec::new(), last_incarnation: 0, in_flight }
+    }
+
+    pub(super) fn id(&self, slot: u32) -> WorkerId {
+        self.slots[slot as usize].worker.id
+    }
+
+    fn worker(&mut self, slot: u32) -> &mut Worker {
+        &mut self.slots[slot as usize].worker
+    }
+
+    /// This one, and not one that came after it, if it lives.
+    fn living(&self, worker: WorkerId) -> Option<&Worker> {
+        let present = self.slots.get(worker.slot as usize).map(|it| &it.worker);
+        present.into_iter().chain(&self.formers).find(|it| it.id == worker && it.is_alive())
+    }
+
+    fn living_mut(&mut self, worker: WorkerId) -> Option<&mut Worker> {
+        let present = self.slots.get_mut(worker.slot as usize).map(|it| &mut it.worker);
+        present.into_iter().chain(&mut self.formers).find(|it| it.id == worker && it.is_alive())
     }
 
     /// False when the slot has been started already.
     pub(super) fn start(&mut self, slot: u32) -> bool {
-        let absent = self.slot(slot).life == Life::Absent;
+        let absent = self.worker(slot).life == Life::Absent;
         self.begin(slot);
         absent
     }
 
+    fn next(&mut self, slot: u32, generation: u32) -> WorkerId {
+        self.last_incarnation += 1;
+        WorkerId { slot, generation, incarnation: self.last_incarnation }
+    }
+
     fn begin(&mut self, slot: u32) {
-        let it = self.slot(slot);
-        it.incarnation += 1;
-        it.serving.clear();
-        it.lease = false;
-        it.states.clear();
-        it.given.clear();
-        it.of_before.clear();
-        it.told.clear();
-        it.life = Life::Starting;
+        let next = self.next(slot, self.id(slot).generation);
+        *self.worker(slot) = Worker::new(next, Life::Starting);
     }
 
     pub(super) fn start_succeeds(&mut self, slot: u32) -> Option<News> {
-        if self.slot(slot).life != Life::Starting {
+        let it = self.worker(slot);
+        if it.life != Life::Starting {
             return None;
         }
-        self.slot(slot).life = Life::Alive { leaving: false };
-        Some(News::Ready { worker: self.id(slot), load: Load::Calls(0), sessions: Vec::new() })
+        it.life = Life::Alive { leaving: false };
+        Some(it.ready())
     }
 
     pub(super) fn start_fails(&mut self, slot: u32) -> Option<News> {
-        if self.slot(slot).life != Life::Starting {
+        let worker = self.id(slot);
+        if self.worker(slot).life != Life::Starting {
             return None;
         }
-        let worker = self.id(slot);
         self.begin(slot);
         Some(News::StartFailed { worker })
     }
 
+    /// What the slot's worker says when it is asked.
+    pub(super) fn ready(&self, slot: u32) -> Option<News> {
+        let it = &self.slots[slot as usize].worker;
+        it.is_alive().then(|| it.ready())
+    }
+
+    pub(super) fn reloads(&mut self, slot: u32) {
+        if self.worker(slot).life != Life::Absent && self.slots[slot as usize].successor.is_none() {
+            let generation = self.id(slot).generation + 1;
+            self.slots[slot as usize].successor = Some(self.next(slot, generation));
+        }
+    }
+
+    pub(super) fn successor_succeeds(&mut self, slot: u32) -> Option<News> {
+        let it = &mut self.slots[slot as usize];
+        let successor = Worker::new(it.successor.take()?, Life::Alive { leaving: false });
+        let news = successor.ready();
+        self.formers.push(std::mem::replace(&mut it.worker, successor));
+        Some(news)
+    }
+
+    pub(super) fn successor_fails(&mut self, slot: u32) {
+        self.slots[slot as usize].successor = None;
+    }
+
+    /// A former worker starts, ends something that it serves, or ends; its supervisor may start it again.
+    pub(super) fn former_goes_on(&mut self, which: usize, dies: bool, again: bool) -> Option<News> {
+        let at = which.checked_rem(self.formers.len())?;
+        let it = &mut self.formers[at];
+        let worker = it.id;
+        if it.life == Life::Starting && !dies {
+            it.life = Life::Alive { leaving: false };
+            return Some(it.ready());
+        }
+        if !dies && let Some(news) = it.finishes(which, false) {
+            return Some(news);
+        }
+        let ended = self.formers.swap_remove(at);
+        if again {
+            let next = self.next(worker.slot, worker.generation);
+            self.formers.push(Worker::new(next, Life::Starting));
+        }
+        Some(if ended.is_alive() { News::Exited { worker } } else { News::StartFailed { worker } })
+    }
+
     /// Something that it serves is over; `dropped`: before Python had it.
     pub(super) fn finishes(&mut self, slot: u32, which: usize, dropped: bool) -> Option<News> {
-        let worker = self.id(slot);
-        let it = self.slot(slot);
-        let at = which.checked_rem(it.serving.len())?;
-        let request = it.serving.remove(at);
-        // What is said of a lease is its end, whatever was done with it.
-        let lease = std::mem::take(&mut it.lease);
-        let dropped = dropped && !lease;
-        Some(if dropped { News::Dropped { worker, request } } else { News::Freed { worker, request } })
+        self.worker(slot).finishes(which, dropped)
     }
 
     pub(super) fn leaves(&mut self, slot: u32) -> Option<News> {
-        let Life::Alive { leaving } = &mut self.slot(slot).life else { return None };
+        let it = self.worker(slot);
+        let Life::Alive { leaving } = &mut it.life else { return None };
         *leaving = true;
-        Some(News::Leaving { worker: self.id(slot) })
+        Some(News::Leaving { worker: it.id })
     }
 
     pub(super) fn dies(&mut self, slot: u32) -> Option<News> {
-        if !matches!(self.slot(slot).life, Life::Alive { .. }) {
+        let worker = self.id(slot);
+        if !self.worker(slot).is_alive() {
             return None;
         }
-        let worker = self.id(slot);
         self.begin(slot);
         Some(News::Exited { worker })
     }
@@ -191,11 +271,8 @@ impl World {
         session: Option<&Arc<str>>,
         exclusive: bool,
     ) -> bool {
-        if !self.lives(worker) {
-            return true;
-        }
         let in_flight = self.in_flight;
-        let it = self.slot(worker.slot);
+        let Some(it) = self.living_mut(worker) else { return true };
         let free = match it.load() {
             Load::Lease => false,
             Load::Calls(calls) => calls == 0 || (calls < in_flight && !exclusive),
@@ -212,20 +289,14 @@ impl World {
     /// Whether a letter that says that the worker is free of this may arrive: as long as it serves something from before
     /// a restart it says so once.
     pub(super) fn may_say_freed(&mut self, worker: WorkerId, request: RequestId) -> bool {
-        if (worker.slot as usize) >= self.slots.len() || !self.lives(worker) {
-            return true;
-        }
-        let it = self.slot(worker.slot);
+        let Some(it) = self.living_mut(worker) else { return true };
         let given = it.given.contains_key(&request);
         it.of_before.remove(&request) || (given && (it.told.insert(request) || it.of_before.is_empty()))
     }
 
     /// It was heard that a request came to nothing; whether the worker had been given it.
     pub(super) fn heard_dropped(&mut self, worker: WorkerId, request: RequestId) -> bool {
-        if !self.lives(worker) {
-            return false;
-        }
-        let it = self.slot(worker.slot);
+        let Some(it) = self.living_mut(worker) else { return false };
         let Some(session) = it.given.get(&request).cloned() else { return false };
         if let Some(session) = session {
             let times = it.states.get_mut(&session).expect("that one has made it");
@@ -239,10 +310,7 @@ impl World {
 
     /// A worker is told that a session is over; false when it has no state of it. A dead worker hears nothing.
     pub(super) fn ends(&mut self, worker: WorkerId, session: &str) -> bool {
-        if !self.lives(worker) {
-            return true;
-        }
-        let it = self.slot(worker.slot);
+        let Some(it) = self.living_mut(worker) else { return true };
         // Those of it that run have no part in one of its name that begins after.
         it.given.values_mut().filter(|of| of.as_deref() == Some(session)).for_each(|of| *of = None);
         it.states.remove(session).is_some()
@@ -250,24 +318,25 @@ impl World {
 
     /// Whether this worker, and not one that came after it, has state of the session.
     pub(super) fn holds(&self, worker: WorkerId, session: &str) -> bool {
-        self.lives(worker) && self.slots[worker.slot as usize].states.contains_key(session)
-    }
-
-    pub(super) fn lives(&self, worker: WorkerId) -> bool {
-        self.id(worker.slot) == worker && matches!(self.slots[worker.slot as usize].life, Life::Alive { .. })
+        self.living(worker).is_some_and(|it| it.states.contains_key(session))
     }
 
     /// The supervisor lost a slot that was starting.
     pub(super) fn forgets(&mut self, slot: u32) {
-        if self.slot(slot).life == Life::Starting {
-            self.slot(slot).life = Life::Absent;
+        let it = self.worker(slot);
+        if it.life == Life::Starting {
+            it.life = Life::Absent;
         }
     }
 
-    /// What the next pool actor finds: the slots that exist, and what the living workers tell it at its attach.
+    /// What the next pool actor finds: the slots that exist, and what the living workers tell it at its attach. It ends
+    /// whatever an earlier one's reload has left.
     pub(super) fn attach(&mut self) -> (Vec<u32>, Vec<News>) {
         let (mut existing, mut news) = (Vec::new(), Vec::new());
+        self.formers.clear();
         for (slot, it) in (0..).zip(&mut self.slots) {
+            it.successor = None;
+            let it = &mut it.worker;
             if it.life != Life::Absent {
                 existing.push(slot);
             }
@@ -275,12 +344,10 @@ impl World {
             it.given.clear();
             it.of_before = it.serving.iter().copied().collect();
             it.states.values_mut().for_each(|times| *times = 1);
-            let worker = WorkerId { slot, incarnation: it.incarnation };
             if leaving {
-                news.push(News::Leaving { worker });
+                news.push(News::Leaving { worker: it.id });
             }
-            let sessions = it.states.keys().cloned().collect();
-            news.push(News::Ready { worker, load: it.load(), sessions });
+            news.push(it.ready());
         }
         (existing, news)
     }

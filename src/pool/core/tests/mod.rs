@@ -2,6 +2,7 @@
 
 mod in_flight;
 mod leases;
+mod reloads;
 mod requests;
 mod session_ends;
 mod sessions;
@@ -34,7 +35,7 @@ fn ms(ms: u64) -> Duration {
 }
 
 fn worker(slot: u32, incarnation: u64) -> WorkerId {
-    WorkerId { slot, incarnation }
+    WorkerId { slot, generation: 0, incarnation }
 }
 
 fn assign(slot: u32, incarnation: u64, request: u64) -> Command<u64, &'static str> {
@@ -224,7 +225,7 @@ impl Rig {
     }
 
     fn failed(&mut self, slot: u32, incarnation: u64, cause: &'static str) -> Out {
-        self.tell(Event::StartFailed { slot, incarnation, cause })
+        self.tell(Event::StartFailed { worker: worker(slot, incarnation), cause })
     }
 
     fn tick_after(&mut self, wait_ms: u64) -> Out {

@@ -364,7 +364,7 @@ fn the_counts_tell_what_became_of_every_request() {
     let counts = rig.core.counts();
     assert_eq!((counts.size, counts.ready(), counts.busy, counts.failed), (3, 2, 2, 1));
     assert_eq!((counts.waiting, counts.closed, counts.totals), (1, false, totals));
-    let slots: Vec<_> = rig.core.slots().map(|slot| (slot.slot, slot.incarnation)).collect();
-    assert_eq!(slots, [(0, Some(1)), (1, Some(1)), (2, Some(2))]);
+    let slots: Vec<_> = rig.core.slots().map(|slot| (slot.slot, slot.worker)).collect();
+    assert_eq!(slots, [(0, Some(worker(0, 1))), (1, Some(worker(1, 1))), (2, Some(worker(2, 2)))]);
     assert_eq!(rig.core.slots().last().map(|slot| slot.since), Some(rig.now));
 }
