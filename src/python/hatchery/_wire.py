@@ -447,8 +447,10 @@ class Channel:
 
     def send_late(self) -> None:
         """Write what had to wait."""
-        while self._late:
-            self.send(*self._late.pop(0))
+        if self._late:
+            with self.lock:
+                while self._late:
+                    self.send(*self._late.pop(0))
 
     def _write_rest(self, rest: memoryview) -> None:
         while rest:
