@@ -5,22 +5,10 @@ use std::time::{Duration, Instant};
 
 use hatchery::PoolStatus;
 
-use crate::support::{MODULE, SOON, alone_test, fds, kill, pids, pool_of, status_when, wait_until};
+use crate::support::{MODULE, SOON, alone_test, fds, kill, pids, pool_of, status_when, wait_until, zombies};
 
 const WORKERS: usize = 64;
 const RESTARTS: usize = 200;
-
-/// How many zombies a process has not reaped.
-fn zombies(parent: u32) -> usize {
-    let is_one = |entry: std::fs::DirEntry| {
-        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        // The name before the last parenthesis may hold anything.
-        let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-        let mut fields = rest.split_whitespace();
-        fields.next() == Some("Z") && fields.next() == Some(parent.to_string().as_str())
-    };
-    std::fs::read_dir("/proc").expect("Linux has it").flatten().map(is_one).filter(|&is_one| is_one).count()
-}
 
 alone_test! {
     within 120 seconds:

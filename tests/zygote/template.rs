@@ -10,7 +10,7 @@ use hatchery::{CallError, Pool, PoolStatus, ZygoteState};
 use crate::payloads::python_with_extras;
 use crate::support::{
     MODULE, SOON, Seed, alone_test, descendants, fds, in_system, is_alive, kill, lines, pgid, pids, pool_of,
-    role, scratch, start_role, started, state, status_when, stop, test_path, wait_until,
+    role, scratch, start_role, started, state, status_when, stop, test_path, wait_until, zombies,
 };
 
 /// The template's process id.
@@ -18,6 +18,11 @@ async fn template(pool: &Pool) -> u32 {
     let ready = |status: &PoolStatus| status.zygote.as_ref().is_some_and(|zygote| zygote.pid.is_some());
     let status = status_when(pool, "there is a template", ready).await;
     status.zygote.and_then(|zygote| zygote.pid).expect("it was waited for")
+}
+
+/// Of this process, a subreaper: what the template had not reaped has fallen to it.
+async fn no_zombie_is_left() {
+    wait_until("no zombie is left", SOON, || zombies(std::process::id()) == 0).await;
 }
 
 fn all_forked(status: &PoolStatus) -> bool {
@@ -204,6 +209,7 @@ alone_test! {
         let status = status_when(&pool, "it is replaced", |status| status.idle == 1).await;
         assert_eq!(status.workers[0].forked, Some(false), "{status:?}");
         assert_eq!(status.zygote.expect("it has one").failed_forks, 0, "no fault of the fork's");
+        no_zombie_is_left().await;
         pool.shutdown().await;
     }
 }
@@ -221,6 +227,7 @@ alone_test! {
         };
         status_when(&pool, "there is another template", back).await;
         assert!(!is_alive(zygote));
+        no_zombie_is_left().await;
         pool.shutdown().await;
     }
 }

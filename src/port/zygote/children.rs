@@ -21,8 +21,8 @@ use super::super::reap::{Dying, reap};
 use super::control::send;
 
 /// How long a template may take to tell the exit status of a worker that is dead. It answers within a fraction of a
-/// millisecond, unless it is stopped.
-const REAP_TIMEOUT: Duration = Duration::from_secs(1);
+/// millisecond, unless it is stopped, or the machine very busy.
+const REAP_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A process that will be reaped by init, or by us if it falls to us.
 pub(in super::super) enum Orphan {
@@ -33,6 +33,13 @@ pub(in super::super) enum Orphan {
 }
 
 impl Orphan {
+    pub(in super::super) fn new(pid: Pid, pidfd: impl AsFd) -> Self {
+        match pidfd.as_fd().try_clone_to_owned() {
+            Ok(pidfd) => Self::Known(pidfd),
+            Err(_) => Self::Numbered(pid),
+        }
+    }
+
     /// Waits for its end, if it is ours.
     pub(in super::super) fn reap(&self) {
         match self {
@@ -99,7 +106,7 @@ impl Children {
 
     /// Has a process reaped that is dead or sure to die soon; gives `waiting` back when the template is gone.
     fn reap(&self, pid: Pid, waiting: Waiting) -> Result<(), Waiting> {
-        let number = pid.as_raw_nonzero().get().unsigned_abs();
+        let number = number(pid);
         let mut state = self.state();
         if state.gone {
             return Err(waiting);
@@ -122,6 +129,20 @@ impl Children {
             Waiting::Dropped(orphan, dying) => (orphan, dying),
             Waiting::Owner(_) => unreachable!("it was given the other one"),
         })
+    }
+
+    /// Nobody waits any more for the end of a dead process that the template was told to reap. It stays known, for the
+    /// case that the template ends without having done it; gives it back when that has happened.
+    fn give_up(&self, pid: Pid, orphan: Orphan, dying: Dying) -> Result<(), (Orphan, Dying)> {
+        let mut state = self.state();
+        if state.gone {
+            return Err((orphan, dying));
+        }
+        // There is none when its end has just been told.
+        if let Some(waiting) = state.waiting.get_mut(&number(pid)) {
+            *waiting = Waiting::Dropped(orphan, dying);
+        }
+        Ok(())
     }
 
     /// The template has told the end of one.
@@ -149,6 +170,10 @@ impl Children {
         });
         dropped.collect()
     }
+}
+
+fn number(pid: Pid) -> u32 {
+    pid.as_raw_nonzero().get().unsigned_abs()
 }
 
 /// Who reaps a process.
@@ -204,7 +229,10 @@ impl Reaper {
                     Poll::Ready(Err(_)) => *self = Self::Whoever,
                     Poll::Pending => {
                         ready!(late.as_mut().poll(cx));
-                        return Poll::Ready(None);
+                        match children.give_up(pid, Orphan::new(pid, &pidfd), Dying::new()) {
+                            Ok(()) => return Poll::Ready(None),
+                            Err(_) => *self = Self::Whoever,
+                        }
                     }
                 },
             }
