@@ -288,8 +288,8 @@ impl Drop for Process {
         match (&self.reaper, self.forked.take()) {
             (Reaper::Us, Some(forked)) => template_dropped(pid, forked, dying),
             (Reaper::Us, None) => child_dropped(pid, dying),
-            (Reaper::Template { children, .. }, _) => {
-                orphaned(children, pid, Orphan::new(pid, self.pidfd.get_ref()))
+            (Reaper::Template { children, asked }, _) => {
+                orphaned(children, pid, asked.is_some(), Orphan::new(pid, self.pidfd.get_ref()));
             }
             (Reaper::Whoever, _) => reap_in_background(pid, Orphan::new(pid, self.pidfd.get_ref()), dying),
         }

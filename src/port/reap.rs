@@ -11,9 +11,9 @@ use rustix::process::Pid;
 use super::process::peak_rss_bytes;
 use super::zygote::{Children, Orphan};
 
-/// Has a killed process reaped that a template has forked.
-pub(super) fn orphaned(children: &Children, pid: Pid, orphan: Orphan) {
-    if let Err((orphan, dying)) = children.reap_dropped(pid, orphan, Dying::new()) {
+/// Has a killed process reaped that a template has forked. `asked`: the template has been told to already.
+pub(super) fn orphaned(children: &Children, pid: Pid, asked: bool, orphan: Orphan) {
+    if let Err((orphan, dying)) = children.reap_dropped(pid, asked, orphan, Dying::new()) {
         reap_in_background(pid, orphan, dying);
     }
 }

@@ -118,13 +118,18 @@ impl Children {
         Ok(())
     }
 
-    /// Has a process reaped that was killed and dropped; gives it back when the template is gone.
+    /// Has a process reaped that was killed and dropped; gives it back when the template is gone. `asked`: the template
+    /// has been told to already, and would count a second answer as another process's.
     pub(in super::super) fn reap_dropped(
         &self,
         pid: Pid,
+        asked: bool,
         orphan: Orphan,
         dying: Dying,
     ) -> Result<(), (Orphan, Dying)> {
+        if asked {
+            return self.give_up(pid, orphan, dying);
+        }
         self.reap(pid, Waiting::Dropped(orphan, dying)).map_err(|waiting| match waiting {
             Waiting::Dropped(orphan, dying) => (orphan, dying),
             Waiting::Owner(_) => unreachable!("it was given the other one"),
@@ -237,5 +242,37 @@ impl Reaper {
                 },
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::super::super::frame::FrameDecoder;
+    use super::super::super::reap::orphaned;
+    use super::*;
+    use bytes::BytesMut;
+    use rustix::process::{PidfdFlags, getpid, pidfd_open};
+    use tokio_util::codec::Decoder as _;
+
+    #[tokio::test]
+    async fn a_template_is_told_once_to_reap_a_process_that_is_dropped_meanwhile() {
+        let (ours, template) = UnixStream::pair().expect("a pair");
+        let children = Arc::new(Children::new(Arc::new(ours)));
+        // None of it touches the process.
+        let (pid, pidfd) = (getpid(), pidfd_open(getpid(), PidfdFlags::empty()).expect("it lives"));
+        let mut reaper = Reaper::template(children.clone());
+        assert!(reaper.poll_reaped(pid, &pidfd, &mut Context::from_waker(Waker::noop())).is_pending());
+        let Reaper::Template { asked, .. } = reaper else { panic!("the template lives") };
+        orphaned(&children, pid, asked.is_some(), Orphan::new(pid, &pidfd));
+
+        let (mut bytes, mut decoder) = (BytesMut::new(), FrameDecoder { max_frame_bytes: 1000 });
+        template.readable().await.expect("it is open");
+        let _ = template.try_read_buf(&mut bytes).expect("it was told");
+        let told = decoder.decode(&mut bytes).expect("a frame").expect("a whole one");
+        assert_eq!((told.kind, told.number), (Kind::Reap, number(pid)));
+        assert!(bytes.is_empty(), "and nothing else");
+        assert_eq!(children.template_gone().len(), 1, "it is still known");
     }
 }

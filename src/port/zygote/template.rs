@@ -204,7 +204,7 @@ impl Template {
         // The kernel kills it now, if it is there: it has seen to that before it left the template's group.
         drop(ours);
         if let Some(pid) = forked {
-            orphaned(&self.children, pid, Orphan::Numbered(pid));
+            orphaned(&self.children, pid, false, Orphan::Numbered(pid));
         }
         let _ = reply.send(Err(error));
     }
