@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use hatchery::PoolStatus;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::support::{MODULE, SOON, alone_test, fds, kill, pids, pool_of, status_when, wait_until, zombies};
 
@@ -41,6 +42,26 @@ alone_test! {
         wait_until("no zombie is left", SOON, || zombies(own) + zombies(zygote) == 0).await;
         wait_until("no descriptor is left", SOON, || (fds(own).len(), fds(zygote).len()) == before).await;
         pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_pool_starts_with_little_more_descriptors_than_it_keeps() {
+        let before = getrlimit(Resource::Nofile);
+        // Seven for each worker, and what a few take more while they start.
+        let enough = fds(std::process::id()).len() + 7 * WORKERS + 80;
+        setrlimit(Resource::Nofile, Rlimit { current: Some(enough as u64), ..before }).expect("it may be lowered");
+        let pool = pool_of(MODULE).size(WORKERS).start().await.expect("all are forked");
+        let status = pool.status().await.expect("it runs");
+        assert!(status.workers.iter().all(|worker| worker.forked == Some(true)), "{status:?}");
+        for victim in pids(&pool).await {
+            kill(victim);
+        }
+        let back = |status: &PoolStatus| status.restarts == WORKERS as u64 && status.ready == WORKERS as u32;
+        let status = status_when(&pool, "all are back", back).await;
+        assert!(status.workers.iter().all(|worker| worker.forked == Some(true)), "{status:?}");
+        pool.shutdown().await;
+        setrlimit(Resource::Nofile, before).expect("it may be raised again");
     }
 }
 

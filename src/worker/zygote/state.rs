@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use actix::Addr;
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use super::actor::Zygote;
 use crate::error::WorkerStartError;
@@ -13,6 +13,9 @@ use crate::port::{Memory, Template, TemplateSpec};
 
 /// After so many failures in a row the pool starts its workers cold.
 const MOST_FAILURES: u32 = 3;
+/// How many workers are asked of a template at once, which forks one after the other. Each has twelve descriptors open
+/// here until it is forked, or fourteen, and seven or eight after that.
+const MOST_ORDERS: usize = 8;
 
 /// A pool's zygote at one moment, in [`PoolStatus`](crate::PoolStatus).
 #[derive(Debug, Clone, Serialize)]
@@ -62,6 +65,7 @@ pub(super) struct Shared {
     facts: Mutex<Facts>,
     /// How the first template's start ended.
     first: watch::Sender<Option<Result<(), Arc<WorkerStartError>>>>,
+    turns: Semaphore,
 }
 
 struct Facts {
@@ -84,7 +88,7 @@ impl Shared {
             memory: None,
         };
         let facts = Mutex::new(Facts { actor: None, status, failures: 0 });
-        Self { spec, facts, first: watch::Sender::new(None) }
+        Self { spec, facts, first: watch::Sender::new(None), turns: Semaphore::new(MOST_ORDERS) }
     }
 
     fn facts(&self) -> MutexGuard<'_, Facts> {
@@ -125,6 +129,11 @@ impl Shared {
             Ok(Some(Err(cause))) => Err(cause.clone()),
             _ => Ok(()),
         }
+    }
+
+    /// Waits until a worker may be asked of the template.
+    pub(super) async fn turn(&self) -> SemaphorePermit<'_> {
+        self.turns.acquire().await.expect("nobody closes it")
     }
 
     /// Failures of the former code do not count against the present one.
