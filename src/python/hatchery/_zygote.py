@@ -162,6 +162,8 @@ class _Template:
         if len(fds) < count:
             raise _wire.ProtocolError("a fork without its descriptors; is this process at its limit of open files?")
         _flush()  # what is in the buffers would be written twice
+        # Not what handlers of the fork open: that is the worker's.
+        former = _open_descriptors()
         try:
             pid = _fork()
         except OSError as error:
@@ -170,7 +172,7 @@ class _Template:
             return None
         if pid == 0:
             try:
-                return self.become_worker(fds, worker)
+                return self.become_worker(fds, worker, former)
             except BaseException as error:
                 os.write(2, f"hatchery: a forked worker failed: {error!r}\n".encode("utf-8", "backslashreplace"))
                 os._exit(_wire.EXIT_CONNECTION)
@@ -181,7 +183,7 @@ class _Template:
         _close([*fds, pidfd])
         return None
 
-    def become_worker(self, fds: list[int], worker: str) -> dict[str, Any]:
+    def become_worker(self, fds: list[int], worker: str, former: list[int]) -> dict[str, Any]:
         """In a forked worker: take on what is its own, let go of what is the template's."""
         channel_fd, stdout, stderr, stack_fd, lifeline, fd_socket, *begun = fds
         # First of all: whatever happens from here on, the host's end of the lifeline ends this process. That its owner
@@ -196,7 +198,7 @@ class _Template:
         os.dup2(stderr, 2)
         self.socket.detach()
         keep = self.shared | {0, 1, 2, channel_fd, stack_fd, lifeline, fd_socket, *begun}
-        _close([fd for fd in map(int, os.listdir("/proc/self/fd")) if fd not in keep])
+        _close([fd for fd in former if fd not in keep])
         _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
         _name_process(worker)
         _reseed()
@@ -288,9 +290,22 @@ def _flush() -> None:
             pass  # there is none, or user code closed it
 
 
+def _open_descriptors() -> list[int]:
+    # That of the folder itself is among them, and closed by now; it may be another's at any moment.
+    return [fd for fd in map(int, os.listdir("/proc/self/fd")) if _is_open(fd)]
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        fcntl.fcntl(fd, fcntl.F_GETFD)
+    except OSError:
+        return False
+    return True
+
+
 def _close(fds: list[int]) -> None:
     for fd in fds:
         try:
             os.close(fd)
         except OSError:
-            continue  # that of the folder which was listed
+            continue  # a handler of the fork has closed it

@@ -136,6 +136,20 @@ class Template(unittest.TestCase):
         pid, status = self.exited(template)
         self.assertEqual((pid, os.WTERMSIG(status["status"])), (one.pid, signal.SIGKILL))
 
+    def test_what_handlers_of_the_fork_open_stays_open(self) -> None:
+        handlers = '''
+kept = []
+def opens():
+    kept.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(3))
+os.register_at_fork(after_in_child=opens)
+
+def open_files():
+    return [os.readlink(f"/proc/self/fd/{fd}") for fd in kept]
+'''
+        template = self.template(SOURCE + handlers)
+        self.assertEqual(template.ready()["warnings"], [])
+        self.assertEqual(self.fork(template, 1).call("open_files"), [os.devnull] * 3)
+
     def test_a_worker_ends_with_its_channel_and_outlives_the_template(self) -> None:
         template = self.template()
         template.ready()
