@@ -265,6 +265,8 @@ impl Template {
 
 impl Drop for Template {
     fn drop(&mut self) {
+        // First, so that it forks nothing after it has been looked what it has forked.
+        self.kill();
         self.give_up_forks();
     }
 }

@@ -81,6 +81,7 @@ class _Template:
         # Told to be reaped, and not dead yet.
         self.dying: set[int] = set()
         self.reaping = self.again = False
+        self.pid = os.getpid()
         # What belongs to the template alone.
         self.own = {channel.fd, self.socket.fileno(), hello["template"]["lifeline_fd"]}
         self.own |= {hello.get(name) for name in ("stack_fd", "fd_socket", "begun_fd")}
@@ -126,7 +127,7 @@ class _Template:
 
     def serve(self) -> dict[str, Any] | None:
         """Fork and reap as the host says. Returns what `fork` does in a worker, None in the template at its end."""
-        _signal.signal(_signal.SIGCHLD, lambda *_: self.reap())
+        _signal.signal(_signal.SIGCHLD, self.child_ended)
         space = _socket.CMSG_SPACE(4 * _MOST_DESCRIPTORS)
         tail = b""
         while True:
@@ -210,6 +211,11 @@ class _Template:
         if begun:
             own["begun_fd"] = begun[0]
         return own
+
+    def child_ended(self, *_: object) -> None:
+        """Handle the signal that a child has ended, unless it is one of a worker whose fork handlers run yet."""
+        if os.getpid() == self.pid:
+            self.reap()
 
     def reap(self) -> None:
         """Take the exit status of those that the host is done with, as far as they are dead."""

@@ -137,7 +137,7 @@ class Template(unittest.TestCase):
         self.assertEqual((pid, os.WTERMSIG(status["status"])), (one.pid, signal.SIGKILL))
 
     def test_what_handlers_of_the_fork_open_stays_open(self) -> None:
-        handlers = '''
+        handlers = """
 kept = []
 def opens():
     kept.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(3))
@@ -145,10 +145,26 @@ os.register_at_fork(after_in_child=opens)
 
 def open_files():
     return [os.readlink(f"/proc/self/fd/{fd}") for fd in kept]
-'''
+"""
         template = self.template(SOURCE + handlers)
         self.assertEqual(template.ready()["warnings"], [])
         self.assertEqual(self.fork(template, 1).call("open_files"), [os.devnull] * 3)
+
+    def test_what_handlers_of_the_fork_start_is_not_the_templates_to_reap(self) -> None:
+        handlers = """
+import subprocess
+os.register_at_fork(after_in_child=lambda: subprocess.run(["true"], check=True))
+"""
+        template = self.template(SOURCE + handlers)
+        template.ready()
+        one = self.fork(template, 1)
+        # Told before it is dead, so that the next worker inherits the wish.
+        template.send(frame(REAP, number=one.pid))
+        two = self.fork(template, 2)
+        self.assertEqual(two.call("where")[0], two.pid)
+        signal.pidfd_send_signal(one.pidfd, signal.SIGKILL)
+        pid, status = self.exited(template)
+        self.assertEqual((pid, os.WTERMSIG(status["status"])), (one.pid, signal.SIGKILL))
 
     def test_a_worker_ends_with_its_channel_and_outlives_the_template(self) -> None:
         template = self.template()
