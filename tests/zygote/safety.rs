@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hatchery::{PoolStartError, PoolStatus, StartPhase, WorkerStartError, ZygoteState, ZygoteStatus};
+use hatchery::{Pool, PoolStartError, PoolStatus, StartPhase, WorkerStartError, ZygoteState, ZygoteStatus};
 
 use crate::support::{
     alone_test, descendants, kill, pids, pool_of, python, python_module, scratch, status_when,
@@ -136,6 +136,41 @@ alone_test! {
         kill(workers[0]);
         let status = status_when(&pool, "it is replaced", |it| it.restarts == 1 && it.idle == 3).await;
         assert_eq!(status.workers[0].forked, Some(false));
+        pool.shutdown().await;
+    }
+}
+
+/// A pool whose Python is bent like this before anything else.
+async fn pool_of_bent(python: &str) -> (Pool, PoolStatus) {
+    python_module(&scratch(), "sitecustomize", python);
+    let pool = pool_of(PLAIN).size(2).env("PYTHONPATH", scratch()).start().await.expect("it starts");
+    pool.call::<_, u32>("pid", ()).await.expect("it serves");
+    let status = pool.status().await.expect("it runs");
+    (pool, status)
+}
+
+alone_test! {
+    /// As conda builds it.
+    async fn a_python_without_pidfd_open_opens_pidfds_all_the_same() {
+        let (pool, status) = pool_of_bent("import os\ndel os.pidfd_open\n").await;
+        assert!(status.workers.iter().all(|worker| worker.forked == Some(true)), "{status:?}");
+        kill(pids(&pool).await[0]);
+        let replaced = status_when(&pool, "it is replaced", |it| it.restarts == 1 && it.idle == 2).await;
+        assert!(replaced.workers[0].last_exit.as_deref().is_some_and(|how| how.contains("signal 9")), "{replaced:?}");
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn with_a_python_that_cannot_open_pidfds_the_pool_stays_cold_and_says_so() {
+        let (pool, status) = pool_of_bent("import os, sys\ndel os.pidfd_open\nsys.modules['ctypes'] = None\n").await;
+        assert!(status.workers.iter().all(|worker| worker.forked == Some(false)), "{status:?}");
+        let zygote = status.zygote.expect("it has one");
+        let ZygoteState::Disabled { reason } = &zygote.state else { panic!("{zygote:?}") };
+        assert!(reason.contains("needs pidfds") && zygote.pid.is_none(), "{zygote:?}");
+        pool.reload().await.expect("its workers are replaced all the same");
+        let status = pool.status().await.expect("it runs");
+        assert!(status.workers.iter().all(|worker| worker.forked == Some(false)), "{status:?}");
         pool.shutdown().await;
     }
 }

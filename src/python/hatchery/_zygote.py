@@ -34,6 +34,7 @@ _HEAD = Struct(">IBBHIQI")
 _READ_BYTES = 4096
 _COMM_BYTES = 15
 _F_SETSIG = 10
+_SYS_PIDFD_OPEN = 434  # on every architecture that Linux counts its newer calls alike on
 
 
 def become(channel: _wire.Channel, hello: dict[str, Any], rss_bytes: Callable[[], int | None]) -> dict[str, Any]:
@@ -45,7 +46,8 @@ def become(channel: _wire.Channel, hello: dict[str, Any], rss_bytes: Callable[[]
     _name_process(hello["worker"])
     template = _Template(channel, hello)
     began = perf_counter()
-    warnings = template.load()
+    cannot_fork = template.look_for_pidfds()
+    warnings = [] if cannot_fork else template.load()
     ready = {
         "protocol": _wire.PROTOCOL,
         "pid": os.getpid(),
@@ -55,6 +57,8 @@ def become(channel: _wire.Channel, hello: dict[str, Any], rss_bytes: Callable[[]
         "import_ms": round((perf_counter() - began) * 1000, 3),
         "warnings": warnings,
     }
+    if cannot_fork:
+        ready["cannot_fork"] = cannot_fork  # the host only ends it
     # What is there now is nobody's garbage, and no collection of a worker writes to its pages.
     template.collects = gc.isenabled()
     gc.collect()
@@ -90,14 +94,21 @@ class _Template:
         # What the module exports, if that is known.
         self.exports: Any = None
 
+    def look_for_pidfds(self) -> str | None:
+        """Find out how to open a pidfd. Return why it is impossible, if it is."""
+        try:
+            self.pidfd_open = getattr(os, "pidfd_open", None) or _pidfd_open_by_number()
+            os.close(self.pidfd_open(os.getpid()))
+        except Exception as error:
+            return f"a zygote needs pidfds, which this Python cannot open: {type(error).__name__}: {error}"
+        return None
+
     def load(self) -> list[str]:
         """Import all modules; what looks dangerous in them. Exits when an import fails."""
         module = self.hello["module"]
         watch = _watch.Watch()
         phase = "import"
         try:
-            if not hasattr(os, "pidfd_open"):
-                raise OSError("a zygote needs os.pidfd_open, which this Python was built without")  # noqa: TRY301
             sys.path[0:0] = self.hello["path"]
             for name in [*self.hello["template"]["preload"], module]:
                 __import__(name)
@@ -179,7 +190,7 @@ class _Template:
                 os._exit(_wire.EXIT_CONNECTION)
         _move_to_own_group(pid)
         # It cannot be reaped before the host says so, so this is it and no other of the same number.
-        pidfd = os.pidfd_open(pid)
+        pidfd = self.pidfd_open(pid)
         self.tell(FORKED, 0, fork_id, {"pid": pid}, pidfd)
         _close([*fds, pidfd])
         return None
@@ -246,6 +257,22 @@ class _Template:
         rights = [] if fd is None else [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", [fd]))]
         # One write, which a signal handler cannot come between.
         self.socket.sendmsg([head + data], rights)
+
+
+def _pidfd_open_by_number() -> Callable[[int], int]:
+    """Return what does as `os.pidfd_open`, which a Python lacks that was built on an old system."""
+    import ctypes
+
+    call = ctypes.CDLL(None, use_errno=True).syscall
+    call.restype = ctypes.c_long
+
+    def pidfd_open(pid: int) -> int:
+        fd: int = call(ctypes.c_long(_SYS_PIDFD_OPEN), ctypes.c_long(pid), ctypes.c_long(0))
+        if fd < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        return fd
+
+    return pidfd_open
 
 
 def _fork() -> int:

@@ -65,8 +65,7 @@ impl Zygote {
             Ok(template) => {
                 // A reload may have been quicker.
                 if act.current.is_none() && !act.stopping {
-                    act.shared.template_ready(&template);
-                    act.current = Some(template);
+                    act.current = act.usable(template);
                 }
             }
             Err(error) => {
@@ -75,6 +74,16 @@ impl Zygote {
                 }
             }
         }));
+    }
+
+    /// A template that is ready, unless it has no use: one that cannot fork is ended, and the pool stays cold.
+    fn usable(&self, template: Template) -> Option<Template> {
+        if let Some(why) = &template.ready().cannot_fork {
+            self.shared.cannot_fork(why);
+            return None;
+        }
+        self.shared.template_ready(&template);
+        Some(template)
     }
 
     fn end(&mut self, why: String, ctx: &mut Context<Self>) {
@@ -187,10 +196,10 @@ impl Handler<Renew> for Zygote {
         Box::pin(start.into_actor(self).map(|started, act, _| {
             let template = started.map_err(Arc::new)?;
             act.shared.forgive();
-            act.shared.template_ready(&template);
             // Two reloads at once are the pool's to prevent; none is lost here.
             act.retired.extend(act.former.take());
-            act.former = act.current.replace(template);
+            act.former = act.current.take();
+            act.current = act.usable(template);
             Ok(())
         }))
     }

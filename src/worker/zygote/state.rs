@@ -52,7 +52,7 @@ pub enum ZygoteState {
     Ready,
     /// The template ended, and the next one imports; workers are started cold meanwhile.
     Restarting,
-    /// It failed too often. Workers are started cold until a [`reload`](crate::Pool::reload).
+    /// It failed too often, or this Python cannot fork workers. Workers are started cold until a [`reload`](crate::Pool::reload).
     Disabled {
         /// Why.
         reason: String,
@@ -158,6 +158,16 @@ impl Shared {
         self.first.send_if_modified(|first| first.is_none() && first.replace(Ok(())).is_none());
     }
 
+    /// No worker can be forked of any template of this Python.
+    pub(super) fn cannot_fork(&self, why: &str) {
+        {
+            let mut facts = self.facts();
+            facts.status.last_failure = Some(why.to_owned());
+            facts.disable(&self.spec.name, why.to_owned());
+        }
+        self.first.send_if_modified(|first| first.is_none() && first.replace(Ok(())).is_none());
+    }
+
     /// A template could not start. Whether another one should be tried.
     pub(super) fn template_failed(&self, cause: &Arc<WorkerStartError>) -> bool {
         log::warn!(target: "hatchery::zygote", "{}: the template could not start: {cause}", self.spec.name);
@@ -207,10 +217,13 @@ impl Facts {
             return true;
         }
         let last = self.status.last_failure.clone().unwrap_or_default();
-        let reason = format!("{} failures in a row, the last one: {last}", self.failures);
+        self.disable(name, format!("{} failures in a row, the last one: {last}", self.failures));
+        false
+    }
+
+    fn disable(&mut self, name: &str, reason: String) {
         log::error!(target: "hatchery::zygote", "{name}: workers are started cold from now on: {reason}");
         self.status.state = ZygoteState::Disabled { reason };
         self.status.pid = None;
-        false
     }
 }
