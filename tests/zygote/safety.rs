@@ -175,6 +175,40 @@ alone_test! {
     }
 }
 
+const ENDS_THE_TEMPLATE: &str = "
+import os
+os.register_at_fork(before=lambda: os._exit(3))
+
+def pid():
+    return os.getpid()
+";
+
+alone_test! {
+    async fn a_template_that_dies_of_every_fork_is_given_up() {
+        let pool = pool_of(ENDS_THE_TEMPLATE).size(1).start().await.expect("it starts cold");
+        for deaths in 1..=2 {
+            let again = |status: &PoolStatus| {
+                let zygote = status.zygote.as_ref().expect("it has one");
+                zygote.state == ZygoteState::Ready && zygote.restarts == deaths && status.idle == 1
+            };
+            status_when(&pool, "there is another template", again).await;
+            kill(pids(&pool).await[0]);
+        }
+        let disabled = |status: &PoolStatus| {
+            let zygote = status.zygote.as_ref().expect("it has one");
+            matches!(&zygote.state, ZygoteState::Disabled { .. }) && status.restarts == 2 && status.idle == 1
+        };
+        let status = status_when(&pool, "the zygote is given up", disabled).await;
+        assert_eq!(status.workers[0].forked, Some(false), "{status:?}");
+        let zygote = status.zygote.expect("it has one");
+        let ZygoteState::Disabled { reason } = &zygote.state else { unreachable!("it was waited for") };
+        let says = reason.starts_with("3 failures in a row") && reason.contains("exit code 3, while it was to fork");
+        assert!(says, "{reason}");
+        assert_eq!((zygote.restarts, zygote.failed_forks), (3, 0), "{zygote:?}");
+        pool.shutdown().await;
+    }
+}
+
 alone_test! {
     async fn a_module_that_cannot_be_preloaded_fails_the_start() {
         let start = pool_of(PLAIN).preload(["no_such_module"]).start().await;

@@ -54,6 +54,10 @@ pub(crate) struct Template {
     unreaped: usize,
     /// Asked to end.
     ending: bool,
+    /// It was killed for what it did with a fork, and that one was told so.
+    blamed: bool,
+    /// It ended with forks to do, and nobody knows better why.
+    ended_forking: bool,
 }
 
 /// A fork that was asked for.
@@ -83,6 +87,8 @@ impl Template {
             last_fork: 0,
             unreaped: 0,
             ending: false,
+            blamed: false,
+            ended_forking: false,
         })
     }
 
@@ -98,6 +104,11 @@ impl Template {
     /// Whether it has nothing left to do but to fork.
     pub(crate) fn is_childless(&self) -> bool {
         self.unreaped == 0 && self.forks.is_empty()
+    }
+
+    /// Whether it has ended while it was to fork, perhaps because of that.
+    pub(crate) fn ended_forking(&self) -> bool {
+        self.ended_forking
     }
 
     /// Asks for a worker.
@@ -178,10 +189,12 @@ impl Template {
             self.kill();
             // The others are not to blame.
             if let Some((_, fork)) = self.forks.pop_first() {
+                self.blamed = true;
                 self.give_up(fork, ForkError::TemplateHangs(FORK_TIMEOUT));
             }
         }
         let exit = ready!(self.process.poll_ended(cx));
+        self.ended_forking |= !self.forks.is_empty() && !self.blamed;
         self.give_up_forks();
         Poll::Ready(exit)
     }

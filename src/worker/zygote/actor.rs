@@ -97,12 +97,14 @@ impl Zygote {
             (None, Some(signal)) => format!("signal {signal}"),
             (None, None) => "unknown exit".into(),
         };
-        self.shared.template_ended(&how);
+        let again = self.shared.template_ended(&how, template.ended_forking());
         ctx.spawn(template.finish_capture().into_actor(self).map(move |stderr, act, ctx| {
             if !stderr.is_empty() {
                 log::warn!(target: "hatchery::zygote", "the template ended ({how}); it had printed:\n{stderr}");
             }
-            act.end(format!("the template ended: {how}"), ctx);
+            if again {
+                act.end(format!("the template ended: {how}"), ctx);
+            }
         }));
     }
 }

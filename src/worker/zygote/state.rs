@@ -182,16 +182,19 @@ impl Shared {
         again
     }
 
-    /// The template that workers were forked of has ended.
-    pub(super) fn template_ended(&self, how: &str) {
+    /// The template that workers were forked of has ended. Whether another one should be tried. `forking`: it was to
+    /// fork, which counts as a failure: what it has imported may be why.
+    pub(super) fn template_ended(&self, how: &str, forking: bool) -> bool {
         let mut facts = self.facts();
         let status = &mut facts.status;
         status.pid = None;
         status.restarts += 1;
-        status.last_failure = Some(format!("the template ended: {how}"));
+        let when = if forking { ", while it was to fork" } else { "" };
+        status.last_failure = Some(format!("the template ended: {how}{when}"));
         if status.state == ZygoteState::Ready {
             status.state = ZygoteState::Restarting;
         }
+        !forking || facts.fail(&self.spec.name)
     }
 
     pub(super) fn forked(&self) {
