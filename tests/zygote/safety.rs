@@ -5,7 +5,8 @@ use std::time::Duration;
 use hatchery::{Pool, PoolStartError, PoolStatus, StartPhase, WorkerStartError, ZygoteState, ZygoteStatus};
 
 use crate::support::{
-    alone_test, descendants, kill, pids, pool_of, python, python_module, scratch, status_when,
+    SOON, alone_test, descendants, kill, pids, pool_of, python, python_module, scratch, status_when,
+    wait_until, zombies,
 };
 
 const PLAIN: &str = "import os\n\ndef pid():\n    return os.getpid()\n";
@@ -205,6 +206,77 @@ alone_test! {
         let says = reason.starts_with("3 failures in a row") && reason.contains("exit code 3, while it was to fork");
         assert!(says, "{reason}");
         assert_eq!((zygote.restarts, zygote.failed_forks), (3, 0), "{zygote:?}");
+        pool.shutdown().await;
+    }
+}
+
+/// The template's first answer to a fork is bent.
+fn bent(answer: &str) -> String {
+    format!(
+        "
+import os
+from hatchery import _zygote
+
+first = True
+tell = _zygote._Template.tell
+
+def bent(self, kind, number, fork_id, body, fd=None):
+    global first
+    if kind == _zygote.FORKED and first:
+        first = False
+        {answer}
+    tell(self, kind, number, fork_id, body, fd)
+
+_zygote._Template.tell = bent
+
+def pid():
+    return os.getpid()
+"
+    )
+}
+
+alone_test! {
+    async fn a_fork_whose_pidfd_does_not_arrive_is_reaped() {
+        let pool = pool_of(&bent("fd = None")).size(1).start().await.expect("it starts cold");
+        let status = pool.status().await.expect("it runs");
+        assert_eq!(status.workers[0].forked, Some(false), "{status:?}");
+        let zygote = status.zygote.expect("it has one");
+        assert_eq!((&zygote.state, zygote.failed_forks), (&ZygoteState::Ready, 1), "{zygote:?}");
+        let template = zygote.pid.expect("it is ready");
+        wait_until("it is reaped", SOON, || descendants(template).len() + zombies(template) == 0).await;
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_template_that_tells_what_cannot_be_is_ended() {
+        let own = std::process::id();
+        for pid in ["1", "-5", "0"] {
+            let pool = pool_of(&bent(&format!("body = {{'pid': {pid}}}"))).size(1).start().await.expect("it starts cold");
+            let again = |status: &PoolStatus| {
+                let zygote = status.zygote.as_ref().expect("it has one");
+                zygote.state == ZygoteState::Ready && zygote.restarts == 1
+            };
+            let status = status_when(&pool, "there is another template", again).await;
+            assert_eq!(status.workers[0].forked, Some(false), "{status:?}");
+            assert_eq!(status.zygote.expect("it has one").failed_forks, 1);
+            wait_until("only worker and template live", SOON, || descendants(own).len() == 2).await;
+            pool.shutdown().await;
+        }
+    }
+}
+
+alone_test! {
+    async fn descriptors_that_an_answer_has_no_use_for_are_not_the_next_workers() {
+        // Those of a file: it cannot be watched as a pidfd can.
+        let more = "self.socket.sendmsg([_zygote._HEAD.pack(20, _zygote.EXITED, 1, 0, 4000000, 0, 0)], \
+            [(_zygote._socket.SOL_SOCKET, _zygote._socket.SCM_RIGHTS, _zygote.array.array('i', [0, 0]))])";
+        let pool = pool_of(&bent(more)).size(1).start().await.expect("it starts");
+        let status = pool.status().await.expect("it runs");
+        assert_eq!(status.workers[0].forked, Some(true), "{status:?}");
+        kill(pids(&pool).await[0]);
+        let status = status_when(&pool, "its end is seen", |it| it.restarts == 1 && it.idle == 1).await;
+        assert!(status.workers[0].last_exit.as_deref().is_some_and(|how| how.contains("signal 9")), "{status:?}");
         pool.shutdown().await;
     }
 }

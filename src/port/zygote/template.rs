@@ -245,17 +245,8 @@ impl Template {
             .map_err(|error| FrameError::Body { kind: frame.kind, message: error.to_string() })?;
         let fork = self.forks.remove(&frame.call_id);
         self.overdue = None;
-        let (pid, pidfd) = match body {
-            Body::Forked { pid } => match (Pid::from_raw(pid), self.control.take_descriptor()) {
-                (Some(pid), Some(pidfd)) => (pid, pidfd),
-                // This process is at its limit of open files. The worker ends by itself, its channel being closed.
-                _ => {
-                    if let Some(fork) = fork {
-                        let _ = fork.reply.send(Err(ForkError::Refused("its pidfd did not arrive".into())));
-                    }
-                    return Ok(());
-                }
-            },
+        let pid = match body {
+            Body::Forked { pid } => pid,
             Body::Refused { error } => {
                 if let Some(fork) = fork {
                     let _ = fork.reply.send(Err(ForkError::Refused(error)));
@@ -263,13 +254,30 @@ impl Template {
                 return Ok(());
             }
         };
+        // Some numbers mean a whole group, or all processes.
+        let Some(pid) = (pid > 1).then(|| Pid::from_raw(pid)).flatten() else {
+            let message = format!("{pid} is no worker's process id");
+            if let Some(fork) = fork {
+                self.blamed = true;
+                self.give_up(fork, ForkError::Refused(message.clone()));
+            }
+            return Err(FrameError::Body { kind: frame.kind, message });
+        };
         self.unreaped += 1;
         let Some(Fork { held, lifeline: ours, reply }) = fork else {
             return Err(FrameError::Body { kind: frame.kind, message: "nobody asked for it".into() });
         };
         // The worker does the same, but perhaps never comes to it: handlers of a fork run before.
         let armed = lifeline::arm(&held, pid);
-        let process = Process::forked(pid, pidfd, ours, Reaper::template(self.children.clone()))?;
+        let Some(pidfd) = self.control.take_descriptor() else {
+            // This process is at its limit of open files. The kernel kills the worker.
+            drop(ours);
+            orphaned(&self.children, pid, false, Orphan::Numbered(pid));
+            let _ = reply.send(Err(ForkError::Refused("its pidfd did not arrive".into())));
+            return Ok(());
+        };
+        let process = Process::forked(pid, pidfd, ours, Reaper::template(self.children.clone()))
+            .inspect_err(|_| orphaned(&self.children, pid, false, Orphan::Numbered(pid)))?;
         // Dropped when nobody waits for it any more, and killed then.
         let _ = reply.send(armed.map(|()| process).map_err(ForkError::Descriptors));
         Ok(())
