@@ -10,7 +10,7 @@ use hatchery::{CallError, Pool, PoolStatus, ZygoteState};
 use crate::payloads::python_with_extras;
 use crate::support::{
     MODULE, SOON, Seed, alone_test, descendants, fds, in_system, is_alive, kill, lines, pgid, pids, pool_of,
-    role, scratch, start_role, started, state, status_when, stop, test_path, wait_until, zombies,
+    role, scratch, start_role, started, state, status_when, stop, test_path, touch, wait_until, zombies,
 };
 
 /// The template's process id.
@@ -278,6 +278,58 @@ alone_test! {
             assert!(caller.await.expect("no call failed") > 0);
         }
         assert_eq!(pool.status().await.expect("it runs").restarts, 0);
+        pool.shutdown().await;
+    }
+}
+
+/// The first template: it does not end when it is asked to.
+const DEAF: &str = "
+import os, time
+from hatchery import _zygote
+
+serve = _zygote._Template.serve
+
+def deaf(self):
+    own = serve(self)
+    while own is None:
+        time.sleep(1)
+    return own
+
+if not os.path.exists('second'):
+    _zygote._Template.serve = deaf
+
+def pid():
+    return os.getpid()
+";
+
+alone_test! {
+    async fn a_former_template_that_does_not_end_when_it_has_no_worker_left_is_killed() {
+        let pool = pool_of(DEAF).size(1).start().await.expect("it starts");
+        let former = template(&pool).await;
+        touch("second");
+        pool.reload().await.expect("there is nothing against it");
+        wait_until("it is dead", SOON, || !is_alive(former)).await;
+        let status = pool.status().await.expect("it runs");
+        assert!(all_forked(&status) && status.zygote.is_some_and(|it| it.restarts == 0));
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_former_template_that_is_stopped_does_not_hold_up_the_next_ones_restart() {
+        let pool = started(1).await;
+        let former = template(&pool).await;
+        stop(former);
+        // It cannot tell any more how its worker has ended, and so is kept.
+        pool.reload().await.expect("there is nothing against it");
+        let current = template(&pool).await;
+        assert!(current != former && is_alive(former));
+        kill(current);
+        let back = |status: &PoolStatus| {
+            status.zygote.as_ref().is_some_and(|it| it.restarts == 1 && it.state == ZygoteState::Ready)
+        };
+        status_when(&pool, "there is another template", back).await;
+        assert!(!is_alive(former));
         pool.shutdown().await;
     }
 }

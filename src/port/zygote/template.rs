@@ -28,6 +28,9 @@ use crate::error::WorkerStartError;
 /// How long a template may be silent while workers are asked of it. It takes a few milliseconds for each.
 const FORK_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a template may take to end that was asked to. It does nothing before that.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
+
 /// What a template is made of.
 #[derive(Debug, Clone)]
 pub(crate) struct TemplateSpec {
@@ -54,6 +57,8 @@ pub(crate) struct Template {
     unreaped: usize,
     /// Asked to end.
     ending: bool,
+    /// When it is killed because it did not.
+    grace: Option<Pin<Box<Sleep>>>,
     /// It was killed for what it did with a fork, and that one was told so.
     blamed: bool,
     /// It ended with forks to do, and nobody knows better why.
@@ -87,6 +92,7 @@ impl Template {
             last_fork: 0,
             unreaped: 0,
             ending: false,
+            grace: None,
             blamed: false,
             ended_forking: false,
         })
@@ -142,13 +148,17 @@ impl Template {
         }
     }
 
-    /// Asks it to end; it does so at once.
-    pub(crate) fn shut_down(&mut self) {
-        if !std::mem::replace(&mut self.ending, true)
-            && send(self.control.stream(), &shutdown_frame(), &[]).is_err()
-        {
-            self.kill();
+    /// Asks it to end; it does so at once, or is killed. Whether it had not been asked before: then
+    /// [`poll`](Self::poll) has to be called once more.
+    pub(crate) fn shut_down(&mut self) -> bool {
+        if std::mem::replace(&mut self.ending, true) {
+            return false;
         }
+        match send(self.control.stream(), &shutdown_frame(), &[]) {
+            Ok(()) => self.grace = Some(Box::pin(sleep(SHUTDOWN_GRACE))),
+            Err(_) => self.kill(),
+        }
+        true
     }
 
     pub(crate) fn kill(&self) {
@@ -174,6 +184,11 @@ impl Template {
                 }
                 Poll::Pending => break,
             }
+        }
+        if self.grace.as_mut().is_some_and(|grace| grace.as_mut().poll(cx).is_ready()) {
+            self.grace = None;
+            log::warn!(target: "hatchery::port", "template {} does not end, and is killed", self.pid());
+            self.kill();
         }
         if self.forks.is_empty() {
             self.overdue = None;

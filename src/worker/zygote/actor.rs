@@ -123,9 +123,11 @@ impl Actor for Zygote {
     fn stopping(&mut self, _: &mut Context<Self>) -> Stay {
         if !std::mem::replace(&mut self.stopping, true) {
             let templates = self.current.iter_mut().chain(&mut self.former).chain(&mut self.retired);
-            templates.for_each(Template::shut_down);
+            for template in templates {
+                template.shut_down();
+            }
         }
-        // They end at once; the supervisor's own deadline is for one that does not.
+        // They end at once, or are killed. `Drive` sees to it.
         if self.templates().next().is_none() { Stay::Stop } else { Stay::Continue }
     }
 
@@ -157,9 +159,9 @@ impl ActorFuture<Zygote> for Drive {
             act.former = None;
         }
         act.retired.retain_mut(|template| {
-            let ended = template.poll(cx).is_ready();
-            if !ended && template.is_childless() {
-                template.shut_down();
+            let mut ended = template.poll(cx).is_ready();
+            if !ended && template.is_childless() && template.shut_down() {
+                ended = template.poll(cx).is_ready();
             }
             !ended
         });
