@@ -10,14 +10,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use serde::Deserialize;
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep};
 
 use super::super::frame::{Codec, Frame, Kind};
-use super::super::reap::{Dying, reap};
+use super::super::reap::{Dying, reap, reap_group, wait_for_group};
 use super::control::send;
 
 /// How long a template may take to tell the exit status of a worker that is dead. It answers within a fraction of a
@@ -27,7 +27,7 @@ const REAP_TIMEOUT: Duration = Duration::from_secs(3);
 /// A process that will be reaped by init, or by us if it falls to us.
 pub(in super::super) enum Orphan {
     /// By its pidfd, which never means another child of ours.
-    Known(OwnedFd),
+    Known(Pid, OwnedFd),
     /// One whose template did not live to hand over a pidfd.
     Numbered(Pid),
 }
@@ -35,24 +35,32 @@ pub(in super::super) enum Orphan {
 impl Orphan {
     pub(in super::super) fn new(pid: Pid, pidfd: impl AsFd) -> Self {
         match pidfd.as_fd().try_clone_to_owned() {
-            Ok(pidfd) => Self::Known(pidfd),
+            Ok(pidfd) => Self::Known(pid, pidfd),
             Err(_) => Self::Numbered(pid),
         }
     }
 
-    /// Waits for its end, if it is ours.
+    /// Waits for its end and that of its group, if they are ours.
     pub(in super::super) fn reap(&self) {
-        match self {
-            Self::Known(pidfd) => drop(reap_by_pidfd(pidfd)),
-            Self::Numbered(pid) => drop(reap(*pid)),
+        let (pid, reaped) = match self {
+            Self::Known(pid, pidfd) => (*pid, reap_by_pidfd(*pid, pidfd)),
+            Self::Numbered(pid) => (*pid, reap(*pid)),
+        };
+        if reaped.is_some() {
+            wait_for_group(pid);
         }
     }
 }
 
 /// Waits for the end of a process that has ended or is sure to; `None` when it is not ours to reap.
-fn reap_by_pidfd(pidfd: impl AsFd) -> Option<Reaped> {
+fn reap_by_pidfd(pid: Pid, pidfd: impl AsFd) -> Option<Reaped> {
+    let wait = |options| waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | options);
+    if let Ok(Some(_)) = wait(WaitIdOptions::NOWAIT) {
+        // Its number is its own as long as we have not reaped it. Older kernels know a group by nothing else.
+        let _ = kill_process_group(pid, Signal::KILL);
+    }
     loop {
-        match waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED) {
+        match wait(WaitIdOptions::empty()) {
             Ok(Some(ended)) => {
                 // As `wait4` would tell it, but for the core dump's bit.
                 let status = match (ended.exit_status(), ended.terminating_signal()) {
@@ -159,8 +167,13 @@ impl Children {
         }
         let body: Body = serde_json::from_slice(&frame.body).unwrap_or_default();
         let waiting = self.state().waiting.remove(&frame.number);
-        if let (Some(Waiting::Owner(owner)), Some(status)) = (waiting, body.status) {
-            let _ = owner.send((ExitStatus::from_raw(status), body.max_rss_bytes));
+        match (waiting, body.status) {
+            (Some(Waiting::Owner(owner)), Some(status)) => {
+                let _ = owner.send((ExitStatus::from_raw(status), body.max_rss_bytes));
+            }
+            // An owner sees to the group itself.
+            (Some(Waiting::Dropped(Orphan::Known(pid, _) | Orphan::Numbered(pid), _)), _) => reap_group(pid),
+            _ => {}
         }
     }
 
@@ -216,8 +229,18 @@ impl Reaper {
     ) -> Poll<Option<Reaped>> {
         loop {
             let (children, asked) = match self {
-                Self::Us => return Poll::Ready(reap(pid)),
-                Self::Whoever => return Poll::Ready(reap_by_pidfd(pidfd)),
+                Self::Us => {
+                    let reaped = reap(pid);
+                    reap_group(pid);
+                    return Poll::Ready(reaped);
+                }
+                Self::Whoever => {
+                    let reaped = reap_by_pidfd(pid, pidfd);
+                    if reaped.is_some() {
+                        reap_group(pid);
+                    }
+                    return Poll::Ready(reaped);
+                }
                 Self::Template { children, asked } => (children, asked),
             };
             match asked {
@@ -229,7 +252,11 @@ impl Reaper {
                     }
                 }
                 Some(Asked { told, late }) => match Pin::new(told).poll(cx) {
-                    Poll::Ready(Ok(reaped)) => return Poll::Ready(Some(reaped)),
+                    Poll::Ready(Ok(reaped)) => {
+                        // Not before: the process itself may be ours by now, its template having just died.
+                        reap_group(pid);
+                        return Poll::Ready(Some(reaped));
+                    }
                     // The template could not tell, or is gone; then it may be ours.
                     Poll::Ready(Err(_)) => *self = Self::Whoever,
                     Poll::Pending => {
