@@ -7,6 +7,7 @@ use hatchery::PoolStatus;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::support::{MODULE, SOON, alone_test, fds, kill, pids, pool_of, status_when, wait_until, zombies};
+use crate::template::fds_of_idle;
 
 const WORKERS: usize = 64;
 const RESTARTS: usize = 200;
@@ -20,7 +21,7 @@ alone_test! {
         assert_eq!(pids(&pool).await.into_iter().collect::<BTreeSet<_>>().len(), WORKERS);
         let zygote = status.zygote.and_then(|zygote| zygote.pid).expect("it is ready");
         let own = std::process::id();
-        let before = (fds(own).len(), fds(zygote).len());
+        let before = (fds(own).len(), fds_of_idle(zygote).await.len());
 
         let begun = Instant::now();
         let mut killed = 0;
@@ -34,8 +35,9 @@ alone_test! {
             let back = |status: &PoolStatus| status.restarts == killed as u64 && status.ready == WORKERS as u32;
             status_when(&pool, "all are back", back).await;
         }
+        // The back-off alone holds up one slot for 9 s when it dies that often; the rest is for a busy machine.
         let took = begun.elapsed();
-        assert!(took < Duration::from_secs(10), "{took:?}");
+        assert!(took < Duration::from_secs(60), "{took:?}");
 
         let status = pool.status().await.expect("it runs");
         assert!(status.workers.iter().all(|worker| worker.forked == Some(true)), "{status:?}");

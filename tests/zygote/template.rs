@@ -1,6 +1,6 @@
 //! The template: what it gives its workers, and its own death.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::time::Duration;
@@ -23,6 +23,12 @@ async fn template(pool: &Pool) -> u32 {
 /// Of this process, a subreaper: what the template had not reaped has fallen to it.
 async fn no_zombie_is_left() {
     wait_until("no zombie is left", SOON, || zombies(std::process::id()) == 0).await;
+}
+
+/// The template's descriptors once it has closed its copies of what it gave its last worker: it sleeps then.
+pub(crate) async fn fds_of_idle(zygote: u32) -> BTreeMap<u32, String> {
+    wait_until("the template waits for requests", SOON, || state(zygote) == Some('S')).await;
+    fds(zygote)
 }
 
 fn all_forked(status: &PoolStatus) -> bool {
@@ -338,12 +344,12 @@ alone_test! {
     async fn a_template_holds_nothing_of_its_workers() {
         let pool = started(1).await;
         let zygote = template(&pool).await;
-        let before = fds(zygote);
+        let before = fds_of_idle(zygote).await;
         for restarts in 1..=3 {
             kill(pids(&pool).await[0]);
             status_when(&pool, "it is replaced", |it| it.restarts == restarts && it.idle == 1).await;
         }
-        assert_eq!(fds(zygote), before);
+        wait_until("it has closed its copies", SOON, || fds(zygote) == before).await;
         pool.shutdown().await;
     }
 }
