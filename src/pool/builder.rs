@@ -119,7 +119,8 @@ impl PoolBuilder {
     }
 
     /// How many workers. Default: the number of cores. At least 1, at most 1024; each takes seven file descriptors here,
-    /// one more with several calls ([`in_flight`](PoolBuilder::in_flight)).
+    /// one more with several calls ([`in_flight`](PoolBuilder::in_flight)) or [`threads`](PoolBuilder::threads). A
+    /// [zygote](PoolBuilder::zygote) takes a few as well, and up to sixty while workers start.
     pub fn size(mut self, workers: usize) -> Self {
         self.size = workers;
         self

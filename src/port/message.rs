@@ -90,6 +90,9 @@ pub(crate) struct Ready {
     /// Of a template: what looks dangerous in what it has imported.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) warnings: Vec<String>,
+    /// Of a template: why no worker can be forked of it, if so. It has imported nothing then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cannot_fork: Option<String>,
 }
 
 /// A function that may be called.

@@ -288,17 +288,10 @@ impl Drop for Process {
         match (&self.reaper, self.forked.take()) {
             (Reaper::Us, Some(forked)) => template_dropped(pid, forked, dying),
             (Reaper::Us, None) => child_dropped(pid, dying),
-            (Reaper::Template { children, .. }, _) => orphaned(children, pid, self.orphan()),
-            (Reaper::Whoever, _) => reap_in_background(pid, self.orphan(), dying),
-        }
-    }
-}
-
-impl Process {
-    fn orphan(&self) -> Orphan {
-        match self.pidfd.get_ref().try_clone() {
-            Ok(pidfd) => Orphan::Known(pidfd),
-            Err(_) => Orphan::Numbered(self.pid),
+            (Reaper::Template { children, asked }, _) => {
+                orphaned(children, pid, asked.is_some(), Orphan::new(pid, self.pidfd.get_ref()));
+            }
+            (Reaper::Whoever, _) => reap_in_background(pid, Orphan::new(pid, self.pidfd.get_ref()), dying),
         }
     }
 }

@@ -6,14 +6,15 @@ use std::process::ExitStatus;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::process::Pid;
+use rustix::io::Errno;
+use rustix::process::{Pid, WaitOptions, waitpgid};
 
 use super::process::peak_rss_bytes;
 use super::zygote::{Children, Orphan};
 
-/// Has a killed process reaped that a template has forked.
-pub(super) fn orphaned(children: &Children, pid: Pid, orphan: Orphan) {
-    if let Err((orphan, dying)) = children.reap_dropped(pid, orphan, Dying::new()) {
+/// Has a killed process reaped that a template has forked. `asked`: the template has been told to already.
+pub(super) fn orphaned(children: &Children, pid: Pid, asked: bool, orphan: Orphan) {
+    if let Err((orphan, dying)) = children.reap_dropped(pid, asked, orphan, Dying::new()) {
         reap_in_background(pid, orphan, dying);
     }
 }
@@ -25,10 +26,11 @@ pub(super) fn reap_in_background(pid: Pid, orphan: Orphan, dying: Dying) {
     });
 }
 
-/// Reaps a child of ours that is sure to end.
+/// Reaps a child of ours that is sure to end, and its group.
 pub(super) fn child_dropped(pid: Pid, dying: Dying) {
     in_background(pid, move || {
         reap(pid);
+        wait_for_group(pid);
         drop(dying);
     });
 }
@@ -57,7 +59,30 @@ fn reap_orphans(template: Pid, forked: &Children) {
         orphan.reap();
         drop(dying);
     }
-    while wait4(-template.as_raw_nonzero().get()).is_some() {}
+    wait_for_group(template);
+}
+
+/// Reaps the group of a process that is dead, which was killed, as far as it has fallen to us: to PID 1 of a container,
+/// or a subreaper. Mostly nothing has, and this is one system call. What is left in a group keeps its number.
+pub(super) fn reap_group(leader: Pid) {
+    loop {
+        match waitpgid(leader, WaitOptions::NOHANG) {
+            Ok(Some(_)) | Err(Errno::INTR) => {}
+            // Not dead yet.
+            Ok(None) => break,
+            Err(_) => return,
+        }
+    }
+    let dying = Dying::new();
+    in_background(leader, move || {
+        wait_for_group(leader);
+        drop(dying);
+    });
+}
+
+/// As [`reap_group`], until nothing of it is left.
+pub(super) fn wait_for_group(leader: Pid) {
+    while wait4(-leader.as_raw_nonzero().get()).is_some() {}
 }
 
 fn in_background(pid: Pid, work: impl FnOnce() + Send + 'static) {

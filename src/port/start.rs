@@ -153,10 +153,11 @@ impl Port {
     }
 
     /// Has a Python forked and waits until it is ready, at most for the spawn timeout. Must be called on an arbiter.
-    /// `ask` hands the order to whoever owns a template.
+    /// `ask` hands the order to whoever owns a template. `turn` is let go of once that has answered.
     pub(crate) async fn fork(
         spec: &PortSpec,
         worker: &str,
+        turn: impl Sized,
         ask: impl FnOnce(ForkOrder),
     ) -> Result<Self, ForkError> {
         let (order, ours) = zygote::order(worker, spec.needs_begun_mark())?;
@@ -164,6 +165,7 @@ impl Port {
         let Ours { socket, stdout, stderr, stacks, descriptors, begun, forked } = ours;
         // Whoever owns the template sees to it that this is answered.
         let process = forked.await.unwrap_or(Err(ForkError::NoTemplate))?;
+        drop(turn);
         let starting = Starting {
             process,
             channel: Channel::new(socket, descriptors, spec.max_frame_bytes),

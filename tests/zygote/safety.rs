@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use hatchery::{PoolStartError, PoolStatus, StartPhase, WorkerStartError, ZygoteState, ZygoteStatus};
+use hatchery::{Pool, PoolStartError, PoolStatus, StartPhase, WorkerStartError, ZygoteState, ZygoteStatus};
 
 use crate::support::{
-    alone_test, descendants, kill, pids, pool_of, python, python_module, scratch, status_when,
+    SOON, alone_test, descendants, kill, pids, pool_of, python, python_module, scratch, status_when,
+    wait_until, zombies,
 };
 
 const PLAIN: &str = "import os\n\ndef pid():\n    return os.getpid()\n";
@@ -92,12 +93,14 @@ alone_test! {
         if !look.output().expect("python starts").status.success() {
             return eprintln!("skipped: there is no libgomp.so.1 on this machine");
         }
-        let pool = pool_of(OPENMP).size(1).spawn_timeout(Duration::from_secs(2)).start().await.expect("it starts");
+        // A limit of the machine's would leave fewer threads, or none.
+        let builder = pool_of(OPENMP).env("OMP_THREAD_LIMIT", "64").env("OMP_DYNAMIC", "false");
+        let pool = builder.size(1).spawn_timeout(Duration::from_secs(6)).start().await.expect("it starts");
         let status = pool.status().await.expect("it runs");
         let zygote = status.zygote.as_ref().expect("it has one");
         assert!(zygote.warnings.iter().any(|it| it.starts_with("module 'subject' left 3 threads ")), "{zygote:?}");
         assert_eq!((status.workers[0].forked, zygote.failed_forks), (Some(false), 1), "{status:?}");
-        assert!(zygote.last_failure.as_ref().is_some_and(|why| why.contains("not ready within 2s")), "{zygote:?}");
+        assert!(zygote.last_failure.as_ref().is_some_and(|why| why.contains("not ready within 6s")), "{zygote:?}");
         pool.call::<_, u32>("pid", ()).await.expect("it serves");
         pool.shutdown().await;
     }
@@ -136,6 +139,146 @@ alone_test! {
         kill(workers[0]);
         let status = status_when(&pool, "it is replaced", |it| it.restarts == 1 && it.idle == 3).await;
         assert_eq!(status.workers[0].forked, Some(false));
+        pool.shutdown().await;
+    }
+}
+
+/// A pool whose Python is bent like this before anything else.
+async fn pool_of_bent(python: &str) -> (Pool, PoolStatus) {
+    python_module(&scratch(), "sitecustomize", python);
+    let pool = pool_of(PLAIN).size(2).env("PYTHONPATH", scratch()).start().await.expect("it starts");
+    pool.call::<_, u32>("pid", ()).await.expect("it serves");
+    let status = pool.status().await.expect("it runs");
+    (pool, status)
+}
+
+alone_test! {
+    /// As conda builds it.
+    async fn a_python_without_pidfd_open_opens_pidfds_all_the_same() {
+        let (pool, status) = pool_of_bent("import os\ndel os.pidfd_open\n").await;
+        assert!(status.workers.iter().all(|worker| worker.forked == Some(true)), "{status:?}");
+        kill(pids(&pool).await[0]);
+        let replaced = status_when(&pool, "it is replaced", |it| it.restarts == 1 && it.idle == 2).await;
+        assert!(replaced.workers[0].last_exit.as_deref().is_some_and(|how| how.contains("signal 9")), "{replaced:?}");
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn with_a_python_that_cannot_open_pidfds_the_pool_stays_cold_and_says_so() {
+        let (pool, status) = pool_of_bent("import os, sys\ndel os.pidfd_open\nsys.modules['ctypes'] = None\n").await;
+        assert!(status.workers.iter().all(|worker| worker.forked == Some(false)), "{status:?}");
+        let zygote = status.zygote.expect("it has one");
+        let ZygoteState::Disabled { reason } = &zygote.state else { panic!("{zygote:?}") };
+        assert!(reason.contains("needs pidfds") && zygote.pid.is_none(), "{zygote:?}");
+        pool.reload().await.expect("its workers are replaced all the same");
+        let status = pool.status().await.expect("it runs");
+        assert!(status.workers.iter().all(|worker| worker.forked == Some(false)), "{status:?}");
+        pool.shutdown().await;
+    }
+}
+
+const ENDS_THE_TEMPLATE: &str = "
+import os
+os.register_at_fork(before=lambda: os._exit(3))
+
+def pid():
+    return os.getpid()
+";
+
+alone_test! {
+    async fn a_template_that_dies_of_every_fork_is_given_up() {
+        let pool = pool_of(ENDS_THE_TEMPLATE).size(1).start().await.expect("it starts cold");
+        for deaths in 1..=2 {
+            let again = |status: &PoolStatus| {
+                let zygote = status.zygote.as_ref().expect("it has one");
+                zygote.state == ZygoteState::Ready && zygote.restarts == deaths && status.idle == 1
+            };
+            status_when(&pool, "there is another template", again).await;
+            kill(pids(&pool).await[0]);
+        }
+        let disabled = |status: &PoolStatus| {
+            let zygote = status.zygote.as_ref().expect("it has one");
+            matches!(&zygote.state, ZygoteState::Disabled { .. }) && status.restarts == 2 && status.idle == 1
+        };
+        let status = status_when(&pool, "the zygote is given up", disabled).await;
+        assert_eq!(status.workers[0].forked, Some(false), "{status:?}");
+        let zygote = status.zygote.expect("it has one");
+        let ZygoteState::Disabled { reason } = &zygote.state else { unreachable!("it was waited for") };
+        let says = reason.starts_with("3 failures in a row") && reason.contains("exit code 3, while it was to fork");
+        assert!(says, "{reason}");
+        assert_eq!((zygote.restarts, zygote.failed_forks), (3, 0), "{zygote:?}");
+        pool.shutdown().await;
+    }
+}
+
+/// The template's first answer to a fork is bent.
+fn bent(answer: &str) -> String {
+    format!(
+        "
+import os
+from hatchery import _zygote
+
+first = True
+tell = _zygote._Template.tell
+
+def bent(self, kind, number, fork_id, body, fd=None):
+    global first
+    if kind == _zygote.FORKED and first:
+        first = False
+        {answer}
+    tell(self, kind, number, fork_id, body, fd)
+
+_zygote._Template.tell = bent
+
+def pid():
+    return os.getpid()
+"
+    )
+}
+
+alone_test! {
+    async fn a_fork_whose_pidfd_does_not_arrive_is_reaped() {
+        let pool = pool_of(&bent("fd = None")).size(1).start().await.expect("it starts cold");
+        let status = pool.status().await.expect("it runs");
+        assert_eq!(status.workers[0].forked, Some(false), "{status:?}");
+        let zygote = status.zygote.expect("it has one");
+        assert_eq!((&zygote.state, zygote.failed_forks), (&ZygoteState::Ready, 1), "{zygote:?}");
+        let template = zygote.pid.expect("it is ready");
+        wait_until("it is reaped", SOON, || descendants(template).len() + zombies(template) == 0).await;
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_template_that_tells_what_cannot_be_is_ended() {
+        let own = std::process::id();
+        for pid in ["1", "-5", "0"] {
+            let pool = pool_of(&bent(&format!("body = {{'pid': {pid}}}"))).size(1).start().await.expect("it starts cold");
+            let again = |status: &PoolStatus| {
+                let zygote = status.zygote.as_ref().expect("it has one");
+                zygote.state == ZygoteState::Ready && zygote.restarts == 1
+            };
+            let status = status_when(&pool, "there is another template", again).await;
+            assert_eq!(status.workers[0].forked, Some(false), "{status:?}");
+            assert_eq!(status.zygote.expect("it has one").failed_forks, 1);
+            wait_until("only worker and template live", SOON, || descendants(own).len() == 2).await;
+            pool.shutdown().await;
+        }
+    }
+}
+
+alone_test! {
+    async fn descriptors_that_an_answer_has_no_use_for_are_not_the_next_workers() {
+        // Those of a file: it cannot be watched as a pidfd can.
+        let more = "self.socket.sendmsg([_zygote._HEAD.pack(20, _zygote.EXITED, 1, 0, 4000000, 0, 0)], \
+            [(_zygote._socket.SOL_SOCKET, _zygote._socket.SCM_RIGHTS, _zygote.array.array('i', [0, 0]))])";
+        let pool = pool_of(&bent(more)).size(1).start().await.expect("it starts");
+        let status = pool.status().await.expect("it runs");
+        assert_eq!(status.workers[0].forked, Some(true), "{status:?}");
+        kill(pids(&pool).await[0]);
+        let status = status_when(&pool, "its end is seen", |it| it.restarts == 1 && it.idle == 1).await;
+        assert!(status.workers[0].last_exit.as_deref().is_some_and(|how| how.contains("signal 9")), "{status:?}");
         pool.shutdown().await;
     }
 }

@@ -1,6 +1,6 @@
 //! The template: what it gives its workers, and its own death.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use hatchery::{CallError, Pool, PoolStatus, ZygoteState};
 use crate::payloads::python_with_extras;
 use crate::support::{
     MODULE, SOON, Seed, alone_test, descendants, fds, in_system, is_alive, kill, lines, pgid, pids, pool_of,
-    role, scratch, start_role, started, state, status_when, stop, test_path, wait_until,
+    role, scratch, start_role, started, state, status_when, stop, test_path, touch, wait_until, zombies,
 };
 
 /// The template's process id.
@@ -18,6 +18,17 @@ async fn template(pool: &Pool) -> u32 {
     let ready = |status: &PoolStatus| status.zygote.as_ref().is_some_and(|zygote| zygote.pid.is_some());
     let status = status_when(pool, "there is a template", ready).await;
     status.zygote.and_then(|zygote| zygote.pid).expect("it was waited for")
+}
+
+/// Of this process, a subreaper: what the template had not reaped has fallen to it.
+async fn no_zombie_is_left() {
+    wait_until("no zombie is left", SOON, || zombies(std::process::id()) == 0).await;
+}
+
+/// The template's descriptors once it has closed its copies of what it gave its last worker: it sleeps then.
+pub(crate) async fn fds_of_idle(zygote: u32) -> BTreeMap<u32, String> {
+    wait_until("the template waits for requests", SOON, || state(zygote) == Some('S')).await;
+    fds(zygote)
 }
 
 fn all_forked(status: &PoolStatus) -> bool {
@@ -204,6 +215,7 @@ alone_test! {
         let status = status_when(&pool, "it is replaced", |status| status.idle == 1).await;
         assert_eq!(status.workers[0].forked, Some(false), "{status:?}");
         assert_eq!(status.zygote.expect("it has one").failed_forks, 0, "no fault of the fork's");
+        no_zombie_is_left().await;
         pool.shutdown().await;
     }
 }
@@ -221,6 +233,7 @@ alone_test! {
         };
         status_when(&pool, "there is another template", back).await;
         assert!(!is_alive(zygote));
+        no_zombie_is_left().await;
         pool.shutdown().await;
     }
 }
@@ -275,16 +288,68 @@ alone_test! {
     }
 }
 
+/// The first template: it does not end when it is asked to.
+const DEAF: &str = "
+import os, time
+from hatchery import _zygote
+
+serve = _zygote._Template.serve
+
+def deaf(self):
+    own = serve(self)
+    while own is None:
+        time.sleep(1)
+    return own
+
+if not os.path.exists('second'):
+    _zygote._Template.serve = deaf
+
+def pid():
+    return os.getpid()
+";
+
+alone_test! {
+    async fn a_former_template_that_does_not_end_when_it_has_no_worker_left_is_killed() {
+        let pool = pool_of(DEAF).size(1).start().await.expect("it starts");
+        let former = template(&pool).await;
+        touch("second");
+        pool.reload().await.expect("there is nothing against it");
+        wait_until("it is dead", SOON, || !is_alive(former)).await;
+        let status = pool.status().await.expect("it runs");
+        assert!(all_forked(&status) && status.zygote.is_some_and(|it| it.restarts == 0));
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_former_template_that_is_stopped_does_not_hold_up_the_next_ones_restart() {
+        let pool = started(1).await;
+        let former = template(&pool).await;
+        stop(former);
+        // It cannot tell any more how its worker has ended, and so is kept.
+        pool.reload().await.expect("there is nothing against it");
+        let current = template(&pool).await;
+        assert!(current != former && is_alive(former));
+        kill(current);
+        let back = |status: &PoolStatus| {
+            status.zygote.as_ref().is_some_and(|it| it.restarts == 1 && it.state == ZygoteState::Ready)
+        };
+        status_when(&pool, "there is another template", back).await;
+        assert!(!is_alive(former));
+        pool.shutdown().await;
+    }
+}
+
 alone_test! {
     async fn a_template_holds_nothing_of_its_workers() {
         let pool = started(1).await;
         let zygote = template(&pool).await;
-        let before = fds(zygote);
+        let before = fds_of_idle(zygote).await;
         for restarts in 1..=3 {
             kill(pids(&pool).await[0]);
             status_when(&pool, "it is replaced", |it| it.restarts == restarts && it.idle == 1).await;
         }
-        assert_eq!(fds(zygote), before);
+        wait_until("it has closed its copies", SOON, || fds(zygote) == before).await;
         pool.shutdown().await;
     }
 }

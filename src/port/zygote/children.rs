@@ -10,42 +10,57 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use serde::Deserialize;
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep};
 
 use super::super::frame::{Codec, Frame, Kind};
-use super::super::reap::{Dying, reap};
+use super::super::reap::{Dying, reap, reap_group, wait_for_group};
 use super::control::send;
 
 /// How long a template may take to tell the exit status of a worker that is dead. It answers within a fraction of a
-/// millisecond, unless it is stopped.
-const REAP_TIMEOUT: Duration = Duration::from_secs(1);
+/// millisecond, unless it is stopped, or the machine very busy.
+const REAP_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A process that will be reaped by init, or by us if it falls to us.
 pub(in super::super) enum Orphan {
     /// By its pidfd, which never means another child of ours.
-    Known(OwnedFd),
+    Known(Pid, OwnedFd),
     /// One whose template did not live to hand over a pidfd.
     Numbered(Pid),
 }
 
 impl Orphan {
-    /// Waits for its end, if it is ours.
+    pub(in super::super) fn new(pid: Pid, pidfd: impl AsFd) -> Self {
+        match pidfd.as_fd().try_clone_to_owned() {
+            Ok(pidfd) => Self::Known(pid, pidfd),
+            Err(_) => Self::Numbered(pid),
+        }
+    }
+
+    /// Waits for its end and that of its group, if they are ours.
     pub(in super::super) fn reap(&self) {
-        match self {
-            Self::Known(pidfd) => drop(reap_by_pidfd(pidfd)),
-            Self::Numbered(pid) => drop(reap(*pid)),
+        let (pid, reaped) = match self {
+            Self::Known(pid, pidfd) => (*pid, reap_by_pidfd(*pid, pidfd)),
+            Self::Numbered(pid) => (*pid, reap(*pid)),
+        };
+        if reaped.is_some() {
+            wait_for_group(pid);
         }
     }
 }
 
 /// Waits for the end of a process that has ended or is sure to; `None` when it is not ours to reap.
-fn reap_by_pidfd(pidfd: impl AsFd) -> Option<Reaped> {
+fn reap_by_pidfd(pid: Pid, pidfd: impl AsFd) -> Option<Reaped> {
+    let wait = |options| waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | options);
+    if let Ok(Some(_)) = wait(WaitIdOptions::NOWAIT) {
+        // Its number is its own as long as we have not reaped it. Older kernels know a group by nothing else.
+        let _ = kill_process_group(pid, Signal::KILL);
+    }
     loop {
-        match waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED) {
+        match wait(WaitIdOptions::empty()) {
             Ok(Some(ended)) => {
                 // As `wait4` would tell it, but for the core dump's bit.
                 let status = match (ended.exit_status(), ended.terminating_signal()) {
@@ -99,7 +114,7 @@ impl Children {
 
     /// Has a process reaped that is dead or sure to die soon; gives `waiting` back when the template is gone.
     fn reap(&self, pid: Pid, waiting: Waiting) -> Result<(), Waiting> {
-        let number = pid.as_raw_nonzero().get().unsigned_abs();
+        let number = number(pid);
         let mut state = self.state();
         if state.gone {
             return Err(waiting);
@@ -111,17 +126,36 @@ impl Children {
         Ok(())
     }
 
-    /// Has a process reaped that was killed and dropped; gives it back when the template is gone.
+    /// Has a process reaped that was killed and dropped; gives it back when the template is gone. `asked`: the template
+    /// has been told to already, and would count a second answer as another process's.
     pub(in super::super) fn reap_dropped(
         &self,
         pid: Pid,
+        asked: bool,
         orphan: Orphan,
         dying: Dying,
     ) -> Result<(), (Orphan, Dying)> {
+        if asked {
+            return self.give_up(pid, orphan, dying);
+        }
         self.reap(pid, Waiting::Dropped(orphan, dying)).map_err(|waiting| match waiting {
             Waiting::Dropped(orphan, dying) => (orphan, dying),
             Waiting::Owner(_) => unreachable!("it was given the other one"),
         })
+    }
+
+    /// Nobody waits any more for the end of a dead process that the template was told to reap. It stays known, for the
+    /// case that the template ends without having done it; gives it back when that has happened.
+    fn give_up(&self, pid: Pid, orphan: Orphan, dying: Dying) -> Result<(), (Orphan, Dying)> {
+        let mut state = self.state();
+        if state.gone {
+            return Err((orphan, dying));
+        }
+        // There is none when its end has just been told.
+        if let Some(waiting) = state.waiting.get_mut(&number(pid)) {
+            *waiting = Waiting::Dropped(orphan, dying);
+        }
+        Ok(())
     }
 
     /// The template has told the end of one.
@@ -133,8 +167,13 @@ impl Children {
         }
         let body: Body = serde_json::from_slice(&frame.body).unwrap_or_default();
         let waiting = self.state().waiting.remove(&frame.number);
-        if let (Some(Waiting::Owner(owner)), Some(status)) = (waiting, body.status) {
-            let _ = owner.send((ExitStatus::from_raw(status), body.max_rss_bytes));
+        match (waiting, body.status) {
+            (Some(Waiting::Owner(owner)), Some(status)) => {
+                let _ = owner.send((ExitStatus::from_raw(status), body.max_rss_bytes));
+            }
+            // An owner sees to the group itself.
+            (Some(Waiting::Dropped(Orphan::Known(pid, _) | Orphan::Numbered(pid), _)), _) => reap_group(pid),
+            _ => {}
         }
     }
 
@@ -149,6 +188,10 @@ impl Children {
         });
         dropped.collect()
     }
+}
+
+fn number(pid: Pid) -> u32 {
+    pid.as_raw_nonzero().get().unsigned_abs()
 }
 
 /// Who reaps a process.
@@ -186,8 +229,18 @@ impl Reaper {
     ) -> Poll<Option<Reaped>> {
         loop {
             let (children, asked) = match self {
-                Self::Us => return Poll::Ready(reap(pid)),
-                Self::Whoever => return Poll::Ready(reap_by_pidfd(pidfd)),
+                Self::Us => {
+                    let reaped = reap(pid);
+                    reap_group(pid);
+                    return Poll::Ready(reaped);
+                }
+                Self::Whoever => {
+                    let reaped = reap_by_pidfd(pid, pidfd);
+                    if reaped.is_some() {
+                        reap_group(pid);
+                    }
+                    return Poll::Ready(reaped);
+                }
                 Self::Template { children, asked } => (children, asked),
             };
             match asked {
@@ -199,15 +252,54 @@ impl Reaper {
                     }
                 }
                 Some(Asked { told, late }) => match Pin::new(told).poll(cx) {
-                    Poll::Ready(Ok(reaped)) => return Poll::Ready(Some(reaped)),
+                    Poll::Ready(Ok(reaped)) => {
+                        // Not before: the process itself may be ours by now, its template having just died.
+                        reap_group(pid);
+                        return Poll::Ready(Some(reaped));
+                    }
                     // The template could not tell, or is gone; then it may be ours.
                     Poll::Ready(Err(_)) => *self = Self::Whoever,
                     Poll::Pending => {
                         ready!(late.as_mut().poll(cx));
-                        return Poll::Ready(None);
+                        match children.give_up(pid, Orphan::new(pid, &pidfd), Dying::new()) {
+                            Ok(()) => return Poll::Ready(None),
+                            Err(_) => *self = Self::Whoever,
+                        }
                     }
                 },
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::super::super::frame::FrameDecoder;
+    use super::super::super::reap::orphaned;
+    use super::*;
+    use bytes::BytesMut;
+    use rustix::process::{PidfdFlags, getpid, pidfd_open};
+    use tokio_util::codec::Decoder as _;
+
+    #[tokio::test]
+    async fn a_template_is_told_once_to_reap_a_process_that_is_dropped_meanwhile() {
+        let (ours, template) = UnixStream::pair().expect("a pair");
+        let children = Arc::new(Children::new(Arc::new(ours)));
+        // None of it touches the process.
+        let (pid, pidfd) = (getpid(), pidfd_open(getpid(), PidfdFlags::empty()).expect("it lives"));
+        let mut reaper = Reaper::template(children.clone());
+        assert!(reaper.poll_reaped(pid, &pidfd, &mut Context::from_waker(Waker::noop())).is_pending());
+        let Reaper::Template { asked, .. } = reaper else { panic!("the template lives") };
+        orphaned(&children, pid, asked.is_some(), Orphan::new(pid, &pidfd));
+
+        let (mut bytes, mut decoder) = (BytesMut::new(), FrameDecoder { max_frame_bytes: 1000 });
+        template.readable().await.expect("it is open");
+        let _ = template.try_read_buf(&mut bytes).expect("it was told");
+        let told = decoder.decode(&mut bytes).expect("a frame").expect("a whole one");
+        assert_eq!((told.kind, told.number), (Kind::Reap, number(pid)));
+        assert!(bytes.is_empty(), "and nothing else");
+        assert_eq!(children.template_gone().len(), 1, "it is still known");
     }
 }

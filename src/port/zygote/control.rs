@@ -52,6 +52,10 @@ impl Control {
             if let Some(frame) = decoder.decode(&mut self.incoming)? {
                 return Poll::Ready(Ok(frame));
             }
+            // Whatever comes next brings its own; what the frames so far had no use for must not be taken for that.
+            if self.incoming.is_empty() {
+                self.descriptors.clear();
+            }
             ready!(self.stream.poll_read_ready(cx))?;
             let mut bytes = [0; 4096];
             match self

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   host                                       template: an ordinary cold process that only imports
-//!    | fork, with five descriptors  ---------->  fork()  ----------->  worker: its own group, channel,
+//!    | fork, with its descriptors   ---------->  fork()  ----------->  worker: its own group, channel,
 //!    |   forked, with a pidfd       <----------    |                    pipes and lifeline
 //!    |                                             |                      |
 //!    | its pidfd is readable; the group is killed  |      <------------  dies
@@ -11,8 +11,8 @@
 //! ```
 //!
 //! The template reaps only when it is told to, so a worker's number stays its own until its group has been killed.
-//! When the template is gone, its workers go on; they fall to init, or to this process if it is one (PID 1 in a
-//! container, a subreaper), which then reaps them.
+//! When the template is gone, its workers go on; init reaps them, or we do if they fall to us (PID 1 in a container, a
+//! subreaper).
 
 mod children;
 mod control;

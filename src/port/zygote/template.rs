@@ -28,6 +28,9 @@ use crate::error::WorkerStartError;
 /// How long a template may be silent while workers are asked of it. It takes a few milliseconds for each.
 const FORK_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a template may take to end that was asked to. It does nothing before that.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
+
 /// What a template is made of.
 #[derive(Debug, Clone)]
 pub(crate) struct TemplateSpec {
@@ -54,6 +57,12 @@ pub(crate) struct Template {
     unreaped: usize,
     /// Asked to end.
     ending: bool,
+    /// When it is killed because it did not.
+    grace: Option<Pin<Box<Sleep>>>,
+    /// It was killed for what it did with a fork, and that one was told so.
+    blamed: bool,
+    /// It ended with forks to do, and nobody knows better why.
+    ended_forking: bool,
 }
 
 /// A fork that was asked for.
@@ -83,6 +92,9 @@ impl Template {
             last_fork: 0,
             unreaped: 0,
             ending: false,
+            grace: None,
+            blamed: false,
+            ended_forking: false,
         })
     }
 
@@ -98,6 +110,11 @@ impl Template {
     /// Whether it has nothing left to do but to fork.
     pub(crate) fn is_childless(&self) -> bool {
         self.unreaped == 0 && self.forks.is_empty()
+    }
+
+    /// Whether it has ended while it was to fork, perhaps because of that.
+    pub(crate) fn ended_forking(&self) -> bool {
+        self.ended_forking
     }
 
     /// Asks for a worker.
@@ -131,13 +148,17 @@ impl Template {
         }
     }
 
-    /// Asks it to end; it does so at once.
-    pub(crate) fn shut_down(&mut self) {
-        if !std::mem::replace(&mut self.ending, true)
-            && send(self.control.stream(), &shutdown_frame(), &[]).is_err()
-        {
-            self.kill();
+    /// Asks it to end; it does so at once, or is killed. Whether it had not been asked before: then
+    /// [`poll`](Self::poll) has to be called once more.
+    pub(crate) fn shut_down(&mut self) -> bool {
+        if std::mem::replace(&mut self.ending, true) {
+            return false;
         }
+        match send(self.control.stream(), &shutdown_frame(), &[]) {
+            Ok(()) => self.grace = Some(Box::pin(sleep(SHUTDOWN_GRACE))),
+            Err(_) => self.kill(),
+        }
+        true
     }
 
     pub(crate) fn kill(&self) {
@@ -164,6 +185,11 @@ impl Template {
                 Poll::Pending => break,
             }
         }
+        if self.grace.as_mut().is_some_and(|grace| grace.as_mut().poll(cx).is_ready()) {
+            self.grace = None;
+            log::warn!(target: "hatchery::port", "template {} does not end, and is killed", self.pid());
+            self.kill();
+        }
         if self.forks.is_empty() {
             self.overdue = None;
         } else if self
@@ -178,10 +204,12 @@ impl Template {
             self.kill();
             // The others are not to blame.
             if let Some((_, fork)) = self.forks.pop_first() {
+                self.blamed = true;
                 self.give_up(fork, ForkError::TemplateHangs(FORK_TIMEOUT));
             }
         }
         let exit = ready!(self.process.poll_ended(cx));
+        self.ended_forking |= !self.forks.is_empty() && !self.blamed;
         self.give_up_forks();
         Poll::Ready(exit)
     }
@@ -204,7 +232,7 @@ impl Template {
         // The kernel kills it now, if it is there: it has seen to that before it left the template's group.
         drop(ours);
         if let Some(pid) = forked {
-            orphaned(&self.children, pid, Orphan::Numbered(pid));
+            orphaned(&self.children, pid, false, Orphan::Numbered(pid));
         }
         let _ = reply.send(Err(error));
     }
@@ -232,17 +260,8 @@ impl Template {
             .map_err(|error| FrameError::Body { kind: frame.kind, message: error.to_string() })?;
         let fork = self.forks.remove(&frame.call_id);
         self.overdue = None;
-        let (pid, pidfd) = match body {
-            Body::Forked { pid } => match (Pid::from_raw(pid), self.control.take_descriptor()) {
-                (Some(pid), Some(pidfd)) => (pid, pidfd),
-                // This process is at its limit of open files. The worker ends by itself, its channel being closed.
-                _ => {
-                    if let Some(fork) = fork {
-                        let _ = fork.reply.send(Err(ForkError::Refused("its pidfd did not arrive".into())));
-                    }
-                    return Ok(());
-                }
-            },
+        let pid = match body {
+            Body::Forked { pid } => pid,
             Body::Refused { error } => {
                 if let Some(fork) = fork {
                     let _ = fork.reply.send(Err(ForkError::Refused(error)));
@@ -250,13 +269,30 @@ impl Template {
                 return Ok(());
             }
         };
+        // Some numbers mean a whole group, or all processes.
+        let Some(pid) = (pid > 1).then(|| Pid::from_raw(pid)).flatten() else {
+            let message = format!("{pid} is no worker's process id");
+            if let Some(fork) = fork {
+                self.blamed = true;
+                self.give_up(fork, ForkError::Refused(message.clone()));
+            }
+            return Err(FrameError::Body { kind: frame.kind, message });
+        };
         self.unreaped += 1;
         let Some(Fork { held, lifeline: ours, reply }) = fork else {
             return Err(FrameError::Body { kind: frame.kind, message: "nobody asked for it".into() });
         };
         // The worker does the same, but perhaps never comes to it: handlers of a fork run before.
         let armed = lifeline::arm(&held, pid);
-        let process = Process::forked(pid, pidfd, ours, Reaper::template(self.children.clone()))?;
+        let Some(pidfd) = self.control.take_descriptor() else {
+            // This process is at its limit of open files. The kernel kills the worker.
+            drop(ours);
+            orphaned(&self.children, pid, false, Orphan::Numbered(pid));
+            let _ = reply.send(Err(ForkError::Refused("its pidfd did not arrive".into())));
+            return Ok(());
+        };
+        let process = Process::forked(pid, pidfd, ours, Reaper::template(self.children.clone()))
+            .inspect_err(|_| orphaned(&self.children, pid, false, Orphan::Numbered(pid)))?;
         // Dropped when nobody waits for it any more, and killed then.
         let _ = reply.send(armed.map(|()| process).map_err(ForkError::Descriptors));
         Ok(())
@@ -265,6 +301,8 @@ impl Template {
 
 impl Drop for Template {
     fn drop(&mut self) {
+        // First, so that it forks nothing after it has been looked what it has forked.
+        self.kill();
         self.give_up_forks();
     }
 }

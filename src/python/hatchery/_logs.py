@@ -86,6 +86,8 @@ def _text(value: object) -> str:
 
 
 _prepared: list[Handler] = []
+# The levels of a root logger that nobody has configured: logging's own, and what this has made of it.
+_unconfigured = {logging.WARNING}
 
 
 def prepare(channel: _wire.Channel, level: int) -> None:
@@ -100,8 +102,10 @@ def _let_through(level: int) -> None:
     This clears what each logger has noted of its level.
     """
     root = logging.getLogger()
-    if not root.handlers and root.level == logging.WARNING and level < logging.WARNING:
-        root.setLevel(level)
+    wanted = min(level, logging.WARNING)
+    if not root.handlers and root.level in _unconfigured and root.level != wanted:
+        root.setLevel(wanted)
+        _unconfigured.add(wanted)
 
 
 def install(channel: _wire.Channel, level: int) -> None:
@@ -117,4 +121,7 @@ def install(channel: _wire.Channel, level: int) -> None:
     for handler in list(root.handlers):
         if type(handler) is logging.StreamHandler and handler.stream in printed:
             root.removeHandler(handler)
-    root.addHandler(_prepared.pop() if _prepared else Handler(channel, level))
+    handler = _prepared.pop() if _prepared else Handler(channel, level)
+    if handler.level != level:  # the host's may have changed since the template started
+        handler.setLevel(level)
+    root.addHandler(handler)

@@ -34,6 +34,7 @@ _HEAD = Struct(">IBBHIQI")
 _READ_BYTES = 4096
 _COMM_BYTES = 15
 _F_SETSIG = 10
+_SYS_PIDFD_OPEN = 434  # on every architecture that Linux counts its newer calls alike on
 
 
 def become(channel: _wire.Channel, hello: dict[str, Any], rss_bytes: Callable[[], int | None]) -> dict[str, Any]:
@@ -45,7 +46,8 @@ def become(channel: _wire.Channel, hello: dict[str, Any], rss_bytes: Callable[[]
     _name_process(hello["worker"])
     template = _Template(channel, hello)
     began = perf_counter()
-    warnings = template.load()
+    cannot_fork = template.look_for_pidfds()
+    warnings = [] if cannot_fork else template.load()
     ready = {
         "protocol": _wire.PROTOCOL,
         "pid": os.getpid(),
@@ -55,6 +57,8 @@ def become(channel: _wire.Channel, hello: dict[str, Any], rss_bytes: Callable[[]
         "import_ms": round((perf_counter() - began) * 1000, 3),
         "warnings": warnings,
     }
+    if cannot_fork:
+        ready["cannot_fork"] = cannot_fork  # the host only ends it
     # What is there now is nobody's garbage, and no collection of a worker writes to its pages.
     template.collects = gc.isenabled()
     gc.collect()
@@ -81,6 +85,7 @@ class _Template:
         # Told to be reaped, and not dead yet.
         self.dying: set[int] = set()
         self.reaping = self.again = False
+        self.pid = os.getpid()
         # What belongs to the template alone.
         self.own = {channel.fd, self.socket.fileno(), hello["template"]["lifeline_fd"]}
         self.own |= {hello.get(name) for name in ("stack_fd", "fd_socket", "begun_fd")}
@@ -89,14 +94,21 @@ class _Template:
         # What the module exports, if that is known.
         self.exports: Any = None
 
+    def look_for_pidfds(self) -> str | None:
+        """Find out how to open a pidfd. Return why it is impossible, if it is."""
+        try:
+            self.pidfd_open = getattr(os, "pidfd_open", None) or _pidfd_open_by_number()
+            os.close(self.pidfd_open(os.getpid()))
+        except Exception as error:
+            return f"a zygote needs pidfds, which this Python cannot open: {type(error).__name__}: {error}"
+        return None
+
     def load(self) -> list[str]:
         """Import all modules; what looks dangerous in them. Exits when an import fails."""
         module = self.hello["module"]
         watch = _watch.Watch()
         phase = "import"
         try:
-            if not hasattr(os, "pidfd_open"):
-                raise OSError("a zygote needs os.pidfd_open, which this Python was built without")  # noqa: TRY301
             sys.path[0:0] = self.hello["path"]
             for name in [*self.hello["template"]["preload"], module]:
                 __import__(name)
@@ -126,7 +138,7 @@ class _Template:
 
     def serve(self) -> dict[str, Any] | None:
         """Fork and reap as the host says. Returns what `fork` does in a worker, None in the template at its end."""
-        _signal.signal(_signal.SIGCHLD, lambda *_: self.reap())
+        _signal.signal(_signal.SIGCHLD, self.child_ended)
         space = _socket.CMSG_SPACE(4 * _MOST_DESCRIPTORS)
         tail = b""
         while True:
@@ -162,6 +174,8 @@ class _Template:
         if len(fds) < count:
             raise _wire.ProtocolError("a fork without its descriptors; is this process at its limit of open files?")
         _flush()  # what is in the buffers would be written twice
+        # Not what handlers of the fork open: that is the worker's.
+        former = _open_descriptors()
         try:
             pid = _fork()
         except OSError as error:
@@ -170,18 +184,18 @@ class _Template:
             return None
         if pid == 0:
             try:
-                return self.become_worker(fds, worker)
+                return self.become_worker(fds, worker, former)
             except BaseException as error:
                 os.write(2, f"hatchery: a forked worker failed: {error!r}\n".encode("utf-8", "backslashreplace"))
                 os._exit(_wire.EXIT_CONNECTION)
         _move_to_own_group(pid)
         # It cannot be reaped before the host says so, so this is it and no other of the same number.
-        pidfd = os.pidfd_open(pid)
+        pidfd = self.pidfd_open(pid)
         self.tell(FORKED, 0, fork_id, {"pid": pid}, pidfd)
         _close([*fds, pidfd])
         return None
 
-    def become_worker(self, fds: list[int], worker: str) -> dict[str, Any]:
+    def become_worker(self, fds: list[int], worker: str, former: list[int]) -> dict[str, Any]:
         """In a forked worker: take on what is its own, let go of what is the template's."""
         channel_fd, stdout, stderr, stack_fd, lifeline, fd_socket, *begun = fds
         # First of all: whatever happens from here on, the host's end of the lifeline ends this process. That its owner
@@ -196,7 +210,7 @@ class _Template:
         os.dup2(stderr, 2)
         self.socket.detach()
         keep = self.shared | {0, 1, 2, channel_fd, stack_fd, lifeline, fd_socket, *begun}
-        _close([fd for fd in map(int, os.listdir("/proc/self/fd")) if fd not in keep])
+        _close([fd for fd in former if fd not in keep])
         _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
         _name_process(worker)
         _reseed()
@@ -208,6 +222,11 @@ class _Template:
         if begun:
             own["begun_fd"] = begun[0]
         return own
+
+    def child_ended(self, *_: object) -> None:
+        """Handle the signal that a child has ended, unless it is one of a worker whose fork handlers run yet."""
+        if os.getpid() == self.pid:
+            self.reap()
 
     def reap(self) -> None:
         """Take the exit status of those that the host is done with, as far as they are dead."""
@@ -238,6 +257,22 @@ class _Template:
         rights = [] if fd is None else [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", [fd]))]
         # One write, which a signal handler cannot come between.
         self.socket.sendmsg([head + data], rights)
+
+
+def _pidfd_open_by_number() -> Callable[[int], int]:
+    """Return what does as `os.pidfd_open`, which a Python lacks that was built on an old system."""
+    import ctypes
+
+    call = ctypes.CDLL(None, use_errno=True).syscall
+    call.restype = ctypes.c_long
+
+    def pidfd_open(pid: int) -> int:
+        fd: int = call(ctypes.c_long(_SYS_PIDFD_OPEN), ctypes.c_long(pid), ctypes.c_long(0))
+        if fd < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        return fd
+
+    return pidfd_open
 
 
 def _fork() -> int:
@@ -288,9 +323,22 @@ def _flush() -> None:
             pass  # there is none, or user code closed it
 
 
+def _open_descriptors() -> list[int]:
+    # That of the folder itself is among them, and closed by now; it may be another's at any moment.
+    return [fd for fd in map(int, os.listdir("/proc/self/fd")) if _is_open(fd)]
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        fcntl.fcntl(fd, fcntl.F_GETFD)
+    except OSError:
+        return False
+    return True
+
+
 def _close(fds: list[int]) -> None:
     for fd in fds:
         try:
             os.close(fd)
         except OSError:
-            continue  # that of the folder which was listed
+            continue  # a handler of the fork has closed it

@@ -12,7 +12,7 @@ import struct
 import sys
 import unittest
 
-from tests.support import CALL, DEADLINE, HELLO, READY, RESULT, SHUTDOWN, Worker, frame
+from tests.support import CALL, DEADLINE, HELLO, LOG, READY, RESULT, SHUTDOWN, Worker, frame
 
 FORK, FORKED, REAP, EXITED = range(32, 36)
 SOURCE = """
@@ -32,7 +32,7 @@ def leave(code):
 class Forked:
     """A worker of a template, and the host's ends of what it was given."""
 
-    def __init__(self, template: Worker, number: int) -> None:
+    def __init__(self, template: Worker, number: int, **hello: object) -> None:
         self.sock, channel = socket.socketpair()
         self.sock.settimeout(DEADLINE)
         self.lifeline, lifeline = socket.socketpair()
@@ -57,7 +57,7 @@ class Forked:
         assert (kind, answered, len(fds)) == (FORKED, number, 1), data
         self.pid = json.loads(data[24 : 24 + size])["pid"]
         self.pidfd = fds[0]
-        hello = {**template.hello, "path": [], "stack_fd": -1}
+        hello = {**template.hello, "path": [], "stack_fd": -1, **hello}
         del hello["template"]
         self.sock.sendall(frame(HELLO, json.dumps(hello).encode()))
         kind, self.ready = self.receive()
@@ -67,6 +67,20 @@ class Forked:
         data = self.sock.recv(1 << 16)
         (kind,) = struct.unpack_from(">B", data, 4)
         return kind, json.loads(data[24:])
+
+    def logged(self) -> list[int]:
+        """Return the levels of the records that come before the result."""
+        levels = []
+        data = b""
+        while True:
+            data += self.sock.recv(1 << 16)
+            while len(data) >= 4 and len(data) >= 4 + struct.unpack_from(">I", data)[0]:
+                length, kind, _, _, number = struct.unpack_from(">IBBHI", data)
+                data = data[4 + length :]
+                if kind == RESULT:
+                    return levels
+                assert kind == LOG, kind
+                levels.append(number)
 
     def call(self, function: str, *args: object) -> object:
         self.sock.sendall(frame(CALL, json.dumps([function, args, None]).encode(), call_id=1))
@@ -92,13 +106,13 @@ class Forked:
 
 @unittest.skipUnless(sys.platform == "linux" and hasattr(os, "pidfd_open"), "needs pidfds")
 class Template(unittest.TestCase):
-    def template(self, source: str = SOURCE, preload: tuple[str, ...] = ()) -> Worker:
-        template = Worker(source, template={"preload": list(preload), "lifeline_fd": -1})
+    def template(self, source: str = SOURCE, preload: tuple[str, ...] = (), **hello: object) -> Worker:
+        template = Worker(source, template={"preload": list(preload), "lifeline_fd": -1}, **hello)
         self.addCleanup(template.__exit__)
         return template
 
-    def fork(self, template: Worker, number: int) -> Forked:
-        forked = Forked(template, number)
+    def fork(self, template: Worker, number: int, **hello: object) -> Forked:
+        forked = Forked(template, number, **hello)
         self.addCleanup(forked.close)
         return forked
 
@@ -135,6 +149,52 @@ class Template(unittest.TestCase):
         signal.pidfd_send_signal(one.pidfd, signal.SIGKILL)
         pid, status = self.exited(template)
         self.assertEqual((pid, os.WTERMSIG(status["status"])), (one.pid, signal.SIGKILL))
+
+    def test_what_handlers_of_the_fork_open_stays_open(self) -> None:
+        handlers = """
+kept = []
+def opens():
+    kept.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(3))
+os.register_at_fork(after_in_child=opens)
+
+def open_files():
+    return [os.readlink(f"/proc/self/fd/{fd}") for fd in kept]
+"""
+        template = self.template(SOURCE + handlers)
+        self.assertEqual(template.ready()["warnings"], [])
+        self.assertEqual(self.fork(template, 1).call("open_files"), [os.devnull] * 3)
+
+    def test_what_handlers_of_the_fork_start_is_not_the_templates_to_reap(self) -> None:
+        handlers = """
+import subprocess
+os.register_at_fork(after_in_child=lambda: subprocess.run(["true"], check=True))
+"""
+        template = self.template(SOURCE + handlers)
+        template.ready()
+        one = self.fork(template, 1)
+        # Told before it is dead, so that the next worker inherits the wish.
+        template.send(frame(REAP, number=one.pid))
+        two = self.fork(template, 2)
+        self.assertEqual(two.call("where")[0], two.pid)
+        signal.pidfd_send_signal(one.pidfd, signal.SIGKILL)
+        pid, status = self.exited(template)
+        self.assertEqual((pid, os.WTERMSIG(status["status"])), (one.pid, signal.SIGKILL))
+
+    def test_a_worker_logs_what_the_host_wants_by_now(self) -> None:
+        logs = """
+import logging
+def log():
+    for level in (10, 20, 30, 40):
+        logging.log(level, "said")
+    logging.getLogger("last").critical("said")
+"""
+        for at_first in (10, 30, 40):
+            template = self.template(SOURCE + logs, log_level=at_first)
+            template.ready()
+            for number, level in enumerate((10, 20, 30, 40), 1):
+                worker = self.fork(template, number, log_level=level)
+                worker.sock.sendall(frame(CALL, json.dumps(["log", [], None]).encode(), call_id=1))
+                self.assertEqual(worker.logged(), [it for it in (10, 20, 30, 40, 50) if it >= level], at_first)
 
     def test_a_worker_ends_with_its_channel_and_outlives_the_template(self) -> None:
         template = self.template()

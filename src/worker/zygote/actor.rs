@@ -65,8 +65,7 @@ impl Zygote {
             Ok(template) => {
                 // A reload may have been quicker.
                 if act.current.is_none() && !act.stopping {
-                    act.shared.template_ready(&template);
-                    act.current = Some(template);
+                    act.current = act.usable(template);
                 }
             }
             Err(error) => {
@@ -75,6 +74,16 @@ impl Zygote {
                 }
             }
         }));
+    }
+
+    /// A template that is ready, unless it has no use: one that cannot fork is ended, and the pool stays cold.
+    fn usable(&self, template: Template) -> Option<Template> {
+        if let Some(why) = &template.ready().cannot_fork {
+            self.shared.cannot_fork(why);
+            return None;
+        }
+        self.shared.template_ready(&template);
+        Some(template)
     }
 
     fn end(&mut self, why: String, ctx: &mut Context<Self>) {
@@ -88,12 +97,14 @@ impl Zygote {
             (None, Some(signal)) => format!("signal {signal}"),
             (None, None) => "unknown exit".into(),
         };
-        self.shared.template_ended(&how);
+        let again = self.shared.template_ended(&how, template.ended_forking());
         ctx.spawn(template.finish_capture().into_actor(self).map(move |stderr, act, ctx| {
             if !stderr.is_empty() {
                 log::warn!(target: "hatchery::zygote", "the template ended ({how}); it had printed:\n{stderr}");
             }
-            act.end(format!("the template ended: {how}"), ctx);
+            if again {
+                act.end(format!("the template ended: {how}"), ctx);
+            }
         }));
     }
 }
@@ -112,9 +123,11 @@ impl Actor for Zygote {
     fn stopping(&mut self, _: &mut Context<Self>) -> Stay {
         if !std::mem::replace(&mut self.stopping, true) {
             let templates = self.current.iter_mut().chain(&mut self.former).chain(&mut self.retired);
-            templates.for_each(Template::shut_down);
+            for template in templates {
+                template.shut_down();
+            }
         }
-        // They end at once; the supervisor's own deadline is for one that does not.
+        // They end at once, or are killed. `Drive` sees to it.
         if self.templates().next().is_none() { Stay::Stop } else { Stay::Continue }
     }
 
@@ -146,9 +159,9 @@ impl ActorFuture<Zygote> for Drive {
             act.former = None;
         }
         act.retired.retain_mut(|template| {
-            let ended = template.poll(cx).is_ready();
-            if !ended && template.is_childless() {
-                template.shut_down();
+            let mut ended = template.poll(cx).is_ready();
+            if !ended && template.is_childless() && template.shut_down() {
+                ended = template.poll(cx).is_ready();
             }
             !ended
         });
@@ -187,10 +200,10 @@ impl Handler<Renew> for Zygote {
         Box::pin(start.into_actor(self).map(|started, act, _| {
             let template = started.map_err(Arc::new)?;
             act.shared.forgive();
-            act.shared.template_ready(&template);
             // Two reloads at once are the pool's to prevent; none is lost here.
             act.retired.extend(act.former.take());
-            act.former = act.current.replace(template);
+            act.former = act.current.take();
+            act.current = act.usable(template);
             Ok(())
         }))
     }

@@ -41,8 +41,13 @@ impl Spawner {
     pub(crate) async fn start(&self, worker: &str) -> Result<Port, Arc<WorkerStartError>> {
         let Some(zygote) = &self.zygote else { return self.cold(worker).await };
         zygote.first().await?;
-        let Some(actor) = zygote.ready_actor() else { return self.cold(worker).await };
-        match Port::fork(&self.spec, worker, |order| actor.do_send(Fork(order))).await {
+        // The template is looked for when it is this worker's turn: it may have ended by then.
+        let turn = zygote.turn().await;
+        let Some(actor) = zygote.ready_actor() else {
+            drop(turn);
+            return self.cold(worker).await;
+        };
+        match Port::fork(&self.spec, worker, turn, |order| actor.do_send(Fork(order))).await {
             Ok(port) => {
                 zygote.forked();
                 Ok(port)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use actix::Addr;
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use super::actor::Zygote;
 use crate::error::WorkerStartError;
@@ -13,6 +13,9 @@ use crate::port::{Memory, Template, TemplateSpec};
 
 /// After so many failures in a row the pool starts its workers cold.
 const MOST_FAILURES: u32 = 3;
+/// How many workers are asked of a template at once, which forks one after the other. Each has twelve descriptors open
+/// here until it is forked, or fourteen, and seven or eight after that.
+const MOST_ORDERS: usize = 8;
 
 /// A pool's zygote at one moment, in [`PoolStatus`](crate::PoolStatus).
 #[derive(Debug, Clone, Serialize)]
@@ -49,7 +52,7 @@ pub enum ZygoteState {
     Ready,
     /// The template ended, and the next one imports; workers are started cold meanwhile.
     Restarting,
-    /// It failed too often. Workers are started cold until a [`reload`](crate::Pool::reload).
+    /// It failed too often, or this Python cannot fork workers. Workers are started cold until a [`reload`](crate::Pool::reload).
     Disabled {
         /// Why.
         reason: String,
@@ -62,6 +65,7 @@ pub(super) struct Shared {
     facts: Mutex<Facts>,
     /// How the first template's start ended.
     first: watch::Sender<Option<Result<(), Arc<WorkerStartError>>>>,
+    turns: Semaphore,
 }
 
 struct Facts {
@@ -84,7 +88,7 @@ impl Shared {
             memory: None,
         };
         let facts = Mutex::new(Facts { actor: None, status, failures: 0 });
-        Self { spec, facts, first: watch::Sender::new(None) }
+        Self { spec, facts, first: watch::Sender::new(None), turns: Semaphore::new(MOST_ORDERS) }
     }
 
     fn facts(&self) -> MutexGuard<'_, Facts> {
@@ -127,6 +131,11 @@ impl Shared {
         }
     }
 
+    /// Waits until a worker may be asked of the template.
+    pub(super) async fn turn(&self) -> SemaphorePermit<'_> {
+        self.turns.acquire().await.expect("nobody closes it")
+    }
+
     /// Failures of the former code do not count against the present one.
     pub(super) fn forgive(&self) {
         self.facts().failures = 0;
@@ -149,6 +158,16 @@ impl Shared {
         self.first.send_if_modified(|first| first.is_none() && first.replace(Ok(())).is_none());
     }
 
+    /// No worker can be forked of any template of this Python.
+    pub(super) fn cannot_fork(&self, why: &str) {
+        {
+            let mut facts = self.facts();
+            facts.status.last_failure = Some(why.to_owned());
+            facts.disable(&self.spec.name, why.to_owned());
+        }
+        self.first.send_if_modified(|first| first.is_none() && first.replace(Ok(())).is_none());
+    }
+
     /// A template could not start. Whether another one should be tried.
     pub(super) fn template_failed(&self, cause: &Arc<WorkerStartError>) -> bool {
         log::warn!(target: "hatchery::zygote", "{}: the template could not start: {cause}", self.spec.name);
@@ -163,16 +182,19 @@ impl Shared {
         again
     }
 
-    /// The template that workers were forked of has ended.
-    pub(super) fn template_ended(&self, how: &str) {
+    /// The template that workers were forked of has ended. Whether another one should be tried. `forking`: it was to
+    /// fork, which counts as a failure: what it has imported may be why.
+    pub(super) fn template_ended(&self, how: &str, forking: bool) -> bool {
         let mut facts = self.facts();
         let status = &mut facts.status;
         status.pid = None;
         status.restarts += 1;
-        status.last_failure = Some(format!("the template ended: {how}"));
+        let when = if forking { ", while it was to fork" } else { "" };
+        status.last_failure = Some(format!("the template ended: {how}{when}"));
         if status.state == ZygoteState::Ready {
             status.state = ZygoteState::Restarting;
         }
+        !forking || facts.fail(&self.spec.name)
     }
 
     pub(super) fn forked(&self) {
@@ -198,10 +220,13 @@ impl Facts {
             return true;
         }
         let last = self.status.last_failure.clone().unwrap_or_default();
-        let reason = format!("{} failures in a row, the last one: {last}", self.failures);
+        self.disable(name, format!("{} failures in a row, the last one: {last}", self.failures));
+        false
+    }
+
+    fn disable(&mut self, name: &str, reason: String) {
         log::error!(target: "hatchery::zygote", "{name}: workers are started cold from now on: {reason}");
         self.status.state = ZygoteState::Disabled { reason };
         self.status.pid = None;
-        false
     }
 }

@@ -7,7 +7,9 @@ use hatchery::{CallError, Phase, Pool, PoolStatus};
 use serde_json::Value;
 
 use crate::faults::pools::{LONG, pid, pool_of, serves, start, status};
-use crate::support::{alone_test, cont, is_alive, kill, scratch, state, status_when, stop, wait_until};
+use crate::support::{
+    alone_test, cont, is_alive, kill, scratch, state, status_when, stop, wait_until, zombies,
+};
 
 const SOURCE: &str = "
 import os, time
@@ -73,6 +75,33 @@ alone_test! {
         assert!(after.workers[1].last_exit.as_ref().is_some_and(|why| why.contains("signal 9")), "{after:?}");
         serves(&pool).await;
         pool.shutdown().await;
+    }
+}
+
+const STARTS: &str = "
+import subprocess
+def begin():
+    # One in the other, so that both are nobody's when the worker is dead.
+    script = 'sleep 1000 & echo $!; wait'
+    child = subprocess.Popen(['sh', '-c', script], stdout=subprocess.PIPE, text=True)
+    return [child.pid, int(child.stdout.readline())]
+";
+
+alone_test! {
+    /// They fall to this process, a subreaper, as to PID 1 of a container.
+    async fn what_a_killed_worker_had_started_is_reaped_with_it() {
+        let no_zombie = || zombies(std::process::id()) == 0;
+        let pool = start(pool_of(STARTS).size(1)).await;
+        let begun: Vec<u32> = pool.call("begin", ()).await.expect("it starts them");
+        kill(status(&pool).await.workers[0].pid.expect("it is ready"));
+        status_when(&pool, "it is replaced", |status| status.restarts == 1 && status.idle == 1).await;
+        wait_until("they are dead", LONG, || !begun.iter().any(|&pid| is_alive(pid))).await;
+        wait_until("no zombie is left", LONG, no_zombie).await;
+
+        let begun: Vec<u32> = pool.call("begin", ()).await.expect("it starts them");
+        drop(pool);
+        wait_until("they are dead", LONG, || !begun.iter().any(|&pid| is_alive(pid))).await;
+        wait_until("no zombie is left", LONG, no_zombie).await;
     }
 }
 

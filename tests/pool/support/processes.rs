@@ -62,6 +62,11 @@ pub(crate) fn descendants(root: u32) -> Vec<u32> {
     found
 }
 
+/// How many zombies a process has not reaped.
+pub(crate) fn zombies(parent: u32) -> usize {
+    all().filter_map(stat).filter(|stat| stat.state == 'Z' && stat.parent == parent).count()
+}
+
 /// All live processes on the machine whose environment carries the mark of a test's run.
 pub(crate) fn marked(mark: &str) -> Vec<u32> {
     let entry = format!("{}={mark}", super::inside::MARK);
