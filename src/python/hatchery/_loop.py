@@ -234,8 +234,9 @@ class Loop:
         failed: dict[str, Any] | None = None
         self._of_task.set(call)  # in the task's own context
         call.entered = True
-        if not call.cancelled:
-            _calls.begins(call.id)
+        begun = _calls.main.begun
+        if call.id > begun[0] and not call.cancelled:
+            begun[0] = call.id
         try:
             try:
                 if result.__class__ is CoroutineType and call.credit is None and not call.cancelled:

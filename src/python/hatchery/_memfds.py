@@ -8,7 +8,6 @@ from __future__ import annotations
 import _socket  # the rest of `socket` is not needed
 import os
 import sys
-from _thread import RLock
 from array import array
 from mmap import MAP_PRIVATE, PROT_READ, mmap
 from struct import Struct
@@ -39,7 +38,6 @@ MOST_INLINE_BYTES = 32 * 1024 * 1024
 _ALIGNMENT = 16
 _CALL_ID = Struct(">Q")
 _sockets: dict[int, _socket.socket] = {}
-_making = RLock()
 
 
 class Mapping(mmap):
@@ -52,11 +50,9 @@ class Mapping(mmap):
 
 
 def _connected(fd: int) -> _socket.socket:
-    with _making:  # a second object for the same descriptor would close it
-        connected = _sockets.get(fd)
-        if connected is None:
-            connected = _sockets[fd] = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fd)
-    return connected
+    if fd not in _sockets:
+        _sockets[fd] = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fd)
+    return _sockets[fd]
 
 
 def receive(fd_socket: int, call_id: int, attachments: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -45,8 +45,7 @@ class Pool:
         self.jobs: SimpleQueue[tuple[Callable[..., None], tuple[Any, ...]]] = SimpleQueue()
         self.runners: list[Runner] = []
         self._size = size
-        self._lock = threading.Lock()  # of credit and turns of streams, and of the list of runners
-        _calls.main.marking = threading.Lock()
+        self._lock = threading.Lock()  # of credit and turns of streams
         worker.channel.shared = True
         worker.the_inbox().open_to_threads()
 
@@ -63,12 +62,8 @@ class Pool:
     def _submit(self, job: Callable[..., None], *args: Any) -> None:
         self.jobs.put((job, args))
         if len(self.runners) < self._size:
-            with self._lock:
-                number = len(self.runners) + 1
-                if number > self._size:
-                    return
-                runner = Runner(self, number)
-                self.runners.append(runner)
+            runner = Runner(self, len(self.runners) + 1)
+            self.runners.append(runner)
             runner.thread.start()
 
     def cancel(self, call: Call) -> None:

@@ -447,10 +447,8 @@ class Channel:
 
     def send_late(self) -> None:
         """Write what had to wait."""
-        if self._late:
-            with self.lock:
-                while self._late:
-                    self.send(*self._late.pop(0))
+        while self._late:
+            self.send(*self._late.pop(0))
 
     def _write_rest(self, rest: memoryview) -> None:
         while rest:

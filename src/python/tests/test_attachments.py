@@ -12,9 +12,7 @@ import random
 import socket
 import struct
 import sys
-import threading
 import unittest
-from unittest import mock
 
 from hatchery import _attachments, _values, _wire
 from tests.support import CALL, CHUNK, ERROR, PROGRESS, RESULT, Worker
@@ -127,37 +125,6 @@ class Encoding(unittest.TestCase):
         for _ in range(3000):
             made = value(4)
             self.assertEqual(there_and_back(made), made, f"HATCHERY_SEED={seed}")
-
-
-class Memfds(unittest.TestCase):
-    def test_first_ones_at_once(self) -> None:
-        """A second object for the socket would close it."""
-        from hatchery import _memfds
-
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        fd, both, made = theirs.detach(), threading.Barrier(2), []
-
-        class Slowly:
-            AF_UNIX, SOCK_SEQPACKET = socket.AF_UNIX, socket.SOCK_SEQPACKET
-
-            @staticmethod
-            def socket(*args):
-                try:
-                    both.wait(0.3)  # nobody else comes: that is as it should be
-                except threading.BrokenBarrierError:
-                    pass
-                return socket.socket(*args)
-
-        with ours, mock.patch.object(_memfds, "_socket", Slowly):
-            threads = [threading.Thread(target=lambda: made.append(_memfds._connected(fd))) for _ in range(2)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            self.assertIs(made[0], made[1])
-            made[0].send(b"here")
-            self.assertEqual(ours.recv(10), b"here")
-            _memfds._sockets.pop(fd).close()
 
 
 @needs_numpy
