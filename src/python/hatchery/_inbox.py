@@ -128,8 +128,6 @@ class Inbox:
                 else:
                     queue.append(frame)  # the main thread steps through it, or its call has not begun
             else:
-                if kind == _wire.SESSION_END:
-                    worker.session_ends(frame)
                 queue.append(frame)
 
     def _cancel(self, frame: _wire.Frame) -> None:

@@ -6,7 +6,6 @@ Nothing but this, the signal handler and the event loop's reader ever reads the 
 from __future__ import annotations
 
 import sys
-from _thread import RLock
 from time import monotonic
 from types import CoroutineType, GeneratorType
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from hatchery._threads import Pool
 
 _main = _calls.main
-_making = RLock()  # of what any thread may need first; reentrant, for whatever the garbage collector runs meanwhile
 
 
 class Worker:
@@ -37,8 +35,6 @@ class Worker:
         # Calls that go on while other frames are served: on the event loop, and streams.
         self.active: dict[int, _calls.Call] = {}
         self.sessions: dict[str, dict[str, Any]] = {}
-        # The state of sessions that have ended, by the id of the frame that says so, until its hooks have their turn.
-        self.ended: dict[int, dict[str, Any] | None] = {}
         self.loop: Loop | None = None
         self.inbox: Inbox | None = None
         self.pool: Pool | None = None
@@ -223,22 +219,8 @@ class Worker:
         if self.inbox is None:
             from hatchery._inbox import Inbox
 
-            with _making:
-                inbox = Inbox(self)
-                if self.inbox is None:
-                    self.inbox = _main.inbox = inbox
+            self.inbox = _main.inbox = Inbox(self)
         return self.inbox
-
-    def the_host(self) -> Host:
-        """Return what keeps host calls, made at the first one, on whatever thread that is."""
-        if self.host is None:
-            from hatchery._host import Host
-
-            with _making:
-                host = Host(self)
-                if self.host is None:
-                    self.host = host
-        return self.host
 
     def give_up(self, error: BaseException) -> None:
         """End the worker, on the main thread, because of what a thread cannot go on after."""
@@ -359,24 +341,15 @@ class Worker:
         if text:
             _main.send(self.channel, _wire.STACK, call.id, _values.encode_leniently(text))
 
-    def session_ends(self, frame: _wire.Frame) -> None:
-        """Take the state of a session that has ended from calls that come after that, when they may begin earlier."""
-        try:
-            name = _session_name(frame[4])
-        except _wire.ProtocolError:
-            return  # it is told when its turn comes
-        self.take_session(frame[3], name)
-
-    def take_session(self, call_id: int, name: str) -> None:
-        """Take the state of a session for the frame that ends it, unless it has it already."""
-        if call_id not in self.ended:
-            self.ended[call_id] = self.sessions.pop(name, None)
-
     def _end_session(self, call_id: int, timeout_ms: int, body: _wire.Buffer) -> None:
-        name = _session_name(body)
-        self.take_session(call_id, name)
+        try:
+            name = _values.scan(str(body, "utf-8"), 0)[0]["session"]
+            if name.__class__ is not str:
+                raise TypeError("its name is no string")  # noqa: TRY301
+        except Exception as error:
+            raise _wire.ProtocolError(f"session_end cannot be read: {type(error).__name__}: {error}") from error
         call = _calls.Call(call_id, timeout_ms)
-        call.session = self.ended.pop(call_id)
+        call.session = self.sessions.pop(name, None)
         failed: dict[str, Any] | None = None
         if call.session is not None:
             for hook in _hooks.session_end_hooks:
@@ -462,16 +435,6 @@ class Worker:
         """End the event loop with what is left on it."""
         if self.loop is not None:
             self.loop.close()
-
-
-def _session_name(body: _wire.Buffer) -> str:
-    try:
-        name = _values.scan(str(body, "utf-8"), 0)[0]["session"]
-        if name.__class__ is not str:
-            raise TypeError("its name is no string")  # noqa: TRY301
-    except Exception as error:
-        raise _wire.ProtocolError(f"session_end cannot be read: {type(error).__name__}: {error}") from error
-    return name  # type: ignore[no-any-return]
 
 
 def _read(body: _wire.Buffer, attachments: tuple[Any, ...]) -> list[Any]:

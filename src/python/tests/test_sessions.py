@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import unittest
 
-from tests.support import CALL, CANCELLED, CHUNK, ERROR, RESULT, SESSION_END, Shared, Worker, frame
+from tests.support import CANCELLED, CHUNK, ERROR, RESULT, SESSION_END, Shared, Worker, frame
 
 SOURCE = """
 import asyncio, pathlib, time
@@ -178,38 +178,6 @@ class Sessions(Shared):
                 worker.send(frame(SESSION_END, json.dumps({"session": name}).encode(), call_id=call_id))
                 self.assertEqual(worker.answer(call_id)[0], RESULT if name == "good" else ERROR)
                 self.assertEqual(worker.call("alive"), 0)
-
-    def test_a_call_that_follows_an_end_has_a_session_of_its_own(self) -> None:
-        """Even where it begins before the end has its turn on the main thread."""
-        source = """
-            import asyncio, time
-            import hatchery
-            ended = []
-            def keep(): hatchery.session()["old"] = True
-            def look():
-                state = hatchery.session()
-                before = dict(state)
-                state["new"] = True
-                return before
-            async def look_later(): return look()
-            @hatchery.on_session_end
-            def end(name, state): ended.append(dict(state))
-            def ends(): return ended
-        """
-        for function, options in (("look_later", {}), ("look", {}), ("look", {"threads": 2})):
-            with self.subTest(function, **options), Worker(source, in_flight=8, **options) as worker:
-                worker.ready()
-                ids = [worker.send_call("keep", session="s") for _ in range(2)]  # and these ids once more
-                for _ in ids:
-                    worker.receive()
-                end = frame(SESSION_END, b'{"session":"s"}', call_id=ids[0])
-                call = frame(CALL, json.dumps([function, None, None, {"session": "s"}]).encode(), call_id=ids[1])
-                worker.send(end + call)
-                answers = {call_id: (kind, body) for kind, call_id, body in (worker.receive(), worker.receive())}
-                self.assertEqual(answers, {ids[0]: (RESULT, None), ids[1]: (RESULT, {})})
-                self.assertEqual(worker.call("ends"), [{"old": True}])
-                again = worker.answer(worker.send_call("look", session="s"))
-                self.assertEqual(again, (RESULT, {"new": True}))
 
 
 if __name__ == "__main__":

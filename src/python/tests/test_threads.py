@@ -7,21 +7,7 @@ import unittest
 from typing import ClassVar
 
 from tests import storm
-from tests.support import (
-    CANCEL,
-    CANCELLED,
-    CHUNK,
-    END,
-    ERROR,
-    HOST_CALL,
-    LOG,
-    PROGRESS,
-    RESULT,
-    STACK,
-    Shared,
-    Worker,
-    frame,
-)
+from tests.support import CANCEL, CANCELLED, CHUNK, END, ERROR, LOG, PROGRESS, RESULT, STACK, Shared, Worker, frame
 
 SOURCE = '''
 import asyncio, logging, os, pathlib, threading, time
@@ -340,43 +326,6 @@ class Races(unittest.TestCase):
             self.assertGreater(min(counts.values()), 20, counts)
             self.assertEqual(worker.shutdown(), 0)
             self.assertEqual(worker.printed, {"stdout": b"", "stderr": b""})
-
-    def test_first_host_calls_at_once(self) -> None:
-        source = """
-            import threading
-            import hatchery
-            from hatchery import _host
-
-            make, both = _host.Host, threading.Barrier(2)
-
-            def slowly(worker):
-                try:
-                    both.wait(0.3)  # nobody else comes: that is as it should be
-                except threading.BrokenBarrierError:
-                    pass
-                return make(worker)
-
-            _host.Host = slowly
-            together = threading.Barrier(2)
-
-            def ask(n):
-                together.wait(20)
-                return [n, hatchery.call_host("same", n)]
-        """
-        with Worker(source, in_flight=2, threads=2) as worker:
-            worker.ready()
-            calls = {worker.send_call("ask", [n]): n for n in range(2)}
-            asked = {}
-            for _ in calls:
-                kind, number, request = worker.receive()
-                self.assertEqual(kind, HOST_CALL)
-                asked[number] = request[1][0]
-            self.assertEqual(len(asked), 2, "two host calls of one number")
-            for number, value in asked.items():
-                worker.send_host_result(number, value)
-            for _ in range(2):
-                kind, call_id, body = worker.receive()
-                self.assertEqual((kind, body), (RESULT, [calls[call_id]] * 2))
 
     def test_calls_and_cancels(self) -> None:
         storm.blow(self, 2000, 8, threads=3)
