@@ -152,7 +152,7 @@ def call(name: str, args: tuple[object, ...], kwargs: dict[str, object]) -> Any:
         raise RuntimeError("hatchery.call_host(): no call runs here; the host is called on behalf of a call")
     host = worker.host
     if host is None:
-        host = worker.host = Host(worker)
+        host = worker.the_host()
     if type(name) is not str:
         raise TypeError(f"hatchery.call_host(): the name must be a str, not {_values.type_name(type(name))}")
     if host.names is not None and name not in host.names:

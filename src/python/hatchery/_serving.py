@@ -6,6 +6,7 @@ Nothing but this, the signal handler and the event loop's reader ever reads the 
 from __future__ import annotations
 
 import sys
+from _thread import RLock
 from time import monotonic
 from types import CoroutineType, GeneratorType
 
@@ -39,6 +40,7 @@ class Worker:
         self.inbox: Inbox | None = None
         self.pool: Pool | None = None
         self.host: Host | None = None
+        self._making = RLock()  # of what is made at the first need, by any thread
         self.host_functions: list[str] | None = hello.get("host_functions")
         self.log_level: int | None = hello.get("log_level")
         self.receive = channel.receive
@@ -219,8 +221,20 @@ class Worker:
         if self.inbox is None:
             from hatchery._inbox import Inbox
 
-            self.inbox = _main.inbox = Inbox(self)
+            with self._making:
+                if self.inbox is None:
+                    _main.inbox = self.inbox = Inbox(self)  # in this order: the signal handler may raise in between
         return self.inbox
+
+    def the_host(self) -> Host:
+        """Return what calls the host, made at the first need."""
+        if self.host is None:
+            from hatchery._host import Host
+
+            with self._making:
+                if self.host is None:
+                    self.host = Host(self)
+        return self.host
 
     def give_up(self, error: BaseException) -> None:
         """End the worker, on the main thread, because of what a thread cannot go on after."""
