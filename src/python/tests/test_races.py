@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import _socket
+import os
+import socket
+import threading
 import unittest
+from types import SimpleNamespace
+from unittest import mock
 
-from tests.support import HOST_CALL, Worker
+from hatchery import _memfds
+from tests.support import DEADLINE, HOST_CALL, Worker
 
 # `Door` stands before a lock and tells when a second thread comes to it, which is as far as that one gets.
 DOOR = """
@@ -54,6 +61,30 @@ def count(): return len(hosts)
             answers = [worker.receive()[1:] for _ in calls]
             self.assertEqual(dict(answers), {call_id: [n, n] for call_id, n in calls.items()})
             self.assertEqual(worker.call("count"), 1)
+
+    def test_the_first_memfds_come_and_go_at_once(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        fd = theirs.detach()
+        both = threading.Barrier(2)
+        create = _socket.socket
+        got = []
+
+        def slow(*args: object) -> object:
+            made = create(*args)
+            both.wait(DEADLINE)
+            return made
+
+        threads = [threading.Thread(target=lambda: got.append(_memfds._connected(fd))) for _ in range(2)]
+        with mock.patch.object(_memfds, "_socket", SimpleNamespace(**{**vars(_socket), "socket": slow})):
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(DEADLINE)
+        self.assertIs(got[0], got[1])
+        ours.send(b"whole")
+        self.assertEqual(os.read(fd, 16), b"whole")
+        _memfds._sockets.pop(fd).close()
+        ours.close()
 
 
 if __name__ == "__main__":
