@@ -128,6 +128,8 @@ class Inbox:
                 else:
                     queue.append(frame)  # the main thread steps through it, or its call has not begun
             else:
+                if kind == _wire.SESSION_END:
+                    worker.session_ends(call_id, body)
                 queue.append(frame)
 
     def _cancel(self, frame: _wire.Frame) -> None:

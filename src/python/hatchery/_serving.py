@@ -36,6 +36,8 @@ class Worker:
         # Calls that go on while other frames are served: on the event loop, and streams.
         self.active: dict[int, _calls.Call] = {}
         self.sessions: dict[str, dict[str, Any]] = {}
+        # What sessions leave whose ends wait for the main thread, by the ids of these.
+        self._ending: dict[int, dict[str, Any] | None] = {}
         self.loop: Loop | None = None
         self.inbox: Inbox | None = None
         self.pool: Pool | None = None
@@ -355,15 +357,20 @@ class Worker:
         if text:
             _main.send(self.channel, _wire.STACK, call.id, _values.encode_leniently(text))
 
-    def _end_session(self, call_id: int, timeout_ms: int, body: _wire.Buffer) -> None:
+    def session_ends(self, call_id: int, body: _wire.Buffer) -> None:
+        """Take a session's state out when its end arrives: a call behind it, which may begin earlier, gets another."""
+        if call_id in self._ending:
+            return
         try:
-            name = _values.scan(str(body, "utf-8"), 0)[0]["session"]
-            if name.__class__ is not str:
-                raise TypeError("its name is no string")  # noqa: TRY301
-        except Exception as error:
-            raise _wire.ProtocolError(f"session_end cannot be read: {type(error).__name__}: {error}") from error
+            name = _session_of(body)
+        except _wire.ProtocolError:
+            return  # its turn will come
+        self._ending[call_id] = self.sessions.pop(name, None)
+
+    def _end_session(self, call_id: int, timeout_ms: int, body: _wire.Buffer) -> None:
+        name = _session_of(body)
         call = _calls.Call(call_id, timeout_ms)
-        call.session = self.sessions.pop(name, None)
+        call.session = self._ending.pop(call_id) if call_id in self._ending else self.sessions.pop(name, None)
         failed: dict[str, Any] | None = None
         if call.session is not None:
             for hook in _hooks.session_end_hooks:
@@ -449,6 +456,16 @@ class Worker:
         """End the event loop with what is left on it."""
         if self.loop is not None:
             self.loop.close()
+
+
+def _session_of(body: _wire.Buffer) -> str:
+    try:
+        name = _values.scan(str(body, "utf-8"), 0)[0]["session"]
+        if name.__class__ is not str:
+            raise TypeError("its name is no string")  # noqa: TRY301
+    except Exception as error:
+        raise _wire.ProtocolError(f"session_end cannot be read: {type(error).__name__}: {error}") from error
+    return name  # type: ignore[no-any-return]
 
 
 def _read(body: _wire.Buffer, attachments: tuple[Any, ...]) -> list[Any]:
