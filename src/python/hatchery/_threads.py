@@ -46,6 +46,7 @@ class Pool:
         self.runners: list[Runner] = []
         self._size = size
         self._lock = threading.Lock()  # of credit and turns of streams
+        _calls.main.begun_lock = threading.Lock()
         worker.channel.shared = True
         worker.the_inbox().open_to_threads()
 

@@ -87,5 +87,33 @@ def count(): return len(hosts)
         ours.close()
 
 
+class Marks(unittest.TestCase):
+    def test_a_later_call_is_marked_in_between(self) -> None:
+        source = """
+import sys, threading
+from hatchery import _calls
+marked = threading.Event()
+
+class Words:
+    def __init__(self, words): self.words = words
+    def __getitem__(self, index):
+        value = self.words[index]
+        if index == 0 and value == 0 and sys._getframe(1).f_locals["call_id"] == 1:
+            assert marked.wait(20)
+        return value
+    def __setitem__(self, index, value):
+        self.words[index] = value
+        if index == 0: marked.set()
+_calls.main.begun = Words(_calls.main.begun)
+
+def same(value): return value
+"""
+        with Worker(source, in_flight=2, threads=2) as worker:
+            worker.ready()
+            calls = [worker.send_call("same", [n]) for n in range(2)]
+            self.assertEqual({worker.receive()[1] for _ in calls}, set(calls))
+            self.assertEqual(worker.begun(), (2, 0))
+
+
 if __name__ == "__main__":
     unittest.main()
