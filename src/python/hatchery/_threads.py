@@ -45,7 +45,7 @@ class Pool:
         self.jobs: SimpleQueue[tuple[Callable[..., None], tuple[Any, ...]]] = SimpleQueue()
         self.runners: list[Runner] = []
         self._size = size
-        self._lock = threading.Lock()  # of credit and turns of streams
+        self._lock = threading.Lock()  # of credit and turns of streams, and of how many threads there are
         _calls.main.begun_lock = threading.Lock()
         worker.channel.shared = True
         worker.the_inbox().open_to_threads()
@@ -63,8 +63,11 @@ class Pool:
     def _submit(self, job: Callable[..., None], *args: Any) -> None:
         self.jobs.put((job, args))
         if len(self.runners) < self._size:
-            runner = Runner(self, len(self.runners) + 1)
-            self.runners.append(runner)
+            with self._lock:
+                if len(self.runners) == self._size:
+                    return  # a thread of ours has submitted something too
+                runner = Runner(self, len(self.runners) + 1)
+                self.runners.append(runner)
             runner.thread.start()
 
     def cancel(self, call: Call) -> None:

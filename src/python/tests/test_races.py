@@ -87,6 +87,42 @@ def count(): return len(hosts)
         ours.close()
 
 
+class Threads(unittest.TestCase):
+    def test_two_submit_what_needs_the_last_thread(self) -> None:
+        source = """
+__all__ = ["race"]
+from hatchery import _threads
+worker.pool._lock = Door(worker.pool._lock)
+runner, made = _threads.Runner, []
+
+class Runner(runner):
+    def __init__(self, *args):
+        made.append(self)
+        if in_the_race:
+            if len(made) == 3: other_came.set()
+            assert other_came.wait(20)
+        super().__init__(*args)
+_threads.Runner = Runner
+in_the_race = False
+
+def job(*args): done.release()
+done = threading.Semaphore(0)
+
+def race():
+    global in_the_race
+    in_the_race, worker.pool._lock.came = True, 0
+    submit = lambda: worker.pool._submit(job, None)
+    threads = [threading.Thread(target=submit) for _ in range(2)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    for _ in threads: done.acquire()
+    return len(made)
+"""
+        with Worker(DOOR + source, in_flight=2, threads=2) as worker:
+            worker.ready()
+            self.assertEqual(worker.call("race"), 2)
+
+
 class Marks(unittest.TestCase):
     def test_a_later_call_is_marked_in_between(self) -> None:
         source = """
