@@ -328,11 +328,11 @@ class Worker:
         elif kind == _wire.STACK:
             self._tell_stack(call)
         elif call.credit is not None:
-            if self.pool is not None and call.items is not None:
-                self.pool.credit(call, number)
-                return
-            call.credit += number
-            if call.items is not None:
+            if self.pool is not None:
+                self.pool.credit(call, number)  # a thread may begin to stream right now
+            else:
+                call.credit += number
+            if self.pool is None and call.items is not None:
                 _streams.pump(self, call)
             elif self.loop is not None:
                 self.loop.wake(call)

@@ -119,11 +119,11 @@ class Pool:
             sleep(0.0005)
 
     def credit(self, call: Call, items: int) -> None:
-        """Let a stream have more credit, and its turn if it needs one."""
+        """Let a stream have more credit, and its turn if it needs one and has begun."""
         with self._lock:
             if call.credit is not None:
                 call.credit += items
-            if call.stepping or not call.credit or call.cancelled:
+            if call.items is None or call.stepping or not call.credit or call.cancelled:
                 return
             call.stepping = True
         self._submit(self._pump, call)

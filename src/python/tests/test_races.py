@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from unittest import mock
 
 from hatchery import _memfds
-from tests.support import DEADLINE, HOST_CALL, Worker
+from tests.support import DEADLINE, END, HOST_CALL, Worker
 
 # `Door` stands before a lock and tells when a second thread comes to it, which is as far as that one gets.
 DOOR = """
@@ -121,6 +121,48 @@ def race():
         with Worker(DOOR + source, in_flight=2, threads=2) as worker:
             worker.ready()
             self.assertEqual(worker.call("race"), 2)
+
+    def test_credit_comes_while_a_stream_begins(self) -> None:
+        source = """
+from hatchery import _calls, _serving, _threads
+release = threading.Event()  # what lets the function return
+stopped = threading.Event()  # the thread has used up its credit
+
+class Call(_calls.Call):
+    @property
+    def items(self):
+        value = self.__dict__.get("items")
+        # The main thread looks whether it streams; before it goes on, the thread does.
+        if value is None and sys._getframe(1).f_code.co_name == "control":
+            release.set()
+            assert stopped.wait(20)
+        return value
+    @items.setter
+    def items(self, value): self.__dict__["items"] = value
+    @property
+    def stepping(self): return self.__dict__.get("stepping", False)
+    @stepping.setter
+    def stepping(self, value):
+        self.__dict__["stepping"] = value
+        if not value: stopped.set()
+_calls.Call = Call
+credit = _threads.Pool.credit
+
+def credit_and_release(*args):
+    credit(*args)
+    release.set()
+_threads.Pool.credit = credit_and_release
+
+__all__ = ["stream"]
+def stream():
+    assert release.wait(20)
+    return (threading.current_thread() is threading.main_thread() for _ in range(2))
+"""
+        with Worker("import sys\n" + DOOR + source, in_flight=2, threads=2) as worker:
+            worker.ready()
+            call_id = worker.send_call("stream", credit=1)
+            worker.credit(call_id, 3)
+            self.assertEqual(worker.items(call_id), ([False, False], END, None))
 
 
 class Marks(unittest.TestCase):
