@@ -239,7 +239,7 @@ def _wait_on_main(host: Host, waiter: Waiter, body: bytes) -> Any:
                 inbox.sort()
             if waiter.is_over():
                 break
-            if channel.broken is not None or not (worker.loop.wait(waiter) if worker.loop else channel.read_some()):
+            if channel.broken is not None or not (worker.loop.wait(waiter) if worker.loop else inbox.read()):
                 host.forget(waiter)
                 waiter.end(None, _calls.HostCallError(waiter.name, "the host has gone away", "failed"))
         if not waiter.done and host.forget(waiter):

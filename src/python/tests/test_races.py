@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from unittest import mock
 
 from hatchery import _memfds
-from tests.support import DEADLINE, END, HOST_CALL, Worker
+from tests.support import DEADLINE, END, HOST_CALL, RESULT, SESSION_END, Worker, frame
 
 # `Door` stands before a lock and tells when a second thread comes to it, which is as far as that one gets.
 DOOR = """
@@ -163,6 +163,25 @@ def stream():
             call_id = worker.send_call("stream", credit=1)
             worker.credit(call_id, 3)
             self.assertEqual(worker.items(call_id), ([False, False], END, None))
+
+    def test_a_coroutine_from_a_thread_is_awaited_while_the_main_one_waits_for_the_host(self) -> None:
+        source = """
+            import hatchery
+            def begin(): hatchery.session()
+            async def later(value): return value
+            def delegates(value): return later(value)
+            @hatchery.on_session_end
+            def end(name, state): hatchery.call_host("f")
+        """
+        with Worker(source, in_flight=2, threads=2) as worker:
+            worker.ready()
+            worker.answer(worker.send_call("begin", session="s"))
+            worker.send(frame(SESSION_END, b'{"session":"s"}', call_id=100))
+            kind, number, _ = worker.receive()
+            self.assertEqual(kind, HOST_CALL)
+            self.assertEqual(worker.call("delegates", 1), 1)  # the host may need that for its answer
+            worker.send_host_result(number)
+            self.assertEqual(worker.answer(100), (RESULT, None))
 
 
 class Marks(unittest.TestCase):
