@@ -125,7 +125,19 @@ _TEXTS = ("session", "request_id", "traceparent")
 class MainThread:
     """What the signal handler must know, and what it leaves behind."""
 
-    __slots__ = ("_looking", "armed", "begun", "call", "cancel_signal", "channel", "ident", "inbox", "poked", "worker")
+    __slots__ = (
+        "_looking",
+        "armed",
+        "begun",
+        "begun_lock",
+        "call",
+        "cancel_signal",
+        "channel",
+        "ident",
+        "inbox",
+        "poked",
+        "worker",
+    )
 
     def __init__(self) -> None:
         """Begin with nothing to interrupt."""
@@ -139,6 +151,7 @@ class MainThread:
         # The largest id of a call that has begun, and that of the call whose synchronous code runs here, or 0; shared
         # with the host if it wants to know.
         self.begun: list[int] | memoryview = [0, 0]
+        self.begun_lock: Any = None  # there is one when calls begin in threads
         self.ident = get_ident()
         self._looking = False
 
@@ -211,6 +224,7 @@ class MainThread:
         self.armed = False
         self.call = None
         self.begun = [0, 0]
+        self.begun_lock = None  # a thread that the child does not have may hold it
         self.inbox = None
         if self.channel is not None:
             self.channel.abandon()
@@ -259,8 +273,14 @@ def run(call: Call | None, function: Callable[..., Any], *args: Any, **kwargs: A
 
 def begins(call_id: int) -> None:
     """Mark that a call has begun, before user code of it runs."""
-    if call_id > main.begun[0]:  # noqa: PLR1730 - max() costs twice as much
-        main.begun[0] = call_id
+    if call_id > main.begun[0]:
+        lock = main.begun_lock
+        if lock is None:
+            main.begun[0] = call_id
+            return
+        with lock:  # another thread may mark a larger one meanwhile
+            if call_id > main.begun[0]:  # noqa: PLR1730 - max() costs twice as much
+                main.begun[0] = call_id
 
 
 def enter(call_id: int) -> None:

@@ -152,7 +152,7 @@ def call(name: str, args: tuple[object, ...], kwargs: dict[str, object]) -> Any:
         raise RuntimeError("hatchery.call_host(): no call runs here; the host is called on behalf of a call")
     host = worker.host
     if host is None:
-        host = worker.host = Host(worker)
+        host = worker.the_host()
     if type(name) is not str:
         raise TypeError(f"hatchery.call_host(): the name must be a str, not {_values.type_name(type(name))}")
     if host.names is not None and name not in host.names:
@@ -239,7 +239,7 @@ def _wait_on_main(host: Host, waiter: Waiter, body: bytes) -> Any:
                 inbox.sort()
             if waiter.is_over():
                 break
-            if channel.broken is not None or not (worker.loop.wait(waiter) if worker.loop else channel.read_some()):
+            if channel.broken is not None or not (worker.loop.wait(waiter) if worker.loop else inbox.read()):
                 host.forget(waiter)
                 waiter.end(None, _calls.HostCallError(waiter.name, "the host has gone away", "failed"))
         if not waiter.done and host.forget(waiter):

@@ -71,7 +71,7 @@ class Inbox:
                 return frame
             if channel.broken is not None:
                 raise channel.broken
-            if not self._read():
+            if not self.read():
                 channel.check_end()
                 return None
 
@@ -87,7 +87,8 @@ class Inbox:
             return frame
         return None
 
-    def _read(self) -> bool:
+    def read(self) -> bool:
+        """Wait until something has arrived, or been handed over; False at the end."""
         if self._poll is not None:
             ready = {fd for fd, _ in self._poll.poll()}
             if self._wake is not None and self._wake[0] in ready:
@@ -128,6 +129,8 @@ class Inbox:
                 else:
                     queue.append(frame)  # the main thread steps through it, or its call has not begun
             else:
+                if kind == _wire.SESSION_END:
+                    worker.session_ends(call_id, body)
                 queue.append(frame)
 
     def _cancel(self, frame: _wire.Frame) -> None:

@@ -234,9 +234,8 @@ class Loop:
         failed: dict[str, Any] | None = None
         self._of_task.set(call)  # in the task's own context
         call.entered = True
-        begun = _calls.main.begun
-        if call.id > begun[0] and not call.cancelled:
-            begun[0] = call.id
+        if call.id > _calls.main.begun[0] and not call.cancelled:
+            _calls.begins(call.id)
         try:
             try:
                 if result.__class__ is CoroutineType and call.credit is None and not call.cancelled:

@@ -50,9 +50,13 @@ class Mapping(mmap):
 
 
 def _connected(fd: int) -> _socket.socket:
-    if fd not in _sockets:
-        _sockets[fd] = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fd)
-    return _sockets[fd]
+    socket = _sockets.get(fd)
+    if socket is None:
+        made = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fd)
+        socket = _sockets.setdefault(fd, made)
+        if socket is not made:  # one thread reads while another writes
+            made.detach()  # else its end would close the descriptor
+    return socket
 
 
 def receive(fd_socket: int, call_id: int, attachments: tuple[Any, ...]) -> tuple[Any, ...]:

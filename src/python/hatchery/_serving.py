@@ -6,6 +6,7 @@ Nothing but this, the signal handler and the event loop's reader ever reads the 
 from __future__ import annotations
 
 import sys
+from _thread import RLock
 from time import monotonic
 from types import CoroutineType, GeneratorType
 
@@ -35,10 +36,13 @@ class Worker:
         # Calls that go on while other frames are served: on the event loop, and streams.
         self.active: dict[int, _calls.Call] = {}
         self.sessions: dict[str, dict[str, Any]] = {}
+        # What sessions leave whose ends wait for the main thread, by the ids of these.
+        self._ending: dict[int, dict[str, Any] | None] = {}
         self.loop: Loop | None = None
         self.inbox: Inbox | None = None
         self.pool: Pool | None = None
         self.host: Host | None = None
+        self._making = RLock()  # of what is made at the first need, by any thread
         self.host_functions: list[str] | None = hello.get("host_functions")
         self.log_level: int | None = hello.get("log_level")
         self.receive = channel.receive
@@ -219,8 +223,20 @@ class Worker:
         if self.inbox is None:
             from hatchery._inbox import Inbox
 
-            self.inbox = _main.inbox = Inbox(self)
+            with self._making:
+                if self.inbox is None:
+                    _main.inbox = self.inbox = Inbox(self)  # in this order: the signal handler may raise in between
         return self.inbox
+
+    def the_host(self) -> Host:
+        """Return what calls the host, made at the first need."""
+        if self.host is None:
+            from hatchery._host import Host
+
+            with self._making:
+                if self.host is None:
+                    self.host = Host(self)
+        return self.host
 
     def give_up(self, error: BaseException) -> None:
         """End the worker, on the main thread, because of what a thread cannot go on after."""
@@ -312,11 +328,11 @@ class Worker:
         elif kind == _wire.STACK:
             self._tell_stack(call)
         elif call.credit is not None:
-            if self.pool is not None and call.items is not None:
-                self.pool.credit(call, number)
-                return
-            call.credit += number
-            if call.items is not None:
+            if self.pool is not None:
+                self.pool.credit(call, number)  # a thread may begin to stream right now
+            else:
+                call.credit += number
+            if self.pool is None and call.items is not None:
                 _streams.pump(self, call)
             elif self.loop is not None:
                 self.loop.wake(call)
@@ -341,15 +357,20 @@ class Worker:
         if text:
             _main.send(self.channel, _wire.STACK, call.id, _values.encode_leniently(text))
 
-    def _end_session(self, call_id: int, timeout_ms: int, body: _wire.Buffer) -> None:
+    def session_ends(self, call_id: int, body: _wire.Buffer) -> None:
+        """Take a session's state out when its end arrives: a call behind it, which may begin earlier, gets another."""
+        if call_id in self._ending:
+            return
         try:
-            name = _values.scan(str(body, "utf-8"), 0)[0]["session"]
-            if name.__class__ is not str:
-                raise TypeError("its name is no string")  # noqa: TRY301
-        except Exception as error:
-            raise _wire.ProtocolError(f"session_end cannot be read: {type(error).__name__}: {error}") from error
+            name = _session_of(body)
+        except _wire.ProtocolError:
+            return  # its turn will come
+        self._ending[call_id] = self.sessions.pop(name, None)
+
+    def _end_session(self, call_id: int, timeout_ms: int, body: _wire.Buffer) -> None:
+        name = _session_of(body)
         call = _calls.Call(call_id, timeout_ms)
-        call.session = self.sessions.pop(name, None)
+        call.session = self._ending.pop(call_id) if call_id in self._ending else self.sessions.pop(name, None)
         failed: dict[str, Any] | None = None
         if call.session is not None:
             for hook in _hooks.session_end_hooks:
@@ -435,6 +456,16 @@ class Worker:
         """End the event loop with what is left on it."""
         if self.loop is not None:
             self.loop.close()
+
+
+def _session_of(body: _wire.Buffer) -> str:
+    try:
+        name = _values.scan(str(body, "utf-8"), 0)[0]["session"]
+        if name.__class__ is not str:
+            raise TypeError("its name is no string")  # noqa: TRY301
+    except Exception as error:
+        raise _wire.ProtocolError(f"session_end cannot be read: {type(error).__name__}: {error}") from error
+    return name  # type: ignore[no-any-return]
 
 
 def _read(body: _wire.Buffer, attachments: tuple[Any, ...]) -> list[Any]:

@@ -45,7 +45,8 @@ class Pool:
         self.jobs: SimpleQueue[tuple[Callable[..., None], tuple[Any, ...]]] = SimpleQueue()
         self.runners: list[Runner] = []
         self._size = size
-        self._lock = threading.Lock()  # of credit and turns of streams
+        self._lock = threading.Lock()  # of credit and turns of streams, and of how many threads there are
+        _calls.main.begun_lock = threading.Lock()
         worker.channel.shared = True
         worker.the_inbox().open_to_threads()
 
@@ -62,8 +63,11 @@ class Pool:
     def _submit(self, job: Callable[..., None], *args: Any) -> None:
         self.jobs.put((job, args))
         if len(self.runners) < self._size:
-            runner = Runner(self, len(self.runners) + 1)
-            self.runners.append(runner)
+            with self._lock:
+                if len(self.runners) == self._size:
+                    return  # a thread of ours has submitted something too
+                runner = Runner(self, len(self.runners) + 1)
+                self.runners.append(runner)
             runner.thread.start()
 
     def cancel(self, call: Call) -> None:
@@ -115,11 +119,11 @@ class Pool:
             sleep(0.0005)
 
     def credit(self, call: Call, items: int) -> None:
-        """Let a stream have more credit, and its turn if it needs one."""
+        """Let a stream have more credit, and its turn if it needs one and has begun."""
         with self._lock:
             if call.credit is not None:
                 call.credit += items
-            if call.stepping or not call.credit or call.cancelled:
+            if call.items is None or call.stepping or not call.credit or call.cancelled:
                 return
             call.stepping = True
         self._submit(self._pump, call)

@@ -11,6 +11,8 @@ look suspicious, or when it fails, the exact but slow walk over the value decide
 from __future__ import annotations
 
 import sys
+from _functools import partial  # type: ignore[import-not-found]
+from _thread import _count as _count_threads
 
 try:
     from _json import encode_basestring, make_encoder, make_scanner
@@ -76,10 +78,14 @@ if TYPE_CHECKING:
 MAX_DEPTH = 120
 MIN_INTEGER = -(2**63)
 MAX_INTEGER = 2**64 - 1
-# The C encoder recurses on the C stack and asks this limit only: Python's default, which fits any stack.
-_SAFE_RECURSION_LIMIT = 1000
+# The C encoder recurses on the C stack. Until Python 3.11 it asks the recursion limit only, whose default fits any
+# stack; later ones have a limit of their own for that.
+_SAFE_RECURSION_LIMIT = 1000 if sys.version_info < (3, 12) else sys.maxsize
 _join = "".join
 _recursion_limit = sys.getrecursionlimit
+_limit_recursion = sys.setrecursionlimit
+_call = partial.__call__
+_lower = partial(_limit_recursion, _SAFE_RECURSION_LIMIT)
 
 _NO_MARKS = bytes(byte for byte in range(256) if byte not in b'[]{}"')
 _ALL_SQUARE = bytes.maketrans(b"{}", b"[]")
@@ -152,7 +158,7 @@ def encode(value: Any) -> bytes | Encoded:
                 if fast is not None:
                     return fast
             if _recursion_limit() > _SAFE_RECURSION_LIMIT:
-                data = guarded(_encode_text, value).encode()
+                data = _join(guarded(_in_parts, value, 0)).encode()
             else:
                 data = _join(_in_parts(value, 0)).encode()  # the same without the calls
             if len(data) < _LEAST_SUSPICIOUS or is_surely_fine(data):
@@ -170,16 +176,22 @@ def encode(value: Any) -> bytes | Encoded:
     return _encode_exactly(value)
 
 
-def guarded(encode_text: Callable[[Any], str], value: Any) -> str:
-    """Encode with the C encoder."""
+def guarded(encode: Callable[..., Any], *args: Any) -> Any:
+    """Encode with the C encoder, where it may not recurse as deep as Python code may.
+
+    The limit is that of all threads, and another one may be deeper. Where there are others, it is lowered and raised
+    again within one call of C code: none of them runs meanwhile, unless `encode` itself runs Python code, or raises.
+    """
     limit = sys.getrecursionlimit()
     if limit <= _SAFE_RECURSION_LIMIT:
-        return encode_text(value)
-    sys.setrecursionlimit(_SAFE_RECURSION_LIMIT)
+        return encode(*args)
     try:
-        return encode_text(value)
+        if _count_threads():
+            return tuple(map(_call, (_lower, partial(encode, *args), partial(_limit_recursion, limit))))[1]
+        _lower()
+        return encode(*args)
     finally:
-        sys.setrecursionlimit(limit)
+        _limit_recursion(limit)
 
 
 def is_surely_fine(data: bytes) -> bool:

@@ -219,6 +219,7 @@ class Channel:
         "_poll",
         "_tail",
         "_wanted",
+        "_writing_late",
         "broken",
         "fd",
         "fd_socket",
@@ -242,6 +243,7 @@ class Channel:
         self.writing = False
         # Frames that were to be sent in the middle of another, by the same thread: kind, call id, body, number.
         self._late: list[tuple[int, int, bytes, int]] = []
+        self._writing_late = False
         self._tail: Buffer = b""
         self._wanted = 0  # bytes of tail below which it holds no whole frame
         self._incoming: _Incoming | None = None  # of a large frame; there is no tail then
@@ -253,6 +255,7 @@ class Channel:
         fd, self.fd = self.fd, -1
         self.writing = False
         self._late.clear()
+        self._writing_late = False
         self.lock = RLock()  # a thread that the child does not have may hold the other one
         self.pending.clear()
         if self.fd_socket >= 0:
@@ -446,9 +449,18 @@ class Channel:
             self._late.append((kind, call_id, body, number))
 
     def send_late(self) -> None:
-        """Write what had to wait."""
-        while self._late:
-            self.send(*self._late.pop(0))
+        """Write what had to wait, in its order."""
+        if not self._late:
+            return
+        with self.lock:  # another thread may be about to do the same
+            if self._writing_late:
+                return  # this one is, and has come here from below
+            self._writing_late = True
+            try:
+                while self._late:
+                    self.send(*self._late.pop(0))
+            finally:
+                self._writing_late = False
 
     def _write_rest(self, rest: memoryview) -> None:
         while rest:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import unittest
 
-from tests.support import CANCELLED, CHUNK, ERROR, RESULT, SESSION_END, Shared, Worker, frame
+from tests.support import CALL, CANCELLED, CHUNK, ERROR, RESULT, SESSION_END, Shared, Worker, frame
 
 SOURCE = """
 import asyncio, pathlib, time
@@ -178,6 +178,84 @@ class Sessions(Shared):
                 worker.send(frame(SESSION_END, json.dumps({"session": name}).encode(), call_id=call_id))
                 self.assertEqual(worker.answer(call_id)[0], RESULT if name == "good" else ERROR)
                 self.assertEqual(worker.call("alive"), 0)
+
+
+class CallsBehindAnEnd(unittest.TestCase):
+    """Calls that are sent right behind the end of their session begin a new one."""
+
+    source = """
+        import asyncio, os, pathlib, time
+        import hatchery
+        ended = []
+        def put(value):
+            hatchery.session()["old"] = value
+        def look():
+            state = hatchery.session()
+            seen, state["new"] = dict(state), 1
+            return seen
+        async def look_later():
+            seen = look()
+            await asyncio.sleep(0)
+            return [seen, hatchery.session()]
+        def hold():
+            pathlib.Path("holds").touch()
+            while not os.path.exists("go"): time.sleep(0.001)
+            os.unlink("go")
+        def ask():
+            hatchery.call_host("f")
+        @hatchery.on_session_end
+        def end(name, state): ended.append([name, dict(state)])
+        @hatchery.on_session_end
+        async def end_later(name, state): await asyncio.sleep(0)
+        def told(): return ended
+        def forget(): ended.pop()
+    """
+
+    def check(self, function: str, new: object, before: str = "", **options) -> None:
+        with Worker(self.source, **options) as worker:
+            worker.ready()
+            for value in range(3):
+                worker.answer(worker.send_call("put", [value], session="s"))
+                busy = worker.send_call(before) if before else 0
+                if before == "hold":
+                    worker.wait_for("holds")
+                elif before == "ask":
+                    number = worker.receive()[1]
+                end_id, call_id = 100 + value, 200 + value
+                end = frame(SESSION_END, json.dumps({"session": "s"}).encode(), call_id=end_id)
+                call = json.dumps([function, None, None, {"session": "s"}]).encode()
+                worker.send(end + frame(CALL, call, call_id=call_id))
+                answers = {}
+                if before == "ask":
+                    if function == "look_later":  # which has begun when it is answered, and the end has not
+                        answers[call_id] = worker.answer(call_id)
+                    worker.send_host_result(number)
+                elif before:
+                    worker.touch("go")
+                while len(answers) < (3 if before else 2):
+                    kind, answered, body = worker.receive()
+                    answers[answered] = kind, body
+                self.assertEqual(answers.pop(busy, None), (RESULT, None) if before else None)
+                self.assertEqual(answers, {end_id: (RESULT, None), call_id: (RESULT, new)})
+                self.assertEqual(worker.call("told")[value:], [["s", {"old": value}]])
+                self.assertEqual(worker.answer(worker.send_call("look", session="s")), (RESULT, {"new": 1}))
+                worker.send(frame(SESSION_END, json.dumps({"session": "s"}).encode(), call_id=300 + value))
+                self.assertEqual(worker.answer(300 + value), (RESULT, None))
+                self.assertEqual(worker.call("told").pop(), ["s", {"new": 1}])
+                worker.call("forget")
+
+    def test_of_synchronous_functions(self) -> None:
+        for before in ("", "hold", "ask"):
+            self.check("look", {}, before)
+            self.check("look", {}, before, in_flight=8)
+
+    def test_of_asynchronous_functions(self) -> None:
+        for before in ("", "hold", "ask"):
+            self.check("look_later", [{}, {"new": 1}], before, in_flight=8)
+
+    def test_in_threads(self) -> None:
+        for function, new in (("look", {}), ("look_later", [{}, {"new": 1}])):
+            self.check(function, new, in_flight=8, threads=2)
 
 
 if __name__ == "__main__":

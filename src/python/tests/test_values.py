@@ -8,6 +8,7 @@ import enum
 import json
 import random
 import sys
+import threading
 import unittest
 
 from hatchery import _attachments, _values
@@ -106,6 +107,31 @@ class Encoding(unittest.TestCase):
                 finally:
                     sys.setrecursionlimit(limit)
                 self.assertIn("deeper than 120 levels", str(caught.exception))
+
+    def test_no_other_thread_sees_a_lower_recursion_limit(self) -> None:
+        limit = sys.getrecursionlimit()
+        seen = set()
+        done = threading.Event()
+        other = threading.Thread(target=done.wait)
+        other.start()
+
+        def trace(frame, *_):
+            frame.f_trace_opcodes = True  # between two of which another thread may run
+            seen.add(sys.getrecursionlimit())
+            return trace
+
+        before = sys.gettrace()
+        sys.setrecursionlimit(5000)
+        try:
+            sys.settrace(trace)
+            self.assertEqual(_values.encode([1, {"a": None}]), b'[1,{"a":null}]')
+            sys.settrace(before)
+            self.assertEqual(seen, {5000})
+        finally:
+            sys.settrace(before)
+            sys.setrecursionlimit(limit)
+            done.set()
+            other.join()
 
     def test_types_that_json_does_not_have(self) -> None:
         for value, says in (

@@ -187,6 +187,54 @@ class Streams(unittest.TestCase):
                 sender.join(20)
                 self.assertEqual(data, frame(4, body, call_id=9))
 
+    def exactly(self, pair: Pair, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            data += pair.host.recv(size - len(data))
+        return data
+
+    def test_frames_that_had_to_wait_come_in_order(self) -> None:
+        with Pair() as pair:
+            pair.channel.shared = True
+            for n in range(1000):
+                pair.channel.send_later(17, n, b"late", 0)
+            sender = threading.Thread(target=pair.channel.send, args=(4, 9, b"first"), daemon=True)
+            sender.start()
+            expected = frame(4, b"first", call_id=9) + b"".join(frame(17, b"late", call_id=n) for n in range(1000))
+            self.assertEqual(self.exactly(pair, len(expected)), expected)
+            sender.join(20)
+
+    def test_two_threads_write_what_had_to_wait(self) -> None:
+        both = threading.Barrier(2)
+        looks = iter(range(2))
+
+        class Late(list):
+            def __bool__(self) -> bool:
+                some = len(self) > 0
+                if next(looks, None) is not None:
+                    both.wait(20)
+                return some
+
+        with Pair() as pair:
+            channel, failed = pair.channel, []
+            channel.shared = True
+            channel._late = Late([(17, 1, b"late", 0)])
+
+            def send() -> None:
+                try:
+                    channel.send(4, 9, b"first")
+                except BaseException as error:
+                    failed.append(error)
+
+            threads = [threading.Thread(target=send, daemon=True) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(20)
+            self.assertEqual(failed, [])
+            expected = frame(4, b"first", call_id=9) * 2 + frame(17, b"late", call_id=1)
+            self.assertEqual(self.exactly(pair, len(expected)), expected)
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -1,0 +1,216 @@
+"""Two threads where one used to be enough, each race made to happen: one thread waits in the middle for the other."""
+
+from __future__ import annotations
+
+import _socket
+import os
+import socket
+import threading
+import unittest
+from types import SimpleNamespace
+from unittest import mock
+
+from hatchery import _memfds
+from tests.support import DEADLINE, END, HOST_CALL, RESULT, SESSION_END, Worker, frame
+
+# `Door` stands before a lock and tells when a second thread comes to it, which is as far as that one gets.
+DOOR = """
+import threading
+from hatchery import _calls
+
+other_came = threading.Event()
+worker = _calls.main.worker
+
+class Door:
+    def __init__(self, lock):
+        self.lock, self.came = lock, 0
+    def __enter__(self):
+        self.came += 1
+        if self.came == 2: other_came.set()
+        self.lock.acquire()
+    def __exit__(self, *_):
+        self.lock.release()
+"""
+
+
+class FirstUse(unittest.TestCase):
+    def test_the_first_host_calls_come_from_two_threads(self) -> None:
+        source = """
+from hatchery import _host, call_host
+worker._making = Door(getattr(worker, "_making", threading.RLock()))
+hosts = []
+
+class Host(_host.Host):
+    def __init__(self, worker):
+        hosts.append(self)
+        if len(hosts) == 2: other_came.set()
+        assert other_came.wait(20)
+        super().__init__(worker)
+_host.Host = Host
+
+def ask(n): return [n, call_host("same", n)]
+def count(): return len(hosts)
+"""
+        with Worker(DOOR + source, in_flight=2, threads=2) as worker:
+            worker.ready()
+            calls = {worker.send_call("ask", [n]): n for n in range(2)}
+            asked = [worker.receive() for _ in calls]
+            self.assertEqual({(kind, number) for kind, number, _ in asked}, {(HOST_CALL, 1), (HOST_CALL, 2)})
+            for _, number, body in asked:
+                worker.send_host_result(number, body[1][0])
+            answers = [worker.receive()[1:] for _ in calls]
+            self.assertEqual(dict(answers), {call_id: [n, n] for call_id, n in calls.items()})
+            self.assertEqual(worker.call("count"), 1)
+
+    def test_the_first_memfds_come_and_go_at_once(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        fd = theirs.detach()
+        both = threading.Barrier(2)
+        create = _socket.socket
+        got = []
+
+        def slow(*args: object) -> object:
+            made = create(*args)
+            both.wait(DEADLINE)
+            return made
+
+        threads = [threading.Thread(target=lambda: got.append(_memfds._connected(fd))) for _ in range(2)]
+        with mock.patch.object(_memfds, "_socket", SimpleNamespace(**{**vars(_socket), "socket": slow})):
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(DEADLINE)
+        self.assertIs(got[0], got[1])
+        ours.send(b"whole")
+        self.assertEqual(os.read(fd, 16), b"whole")
+        _memfds._sockets.pop(fd).close()
+        ours.close()
+
+
+class Threads(unittest.TestCase):
+    def test_two_submit_what_needs_the_last_thread(self) -> None:
+        source = """
+__all__ = ["race"]
+from hatchery import _threads
+worker.pool._lock = Door(worker.pool._lock)
+runner, made = _threads.Runner, []
+
+class Runner(runner):
+    def __init__(self, *args):
+        made.append(self)
+        if in_the_race:
+            if len(made) == 3: other_came.set()
+            assert other_came.wait(20)
+        super().__init__(*args)
+_threads.Runner = Runner
+in_the_race = False
+
+def job(*args): done.release()
+done = threading.Semaphore(0)
+
+def race():
+    global in_the_race
+    in_the_race, worker.pool._lock.came = True, 0
+    submit = lambda: worker.pool._submit(job, None)
+    threads = [threading.Thread(target=submit) for _ in range(2)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    for _ in threads: done.acquire()
+    return len(made)
+"""
+        with Worker(DOOR + source, in_flight=2, threads=2) as worker:
+            worker.ready()
+            self.assertEqual(worker.call("race"), 2)
+
+    def test_credit_comes_while_a_stream_begins(self) -> None:
+        source = """
+from hatchery import _calls, _serving, _threads
+release = threading.Event()  # what lets the function return
+stopped = threading.Event()  # the thread has used up its credit
+
+class Call(_calls.Call):
+    @property
+    def items(self):
+        value = self.__dict__.get("items")
+        # The main thread looks whether it streams; before it goes on, the thread does.
+        if value is None and sys._getframe(1).f_code.co_name == "control":
+            release.set()
+            assert stopped.wait(20)
+        return value
+    @items.setter
+    def items(self, value): self.__dict__["items"] = value
+    @property
+    def stepping(self): return self.__dict__.get("stepping", False)
+    @stepping.setter
+    def stepping(self, value):
+        self.__dict__["stepping"] = value
+        if not value: stopped.set()
+_calls.Call = Call
+credit = _threads.Pool.credit
+
+def credit_and_release(*args):
+    credit(*args)
+    release.set()
+_threads.Pool.credit = credit_and_release
+
+__all__ = ["stream"]
+def stream():
+    assert release.wait(20)
+    return (threading.current_thread() is threading.main_thread() for _ in range(2))
+"""
+        with Worker("import sys\n" + DOOR + source, in_flight=2, threads=2) as worker:
+            worker.ready()
+            call_id = worker.send_call("stream", credit=1)
+            worker.credit(call_id, 3)
+            self.assertEqual(worker.items(call_id), ([False, False], END, None))
+
+    def test_a_coroutine_from_a_thread_is_awaited_while_the_main_one_waits_for_the_host(self) -> None:
+        source = """
+            import hatchery
+            def begin(): hatchery.session()
+            async def later(value): return value
+            def delegates(value): return later(value)
+            @hatchery.on_session_end
+            def end(name, state): hatchery.call_host("f")
+        """
+        with Worker(source, in_flight=2, threads=2) as worker:
+            worker.ready()
+            worker.answer(worker.send_call("begin", session="s"))
+            worker.send(frame(SESSION_END, b'{"session":"s"}', call_id=100))
+            kind, number, _ = worker.receive()
+            self.assertEqual(kind, HOST_CALL)
+            self.assertEqual(worker.call("delegates", 1), 1)  # the host may need that for its answer
+            worker.send_host_result(number)
+            self.assertEqual(worker.answer(100), (RESULT, None))
+
+
+class Marks(unittest.TestCase):
+    def test_a_later_call_is_marked_in_between(self) -> None:
+        source = """
+import sys, threading
+from hatchery import _calls
+marked = threading.Event()
+
+class Words:
+    def __init__(self, words): self.words = words
+    def __getitem__(self, index):
+        value = self.words[index]
+        if index == 0 and value == 0 and sys._getframe(1).f_locals["call_id"] == 1:
+            assert marked.wait(20)
+        return value
+    def __setitem__(self, index, value):
+        self.words[index] = value
+        if index == 0: marked.set()
+_calls.main.begun = Words(_calls.main.begun)
+
+def same(value): return value
+"""
+        with Worker(source, in_flight=2, threads=2) as worker:
+            worker.ready()
+            calls = [worker.send_call("same", [n]) for n in range(2)]
+            self.assertEqual({worker.receive()[1] for _ in calls}, set(calls))
+            self.assertEqual(worker.begun(), (2, 0))
+
+
+if __name__ == "__main__":
+    unittest.main()
