@@ -62,6 +62,27 @@ def count(): return len(hosts)
             self.assertEqual(dict(answers), {call_id: [n, n] for call_id, n in calls.items()})
             self.assertEqual(worker.call("count"), 1)
 
+    def test_the_first_host_call_of_a_thread_comes_while_the_main_one_writes(self) -> None:
+        source = """
+            import asyncio, contextvars, pathlib, sys, threading, time
+            import hatchery
+            def ask():
+                main = threading.main_thread().ident
+                while sys._current_frames()[main].f_code.co_name not in ("send", "_write_rest"): time.sleep(0.0005)
+                pathlib.Path("asks").touch()
+                return hatchery.call_host("same", 1)
+            async def ask_in_thread():
+                return await asyncio.get_running_loop().run_in_executor(None, contextvars.copy_context().run, ask)
+            async def large(size): return "x" * size
+        """
+        with Worker(source, in_flight=2) as worker:
+            worker.ready()
+            asks, large = worker.send_call("ask_in_thread"), worker.send_call("large", [8 << 20])
+            worker.wait_for("asks")  # the answer does not fit into the socket
+            self.assertEqual(worker.answer(large), (RESULT, "x" * (8 << 20)))
+            worker.serve_host_call(5)
+            self.assertEqual(worker.answer(asks), (RESULT, 5))
+
     def test_the_first_memfds_come_and_go_at_once(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         fd = theirs.detach()
