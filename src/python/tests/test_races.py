@@ -204,6 +204,47 @@ def stream():
             worker.send_host_result(number)
             self.assertEqual(worker.answer(100), (RESULT, None))
 
+    def test_the_end_waits_for_answers_that_are_about_to_be_sent(self) -> None:
+        source = """
+import pathlib, threading, time
+import hatchery
+from hatchery import _serving, _threads
+answering, goes_on, answered = threading.Event(), threading.Event(), threading.Event()
+answer, sleep = _serving.Worker.answer, _threads.sleep
+
+def late(self, call, result):
+    answering.set()
+    assert goes_on.wait(20)
+    answer(self, call, result)
+    answered.set()
+_serving.Worker.answer = late
+
+def waits(seconds):
+    if answering.is_set(): goes_on.set()
+    sleep(seconds)
+_threads.sleep = waits
+
+__all__ = ["hold"]
+def hold():
+    try:
+        pathlib.Path("here").touch()
+        while True: time.sleep(0.001)
+    except hatchery.Cancelled:
+        return "kept"
+
+@hatchery.on_stop
+def stop():
+    print(answered.is_set(), flush=True)
+    goes_on.set()
+"""
+        with Worker(source, in_flight=2, threads=2) as worker:
+            worker.ready()
+            call_id = worker.send_call("hold")
+            worker.wait_for("here")
+            self.assertEqual(worker.shutdown(), 0)
+            self.assertEqual(worker.printed["stdout"], b"True\n")
+            self.assertEqual(worker.answer(call_id), (RESULT, "kept"))
+
 
 class Marks(unittest.TestCase):
     def test_a_later_call_is_marked_in_between(self) -> None:
