@@ -269,7 +269,7 @@ def _wait_on_main(host: Host, waiter: Waiter, body: bytes) -> Any:
 
 def _wait_in_thread(host: Host, waiter: Waiter, body: bytes) -> Any:
     channel = host.worker.channel
-    channel.shared = True
+    channel.share(_main.ident)
     waiter.lock = allocate_lock()
     waiter.lock.acquire()
     try:
@@ -323,8 +323,8 @@ def _awaitable(host: Host, waiter: Waiter, body: bytes, loop: Any) -> Any:
             _send_frame(host, _wire.HOST_CANCEL, waiter.id)
 
     future.add_done_callback(ended)
-    if not ours:
-        worker.channel.shared = worker.channel.shared or get_ident() != _main.ident
+    if get_ident() != _main.ident:
+        worker.channel.share(_main.ident)
     try:
         _send(host, waiter, body)
     except BaseException:

@@ -43,6 +43,7 @@ class Pool:
         """Threads are made at the first need, up to `size`."""
         self.worker = worker
         self.jobs: SimpleQueue[tuple[Callable[..., None], tuple[Any, ...]]] = SimpleQueue()
+        self.undone: list[None] = []  # one for each job that waits or runs
         self.runners: list[Runner] = []
         self._size = size
         self._lock = threading.Lock()  # of credit and turns of streams, and of how many threads there are
@@ -61,6 +62,7 @@ class Pool:
             self._submit(self._call, *read)
 
     def _submit(self, job: Callable[..., None], *args: Any) -> None:
+        self.undone.append(None)
         self.jobs.put((job, args))
         if len(self.runners) < self._size:
             with self._lock:
@@ -140,7 +142,7 @@ class Pool:
     def finish(self) -> None:
         """Wait for calls that run, which have been cancelled; not for ever, since nothing can end some of them."""
         end = monotonic() + PATIENCE_SECONDS
-        while monotonic() < end and (not self.jobs.empty() or any(runner.serves for runner in self.runners)):
+        while monotonic() < end and self.undone:
             self.worker.the_inbox().take_handed()
             sleep(0.002)
         self.worker.the_inbox().take_handed()
@@ -260,6 +262,7 @@ class Runner:
                 job(self, *args)
             except BaseException as error:
                 self._failed(args[0], error)
+            self._pool.undone.pop()
 
     def _failed(self, call: Call, error: BaseException) -> None:
         """Answer a call that could not be answered in another way; end the worker if nothing can be."""

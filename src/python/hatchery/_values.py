@@ -162,8 +162,8 @@ def encode(value: Any) -> bytes | Encoded:
             else:
                 data = _join(_in_parts(value, 0)).encode()  # the same without the calls
             if len(data) < _LEAST_SUSPICIOUS or is_surely_fine(data):
-                if len(data) >= large_bytes and consider is not None:
-                    consider()
+                if len(data) >= large_bytes and (find := consider) is not None:
+                    find()
                 return data
     except TypeError:  # perhaps there are bytes in it
         from hatchery import _attachments
@@ -214,8 +214,8 @@ def _find_codec() -> None:
 def read(body: Any) -> Any:
     """Read the one value of a body. Raises whatever is wrong with it."""
     if len(body) >= large_bytes:
-        if consider is not None:
-            consider()
+        if (find := consider) is not None:  # looked up once: another thread may find meanwhile
+            find()
         if fast_decode is not None:
             try:
                 return fast_decode(body)

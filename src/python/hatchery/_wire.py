@@ -12,6 +12,7 @@ import sys
 from _thread import RLock
 from select import POLLIN, poll
 from struct import Struct
+from time import sleep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ _PREFIX_BYTES = _LENGTH.size
 HEADER_BYTES = _HEADER.size
 _HEAD_BYTES = _PREFIX_BYTES + HEADER_BYTES
 _READ_BYTES = 64 * 1024
+_LOOK_SECONDS = 0.0005  # how often a thread looks whether the main one has written what it began
 _MOST_LATE = 1000  # frames that wait for another to be written
 _IN_MEMFD = 1 << 63
 LEAST_VIEW_BYTES = 1024 * 1024  # from here on bytes are views of memory that is theirs alone, below it copies
@@ -204,6 +206,19 @@ class _Incoming:
         parts = iter(inline)
         attachments = [length ^ _IN_MEMFD if length & _IN_MEMFD else memoryview(next(parts)) for length in lengths]
         return kind, codec, number, call_id, body, tuple(attachments)
+
+
+def _writes_without_lock(ident: int) -> bool:
+    """Tell whether a thread is in the middle of `Channel.send`, and did not take the lock."""
+    frame = sys._current_frames().get(ident)  # noqa: SLF001
+    while frame is not None:
+        if frame.f_code is Channel.send.__code__:
+            names = frame.f_locals
+            # What has attachments takes the lock itself.
+            if names["body"].__class__ is bytes and names.get("lock") is None:
+                return True
+        frame = frame.f_back
+    return False
 
 
 class Channel:
@@ -442,6 +457,15 @@ class Channel:
                 self.writing = False
                 lock.release()
                 self.send_late()
+
+    def share(self, main_ident: int) -> None:
+        """Have all writes happen under `lock`, before another thread than the main one writes for the first time."""
+        if self.shared:
+            return
+        with self.lock:
+            self.shared = True
+            while _writes_without_lock(main_ident):  # it began before
+                sleep(_LOOK_SECONDS)
 
     def send_later(self, kind: int, call_id: int, body: bytes | Encoded, number: int) -> None:
         """Keep a frame until the one that this thread is writing is whole. Call it under `lock`."""

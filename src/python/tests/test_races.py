@@ -62,6 +62,27 @@ def count(): return len(hosts)
             self.assertEqual(dict(answers), {call_id: [n, n] for call_id, n in calls.items()})
             self.assertEqual(worker.call("count"), 1)
 
+    def test_the_first_host_call_of_a_thread_comes_while_the_main_one_writes(self) -> None:
+        source = """
+            import asyncio, contextvars, pathlib, sys, threading, time
+            import hatchery
+            def ask():
+                main = threading.main_thread().ident
+                while sys._current_frames()[main].f_code.co_name not in ("send", "_write_rest"): time.sleep(0.0005)
+                pathlib.Path("asks").touch()
+                return hatchery.call_host("same", 1)
+            async def ask_in_thread():
+                return await asyncio.get_running_loop().run_in_executor(None, contextvars.copy_context().run, ask)
+            async def large(size): return "x" * size
+        """
+        with Worker(source, in_flight=2) as worker:
+            worker.ready()
+            asks, large = worker.send_call("ask_in_thread"), worker.send_call("large", [8 << 20])
+            worker.wait_for("asks")  # the answer does not fit into the socket
+            self.assertEqual(worker.answer(large), (RESULT, "x" * (8 << 20)))
+            worker.serve_host_call(5)
+            self.assertEqual(worker.answer(asks), (RESULT, 5))
+
     def test_the_first_memfds_come_and_go_at_once(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         fd = theirs.detach()
@@ -182,6 +203,47 @@ def stream():
             self.assertEqual(worker.call("delegates", 1), 1)  # the host may need that for its answer
             worker.send_host_result(number)
             self.assertEqual(worker.answer(100), (RESULT, None))
+
+    def test_the_end_waits_for_answers_that_are_about_to_be_sent(self) -> None:
+        source = """
+import pathlib, threading, time
+import hatchery
+from hatchery import _serving, _threads
+answering, goes_on, answered = threading.Event(), threading.Event(), threading.Event()
+answer, sleep = _serving.Worker.answer, _threads.sleep
+
+def late(self, call, result):
+    answering.set()
+    assert goes_on.wait(20)
+    answer(self, call, result)
+    answered.set()
+_serving.Worker.answer = late
+
+def waits(seconds):
+    if answering.is_set(): goes_on.set()
+    sleep(seconds)
+_threads.sleep = waits
+
+__all__ = ["hold"]
+def hold():
+    try:
+        pathlib.Path("here").touch()
+        while True: time.sleep(0.001)
+    except hatchery.Cancelled:
+        return "kept"
+
+@hatchery.on_stop
+def stop():
+    print(answered.is_set(), flush=True)
+    goes_on.set()
+"""
+        with Worker(source, in_flight=2, threads=2) as worker:
+            worker.ready()
+            call_id = worker.send_call("hold")
+            worker.wait_for("here")
+            self.assertEqual(worker.shutdown(), 0)
+            self.assertEqual(worker.printed["stdout"], b"True\n")
+            self.assertEqual(worker.answer(call_id), (RESULT, "kept"))
 
 
 class Marks(unittest.TestCase):

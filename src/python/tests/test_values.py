@@ -10,6 +10,7 @@ import random
 import sys
 import threading
 import unittest
+from unittest import mock
 
 from hatchery import _attachments, _values
 
@@ -132,6 +133,30 @@ class Encoding(unittest.TestCase):
             sys.setrecursionlimit(limit)
             done.set()
             other.join()
+
+    def test_another_thread_finds_a_codec_meanwhile(self) -> None:
+        texts = {_values.read: b'["long enough"]', _values.encode: ["long enough"]}
+        found = mock.Mock()
+        before = sys.gettrace()
+        for function, value in texts.items():
+            expected = function(value)
+            for at in range(200):  # between any two opcodes
+                steps = iter(range(at))
+
+                def trace(frame, *_, steps=steps, code=function.__code__):
+                    if frame.f_code is code:
+                        frame.f_trace_opcodes = True
+                        if next(steps, None) is None:
+                            _values.consider = None
+                    return trace
+
+                with mock.patch.multiple(_values, consider=found, large_bytes=10):
+                    sys.settrace(trace)
+                    try:
+                        self.assertEqual(function(value), expected)
+                    finally:
+                        sys.settrace(before)
+        self.assertGreater(found.call_count, 100)
 
     def test_types_that_json_does_not_have(self) -> None:
         for value, says in (

@@ -9,6 +9,7 @@ import socket
 import struct
 import threading
 import unittest
+from unittest import mock
 
 from hatchery import _attachments, _wire
 from tests.support import GOLDEN, frame
@@ -203,6 +204,37 @@ class Streams(unittest.TestCase):
             expected = frame(4, b"first", call_id=9) + b"".join(frame(17, b"late", call_id=n) for n in range(1000))
             self.assertEqual(self.exactly(pair, len(expected)), expected)
             sender.join(20)
+
+    def test_a_second_thread_does_not_write_into_a_frame_that_has_begun(self) -> None:
+        began, other_waits = threading.Event(), threading.Event()
+
+        def write_half(fd: int, data: bytes) -> int:
+            if began.is_set():
+                return os.write(fd, data)
+            written = os.write(fd, data[:20])
+            began.set()
+            self.assertTrue(other_waits.wait(20))
+            return written
+
+        with Pair() as pair:
+            channel, main_ident = pair.channel, threading.get_ident()
+
+            def share() -> None:
+                began.wait(20)
+                channel.share(main_ident)
+                channel.send(17, 2, b"other")
+
+            threads = [threading.Thread(target=share, daemon=True) for _ in range(2)]
+            sleep = mock.Mock(side_effect=lambda _: other_waits.set())
+            with mock.patch.multiple(_wire, _write=write_half, sleep=sleep):
+                for thread in threads:
+                    thread.start()
+                channel.send(4, 9, b"first")
+                for thread in threads:
+                    thread.join(20)
+            channel.share(main_ident)
+            expected = frame(4, b"first", call_id=9) + 2 * frame(17, b"other", call_id=2)
+            self.assertEqual(self.exactly(pair, len(expected)), expected)
 
     def test_two_threads_write_what_had_to_wait(self) -> None:
         both = threading.Barrier(2)
