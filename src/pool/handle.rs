@@ -231,8 +231,12 @@ impl Inner {
         let caller = self.submitted(item, session, waits)?;
         let answer = answer.await;
         caller.answered();
-        let gone = CallError::Unavailable { cause: UnavailableCause::BrokerRestarting };
-        answer.unwrap_or(Err(gone))
+        answer.unwrap_or_else(|_| Err(self.lost()))
+    }
+
+    /// What a caller gets whose request went down with its broker, perhaps before that had it.
+    pub(super) fn lost(&self) -> CallError {
+        unavailable(self.broker.down().unwrap_or(SendError::Lost))
     }
 
     /// Submits a request; dropping the result before it is answered takes it out of the queue.

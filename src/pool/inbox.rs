@@ -32,7 +32,7 @@ impl Inbox {
     }
 
     /// # Errors
-    /// When there is no broker; it and what others submitted meanwhile is dropped then.
+    /// When there is no broker; it and what others submitted meanwhile is dropped then, and these ask for themselves why.
     pub(super) fn submit(
         self: &Arc<Self>,
         submitted: Submitted,

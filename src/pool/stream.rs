@@ -73,10 +73,10 @@ impl Opening {
     }
 
     /// Why it was not opened.
-    pub(super) async fn refused(self) -> CallError {
+    pub(super) async fn refused(self, pool: &Inner) -> CallError {
         match self.outcome.await {
             Ok(Err(error)) => error,
-            Ok(Ok(_)) | Err(_) => gone(),
+            Ok(Ok(_)) | Err(_) => pool.lost(),
         }
     }
 }

@@ -117,6 +117,11 @@ impl<A: Actor> ChildRef<A> {
         self.slot.read().address.clone().filter(Addr::connected)
     }
 
+    /// Why a message could not be sent now; `None` when it could.
+    pub(crate) fn down(&self) -> Option<SendError> {
+        self.slot.read().address().err()
+    }
+
     /// The incarnation that is up; `None` while there is none.
     pub fn incarnation(&self) -> Option<u64> {
         let state = self.slot.read();

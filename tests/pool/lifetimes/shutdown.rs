@@ -58,6 +58,29 @@ alone_test! {
 }
 
 alone_test! {
+    async fn after_it_each_of_many_threads_hears_the_same() {
+        let pool = started(1).await;
+        pool.shutdown().await;
+        let callers: Vec<_> = (0..4)
+            .map(|_| {
+                let pool = pool.clone();
+                std::thread::spawn(move || {
+                    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+                    runtime.block_on(async {
+                        for _ in 0..2000 {
+                            assert_ended(&pool).await;
+                        }
+                    });
+                })
+            })
+            .collect();
+        for caller in callers {
+            caller.join().expect("no panic");
+        }
+    }
+}
+
+alone_test! {
     async fn running_calls_finish_and_waiting_ones_are_refused() {
         let pool = started(2).await;
         let lease = pool.checkout().await.expect("a worker is free");
