@@ -254,7 +254,7 @@ impl<'a, A: Serialize, K: Serialize> Request<'a, A, K> {
         caller.answered();
         match on_opened {
             Ok(opened) => Ok(opening.opened(opened, call.pool.clone())),
-            Err(_) => Err(opening.refused(&call.pool).await),
+            Err(_) => Err(opening.refused(call.pool).await),
         }
     }
 }
