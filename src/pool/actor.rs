@@ -1,5 +1,9 @@
 //! The broker: a thin shell around [`Core`](super::core::Core).
 
+mod callers;
+mod status;
+mod workers;
+
 use std::error::Error;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,35 +11,24 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context as TaskContext, Poll};
 use std::time::{Duration, Instant};
 
-use actix::fut::{ActorFuture, WrapFuture};
-use actix::{
-    Actor, ActorFutureExt as _, Addr, AsyncContext, Context, Handler, MessageResult, ResponseFuture, Running,
-    StreamHandler,
-};
+use actix::fut::ActorFuture;
+use actix::{Actor, AsyncContext, Context, Handler, Running};
 use tokio::sync::oneshot;
 
-use super::answer::Answer;
-use super::children::{self, child_id, slot_of, start_error};
-use super::core::{self, Command, Core, Event, Rejection, RequestId, SessionEnd, SlotState, WorkerId};
+use super::children;
+use super::core::{self, Command, Core, Event, Rejection, RequestId, SessionEnd, WorkerId};
 use super::declared::Declaration;
 use super::handle::Inner;
 use super::inbox::{Collect, Inbox, Submitted};
-use super::lease::{Lease, LeaseToken};
-use super::messages::{Abandon, Call, Checkout, EndSession, GetStatus, Item, TellStartup};
+use super::lease::LeaseToken;
+use super::messages::{Abandon, Item, TellStartup};
 use super::reload;
-use super::request::fitting;
-use super::status::{PoolStatus, PythonInfo, WorkerState, WorkerStatus};
 use super::stream::Opened;
 use crate::error::{CallError, Phase, UnavailableCause, WorkerStartError};
-use crate::port::CallOptions;
-use crate::supervisor::{
-    Backoff, ChildContext, ChildError, ChildSpec, Report, ReportEvent, Reports, Shutdown, SupervisorRef,
-};
+use crate::supervisor::{ChildContext, ChildSpec, Reports, SupervisorRef};
 use crate::timer::{LONGEST, Timer, deadline};
-use crate::worker::{
-    self, Attach, Attached, Desk, Dispatch, Grant, LeaseId, Order, Placement, Reply, ReplyTo, Run, Spawner,
-    Work, Worker, WorkerEvent,
-};
+use crate::worker::{self, Dispatch, Grant, LeaseId, Order, Placement, ReplyTo, Run, Spawner, Work};
+pub(super) use workers::{Current, Slot};
 
 /// What a pool is made of, checked.
 #[derive(Clone)]
@@ -92,26 +85,6 @@ pub struct PoolActor {
     pub(super) reload: Option<reload::Running>,
     startup: Startup,
     timer: Timer,
-}
-
-/// What the broker knows of a slot beyond the core.
-pub(super) struct Slot {
-    name: Arc<str>,
-    /// How often its worker was replaced by a reload: each replacement is another child in the tree.
-    pub(super) generation: u32,
-    /// The worker that the core knows to live.
-    pub(super) current: Option<Current>,
-    restarts: u64,
-    pub(super) last_exit: Option<String>,
-}
-
-pub(super) struct Current {
-    pub(super) worker: WorkerId,
-    pub(super) addr: Addr<Worker>,
-    desk: Arc<Desk>,
-    pid: u32,
-    forked: bool,
-    python: Arc<PythonInfo>,
 }
 
 /// The end of the start-up, or who waits for it.
@@ -266,181 +239,11 @@ impl PoolActor {
         });
     }
 
-    /// A slot's worker as a child of the workers' supervisor.
-    pub(super) fn worker_spec(&self, slot: u32, generation: u32) -> ChildSpec {
-        let (spawner, name) = (self.config.spawner.clone(), self.slots[slot as usize].name.clone());
-        let (settings, declared) = (self.config.worker.clone(), self.config.declared.clone());
-        ChildSpec::with_context(child_id(slot, generation), move |context| {
-            let (spawner, name, settings, declared) =
-                (spawner.clone(), name.clone(), settings.clone(), declared.clone());
-            async move {
-                let port = spawner.start(&name).await?;
-                for declaration in declared.iter() {
-                    let checked = declaration.check(&port.ready.functions);
-                    checked
-                        .map_err(|problem| Arc::new(WorkerStartError::Declaration(problem.to_string())))?;
-                }
-                Ok::<_, Arc<WorkerStartError>>(Worker::new(slot, generation, &name, port, settings, context))
-            }
-        })
-        .shutdown(Shutdown::Timeout(self.config.shutdown_timeout))
-        .backoff(Backoff::default())
-    }
-
-    fn start_slot(&mut self, slot: u32, ctx: &mut Context<Self>) {
-        let spec = self.worker_spec(slot, self.slots[slot as usize].generation);
-        let workers = self.workers.clone();
-        let start = async move { workers.start_child(spec).await };
-        ctx.spawn(start.into_actor(self).map(move |started, _, _| match started {
-            // How it goes is reported, this start like every later one.
-            Ok(_) | Err(ChildError::Start { .. } | ChildError::Cancelled | ChildError::SupervisorDown) => {}
-            Err(error) => {
-                log::error!(target: "hatchery::pool", "cannot ask for worker {}: {error}", slot + 1)
-            }
-        }));
-    }
-
     fn startup_ended(&mut self, end: Result<(), StartupFailure>) {
         if let Startup::Awaited(waiters) = std::mem::replace(&mut self.startup, Startup::Ended(end.clone())) {
             for waiter in waiters {
                 let _ = waiter.send(end.clone());
             }
-        }
-    }
-
-    /// Makes itself known to a slot's present worker; it is handed out once it has answered.
-    pub(super) fn attach(&mut self, slot: u32, ctx: &mut Context<Self>) {
-        let id = child_id(slot, self.slots[slot as usize].generation);
-        let Some(addr) = self.workers.child::<Worker>(&id).ok().and_then(|child| child.addr()) else {
-            return;
-        };
-        let attach = addr.send(Attach(ctx.address().recipient()));
-        ctx.spawn(attach.into_actor(self).map(move |attached, act, ctx| {
-            // One that ended meanwhile is reported as ended.
-            if let Ok(attached) = attached {
-                act.attached(addr, attached, ctx);
-            }
-        }));
-    }
-
-    pub(super) fn attached(&mut self, addr: Addr<Worker>, attached: Attached, ctx: &mut Context<Self>) {
-        let Attached { worker, pid, desk, ready, forked, load, sessions } = attached;
-        // It is known already, or has ended or been replaced while its answer was on the way.
-        if !self.core.is_news(worker) {
-            return;
-        }
-        let python = Arc::new(ready.into());
-        let current = Current { worker, addr, desk, pid, forked, python };
-        self.slots[worker.slot as usize].current = Some(current);
-        self.handle(Event::WorkerReady { worker, load, sessions }, ctx);
-    }
-
-    /// The worker that a child of this id is, be it its slot's or not.
-    fn worker_of(&self, id: &str, incarnation: u64) -> Option<WorkerId> {
-        let (slot, generation) = slot_of(id)?;
-        ((slot as usize) < self.slots.len()).then_some(WorkerId { slot, generation, incarnation })
-    }
-
-    /// Whether it is neither a worker that a reload has replaced, nor one that shall replace its slot's.
-    fn is_of_slot(&self, worker: WorkerId) -> bool {
-        self.slots[worker.slot as usize].generation == worker.generation
-    }
-
-    fn reported(&mut self, event: ReportEvent, ctx: &mut Context<Self>) {
-        match event {
-            ReportEvent::Started { id, incarnation } => {
-                if let Some(worker) = self.worker_of(&id, incarnation)
-                    && self.is_of_slot(worker)
-                {
-                    self.attach(worker.slot, ctx);
-                }
-            }
-            ReportEvent::StartFailed { id, incarnation, cause, .. } => {
-                if let Some(worker) = self.worker_of(&id, incarnation)
-                    && self.is_of_slot(worker)
-                {
-                    let cause = self.ended(worker, start_error(&cause));
-                    self.handle(Event::StartFailed { worker, cause }, ctx);
-                }
-            }
-            ReportEvent::ChildTerminated { id, incarnation, reason } => {
-                let Some(worker) = self.worker_of(&id, incarnation) else { return };
-                self.slots[worker.slot as usize].restarts += u64::from(self.is_of_slot(worker));
-                self.worker_ended(worker, reason.to_string(), ctx);
-            }
-            _ => {}
-        }
-    }
-
-    pub(super) fn worker_ended(&mut self, worker: WorkerId, reason: String, ctx: &mut Context<Self>) {
-        let generation = self.slots[worker.slot as usize].generation;
-        if let Some(reload) = &mut self.reload {
-            reload.freed(worker);
-            if worker.generation > generation {
-                return reload.successor_ended(worker, reason);
-            }
-        }
-        if worker.generation == generation {
-            let cause = self.ended(worker, Arc::new(WorkerStartError::Ended { reason }));
-            self.handle(Event::WorkerExited { worker, cause }, ctx);
-        }
-    }
-
-    /// A worker of a slot's present generation has ended, or could not start. Whatever came before it is no more either.
-    fn ended(&mut self, worker: WorkerId, cause: Arc<WorkerStartError>) -> StartupFailure {
-        let entry = &mut self.slots[worker.slot as usize];
-        entry.current.take_if(|current| current.worker <= worker);
-        entry.last_exit = Some(cause.to_string());
-        StartupFailure { worker: entry.name.to_string(), cause }
-    }
-
-    fn status(&self) -> PoolStatus {
-        let (now, counts) = (Instant::now(), self.core.counts());
-        let workers = self.core.slots().map(|core| {
-            let slot = &self.slots[core.slot as usize];
-            WorkerStatus {
-                name: slot.name.to_string(),
-                state: match core.state {
-                    SlotState::Starting => WorkerState::Starting,
-                    SlotState::Idle => WorkerState::Idle,
-                    SlotState::Busy(_) => WorkerState::Busy,
-                    SlotState::Leaving(_) => WorkerState::Leaving,
-                    SlotState::Down { .. } => WorkerState::Restarting,
-                    SlotState::Failed { .. } => WorkerState::Failed,
-                },
-                for_time: now.saturating_duration_since(core.since),
-                incarnation: core.worker.map(|worker| worker.incarnation),
-                pid: slot.current.as_ref().map(|current| current.pid),
-                forked: slot.current.as_ref().map(|current| current.forked),
-                memory: None,
-                python: slot.current.as_ref().map(|current| current.python.clone()),
-                restarts: slot.restarts,
-                last_exit: slot.last_exit.clone(),
-            }
-        });
-        PoolStatus {
-            name: self.config.name.clone(),
-            size: counts.size,
-            ready: counts.ready(),
-            idle: counts.idle,
-            busy: counts.busy,
-            leaving: counts.leaving,
-            in_flight: counts.in_flight,
-            waiting: counts.waiting,
-            submitted: counts.totals.submitted,
-            assigned: counts.totals.assigned,
-            overloaded: counts.totals.overloaded,
-            timed_out_waiting: counts.totals.timed_out,
-            abandoned: counts.totals.abandoned,
-            unavailable: counts.totals.unavailable,
-            session_lost: counts.totals.session_lost,
-            session_busy: counts.totals.session_busy,
-            sessions: counts.sessions,
-            mean_run: counts.mean_run,
-            restarts: self.slots.iter().map(|slot| slot.restarts).sum(),
-            draining: counts.closed,
-            workers: workers.collect(),
-            zygote: self.config.spawner.status(),
         }
     }
 }
@@ -501,37 +304,6 @@ impl ActorFuture<PoolActor> for Deadlines {
     }
 }
 
-impl StreamHandler<Report> for PoolActor {
-    fn handle(&mut self, report: Report, ctx: &mut Context<Self>) {
-        self.reported(report.event, ctx);
-    }
-
-    /// The workers' supervisor has ended: this actor's own supervisor restarts both.
-    fn finished(&mut self, _: &mut Context<Self>) {}
-}
-
-impl Handler<WorkerEvent> for PoolActor {
-    type Result = ();
-
-    fn handle(&mut self, event: WorkerEvent, ctx: &mut Context<Self>) {
-        match event {
-            WorkerEvent::Freed { worker, request, began } => {
-                self.reload.iter_mut().for_each(|reload| reload.freed(worker));
-                self.handle(
-                    if began {
-                        Event::WorkerFreed { worker, request }
-                    } else {
-                        Event::Unassigned { worker, request }
-                    },
-                    ctx,
-                );
-            }
-            WorkerEvent::Leaving { worker } => self.handle(Event::WorkerLeaving { worker }, ctx),
-            WorkerEvent::Ended { worker, reason } => self.worker_ended(worker, reason, ctx),
-        }
-    }
-}
-
 impl Handler<Collect> for PoolActor {
     type Result = ();
 
@@ -559,75 +331,5 @@ impl Handler<TellStartup> for PoolActor {
             Startup::Awaited(waiters) => waiters.push(tell),
             Startup::Ended(end) => drop(tell.send(end.clone())),
         }
-    }
-}
-
-impl Handler<GetStatus> for PoolActor {
-    type Result = MessageResult<GetStatus>;
-
-    fn handle(&mut self, GetStatus: GetStatus, _: &mut Context<Self>) -> Self::Result {
-        MessageResult(self.status())
-    }
-}
-
-/// What a caller gets whose request went down with the broker.
-fn lost<T>(_: oneshot::error::RecvError) -> Result<T, CallError> {
-    Err(CallError::Unavailable { cause: UnavailableCause::BrokerRestarting })
-}
-
-impl Handler<Call> for PoolActor {
-    type Result = Answer<Result<Reply, CallError>>;
-
-    fn handle(&mut self, call: Call, ctx: &mut Context<Self>) -> Self::Result {
-        let request = RequestId::new();
-        let Call { body, timeout, session } = call;
-        let name = session.as_ref().map(|used| used.session.clone());
-        let body = CallOptions { session: name.as_deref(), ..CallOptions::default() }.append_to(body);
-        let body = match fitting(body, self.config.max_frame_bytes) {
-            Ok(body) => body,
-            Err(error) => return Answer { request, answer: Box::pin(async { Err(error) }) },
-        };
-        let (reply, answer) = oneshot::channel();
-        let (now, timeout) = (Instant::now(), timeout.unwrap_or(self.config.call_timeout));
-        let waits = deadline(now, timeout.min(self.config.checkout_timeout));
-        let work = Work::Call { body, session: name, stream: None, depth: 0 };
-        let order = Order { work, deadline: deadline(now, timeout), reply: ReplyTo::once(reply) };
-        let item = Item::Call { order, opened: None };
-        let exclusive = false;
-        self.handle(Event::Submitted { request, deadline: waits, item, session, exclusive }, ctx);
-        let answer = Box::pin(async { answer.await.unwrap_or_else(lost) });
-        Answer { request, answer }
-    }
-}
-
-impl Handler<Checkout> for PoolActor {
-    type Result = Answer<Result<Lease, CallError>>;
-
-    fn handle(&mut self, checkout: Checkout, ctx: &mut Context<Self>) -> Self::Result {
-        let request = RequestId::new();
-        let (reply, answer) = oneshot::channel();
-        let timeout = checkout.timeout.unwrap_or(self.config.checkout_timeout);
-        let item = Item::Checkout { session: None, reply };
-        let deadline = deadline(Instant::now(), timeout);
-        let (session, exclusive) = (None, true);
-        self.handle(Event::Submitted { request, deadline, item, session, exclusive }, ctx);
-        let handle = self.config.handle.clone();
-        let answer = Box::pin(async move {
-            let token = answer.await.unwrap_or_else(lost)?;
-            // Without a handle left the pool is on its way out.
-            let pool = handle.get().and_then(Weak::upgrade).ok_or(CallError::Draining)?;
-            Ok(Lease::new(token, pool, 0))
-        });
-        Answer { request, answer }
-    }
-}
-
-impl Handler<EndSession> for PoolActor {
-    type Result = ResponseFuture<Result<(), CallError>>;
-
-    fn handle(&mut self, EndSession(session): EndSession, ctx: &mut Context<Self>) -> Self::Result {
-        let (reply, answer) = oneshot::channel();
-        self.handle(Event::EndSession { session: session.into(), item: Item::EndSession { reply } }, ctx);
-        Box::pin(async { answer.await.unwrap_or_else(lost) })
     }
 }

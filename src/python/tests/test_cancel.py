@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import threading
-import time
 import unittest
 from typing import ClassVar
 
@@ -14,7 +13,6 @@ from tests.support import (
     CANCEL,
     CANCEL_SIGNAL,
     CANCELLED,
-    CHUNK,
     DEADLINE,
     ERROR,
     PROGRESS,
@@ -292,17 +290,9 @@ def quick(n):
     for i in range(n): total += i
     return total
 
-def quick_generate(n):
-    for i in range(n): yield i
-
 async def quick_later(n):
     for i in range(n): await asyncio.sleep(0)
     return n
-
-async def quick_generate_later(n):
-    for i in range(n):
-        await asyncio.sleep(0)
-        yield i
 '''
 ENDLESS = "import pathlib, time\npathlib.Path('here').touch()\ntime.sleep(3600)\n"
 
@@ -520,59 +510,6 @@ class Cancel(Shared):
             worker.sock.close()
             worker.poke()
             self.assertEqual(worker.end(), 74)
-
-
-class Interleavings(unittest.TestCase):
-    ROUNDS = 10_000
-
-    def test_a_cancel_races_with_the_result(self) -> None:
-        seed = random.randrange(1 << 32)
-        try:
-            with Worker(SOURCE) as worker:
-                pid = worker.ready()["pid"]
-                self.race(worker, random.Random(seed))
-                self.assertEqual(worker.call("pid"), pid)
-                self.assertEqual(worker.shutdown(), 0)
-                self.assertEqual(worker.printed, {"stdout": b"", "stderr": b""})
-        except BaseException:
-            print(f"seed = {seed}")
-            raise
-
-    def race(self, worker: Worker, chance: random.Random) -> None:
-        counts = {"result": 0, "cancelled": 0}
-        kinds = ("quick", "quick", "quick", "quick_generate", "same")
-        late = ("quick_later", "quick_generate_later")
-        for round_ in range(self.ROUNDS):
-            # The last rounds have the event loop between them; it makes all rounds slower.
-            function = chance.choice(kinds if round_ < self.ROUNDS * 4 // 5 else kinds + late)
-            size = chance.choice([1, 10, 100, 1000, 3000])
-            options = {"credit": 10**6} if "generate" in function else {}
-            call_id = worker.send_call(function, [size], **options)
-            pause = time.perf_counter() + chance.random() * chance.choice([2e-6, 50e-6, 300e-6])
-            while time.perf_counter() < pause:
-                pass
-            worker.cancel(call_id)
-            if chance.random() < 0.2:
-                worker.poke()
-            items = 0
-            while True:
-                kind, body = worker.answer(call_id)  # which checks the id
-                if kind != CHUNK:
-                    break
-                self.assertEqual(body, items)
-                items += 1
-            if kind == ERROR:
-                self.assertEqual(body, CANCELLED)
-                counts["cancelled"] += 1
-                continue
-            counts["result"] += 1
-            if options:
-                self.assertEqual((body, items), (None, size))
-            else:
-                expected = size * (size - 1) // 2 if function == "quick" else size
-                self.assertEqual((kind, body), (RESULT, expected))
-        self.assertGreater(min(counts.values()), self.ROUNDS // 100, counts)
-        self.assertTrue(worker.quiet(0.01))
 
 
 if __name__ == "__main__":
