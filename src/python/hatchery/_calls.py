@@ -4,8 +4,11 @@ Synchronous user code runs on the main thread, which also reads the channel. Whi
 follows a `cancel` frame with a signal, whose handler reads what has arrived and raises `Cancelled` in user code. The
 handler runs between any two bytecodes of the main thread, so everything here is written to be interrupted anywhere:
 
-- `armed` says that the handler may raise. It is set within the innermost `try` around user code, and unset in that
+- `armed` says what the handler may raise in. It is set within the innermost `try` around user code, and unset in that
   `try`'s `finally`, around which there is another `try`: whatever the handler raises, wherever, lands there.
+- Between the end of a function and that `finally` the handler does not raise: what was returned would be lost, and of
+  a coroutine Python would say that it was never awaited. A function that is not written in Python has no frame; there
+  the handler cannot tell, and raises.
 - The handler disarms before it raises, so it raises once for each call.
 - While a frame is read or written, nothing is armed; `poked` then tells that a signal came, and whoever arms looks.
 """
@@ -14,6 +17,7 @@ from __future__ import annotations
 
 from _thread import get_ident
 from time import monotonic
+from types import FunctionType
 
 from hatchery import _values, _wire
 
@@ -141,7 +145,8 @@ class MainThread:
 
     def __init__(self) -> None:
         """Begin with nothing to interrupt."""
-        self.armed = False  # user code of `call` runs here and may be interrupted
+        # What of `call` runs here and may be interrupted: a function, or True for other user code.
+        self.armed: Any = None
         self.poked = False  # a signal came and nobody has looked for its frame yet
         self.call: Call | None = None  # whose synchronous code runs here
         self.channel: _wire.Channel | None = None
@@ -157,7 +162,9 @@ class MainThread:
 
     def on_signal(self, _number: int, frame: FrameType | None) -> None:
         """Handle the signal that follows a `cancel` frame."""
-        if not self.armed or (frame is not None and frame.f_globals.get("__name__") in _IMPORT_LOCKS):
+        armed, module = self.armed, frame and frame.f_globals.get("__name__")
+        has_ended = module == "hatchery._serving" and armed.__class__ is FunctionType  # or is just about to begin
+        if armed is None or has_ended or module in _IMPORT_LOCKS:
             self.poked = True  # the host repeats the signal until the call is answered
         else:
             self.look()
@@ -184,7 +191,7 @@ class MainThread:
             finally:
                 self._looking = False
             if call.cancelled:
-                self.armed = False
+                self.armed = None
                 error = Cancelled("the call was cancelled")
                 error._call_id = call.id  # noqa: SLF001
                 raise error
@@ -211,17 +218,17 @@ class MainThread:
             channel.send(kind, call_id, body, number)
             return
         armed = self.armed
-        self.armed = False
+        self.armed = None
         try:
             channel.send(kind, call_id, body, number)
         finally:
             self.armed = armed
-        if armed and self.poked:
+        if armed is not None and self.poked:
             self.look()
 
     def forked(self) -> None:
         """In a forked child: leave the host to the parent."""
-        self.armed = False
+        self.armed = None
         self.call = None
         self.begun = [0, 0]
         self.begun_lock = None  # a thread that the child does not have may hold it
@@ -260,12 +267,12 @@ def run(call: Call | None, function: Callable[..., Any], *args: Any, **kwargs: A
         enter(call.id)
     try:
         try:
-            main.armed = call is not None
+            main.armed = None if call is None else True
             if main.poked:
                 main.look()
             return function(*args, **kwargs)
         finally:
-            main.armed = False
+            main.armed = None
     finally:
         main.call = None
         main.begun[1] = 0

@@ -229,7 +229,7 @@ def _wait_on_main(host: Host, waiter: Waiter, body: bytes) -> Any:
     waiter.frame = _inbox.frame_of_caller()
     serves = waiter.call
     armed, on_main, running = main.armed, main.begun[1], main.call
-    main.armed = False  # the frame that cancels this call is read here, and needs no signal
+    main.armed = None  # the frame that cancels this call is read here, and needs no signal
     main.begun[1] = 0
     inbox.waits.append(waiter)
     try:
@@ -254,12 +254,12 @@ def _wait_on_main(host: Host, waiter: Waiter, body: bytes) -> Any:
         main.call = running
         main.begun[1] = on_main
         main.armed = armed
-    if not waiter.done or (armed and serves.cancelled):
-        main.armed = False
+    if not waiter.done or (armed is not None and serves.cancelled):
+        main.armed = None
         error = _calls.Cancelled("the call was cancelled")
         error._call_id = serves.id  # noqa: SLF001
         raise error
-    if armed and main.poked:
+    if armed is not None and main.poked:
         main.look()
     return _outcome(waiter)
 
@@ -300,8 +300,8 @@ def _let_main_read(channel: _wire.Channel, waiter: Waiter) -> None:
     readable = poll()
     readable.register(channel.fd, POLLIN)
     pause = 0.0005
-    while _main.armed and not waiter.done and signal:
-        if readable.poll(1000 * _LOOK_SECONDS) and _main.armed:
+    while _main.armed is not None and not waiter.done and signal:
+        if readable.poll(1000 * _LOOK_SECONDS) and _main.armed is not None:
             _signal.pthread_kill(_main.ident, signal)
             sleep(pause)
             pause = min(2 * pause, _LOOK_SECONDS)
@@ -343,16 +343,17 @@ def _look(host: Host, waiter: Waiter, loop: Any) -> None:
     if get_ident() != _main.ident:
         readable = poll()
         readable.register(channel.fd, POLLIN)
-        if _main.armed and _main.cancel_signal and readable.poll(0):
+        if _main.armed is not None and _main.cancel_signal and readable.poll(0):
             _signal.pthread_kill(_main.ident, _main.cancel_signal)
         loop.call_later(_LOOK_SECONDS / 10, _look, host, waiter, loop)
         return
-    if _main.armed:
-        _main.armed = False
+    armed = _main.armed
+    if armed is not None:
+        _main.armed = None
         try:
             channel.fetch()
             host.worker.the_inbox().attend()
         finally:
-            _main.armed = True
+            _main.armed = armed
     if not waiter.done:
         loop.call_later(_LOOK_SECONDS / 10, _look, host, waiter, loop)

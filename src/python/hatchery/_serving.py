@@ -121,7 +121,7 @@ class Worker:
             main.call = plain
             try:
                 try:
-                    main.armed = True
+                    main.armed = function
                     if main.poked:
                         main.look()
                     if kwargs is None and args.__class__ is list_type:
@@ -129,7 +129,7 @@ class Worker:
                     else:
                         result = function(*(args or ()), **(kwargs or {}))
                 finally:
-                    main.armed = False
+                    main.armed = None
             except BaseException as error:
                 main.call = None
                 main.begun[1] = 0  # not `begun`: a child that user code has forked has another
@@ -164,12 +164,12 @@ class Worker:
         _calls.enter(call_id)
         try:  # as `_calls.run`, without packing the arguments once more: a stream's first item waits for this
             try:
-                main.armed = True
+                main.armed = function
                 if main.poked:
                     main.look()
                 result = function(*(args or ()), **(kwargs or {}))
             finally:
-                main.armed = False
+                main.armed = None
         except BaseException as error:
             main.call = None
             main.begun[1] = 0

@@ -36,7 +36,7 @@ def pump(worker: Worker, call: Call) -> None:
                     main.look()
                 item = step()
             finally:
-                main.armed = False
+                main.armed = None
         except BaseException as error:
             main.call = None
             main.begun[1] = 0

@@ -6,6 +6,7 @@ user code of this very call and nothing else:
 - `Runner.armed` is the call whose user code may be interrupted. Whoever is about to interrupt says so first
   (`call.raising`), then looks whether it still is armed; the thread disarms first, then waits until nobody is about to.
 - After that the thread takes back what was raised and has not come yet. What came on the way lands in a `try`.
+- Where a function has just ended, nothing is raised: what it returned would be lost, see `_calls`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 import threading
 from _queue import SimpleQueue
 from time import monotonic, sleep
-from types import CoroutineType
+from types import CoroutineType, FunctionType
 
 from hatchery import _calls, _errors, _streams, _values, _wire
 
@@ -93,10 +94,15 @@ class Pool:
         if host is not None and host.wake(call):
             call.raised = True
             return
+        import ctypes  # noqa: F401 - the first time takes long, and what is seen below must still hold when it raises
+
         call.raising = True
         try:
             for runner in self.runners:
-                if runner.armed is call and not call.raised:
+                while runner.armed is call and not call.raised:
+                    if runner.is_between():
+                        sleep(0)
+                        continue
                     call.raised = True
                     _raise_in(runner.ident, _calls.Cancelled)
         finally:
@@ -248,6 +254,7 @@ class Runner:
         self.ident = 0
         self.armed: Call | None = None  # whose user code may be interrupted
         self.serves: Call | None = None  # whose code runs
+        self.runs: Callable[..., Any] | None = None  # what is called for it
         self._pool = pool
 
     def _work(self) -> None:
@@ -278,7 +285,7 @@ class Runner:
     def run(self, call: Call, function: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Any, BaseException | None]:
         """Run user code of a call, and return its result, or what it raised."""
         result, failed = None, None
-        self.serves = call
+        self.serves, self.runs = call, function
         try:
             self.armed = call
             if call.cancelled and not call.raised:
@@ -293,8 +300,14 @@ class Runner:
                 break
             except BaseException as error:
                 failed = failed or error
-        self.serves = None
+        self.serves = self.runs = None
         return result, failed
+
+    def is_between(self) -> bool:
+        """Tell whether a function has just ended here, or is about to begin."""
+        frame = sys._current_frames().get(self.ident)  # noqa: SLF001
+        is_ours = frame is not None and frame.f_code is Runner.run.__code__
+        return is_ours and self.runs.__class__ is FunctionType
 
     def _disarm(self, call: Call) -> None:
         self.armed = None

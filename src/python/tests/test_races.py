@@ -6,12 +6,13 @@ import _socket
 import os
 import socket
 import threading
+import time
 import unittest
 from types import SimpleNamespace
 from unittest import mock
 
 from hatchery import _memfds
-from tests.support import DEADLINE, END, HOST_CALL, RESULT, SESSION_END, Worker, frame
+from tests.support import CANCEL, CANCELLED, DEADLINE, END, ERROR, HOST_CALL, RESULT, SESSION_END, Worker, frame
 
 # `Door` stands before a lock and tells when a second thread comes to it, which is as far as that one gets.
 DOOR = """
@@ -244,6 +245,93 @@ def stop():
             self.assertEqual(worker.shutdown(), 0)
             self.assertEqual(worker.printed["stdout"], b"True\n")
             self.assertEqual(worker.answer(call_id), (RESULT, "kept"))
+
+
+# `between(do)` has `do()` run where the caller of its caller has got what that returned, and done nothing with it yet.
+BETWEEN = """
+import asyncio, pathlib, sys, threading, time
+from types import SimpleNamespace
+from hatchery import _calls, _threads
+
+def between(do):
+    ours = sys._getframe(2)
+    def tracer(frame, event, _):
+        if frame is ours and event == "opcode":
+            ours.f_trace = None
+            sys.settrace(None)
+            do(ours)
+        return tracer
+    ours.f_trace, ours.f_trace_opcodes = tracer, True
+    sys.settrace(tracer)
+
+async def later(): await asyncio.sleep(3600)
+
+def same(value): return value
+
+def delegates():
+    pathlib.Path("here").touch()
+    while not pathlib.Path("there").exists(): time.sleep(0.001)
+    between(do)
+    return later()
+"""
+
+
+class Ends(unittest.TestCase):
+    def cancel_at_the_end(self, source: str, **hello: object) -> None:
+        with Worker(BETWEEN + source, **hello) as worker:
+            worker.ready()
+            call_id = worker.send_call("delegates")
+            worker.wait_for("here")
+            worker.send(frame(CANCEL, call_id=call_id))
+            worker.touch("there")
+            self.assertEqual(worker.answer(call_id), (ERROR, CANCELLED))
+            self.assertEqual(worker.call("same", 1), 1)
+            self.assertEqual(worker.shutdown(), 0)
+            self.assertEqual(worker.printed, {"stdout": b"", "stderr": b""})
+
+    def test_the_signal_comes_when_a_function_has_returned_its_coroutine(self) -> None:
+        source = "def do(ours): _calls.main.on_signal(0, ours)"
+        for in_flight in (1, 8):
+            with self.subTest(in_flight=in_flight):
+                self.cancel_at_the_end(source, in_flight=in_flight)
+
+    def test_a_thread_is_cancelled_when_a_function_has_returned_its_coroutine(self) -> None:
+        source = """
+cancels, looked = threading.Event(), threading.Event()
+cancel = _threads.Pool.cancel
+
+def cancel_in_time(*args):
+    assert cancels.wait(20)
+    cancel(*args)
+    looked.set()
+_threads.Pool.cancel = cancel_in_time
+
+def sleep(seconds):  # which is how it waits for the thread to leave that place
+    looked.set()
+    time.sleep(seconds)
+_threads.sleep = sleep
+
+def do(ours):
+    ident, frames = threading.get_ident(), sys._current_frames
+    _threads.sys = SimpleNamespace(_current_frames=lambda: {**frames(), ident: ours})
+    cancels.set()
+    assert looked.wait(20)
+"""
+        self.cancel_at_the_end(source, in_flight=2, threads=1)
+
+    def test_what_runs_without_a_frame_is_interrupted(self) -> None:
+        source = """
+            import functools, time
+            __all__ = ["nap"]
+            nap = functools.partial(time.sleep, 3600)
+        """
+        with Worker(source, in_flight=2) as worker:
+            worker.ready()
+            call_id = worker.send_call("nap")
+            end = time.monotonic() + DEADLINE
+            while worker.begun()[0] < call_id:
+                self.assertLess(time.monotonic(), end)
+            self.assertEqual(worker.cancelled(call_id, poke=True), CANCELLED)
 
 
 class Marks(unittest.TestCase):
