@@ -17,6 +17,9 @@ import hatchery
 def here(): pathlib.Path("here").touch()
 def same(value): return value
 
+gate = threading.Event()
+def let_thread_end(): gate.set()
+
 def sleep():
     here()
     time.sleep(3600)  # hangs here
@@ -88,7 +91,7 @@ async def waits(how):
     elif how == "shield": await asyncio.shield(inner())  # hangs here shield
     elif how == "wait": await asyncio.wait([asyncio.ensure_future(inner())])  # hangs here wait
     elif how == "task": await asyncio.ensure_future(inner())  # hangs here task
-    elif how == "thread": await asyncio.to_thread(time.sleep, 0.5)  # hangs here thread
+    elif how == "thread": await asyncio.to_thread(gate.wait)  # hangs here thread
     elif how == "generator":
         async for _ in async_generator(): pass  # hangs here generator
     elif how == "group":
@@ -245,6 +248,7 @@ class Stacks(Shared):
                 if how not in through:
                     self.assertIn("# hangs here inner", shown[-1])
                 self.assertEqual(self.worker.cancelled(call_id), CANCELLED)
+        self.worker.call("let_thread_end")
 
     def test_a_line_of_the_text(self) -> None:
         call_id = self.hang("waits", "deep")
