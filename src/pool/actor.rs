@@ -72,7 +72,8 @@ pub(super) fn child_spec(config: Config) -> ChildSpec {
 
 /// The pool's broker: gives requests to ready workers, first come, first served.
 ///
-/// It is reached by [`Pool::actor`](super::Pool::actor) and takes [`Call`], [`Checkout`] and [`GetStatus`].
+/// It is reached by [`Pool::actor`](super::Pool::actor) and takes [`Call`](super::Call), [`Checkout`](super::Checkout) and
+/// [`GetStatus`](super::GetStatus).
 pub struct PoolActor {
     pub(super) config: Config,
     core: Core<Item, StartupFailure>,
