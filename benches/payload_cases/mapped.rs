@@ -18,8 +18,11 @@ impl Mapped {
         let fd = rustix::fs::memfd_create("floor", flags).expect("a memfd");
         let written = rustix::io::write(&fd, bytes).expect("it takes them");
         assert_eq!(written, bytes.len(), "it takes all of them");
-        rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)
-            .expect("it is sealed");
+        let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+        // The kernel refuses while somebody else has a page of it in hand, as what watches the memory of this machine may.
+        while let Err(error) = rustix::fs::fcntl_add_seals(&fd, seals) {
+            assert_eq!(error, rustix::io::Errno::BUSY, "it is sealed");
+        }
         let (access, private) = (ProtFlags::READ, MapFlags::PRIVATE);
         // SAFETY: the kernel chooses the place, and what is sealed neither shrinks nor changes.
         #[allow(unsafe_code)]

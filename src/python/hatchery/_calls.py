@@ -214,16 +214,16 @@ class MainThread:
         self, channel: _wire.Channel, kind: int, call_id: int, body: bytes | Encoded = b"", number: int = 0
     ) -> None:
         """Send a frame where user code may be running below, whose interruption must not cut it."""
-        if get_ident() != self.ident:
+        armed = self.armed
+        if armed is None or get_ident() != self.ident:
             channel.send(kind, call_id, body, number)
             return
-        armed = self.armed
         self.armed = None
         try:
             channel.send(kind, call_id, body, number)
         finally:
             self.armed = armed
-        if armed is not None and self.poked:
+        if self.poked:
             self.look()
 
     def forked(self) -> None:

@@ -13,7 +13,7 @@ from itertools import count
 from select import POLLIN, poll
 from time import sleep
 
-from hatchery import _calls, _inbox, _values, _wire
+from hatchery import _calls, _values, _wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Waiter:
     lock: Any = None  # of a thread that waits: held until there is something
     future: Any = None  # of asynchronous code
     loop: Any = None
-    frame: FrameType | None = None  # of user code that waits on the main thread
+    frame: FrameType | None = None  # of ours, above user code that waits on the main thread
 
     def __init__(self, number: int, name: str, call: _calls.Call) -> None:
         """Begin with nothing; `number` is that of the host call."""
@@ -87,7 +87,8 @@ class Host:
         self.worker = worker
         self.waiters: dict[int, Waiter] = {}
         self.numbers = count(1)
-        self.names = None if worker.host_functions is None else dict.fromkeys(worker.host_functions)
+        names = worker.host_functions
+        self.names = None if names is None else {name: _values.encode(name) for name in names}  # as they travel
         worker.the_inbox()
 
     def deliver(self, frame: _wire.Frame) -> None:
@@ -160,7 +161,7 @@ def call(name: str, args: tuple[object, ...], kwargs: dict[str, object]) -> Any:
     if serves.cancelled or serves.over:
         raise _calls.HostCallError(name, "the call on whose behalf it would be is over", "cancelled")
     waiter = Waiter(next(host.numbers), name, serves)
-    body = _body(waiter, args, kwargs)
+    body = _body(host, waiter, args, kwargs)
     asyncio = sys.modules.get("asyncio")
     loop = None if asyncio is None else asyncio._get_running_loop()  # noqa: SLF001
     if loop is not None:
@@ -178,7 +179,7 @@ def _unknown(name: str, names: dict[str, Any]) -> _calls.HostCallError:
     return _calls.HostCallError(name, f"the host has no function {name!r}{hint}", "no_such_function")
 
 
-def _body(waiter: Waiter, args: tuple[object, ...], kwargs: dict[str, object]) -> bytes | Encoded:
+def _body(host: Host, waiter: Waiter, args: tuple[object, ...], kwargs: dict[str, object]) -> bytes | Encoded:
     try:
         positional = _values.encode(args) if args else b"null"
     except _values.EncodeError as error:
@@ -188,7 +189,8 @@ def _body(waiter: Waiter, args: tuple[object, ...], kwargs: dict[str, object]) -
     except _values.EncodeError as error:
         raise ValueError(f"hatchery.call_host(): {error.about('kwargs')}") from None
     if positional.__class__ is bytes and named.__class__ is bytes:
-        return b'[%b,%b,%b,{"call":%d}]' % (_values.encode(waiter.name), positional, named, waiter.call_id)
+        name = _values.encode(waiter.name) if host.names is None else host.names[waiter.name]
+        return b'[%b,%b,%b,{"call":%d}]' % (name, positional, named, waiter.call_id)
     # Bytes are numbered over the whole of it.
     return _values.encode([waiter.name, args or None, kwargs or None, {"call": waiter.call_id}])
 
@@ -226,7 +228,7 @@ def _send_frame(host: Host, kind: int, number: int, body: bytes = b"") -> None:
 def _wait_on_main(host: Host, waiter: Waiter, body: bytes) -> Any:
     main, worker = _main, host.worker
     inbox, channel = worker.the_inbox(), worker.channel
-    waiter.frame = _inbox.frame_of_caller()
+    waiter.frame = sys._getframe()  # noqa: SLF001
     serves = waiter.call
     armed, on_main, running = main.armed, main.begun[1], main.call
     main.armed = None  # the frame that cancels this call is read here, and needs no signal

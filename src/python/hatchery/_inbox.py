@@ -10,7 +10,6 @@ little that cannot wait until that code ends.
 from __future__ import annotations
 
 import os
-import sys
 from _collections import deque  # type: ignore[import-not-found]
 from _thread import get_ident
 from select import POLLIN, poll
@@ -20,6 +19,7 @@ from hatchery import _calls, _functions, _values, _wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import FrameType
     from typing import Any, Callable
 
     from hatchery._host import Waiter
@@ -216,7 +216,7 @@ class Inbox:
             if waiter.call_id == call_id:
                 from hatchery import _stack
 
-                text = _stack.of_frame(waiter.frame)
+                text = _stack.of_frame(_caller(waiter.frame))
                 if text:
                     self._channel.send(_wire.STACK, call_id, _values.encode_leniently(text))
                 return True
@@ -229,9 +229,8 @@ def _name(body: _wire.Buffer) -> bytes:
     return start[2 : start.find(b'"', 2)]
 
 
-def frame_of_caller() -> Any:
-    """Return the frame of user code that called ours."""
-    frame: Any = sys._getframe(1)  # noqa: SLF001
+def _caller(frame: FrameType | None) -> FrameType | None:
+    """Return the frame of user code that has led to one of ours."""
     while frame is not None and frame.f_code.co_filename.startswith("<hatchery>/"):
         frame = frame.f_back
     return frame

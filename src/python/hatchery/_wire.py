@@ -221,6 +221,24 @@ def _writes_without_lock(ident: int) -> bool:
     return False
 
 
+def _only(data: bytes, max_frame_bytes: int) -> Frame | None:
+    """Return the one frame that this is, if it is one without attachments: nearly always."""
+    size = len(data)
+    if size < _HEAD_BYTES:
+        return None
+    length, kind, codec, count, number, call_id, body_bytes = _unpack_prefixed(data)
+    if (
+        HELLO <= kind <= HOST_CANCEL
+        and codec == JSON
+        and not count
+        and body_bytes == size - _HEAD_BYTES
+        and length == size - _PREFIX_BYTES
+        and length <= max_frame_bytes
+    ):
+        return kind, JSON, number, call_id, data[_HEAD_BYTES:], ()
+    return None
+
+
 class Channel:
     """The worker's end of the socket, and the only place that reads it.
 
@@ -299,6 +317,10 @@ class Channel:
         if not data:
             return False
         if not tail:
+            frame = _only(data, self.max_frame_bytes)
+            if frame is not None:
+                self.pending.append(frame)
+                return True
             self._tail = data
         else:
             if not isinstance(tail, bytearray):
@@ -325,19 +347,10 @@ class Channel:
         if self._tail or self._incoming is not None:
             return self._assemble()
         data = _read(self.fd, _READ_BYTES)
-        size = len(data)
-        if size >= _HEAD_BYTES:
-            length, kind, codec, count, number, call_id, body_bytes = _unpack_prefixed(data)
-            if (
-                kind == CALL
-                and codec == JSON
-                and not count
-                and body_bytes == size - _HEAD_BYTES
-                and length == size - _PREFIX_BYTES
-                and length <= self.max_frame_bytes
-            ):
-                return CALL, JSON, number, call_id, data[_HEAD_BYTES:], ()
-        elif not size:
+        frame = _only(data, self.max_frame_bytes)
+        if frame is not None:
+            return frame
+        if not data:
             return None
         self._tail = data
         self._split()
