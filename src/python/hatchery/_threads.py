@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # How long the worker's end waits for calls that run and have been cancelled.
 PATIENCE_SECONDS = 1.0
+# How long a thread is let alone that has just left a function: freeing what was there may take it longer.
+_BETWEEN_SECONDS = 0.1
 
 
 def _raise_in(ident: int, error: type[BaseException] | None) -> None:
@@ -97,10 +99,11 @@ class Pool:
         import ctypes  # noqa: F401 - the first time takes long, and what is seen below must still hold when it raises
 
         call.raising = True
+        end = monotonic() + _BETWEEN_SECONDS
         try:
             for runner in self.runners:
                 while runner.armed is call and not call.raised:
-                    if runner.is_between():
+                    if runner.is_between() and monotonic() < end:
                         sleep(0)
                         continue
                     call.raised = True
