@@ -48,11 +48,17 @@ bench-startup *ARGS:
 bench-supervision:
     cargo bench --bench supervision
 
+# All but `actix_web`, which serves until it is stopped. The last one says how to install numpy if it is not there.
 examples:
     cargo run --release --example quickstart
     cargo run --release --example streaming
     cargo run --release --example sessions
+    cargo run --release --example host_calls
+    cargo run --release --example typed
+    cargo run --release --example zygote
+    cargo run --example supervision_tree
     cargo run --example strategies
+    cargo run --release --example numpy_bytes
 
 docs:
     cargo doc --no-deps --open

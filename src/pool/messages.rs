@@ -23,6 +23,9 @@ use crate::worker::{Order, Reply};
 /// One attempt; what [`Request`](super::Request) adds (retries of idempotent calls, streams, progress) belongs to the
 /// handle. Whoever drops the future of a message that was sent gives up the call, as with the handle; one that was sent
 /// without interest in its answer runs to its end.
+///
+/// Nothing is known of where it comes from: sent by a host function, it does not count as nested. Calls through
+/// [`HostCall::pool`](super::HostCall::pool) do.
 #[derive(Message, Debug, Clone)]
 #[rtype(result = "Result<Reply, CallError>")]
 pub struct Call {
