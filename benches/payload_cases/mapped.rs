@@ -20,9 +20,13 @@ impl Mapped {
         assert_eq!(written, bytes.len(), "it takes all of them");
         let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
         // The kernel refuses while somebody else has a page of it in hand, as what watches the memory of this machine may.
-        while let Err(error) = rustix::fs::fcntl_add_seals(&fd, seals) {
-            assert_eq!(error, rustix::io::Errno::BUSY, "it is sealed");
+        let mut sealed = Err(rustix::io::Errno::BUSY);
+        for _ in 0..20 {
+            if sealed == Err(rustix::io::Errno::BUSY) {
+                sealed = rustix::fs::fcntl_add_seals(&fd, seals);
+            }
         }
+        sealed.expect("it is sealed");
         let (access, private) = (ProtFlags::READ, MapFlags::PRIVATE);
         // SAFETY: the kernel chooses the place, and what is sealed neither shrinks nor changes.
         #[allow(unsafe_code)]

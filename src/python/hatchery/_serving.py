@@ -186,10 +186,7 @@ class Worker:
             self.wants_logging()
         try:
             request = _read(body, attachments)
-            if len(request) == 3:
-                name, args, kwargs = request
-                return _calls.Call(call_id, timeout_ms), self.functions[name], args or (), kwargs or {}
-            name, args, kwargs, options = request
+            name, args, kwargs, options = request if len(request) != 3 else (*request, None)
             function = self.functions[name]
             return self.admit(call_id, timeout_ms, options), function, args or (), kwargs or {}
         except _wire.ProtocolError:
@@ -209,10 +206,7 @@ class Worker:
         except BaseException as error:
             self.fail(call, _errors.of_function(function, args, kwargs, error))
         else:
-            if result.__class__ is CoroutineType:
-                (self.loop or self.the_loop()).start(call, result)
-            else:
-                self.returned(call, result)
+            self.returned(call, result)
 
     def wants_logging(self) -> bool:
         """Send records of `logging` once user code has imported it; tell whether that is yet to be done."""
