@@ -212,26 +212,25 @@ def progresses():
         i += 1
 
 def threads_progress():
-    stop = threading.Event()
+    gate, stop = threading.Lock(), threading.Event()
     def run(n):
+        with gate: pass
         i = 0
         while not stop.is_set():
             hatchery.progress([n, i, "y" * (i % 5000)])
             i += 1
     threads = [threading.Thread(target=run, args=[n], daemon=True) for n in range(3)]
-    started = []
+    gate.acquire()
+    for thread in threads: thread.start()
     try:
-        for thread in threads:
-            started.append(thread)
-            thread.start()
+        gate.release()  # no progress before all have started: a thread whose start was cut short cannot be joined
         i = 0
         while True:
             hatchery.progress(["main", i])
             i += 1
     finally:
         stop.set()
-        for thread in started:
-            if thread.ident is not None: thread.join()
+        for thread in threads: thread.join()
 
 def sees_it_in_a_thread():
     waits, done = threading.Event(), threading.Event()
