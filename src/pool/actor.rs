@@ -140,7 +140,13 @@ impl PoolActor {
         self.config.inbox.take(&mut submitted);
         for Submitted { request, deadline, session, item } in submitted.drain(..) {
             let exclusive = matches!(item, Item::Checkout { .. });
+            // It says so itself, behind all that was submitted meanwhile: until then it would fill the queue against
+            // those who have not left.
+            let has_left = item.is_abandoned();
             self.handle(Event::Submitted { request, deadline, item, session, exclusive }, ctx);
+            if has_left {
+                self.handle(Event::Abandoned { request }, ctx);
+            }
         }
         self.submitted = submitted;
     }

@@ -1,11 +1,13 @@
 //! The broker's own death, and news that come in an unlucky order, under way with real workers.
 
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use actix::{Context, Handler, Message, System};
-use futures_util::future::join_all;
+use futures_util::future::{FutureExt, join_all};
 
 use super::core::WorkerId;
 use super::reload::ReloadError;
@@ -45,6 +47,19 @@ impl Handler<Panic> for PoolActor {
 
     fn handle(&mut self, Panic: Panic, _: &mut Context<Self>) {
         panic!("as ordered");
+    }
+}
+
+/// Keeps the broker from all else until the sender is gone.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Stall(mpsc::Receiver<()>);
+
+impl Handler<Stall> for PoolActor {
+    type Result = ();
+
+    fn handle(&mut self, Stall(until): Stall, _: &mut Context<Self>) {
+        let _ = until.recv_timeout(Duration::from_secs(30));
     }
 }
 
@@ -149,6 +164,32 @@ fn a_broker_that_panics_is_restarted_and_takes_up_its_workers_as_they_are() {
         drop(again);
         assert_eq!(pids(&pool).await, before);
         assert!(!folder.0.join("never.began").exists());
+        pool.shutdown().await;
+    });
+}
+
+#[test]
+fn callers_that_left_while_the_broker_was_busy_do_not_fill_the_queue() {
+    let folder = Folder::new("left");
+    System::new().block_on(async {
+        let builder = Pool::builder().module("subject").path(&folder.0).current_dir(&folder.0).size(1);
+        let pool = builder.queue_bound(2).start().await.expect("it starts");
+        let holds = hold(&pool, "worker");
+        file(&folder.0.join("worker.began")).await;
+        let (goes_on, stalled) = mpsc::channel();
+        pool.actor().do_send(Stall(stalled)).expect("it is up");
+        for _ in 0..10 {
+            assert!(pool.call::<_, u32>("count", ()).now_or_never().is_none(), "it is left");
+        }
+        let mut stays = pin!(pool.call::<_, u32>("count", ()));
+        assert!((&mut stays).now_or_never().is_none(), "the broker is busy");
+        drop(goes_on);
+        status_when(&pool, "it waits", |status| status.waiting == 1).await;
+        std::fs::write(folder.0.join("worker.go"), "").expect("the folder is there");
+        holds.await.expect("no panic here").expect("it ends");
+        assert_eq!(stays.await.expect("the queue is not full"), 1);
+        let status = pool.status().await.expect("it is up");
+        assert_eq!((status.submitted, status.assigned, status.abandoned, status.overloaded), (12, 2, 10, 0));
         pool.shutdown().await;
     });
 }
