@@ -1,7 +1,7 @@
 //! Children on other threads than their supervisor's.
 
 use actix::prelude::*;
-use hatchery::supervisor::{ChildError, ExitReason, ReportEvent, Restart, Shutdown, Supervisor};
+use hatchery::supervisor::{ExitReason, Restart, Supervisor};
 
 use crate::support::*;
 
@@ -27,23 +27,5 @@ async fn children_on_other_arbiters() {
     arbiter.stop();
     assert_eq!(terminated(&mut reports, "named").await, ExitReason::ArbiterStopped);
     assert_eq!(within("the end", app.ended()).await, ExitReason::Shutdown);
-    diary.wait_until_empty().await;
-}
-
-#[actix::test]
-async fn a_child_that_blocks_its_thread_is_unkillable() {
-    let diary = Diary::default();
-    let app = Supervisor::builder("app")
-        .child_spec(Puppet::spec(&diary, "a").on_dedicated_arbiter().shutdown(Shutdown::Brutal))
-        .start()
-        .await
-        .unwrap();
-    let mut reports = app.subscribe();
-    puppet(&app, "a").do_send(End::Block(3 * S)).unwrap();
-    wait_until("the block to begin", || diary.take().contains(&"block".to_owned())).await;
-    assert!(matches!(within("an answer", app.terminate_child("a")).await, Err(ChildError::Unkillable)));
-    assert_eq!(diary.living(), 1, "and it is not claimed dead");
-    report_where(&mut reports, |report| matches!(report.event, ReportEvent::Unkillable { .. })).await;
-    within("the stop", app.stop()).await;
     diary.wait_until_empty().await;
 }

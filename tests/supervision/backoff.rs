@@ -8,7 +8,7 @@ use crate::support::*;
 async fn a_backoff_does_not_count_and_waits() {
     let diary = Diary::default();
     let starts = [Start::Up, Start::Fail, Start::Fail, Start::Fail, Start::Fail, Start::Up];
-    let backoff = Backoff { free: 2, first: S / 50, jitter: 0.0, ..Backoff::default() };
+    let backoff = Backoff { free: 2, within: HOUR, first: S / 50, jitter: 0.0, ..Backoff::default() };
     let app = Supervisor::builder("app")
         .intensity(0, S)
         .child_spec(Puppet::scripted(&diary, "a", &starts).backoff(backoff))

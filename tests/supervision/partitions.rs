@@ -1,7 +1,5 @@
 //! Partitions on real actors.
 
-use std::time::Duration;
-
 use futures_util::future::join_all;
 use hatchery::supervisor::{
     ChildCount, ChildError, ChildRef, ChildSpec, Partitions, Supervisor, SupervisorBuilder,
@@ -10,7 +8,8 @@ use hatchery::supervisor::{
 use crate::support::*;
 
 async fn eight(diary: &Diary) -> (Supervisor, Partitions<ChildRef<Puppet>>) {
-    let builder = SupervisorBuilder::partition("eight", 8, |_| Puppet::spec(diary, "part"));
+    let builder =
+        SupervisorBuilder::partition("eight", 8, |_| Puppet::spec(diary, "part")).intensity(1, HOUR);
     let app = Supervisor::builder("app").supervisor("eight", builder).start().await.unwrap();
     let partitions = app.partitions("eight").unwrap();
     (app, partitions)
@@ -101,7 +100,7 @@ async fn a_restart_of_the_supervisor_brings_all_back() {
     assert_eq!((partitions.len(), active(&app).await), (8, 8));
     assert_eq!(within("a resize", partitions.resize(0)).await.unwrap(), 8);
     assert!(matches!(partitions.resize(9).await, Err(ChildError::MaxChildren { max: 8 })));
-    let stopping = app.stop_within(Duration::from_secs(10));
+    let stopping = app.stop_within(PATIENCE);
     within("the stop", stopping).await.unwrap();
     assert!(matches!(partitions.resize(1).await, Err(ChildError::SupervisorDown)));
     assert!(eight.count_children().await.is_err());

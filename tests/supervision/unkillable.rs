@@ -98,6 +98,21 @@ fn is_unkillable(event: &ReportEvent) -> bool {
 }
 
 #[actix::test]
+async fn a_child_that_blocks_its_thread_is_unkillable() {
+    let (diary, door) = (Diary::default(), Door::default());
+    let app = Supervisor::builder("app").child_spec(blocker(&diary, &door, "a")).start().await.unwrap();
+    let mut reports = app.subscribe();
+    block(&app, "a", &door).await;
+    assert!(matches!(within("an answer", app.terminate_child("a")).await, Err(ChildError::Unkillable)));
+    assert_eq!(diary.living(), 1, "and it is not claimed dead");
+    report_where(&mut reports, |report| is_unkillable(&report.event)).await;
+    within("the stop", app.stop()).await;
+    assert_eq!(diary.living(), 1, "nobody waits for it");
+    door.open();
+    diary.wait_until_empty().await;
+}
+
+#[actix::test]
 async fn a_group_restart_goes_on_when_it_has_ended() {
     let (diary, door) = (Diary::default(), Door::default());
     let app = Supervisor::builder("app")

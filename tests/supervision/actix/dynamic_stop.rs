@@ -52,9 +52,10 @@ async fn sup_stop_brutal_kill_dynamic() {
 #[actix::test]
 async fn simple_one_for_one_shutdown() {
     let diary = Diary::default();
-    let shutdown = Shutdown::Timeout(S);
-    let spec = |id, cleanup| Puppet::spec_with(&diary, id, Manners::tidy(cleanup)).shutdown(shutdown);
-    let app = pool([spec("1", S / 5), spec("2", S / 5), spec("3", HOUR)]).await;
+    let spec = |id, cleanup, limit| {
+        Puppet::spec_with(&diary, id, Manners::tidy(cleanup)).shutdown(Shutdown::Timeout(limit))
+    };
+    let app = pool([spec("1", S / 5, HOUR), spec("2", S / 5, HOUR), spec("3", HOUR, S)]).await;
     diary.take();
     let begin = Instant::now();
     assert_eq!(ends_of(app, &diary).await, ["1 stopped", "2 stopped", "3 error: killed"]);

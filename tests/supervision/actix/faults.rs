@@ -132,10 +132,10 @@ async fn a_slot_taken_meanwhile_is_not_started_by_an_old_retry() {
 }
 
 /// A window that quiet time resets would forget the second of four crashes. The pauses are long compared to what
-/// lies between the second and the fourth: 1 s of a period of 3 s.
+/// lies between the second and the fourth: 1 s of a period of 6 s.
 #[actix::test]
 async fn the_window_slides() {
-    let (diary, period) = (Diary::default(), 3 * S);
+    let (diary, period) = (Diary::default(), 6 * S);
     let app = Supervisor::builder("app")
         .intensity(2, period)
         .child_spec(Puppet::spec(&diary, "a"))

@@ -163,7 +163,6 @@ pub(crate) enum End {
     Panic,
     PanicInFuture,
     Exit(ExitReason),
-    Block(Duration),
     WaitForEver,
 }
 
@@ -188,10 +187,6 @@ impl Handler<End> for Puppet {
                 ctx.spawn(async { panic!("in a future") }.into_actor(self));
             }
             End::Exit(reason) => self.cx.exit(reason),
-            End::Block(duration) => {
-                self.diary.write("block");
-                std::thread::sleep(duration);
-            }
             End::WaitForEver => ctx.wait(std::future::pending::<()>().into_actor(self)),
         }
     }
