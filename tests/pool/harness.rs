@@ -4,16 +4,17 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use crate::support::{
-    Alone, Failure, Guards, Seed, alone_test, cont, descendants, describe, fds, in_system, is_alive, kill,
-    marked, pgid, python, role, rss_bytes, scratch, start_role, state, stop, test_path, threads, wait_until,
-    wait_until_blocking,
+    Alone, BRIEF_START, Failure, Guards, Seed, alone_test, cont, descendants, describe, fds, in_system,
+    is_alive, kill, marked, pgid, python, role, rss_bytes, scratch, start_role, state, stop, test_path,
+    threads, wait_until, wait_until_blocking,
 };
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(30);
 
 alone_test! {
     async fn a_clean_test_passes_in_a_system() {
@@ -110,7 +111,14 @@ fn a_leaked_file_descriptor_is_found() {
 #[test]
 fn a_leaked_thread_is_found() {
     let failure = expect_failure(Alone::new(test_path!(a_leaked_thread_is_found)), || {
-        thread::Builder::new().name("left-behind".into()).spawn(thread::park).expect("a thread");
+        // It takes its name when it begins.
+        let (begins, begun) = mpsc::channel();
+        let leave = move || {
+            begins.send(()).expect("the test waits");
+            thread::park();
+        };
+        thread::Builder::new().name("left-behind".into()).spawn(leave).expect("a thread");
+        begun.recv().expect("it begins");
     });
     assert!(failure.output.contains(": left-behind"), "{failure}");
 }
@@ -149,13 +157,13 @@ fn a_seed_is_shown_by_a_panic_only() {
 
 #[test]
 fn a_hang_is_ended_and_what_hangs_is_named() {
-    let alone =
-        Alone::new(test_path!(a_hang_is_ended_and_what_hangs_is_named)).deadline(Duration::from_secs(1));
+    // Time enough for the process and its `sleep` to start, on a busy machine too.
+    let alone = Alone::new(test_path!(a_hang_is_ended_and_what_hangs_is_named)).deadline(BRIEF_START);
     let failure = expect_failure(alone, || {
         sleep().spawn().expect("sleep starts").wait().expect("it is ours");
     });
     assert!(failure.status.is_none());
-    assert_found(&failure, "was killed after 1s");
+    assert_found(&failure, "was killed after 10s");
     assert_found(&failure, "sleep 1000");
 }
 

@@ -9,8 +9,8 @@ use futures_util::future::join_all;
 use hatchery::{CallError, Phase, Pool, UnavailableCause};
 
 use crate::support::{
-    MODULE, SOON, Seed, alone_test, is_alive, kill, lines, note, noted, pids, pool_of, started, status_when,
-    touch, wait_until,
+    BRIEF, MODULE, SOON, Seed, alone_test, is_alive, kill, lines, note, noted, pids, pool_of, started,
+    status_when, touch, wait_until,
 };
 
 alone_test! {
@@ -72,8 +72,7 @@ alone_test! {
 
 alone_test! {
     async fn a_lease_dropped_in_mid_call_that_does_not_give_up_costs_the_worker() {
-        let pool = pool_of(MODULE).size(1).cancel_grace(Duration::from_millis(300)).start().await;
-        let pool = pool.expect("it starts");
+        let pool = pool_of(MODULE).size(1).cancel_grace(BRIEF).start().await.expect("it starts");
         let lease = pool.checkout().await.expect("a worker is free");
         let worker = lease.pid();
         let caller = actix::spawn(async move { lease.call::<_, u32>("stay", ("a",)).await });
@@ -181,7 +180,7 @@ alone_test! {
         let pool = started(1).await;
         let lease = pool.checkout().await.expect("a worker is free");
         assert_eq!(lease.call::<_, u32>("count", ()).await.expect("it serves"), 1);
-        let late = lease.request("hold").args(("a",)).timeout(Duration::from_secs(1));
+        let late = lease.request("hold").args(("a",)).timeout(BRIEF);
         let error = late.send::<u32>().await.expect_err("it is held");
         assert!(matches!(error, CallError::Timeout { phase: Phase::Run, attempts: 1, .. }), "{error:?}");
         assert_eq!(lease.call::<_, u32>("count", ()).await.expect("the lease goes on"), 2);
@@ -196,7 +195,7 @@ alone_test! {
         let pool = pool_of(MODULE).size(1).cancel_grace(Duration::from_millis(300)).start().await;
         let pool = pool.expect("it starts");
         let lease = pool.checkout().await.expect("a worker is free");
-        let late = lease.request("stay").args(("a",)).timeout(Duration::from_secs(1));
+        let late = lease.request("stay").args(("a",)).timeout(BRIEF);
         let error = late.send::<u32>().await.expect_err("it never ends");
         assert!(matches!(error, CallError::Timeout { phase: Phase::Run, attempts: 1, .. }), "{error:?}");
         let error = lease.call::<_, u32>("pid", ()).await.expect_err("its worker is killed");
@@ -442,8 +441,8 @@ def ended(_name, _state):
 
 alone_test! {
     async fn the_end_of_a_session_waits_for_a_call_that_a_lease_has_written() {
-        let soon = Duration::from_millis(400);
-        let pool = pool_of(VISITS).size(1).hook_timeout(soon).cancel_grace(soon).start().await;
+        let grace = Duration::from_millis(100);
+        let pool = pool_of(VISITS).size(1).hook_timeout(BRIEF).cancel_grace(grace).start().await;
         let pool = pool.expect("it starts");
         let session = pool.session("alice");
         session.call::<_, ()>("visit", ()).await.expect("it serves");
@@ -452,7 +451,8 @@ alone_test! {
             assert_eq!(lease.call::<_, u32>("one", ()).await.expect("it serves"), 1);
         }
         // Longer than the hook has from when it begins, and the worker after that.
-        let (napped, ended) = tokio::join!(lease.call::<_, ()>("nap", (1.5,)), async {
+        let nap = BRIEF + 5 * grace;
+        let (napped, ended) = tokio::join!(lease.call::<_, ()>("nap", (nap.as_secs_f64(),)), async {
             noted("nap.began").await;
             session.end().await
         });

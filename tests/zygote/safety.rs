@@ -1,12 +1,10 @@
 //! Modules that a fork does not suit: they are reported, and workers that do not come up are started cold.
 
-use std::time::Duration;
-
 use hatchery::{Pool, PoolStartError, PoolStatus, StartPhase, WorkerStartError, ZygoteState, ZygoteStatus};
 
 use crate::support::{
-    SOON, alone_test, descendants, kill, pids, pool_of, python, python_module, scratch, status_when,
-    wait_until, zombies,
+    BRIEF_START, SOON, alone_test, descendants, kill, pids, pool_of, python, python_module, scratch,
+    status_when, wait_until, zombies,
 };
 
 const PLAIN: &str = "import os\n\ndef pid():\n    return os.getpid()\n";
@@ -95,12 +93,12 @@ alone_test! {
         }
         // A limit of the machine's would leave fewer threads, or none.
         let builder = pool_of(OPENMP).env("OMP_THREAD_LIMIT", "64").env("OMP_DYNAMIC", "false");
-        let pool = builder.size(1).spawn_timeout(Duration::from_secs(6)).start().await.expect("it starts");
+        let pool = builder.size(1).spawn_timeout(BRIEF_START).start().await.expect("it starts");
         let status = pool.status().await.expect("it runs");
         let zygote = status.zygote.as_ref().expect("it has one");
         assert!(zygote.warnings.iter().any(|it| it.starts_with("module 'subject' left 3 threads ")), "{zygote:?}");
         assert_eq!((status.workers[0].forked, zygote.failed_forks), (Some(false), 1), "{status:?}");
-        assert!(zygote.last_failure.as_ref().is_some_and(|why| why.contains("not ready within 6s")), "{zygote:?}");
+        assert!(zygote.last_failure.as_ref().is_some_and(|why| why.contains("not ready within 10s")), "{zygote:?}");
         pool.call::<_, u32>("pid", ()).await.expect("it serves");
         pool.shutdown().await;
     }
@@ -123,7 +121,7 @@ def pid():
 
 alone_test! {
     async fn after_failures_in_a_row_the_pool_stays_cold_and_says_so() {
-        let builder = pool_of(HANGS_WHEN_FORKED).size(3).spawn_timeout(Duration::from_secs(3));
+        let builder = pool_of(HANGS_WHEN_FORKED).size(3).spawn_timeout(BRIEF_START);
         let pool = builder.start().await.expect("it starts cold");
         let disabled = |status: &PoolStatus| {
             let zygote = status.zygote.as_ref().expect("it has one");
@@ -135,7 +133,7 @@ alone_test! {
         // What it had forked is gone, and so is the template.
         let workers = pids(&pool).await;
         let only_workers = || descendants(std::process::id()).iter().all(|pid| workers.contains(pid));
-        crate::support::wait_until("only the workers live", Duration::from_secs(5), only_workers).await;
+        crate::support::wait_until("only the workers live", SOON, only_workers).await;
         kill(workers[0]);
         let status = status_when(&pool, "it is replaced", |it| it.restarts == 1 && it.idle == 3).await;
         assert_eq!(status.workers[0].forked, Some(false));

@@ -8,8 +8,8 @@ use crate::support::{MODULE, alone_test, pids, pool_of};
 alone_test! {
     async fn ten_thousand_callers_of_one_call_each_are_served_by_two_workers() {
         const CALLS: usize = 10_000;
-        let pool = pool_of(MODULE).size(2).queue_bound(CALLS).checkout_timeout(Duration::from_secs(50));
-        let pool = pool.start().await.expect("it starts");
+        let (pool, long) = (pool_of(MODULE).size(2).queue_bound(CALLS), Duration::from_secs(50));
+        let pool = pool.checkout_timeout(long).call_timeout(long).start().await.expect("it starts");
         let workers: BTreeSet<u32> = pids(&pool).await.into_iter().collect();
         let callers: Vec<_> = (0..CALLS)
             .map(|_| {

@@ -6,8 +6,8 @@ use futures_util::future::join_all;
 use hatchery::{Call, CallError, Checkout, Phase};
 
 use crate::support::{
-    MODULE, alone_test, in_all_places, is_alive, lines, note, noted, pids, pool_of, started, status_when,
-    touch,
+    BRIEF, MODULE, alone_test, in_all_places, is_alive, lines, note, noted, pids, pool_of, started,
+    status_when, touch,
 };
 
 /// The calls that take all places of a worker.
@@ -102,7 +102,7 @@ alone_test! {
     async fn the_deadline_covers_the_run_and_a_worker_that_gives_up_serves_on() {
         let pool = started(1).await;
         let before = pids(&pool).await[0];
-        let call = pool.request("hold").args(("a",)).timeout(Duration::from_secs(1));
+        let call = pool.request("hold").args(("a",)).timeout(BRIEF);
         let error = call.send::<u32>().await.expect_err("it is held");
         assert!(matches!(error, CallError::Timeout { phase: Phase::Run, attempts: 1, .. }), "{error:?}");
         assert!(!error.is_retryable() && note("a.began").exists());
@@ -116,10 +116,10 @@ alone_test! {
 
 alone_test! {
     async fn the_deadline_covers_the_run_and_a_worker_that_does_not_give_up_is_replaced() {
-        let pool = pool_of(MODULE).size(1).cancel_grace(Duration::from_millis(1500)).start().await;
+        let pool = pool_of(MODULE).size(1).cancel_grace(BRIEF).start().await;
         let pool = pool.expect("it starts");
         let before = pids(&pool).await[0];
-        let call = pool.request("stay").args(("a",)).timeout(Duration::from_secs(1));
+        let call = pool.request("stay").args(("a",)).timeout(BRIEF);
         let error = call.send::<u32>().await.expect_err("it never ends");
         assert!(is_alive(before), "the caller is answered before the kill");
         assert!(matches!(error, CallError::Timeout { phase: Phase::Run, attempts: 1, .. }), "{error:?}");
@@ -145,7 +145,7 @@ alone_test! {
             },
             async {
                 noted("a.began").await;
-                let call = pool.request("hold").args(("b",)).timeout(Duration::from_secs(2));
+                let call = pool.request("hold").args(("b",)).timeout(BRIEF);
                 let (error, _) = tokio::join!(call.send::<u32>(), async {
                     status_when(&pool, "it waits", |status| status.waiting == 1).await;
                     touch("a.go");

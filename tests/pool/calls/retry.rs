@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hatchery::{CallError, Phase, UnavailableCause, WorkerStartError};
 
-use crate::support::{MODULE, alone_test, lines, pool_of, started, status_when};
+use crate::support::{BRIEF, MODULE, SOON, alone_test, lines, pool_of, started, status_when};
 
 alone_test! {
     async fn an_idempotent_call_whose_worker_dies_is_given_to_another_one() {
@@ -58,18 +58,17 @@ alone_test! {
 
 alone_test! {
     async fn a_timeout_is_never_tried_again() {
-        let pool = pool_of(MODULE).size(2).cancel_grace(Duration::from_millis(300)).start().await;
-        let pool = pool.expect("it starts");
         // One gives up and keeps its worker, one does not and is killed.
-        for (submitted, (function, restarts)) in (1..).zip([("hold", 0), ("stay", 1)]) {
-            let call = pool.request(function).args((function,)).timeout(Duration::from_secs(1)).idempotent();
+        for (function, grace, restarts) in [("hold", SOON, 0), ("stay", Duration::from_millis(300), 1)] {
+            let pool = pool_of(MODULE).size(2).cancel_grace(grace).start().await.expect("it starts");
+            let call = pool.request(function).args((function,)).timeout(BRIEF).idempotent();
             let error = call.send::<u32>().await.expect_err("it never ends");
             assert!(matches!(error, CallError::Timeout { phase: Phase::Run, attempts: 1, .. }), "{error:?}");
             let over = |status: &hatchery::PoolStatus| status.idle == 2 && status.restarts == restarts;
             let status = status_when(&pool, "its end has been dealt with", over).await;
-            assert_eq!((status.submitted, status.assigned), (submitted, submitted));
+            assert_eq!((status.submitted, status.assigned), (1, 1));
+            pool.shutdown().await;
         }
-        pool.shutdown().await;
     }
 }
 

@@ -8,7 +8,7 @@ use hatchery::{CallError, Phase, Pool};
 
 use super::{HANGS, read};
 use crate::support::{
-    MODULE, SOON, Seed, alone_test, is_alive, note, noted, pids, pool_with, status_when, stop, touch,
+    BRIEF, MODULE, SOON, Seed, alone_test, is_alive, note, noted, pids, pool_with, status_when, stop, touch,
     unharmed, wait_until,
 };
 
@@ -56,8 +56,8 @@ fn line_of(function: &str) -> String {
 }
 
 /// Calls a function that hangs, until its time is up; the stack of it.
-async fn time_out(pool: &Pool, function: &str) -> Option<String> {
-    let request = pool.request(function).timeout(Duration::from_millis(300));
+async fn time_out(pool: &Pool, function: &str, timeout: Duration) -> Option<String> {
+    let request = pool.request(function).timeout(timeout);
     match request.send::<()>().await {
         Err(CallError::Timeout { phase: Phase::Run, attempts: 1, stack }) => stack,
         other => panic!("{function}: {other:?}"),
@@ -66,18 +66,19 @@ async fn time_out(pool: &Pool, function: &str) -> Option<String> {
 
 alone_test! {
     async fn the_error_shows_the_line_and_the_worker_serves_on() {
-        let pool = pool_with(&source()).size(2).cancel_grace(SOON).start().await.expect("it starts");
+        let pool = pool_with(&source()).size(GIVE_UP.len()).cancel_grace(SOON).start().await.expect("it starts");
         let workers = pids(&pool).await;
-        for function in GIVE_UP {
+        let all = GIVE_UP.map(async |function| {
             let line = line_of(function);
             // On a busy machine the stack may not come in time.
             let mut seen = Vec::new();
             while !seen.iter().flatten().any(|stack: &String| stack.contains(&line)) {
                 assert!(seen.len() < 10, "{function}, {line}: {seen:#?}");
-                seen.push(time_out(&pool, function).await);
-                unharmed(&pool, &workers).await;
+                seen.push(time_out(&pool, function, BRIEF).await);
             }
-        }
+        });
+        join_all(all).await;
+        unharmed(&pool, &workers).await;
         pool.shutdown().await;
     }
 }
@@ -86,14 +87,14 @@ alone_test! {
     within 90 seconds:
     async fn the_caller_is_answered_before_a_worker_that_does_not_give_up_is_killed() {
         const FUNCTIONS: [&str; 2] = ["waiting_in_c", "blocking"];
-        let pool = pool_with(&source()).size(FUNCTIONS.len()).cancel_grace(Duration::from_secs(2));
+        let pool = pool_with(&source()).size(FUNCTIONS.len()).cancel_grace(BRIEF);
         let pool = pool.start().await.expect("it starts");
         let mut missing: Vec<&str> = FUNCTIONS.into();
         for round in 1.. {
             let workers = pids(&pool).await;
             let before = pool.status().await.expect("it runs").restarts;
             let stacks = join_all(FUNCTIONS.map(|function| async {
-                let stack = time_out(&pool, function).await;
+                let stack = time_out(&pool, function, BRIEF).await;
                 let status = pool.status().await.expect("it runs");
                 assert_eq!(status.restarts, before, "it is answered first");
                 stack
@@ -125,10 +126,9 @@ alone_test! {
 
 alone_test! {
     async fn a_process_that_is_stopped_tells_no_stack_and_is_killed() {
-        let pool = pool_with(&source()).size(1).cancel_grace(Duration::from_secs(2));
-        let pool = pool.start().await.expect("it starts");
+        let pool = pool_with(&source()).size(1).cancel_grace(BRIEF).start().await.expect("it starts");
         let worker = pids(&pool).await[0];
-        let call = pool.request("sleeping").timeout(Duration::from_millis(1500));
+        let call = pool.request("sleeping").timeout(BRIEF);
         let (answer, ()) = tokio::join!(call.send::<()>(), async {
             noted("sleeping.began").await;
             stop(worker);
@@ -202,7 +202,7 @@ alone_test! {
         let pool = pool_with(&source()).size(1).cancel_grace(SOON).start().await.expect("it starts");
         let workers = pids(&pool).await;
         // Cancelled by its deadline, it takes its time; the answer is long there when the caller goes.
-        let call = pool.request("leave").args(("a",)).timeout(Duration::from_millis(300));
+        let call = pool.request("leave").args(("a",)).timeout(BRIEF);
         let error = call.send::<()>().await.expect_err("it never ends");
         assert!(matches!(error, CallError::Timeout { phase: Phase::Run, .. }), "{error:?}");
         noted("a.cancelled").await;

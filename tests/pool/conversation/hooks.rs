@@ -1,13 +1,12 @@
 //! Code of the module that runs at a worker's start and end, and what it exports.
 
-use std::time::Duration;
-
+use futures_util::future::join_all;
 use hatchery::{CallError, PoolStartError, StartPhase, WorkerStartError};
 use log::Level;
 
 use crate::support::{
-    SOON, alone_test, descendants, is_alive, kill, lines, logged, note, pids, pool_with, status_when,
-    wait_until,
+    BRIEF, BRIEF_START, MODULE, SOON, alone_test, builder, descendants, is_alive, kill, lines, logged, note,
+    pids, pool_with, python_module, scratch, status_when, wait_until,
 };
 
 const IN_ORDER: &str = r#"
@@ -83,19 +82,23 @@ alone_test! {
     async fn a_start_hook_that_hangs_is_ended_at_the_spawn_timeout() {
         // The interpreter is known then, so that the timeout is for the worker alone.
         pool_with("").size(1).start().await.expect("it starts").shutdown().await;
-        for wait in ["import time; time.sleep(1000)", "import asyncio; await asyncio.Event().wait()"] {
+        let waits = ["import time; time.sleep(1000)", "import asyncio; await asyncio.Event().wait()"];
+        let hangs = waits.into_iter().zip(["blocks", "awaits"]).map(|(wait, name)| async move {
             let head = if wait.contains("await") { "async def" } else { "def" };
             let source = format!(
                 "import hatchery\n@hatchery.on_start\n{head} load():\n    print('loading the model')\n    {wait}\n"
             );
-            let timeout = Duration::from_millis(1500);
-            let error = pool_with(&source).size(1).spawn_timeout(timeout).start().await.expect_err("it hangs");
+            python_module(&scratch(), name, &source);
+            let pool = builder().module(name).path(scratch()).size(1).spawn_timeout(BRIEF_START);
+            let error = pool.start().await.expect_err("it hangs");
             let Some(WorkerStartError::TimedOut { after, output }) = error.worker_error() else {
                 panic!("{error:?}")
             };
-            assert!(*after == timeout && output.contains("loading the model"), "{output}");
-            assert!(descendants(std::process::id()).is_empty());
-        }
+            assert!(*after == BRIEF_START && output.contains("loading the model"), "{output}");
+        });
+        // Both at once.
+        join_all(hangs).await;
+        assert!(descendants(std::process::id()).is_empty());
     }
 }
 
@@ -137,22 +140,26 @@ import asyncio
 import hatchery
 @hatchery.on_stop
 HEAD hang():
-    touch('stopping')
+    touch('NAME.stopping')
     WAIT
 ";
-        for (head, wait) in [
-            ("def", "time.sleep(1000)"),
-            ("async def", "await asyncio.Event().wait()"),
-            ("def", "wait_in_c()"),
-        ] {
-            let source = source.replace("HEAD", head).replace("WAIT", wait);
-            let pool = pool_with(&source).size(1).shutdown_timeout(Duration::from_millis(700));
+        let hangs = [
+            ("sleeps", "def", "time.sleep(1000)"),
+            ("awaits", "async def", "await asyncio.Event().wait()"),
+            ("waits_in_c", "def", "wait_in_c()"),
+        ];
+        let hangs = hangs.map(async |(name, head, wait)| {
+            let source = source.replace("HEAD", head).replace("WAIT", wait).replace("NAME", name);
+            python_module(&scratch(), name, &[MODULE, &source].concat());
+            let pool = builder().module(name).path(scratch()).current_dir(scratch()).size(1).shutdown_timeout(BRIEF);
             let pool = pool.start().await.expect("it starts");
             let worker = pids(&pool).await[0];
             pool.shutdown().await;
             wait_until("it is dead", SOON, || !is_alive(worker)).await;
-            std::fs::remove_file(note("stopping")).expect("it had begun");
-        }
+            assert!(note(&format!("{name}.stopping")).exists(), "it had begun");
+        });
+        // All at once.
+        join_all(hangs).await;
     }
 }
 

@@ -7,7 +7,8 @@ use hatchery::{Affinity, Call, CallError, EndSession, Lease, Phase, Placement, P
 
 use super::read;
 use crate::support::{
-    SOON, alone_test, is_alive, kill, lines, noted, pids, pool_with, status_when, touch, unharmed, wait_until,
+    BRIEF, SOON, alone_test, is_alive, kill, lines, noted, pids, pool_with, status_when, touch, unharmed,
+    wait_until,
 };
 
 const SOURCE: &str = r#"
@@ -364,7 +365,7 @@ alone_test! {
 
 alone_test! {
     async fn a_hook_that_fails_is_told_and_the_session_is_over_all_the_same() {
-        let pool = pool_with(SOURCE).size(1).hook_timeout(Duration::from_millis(400)).cancel_grace(SOON);
+        let pool = pool_with(SOURCE).size(1).hook_timeout(BRIEF).cancel_grace(SOON);
         let pool = pool.start().await.expect("it starts");
         let workers = pids(&pool).await;
         let alice = pool.session("alice");

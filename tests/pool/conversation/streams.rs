@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::read;
 use crate::support::{
-    SOON, Seed, alone_test, is_alive, kill, lines, note, noted, pids, pool_with, status_when, touch,
+    BRIEF, SOON, Seed, alone_test, is_alive, kill, lines, note, noted, pids, pool_with, status_when, touch,
     unharmed, wait_until,
 };
 
@@ -228,7 +228,7 @@ alone_test! {
             let (pool, name) = (&pool, format!("{function}-{window}"));
             async move {
                 let request = pool.request(function).args((&name,)).window(window);
-                let items = request.timeout(Duration::from_millis(500)).stream::<u32>().await.expect("free");
+                let items = request.timeout(BRIEF).stream::<u32>().await.expect("free");
                 // Nobody reads until its deadline has ended it.
                 noted(&format!("{name}.closed")).await;
                 assert_eq!(lines(&format!("{name}.items")).len() as u32, window);
@@ -246,16 +246,18 @@ alone_test! {
 alone_test! {
     async fn the_stack_says_where_a_generator_is_suspended() {
         let pool = pool(1).await;
+        let workers = pids(&pool).await;
         for function in ["endless", "async_endless"] {
             // On a busy machine it may not come in time.
             let mut stack = None;
             for _ in 0..10 {
-                let request = pool.request(function).args(("s",)).window(1).timeout(Duration::from_millis(300));
+                let request = pool.request(function).args(("s",)).window(1).timeout(BRIEF);
                 let (_, error) = read(request.stream::<u32>().await.expect("free")).await;
                 let Some(CallError::Timeout { phase: Phase::Run, stack: seen, .. }) = error else {
                     panic!("{error:?}")
                 };
                 stack = seen;
+                unharmed(&pool, &workers).await;
                 if stack.is_some() {
                     break;
                 }
@@ -461,12 +463,15 @@ alone_test! {
 alone_test! {
     async fn a_shutdown_awaits_a_stream_that_ends_and_kills_one_that_does_not() {
         for ends in [true, false] {
-            let timeout = if ends { SOON } else { Duration::from_millis(300) };
+            let timeout = if ends { SOON } else { BRIEF };
             let pool = pool_with(SOURCE).size(1).shutdown_timeout(timeout).start().await.expect("it starts");
             let worker = pids(&pool).await[0];
             let function = if ends { "numbers" } else { "endless" };
             let args = if ends { json!([100]) } else { json!(["a"]) };
             let items = pool.request(function).args(args).window(8).stream::<u32>().await.expect("free");
+            if !ends {
+                wait_until("it sends the last it may", SOON, || lines("a.items").len() == 8).await;
+            }
             let shutdown = actix::spawn({
                 let pool = pool.clone();
                 async move { pool.shutdown().await }

@@ -1,12 +1,10 @@
 //! Calls that end their worker: `WorkerDied` says how, and the next call finds another one.
 
-use std::time::Duration;
-
 use hatchery::{CallError, Phase, Pool};
 use serde_json::Value;
 
 use super::pools::{pid, pool_of, serves, start, status};
-use crate::support::{MODULE, alone_test, is_alive, scratch, status_when};
+use crate::support::{BRIEF, MODULE, alone_test, is_alive, scratch, status_when};
 
 const SOURCE: &str = "
 import ctypes, os, resource, signal, sys, threading, time
@@ -166,7 +164,7 @@ alone_test! {
     async fn a_call_past_its_deadline_that_gives_up_costs_nothing() {
         let pool = start(pool_of(SOURCE)).await;
         let before = pid(&pool).await;
-        let call = pool.request("end").args(("never",)).timeout(Duration::from_millis(300));
+        let call = pool.request("end").args(("never",)).timeout(BRIEF);
         let error = call.send::<Value>().await.expect_err("it never ends");
         assert!(matches!(error, CallError::Timeout { phase: Phase::Run, attempts: 1, .. }), "{error:?}");
         serves(&pool).await;
@@ -177,9 +175,9 @@ alone_test! {
 
 alone_test! {
     async fn a_call_past_its_deadline_that_cannot_give_up_costs_the_worker() {
-        let pool = start(pool_of(MODULE).cancel_grace(Duration::from_millis(1500))).await;
+        let pool = start(pool_of(MODULE).cancel_grace(BRIEF)).await;
         let before = pid(&pool).await;
-        let call = pool.request("wait_in_c").timeout(Duration::from_millis(300));
+        let call = pool.request("wait_in_c").timeout(BRIEF);
         let error = call.send::<Value>().await.expect_err("it never ends");
         assert!(is_alive(before), "the caller is answered before the kill");
         assert!(matches!(error, CallError::Timeout { phase: Phase::Run, attempts: 1, .. }), "{error:?}");

@@ -7,7 +7,7 @@ use hatchery::{CallError, Pool, PoolBuilder, PoolStartError, PoolStatus, WorkerS
 use crate::support::{builder, python_module, scratch};
 
 /// Long enough for a busy machine: only a test that fails waits so long.
-pub(crate) const LONG: Duration = Duration::from_secs(20);
+pub(crate) const LONG: Duration = Duration::from_secs(30);
 
 /// A pool of one worker over a module of this source, which gets a function `ping` more.
 pub(crate) fn pool_of(source: &str) -> PoolBuilder {
@@ -17,7 +17,7 @@ pub(crate) fn pool_of(source: &str) -> PoolBuilder {
 
 /// As [`pool_of`], over the module that is there already.
 pub(crate) fn pool_of_module() -> PoolBuilder {
-    builder().module("faulty").path(scratch()).size(1).checkout_timeout(LONG)
+    builder().module("faulty").path(scratch()).size(1)
 }
 
 pub(crate) fn write_module(source: &str) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hatchery::CallError;
 use serde_json::Value;
 
-use super::pools::{pid, pool_of, serves, start};
+use super::pools::{LONG, pid, pool_of, serves, start};
 use crate::support::{alone_test, in_all_places, is_alive, logged, scratch, status_when, wait_until};
 
 alone_test! {
@@ -43,7 +43,7 @@ alone_test! {
             let worker = pid(&pool).await;
             serves(&pool).await;
             pool.shutdown().await;
-            wait_until("it is dead", Duration::from_secs(5), || !is_alive(worker)).await;
+            wait_until("it is dead", LONG, || !is_alive(worker)).await;
         }
     }
 }
@@ -53,6 +53,7 @@ alone_test! {
         let source = "
 import os, time
 def wait_for(path):
+    open(path + '.began', 'w').close()
     while not os.path.exists(path):
         time.sleep(0.001)
     return 'finished'";
@@ -66,6 +67,8 @@ def wait_for(path):
             });
             let taken = |status: &hatchery::PoolStatus| status.in_flight as usize == crate::IN_FLIGHT;
             status_when(&pool, "the call runs", taken).await;
+            let began = scratch().join(format!("go-{finishes}.began"));
+            wait_until("it has begun", LONG, || began.exists()).await;
             let waiting = tokio::spawn({
                 let pool = pool.clone();
                 async move { pool.call::<_, Value>("ping", ()).await }

@@ -1,11 +1,9 @@
 //! Starts that fail, each by another way, and what the error says.
 
-use std::time::Duration;
-
 use hatchery::{CallError, StartPhase, UnavailableCause, WorkerStartError};
 
 use super::pools::{LONG, pool_of, serves, start, start_error};
-use crate::support::{alone_test, logged, python_module, scratch, status_when, wait_until};
+use crate::support::{BRIEF_START, alone_test, logged, python_module, scratch, status_when, wait_until};
 
 alone_test! {
     async fn an_import_that_fails_gives_its_traceback() {
@@ -38,12 +36,12 @@ alone_test! {
     async fn an_import_that_hangs_is_killed_with_what_it_printed() {
         // So that finding the interpreter takes no part of the short time.
         start(pool_of("")).await.shutdown().await;
-        let after = Duration::from_secs(2);
+        let after = BRIEF_START;
         let source = "import sys, time\nprint('on its way')\nprint('stuck', file=sys.stderr)\ntime.sleep(1000)";
         let error = start_error(pool_of(source).spawn_timeout(after)).await;
         let WorkerStartError::TimedOut { after: told, output } = &error else { panic!("{error:?}") };
         assert_eq!((*told, &**output), (after, "on its way\nstuck"));
-        assert!(error.to_string().contains("not ready within 2s; it printed:\non its way"), "{error}");
+        assert!(error.to_string().contains("not ready within 10s; it printed:\non its way"), "{error}");
     }
 }
 
@@ -54,7 +52,7 @@ alone_test! {
         serves(&pool).await;
         // Whoever imports prints.
         let target = if crate::ZYGOTE { "hatchery::python::faulty-zygote" } else { "hatchery::python::faulty-1" };
-        wait_until("the lines are logged", Duration::from_secs(5), || {
+        wait_until("the lines are logged", LONG, || {
             logged(log::Level::Info, target) == ["one", "two"] && logged(log::Level::Warn, target) == ["three"]
         })
         .await;

@@ -19,7 +19,7 @@ use crate::support::{
 };
 
 /// How long what the host leaves may live.
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(30);
 
 const SOURCE: &str = "
 import ctypes, os, subprocess, time

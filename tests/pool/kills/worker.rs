@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::faults::pools::{LONG, pid, pool_of, serves, start, status};
 use crate::support::{
-    alone_test, cont, is_alive, kill, scratch, state, status_when, stop, wait_until, zombies,
+    BRIEF, alone_test, cont, is_alive, kill, scratch, state, status_when, stop, wait_until, zombies,
 };
 
 const SOURCE: &str = "
@@ -172,7 +172,7 @@ alone_test! {
 
 alone_test! {
     async fn a_stopped_worker_is_replaced_at_its_calls_deadline() {
-        let pool = start(pool_of(SOURCE)).await;
+        let pool = start(pool_of(SOURCE).cancel_grace(Duration::from_millis(300))).await;
         for busy in [true, false] {
             let worker = pid(&pool).await;
             let folder = folder(if busy { "busy" } else { "idle" });
@@ -180,7 +180,7 @@ alone_test! {
                 stop(worker);
                 wait_until("it is stopped", LONG, || state(worker) == Some('T')).await;
             }
-            let call = pool.request("work").args((&folder,)).timeout(Duration::from_secs(2));
+            let call = pool.request("work").args((&folder,)).timeout(BRIEF);
             let (outcome, ()) = tokio::join!(call.send::<Value>(), async {
                 if busy {
                     stop(worker_of(&folder, None).await);
@@ -197,12 +197,12 @@ alone_test! {
 
 alone_test! {
     async fn a_stopped_worker_that_reads_nothing_of_a_large_call_is_replaced() {
-        let pool = start(pool_of(SOURCE)).await;
+        let pool = start(pool_of(SOURCE).cancel_grace(Duration::from_millis(300))).await;
         let worker = pid(&pool).await;
         stop(worker);
         wait_until("it is stopped", LONG, || state(worker) == Some('T')).await;
         // Far more than the socket takes.
-        let call = pool.request("work").args(("x".repeat(30_000_000),)).timeout(Duration::from_secs(1));
+        let call = pool.request("work").args(("x".repeat(30_000_000),)).timeout(BRIEF);
         assert_timed_out(call.send::<Value>().await, false);
         serves(&pool).await;
         assert!(!is_alive(worker));

@@ -3,7 +3,7 @@
 use hatchery::{Buffer, CallError};
 
 use super::{NO_ROOM, pool_of};
-use crate::support::{alone_test, fds, status_when};
+use crate::support::{SOON, alone_test, fds, status_when, wait_until};
 
 /// User code that bends the package's own way of sending.
 const SOURCE: &str = r#"
@@ -127,7 +127,8 @@ const MISDEEDS: &[&str] = &[
 
 alone_test! {
     async fn what_cannot_be_mapped_safely_is_a_protocol_error_and_costs_the_worker() {
-        let mut before = None;
+        let open = || fds(std::process::id()).len();
+        let before = open();
         for function in MISDEEDS {
             // Each has a pool of its own: one whose workers die again and again waits before it starts the next.
             let pool = pool_of(SOURCE).max_frame_bytes(NO_ROOM).start().await.expect("it starts");
@@ -137,8 +138,7 @@ alone_test! {
             status_when(&pool, "it is replaced", |it| it.restarts == 1 && it.ready == 1).await;
             assert_eq!(pool.call::<_, String>("ping", ()).await.expect("the pool serves"), "pong");
             pool.shutdown().await;
-            let open = fds(std::process::id()).len();
-            assert_eq!(*before.get_or_insert(open), open, "{function}: what came is closed");
+            wait_until(&format!("{function}: what came is closed"), SOON, || open() == before).await;
         }
     }
 }

@@ -39,8 +39,8 @@ def halve(data):
 
 
 def left():
-    open("left.began", "w").close()
     try:
+        open("left.began", "w").close()
         hatchery.call_host("hang")
     finally:
         open("left.ended", "w").close()

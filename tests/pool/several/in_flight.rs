@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use hatchery::{CallError, Phase, Pool};
 
-use crate::support::{alone_test, lines, note, noted, pids, pool_with, status_when, touch};
+use crate::support::{BRIEF, alone_test, lines, note, noted, pids, pool_with, status_when, touch};
 
 const SOURCE: &str = r#"
 import asyncio, signal
@@ -218,8 +218,7 @@ alone_test! {
 
 alone_test! {
     async fn a_call_that_does_not_give_up_takes_its_worker_and_after_one_more_grace_its_neighbours() {
-        let grace = Duration::from_millis(400);
-        let pool = pool_with(SOURCE).size(1).in_flight(4).cancel_grace(grace).start().await.expect("it starts");
+        let pool = pool_with(SOURCE).size(1).in_flight(4).cancel_grace(BRIEF).start().await.expect("it starts");
         let before = pids(&pool).await;
         let neighbour = actix::spawn({
             let pool = pool.clone();

@@ -1,14 +1,12 @@
 //! Starts that fail, at once or again and again.
 
-use std::time::Duration;
-
 use hatchery::{
     CallError, Pool, PoolStartError, StartPhase, UnavailableCause, WorkerStartError, WorkerState,
 };
 
 use crate::support::{
-    MODULE, alone_test, builder, descendants, kill, pids, pool_of, python_module, scratch, started,
-    status_when,
+    BRIEF_START, MODULE, alone_test, builder, descendants, kill, pids, pool_of, python_module, scratch,
+    started, status_when,
 };
 
 const RAISES: &str = "def helper():\n    raise RuntimeError('no model on this machine')\n\n\nhelper()\n";
@@ -103,7 +101,7 @@ alone_test! {
         // The interpreter is known then, so that the timeout is for the import alone.
         started(1).await.shutdown().await;
         let source = "import time\nprint('loading the model')\ntime.sleep(600)\n";
-        let timeout = Duration::from_secs(4);
+        let timeout = BRIEF_START;
         let error = refused(pool_of(source).size(1).spawn_timeout(timeout).start().await);
         let WorkerStartError::TimedOut { after, output } = &error else { panic!("it hung: {error:?}") };
         assert_eq!(*after, timeout);

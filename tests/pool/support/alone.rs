@@ -9,8 +9,8 @@ use super::{inside, outside};
 /// How long a test may take unless it says otherwise.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// How long what a test has used may take to go: once inside the child, once after its end.
-const SETTLE: Duration = Duration::from_secs(5);
+/// How long what a test has used may take to go, on a busy machine too: once inside the child, once after its end.
+const SETTLE: Duration = Duration::from_secs(30);
 
 /// A test to be run alone: in `cargo test` it starts the child and judges it, in the child it runs the body.
 pub(crate) struct Alone {
@@ -41,7 +41,7 @@ impl Alone {
         Alone { deadline, ..self }
     }
 
-    /// How long what the body has used may take to go before it counts as left behind. Default: 5 s.
+    /// How long what the body has used may take to go before it counts as left behind. Default: 30 s.
     pub(crate) fn settle(self, settle: Duration) -> Alone {
         Alone { settle, ..self }
     }

@@ -14,6 +14,13 @@ use super::{python_module, scratch, wait_until, wait_until_blocking};
 /// More than anything that is waited for may take, on a busy machine too.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
+/// What a test lets pass where that cannot be awaited: more than a worker takes to begin a call or to give one up, on a busy
+/// machine too.
+pub(crate) const BRIEF: Duration = Duration::from_secs(3);
+
+/// The same for the start of a process.
+pub(crate) const BRIEF_START: Duration = Duration::from_secs(10);
+
 /// What most tests call. Files that it names are in the test's scratch folder, the workers' current directory.
 pub(crate) const MODULE: &str = r#"
 import os
@@ -143,8 +150,11 @@ def die_once(code):
 "#;
 
 /// A pool to be configured, with a zygote where this binary's tests have one, and as many calls a worker as they have.
+///
+/// On a busy machine nothing runs into a limit that its test does not set.
 pub(crate) fn builder() -> PoolBuilder {
     let builder = Pool::builder().in_flight(crate::IN_FLIGHT);
+    let builder = builder.checkout_timeout(SOON).cancel_grace(SOON).hook_timeout(SOON).shutdown_timeout(SOON);
     if crate::ZYGOTE { builder.zygote() } else { builder }
 }
 
