@@ -6,6 +6,7 @@ import sys
 if sys.path and sys.path[0] == "":
     del sys.path[0]
 import json
+import os
 
 facts = {"version": list(sys.version_info[:3]), "executable": sys.executable or ""}
 sources = sys.stdin.read() if sys.version_info < (3,) else sys.stdin.buffer.read().decode("utf-8")
@@ -20,5 +21,8 @@ if sys.version_info >= (3, 9):
         last = name.rpartition(".")[2] if "." in name else "__init__"
         codes[name] = compile(source, "<hatchery>/" + last + ".py", "exec", dont_inherit=True)
     facts["code"] = (MAGIC_NUMBER + marshal.dumps(codes)).hex()
-sys.stdout.write("\nHATCHERY-PROBE " + json.dumps(facts) + "\n")
 sys.stdout.flush()
+# Not by `sys.stdout`: unbuffered (PYTHONUNBUFFERED), it takes a write that a stop and continue cut short for a whole one.
+answer = ("\nHATCHERY-PROBE " + json.dumps(facts) + "\n").encode("ascii")
+while answer:
+    answer = answer[os.write(1, answer) :]

@@ -1,14 +1,18 @@
 //! Interpreters that are none, too old, or chosen by the environment.
 
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use hatchery::{Pool, WorkerStartError};
 
-use super::pools::{pool_of, serves, start, start_error};
-use crate::support::{alone_test, python, role, role_command, rss_bytes, scratch, test_path};
+use super::pools::{LONG, pool_of, serves, start, start_error};
+use crate::support::{
+    alone_test, cont, python, role, role_command, rss_bytes, scratch, state, stop, test_path,
+    wait_until_blocking,
+};
 
 /// An executable script of this name.
 fn script(name: &str, lines: &str) -> PathBuf {
@@ -85,6 +89,37 @@ alone_test! {
                 assert!(told, "{name}: {error:?}");
             }
         }
+    }
+}
+
+alone_test! {
+    fn a_probe_that_is_stopped_while_it_answers_answers_whole_all_the_same() {
+        const PROBE: &str = include_str!("../../../src/python/probe.py");
+        let mut probe = Command::new(python())
+            .args(["-c", PROBE])
+            .env("PYTHONUNBUFFERED", "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("Python starts");
+        let sources = serde_json::json!({"hatchery": format!("text = '{}'", "x".repeat(200_000))});
+        let mut stdin = probe.stdin.take().expect("a pipe");
+        stdin.write_all(sources.to_string().as_bytes()).expect("it reads");
+        drop(stdin);
+        let mut stdout = probe.stdout.take().expect("a pipe");
+        // Nobody reads its answer yet, of which a pipe holds a part.
+        wait_until_blocking("the pipe is full", LONG, || {
+            rustix::io::ioctl_fionread(&stdout).is_ok_and(|held| held >= 1 << 16) && state(probe.id()) == Some('S')
+        });
+        stop(probe.id());
+        wait_until_blocking("it is stopped", LONG, || state(probe.id()) == Some('T'));
+        cont(probe.id());
+        let mut answer = String::new();
+        stdout.read_to_string(&mut answer).expect("it is text");
+        assert!(probe.wait().expect("it is ours").success());
+        let facts = answer.trim().strip_prefix("HATCHERY-PROBE ").expect("the mark");
+        let facts: serde_json::Value = serde_json::from_str(facts).expect("all of the answer is there");
+        assert!(facts["code"].as_str().is_some_and(|code| code.len() > 400_000));
     }
 }
 
