@@ -164,7 +164,7 @@ class MainThread:
         """Handle the signal that follows a `cancel` frame."""
         armed, module = self.armed, frame and frame.f_globals.get("__name__")
         has_ended = module == "hatchery._serving" and armed.__class__ is FunctionType  # or is just about to begin
-        if armed is None or has_ended or module in _IMPORT_LOCKS:
+        if armed is None or has_ended or module in _NOT_HERE:
             self.poked = True  # the host repeats the signal until the call is answered
         else:
             self.look()
@@ -237,8 +237,9 @@ class MainThread:
             self.channel.abandon()
 
 
-# Interrupted here, Python's import locks could stay locked.
-_IMPORT_LOCKS = ("importlib._bootstrap", "_frozen_importlib")
+# Interrupted here, Python's import locks could stay locked; and what is raised around a callback, or in one of ours, a
+# loop of user code's own would only report.
+_NOT_HERE = ("importlib._bootstrap", "_frozen_importlib", "asyncio.events", "hatchery._host")
 
 main = MainThread()
 # The call of the running task; there is none before there is an event loop.

@@ -322,7 +322,8 @@ def _awaitable(host: Host, waiter: Waiter, body: bytes, loop: Any) -> Any:
 
     def ended(_: Any) -> None:
         if future.cancelled() and host.forget(waiter) and not waiter.call.over:
-            _send_frame(host, _wire.HOST_CANCEL, waiter.id)
+            with _unarmed():
+                _send_frame(host, _wire.HOST_CANCEL, waiter.id)
 
     future.add_done_callback(ended)
     if get_ident() != _main.ident:
@@ -337,6 +338,21 @@ def _awaitable(host: Host, waiter: Waiter, body: bytes, loop: Any) -> Any:
     return future
 
 
+class _unarmed:  # noqa: N801
+    """Within what a loop calls back: it would only report what the signal handler raised there."""
+
+    def __enter__(self) -> Any:
+        """Return what was armed, on the main thread."""
+        self.armed = _main.armed if get_ident() == _main.ident else None
+        if self.armed is not None:
+            _main.armed = None
+        return self.armed
+
+    def __exit__(self, *_: object) -> None:
+        if self.armed is not None:
+            _main.armed = self.armed
+
+
 def _look(host: Host, waiter: Waiter, loop: Any) -> None:
     """Read for a loop of user code's own, under which nobody else does."""
     if waiter.done or waiter.future.done():
@@ -349,13 +365,9 @@ def _look(host: Host, waiter: Waiter, loop: Any) -> None:
             _signal.pthread_kill(_main.ident, _main.cancel_signal)
         loop.call_later(_LOOK_SECONDS / 10, _look, host, waiter, loop)
         return
-    armed = _main.armed
-    if armed is not None:
-        _main.armed = None
-        try:
+    with _unarmed() as armed:
+        if armed is not None:
             channel.fetch()
             host.worker.the_inbox().attend()
-        finally:
-            _main.armed = armed
-    if not waiter.done:
-        loop.call_later(_LOOK_SECONDS / 10, _look, host, waiter, loop)
+        if not waiter.done:
+            loop.call_later(_LOOK_SECONDS / 10, _look, host, waiter, loop)

@@ -227,8 +227,15 @@ class Worker:
         """Send the signal that follows a cancel."""
         self.process.send_signal(CANCEL_SIGNAL)
 
+    def remind(self, pause: float = 0.1) -> None:
+        """Repeat the signal, as the host does after a cancel, until the worker says something."""
+        end = time.monotonic() + DEADLINE
+        while self.quiet(pause):
+            assert time.monotonic() < end, "the worker says nothing"
+            self.poke()
+
     def answer(self, call_id: int) -> tuple[int, object]:
-        """Return kind and body of the next frame, which must be this call's; pokes as the host does after a cancel."""
+        """Return kind and body of the next frame, which must be this call's."""
         kind, answered, body = self.receive()
         assert answered == call_id, (kind, answered, call_id, body)
         return kind, body
@@ -236,9 +243,8 @@ class Worker:
     def cancelled(self, call_id: int, *, poke: bool = False) -> object:
         """Cancel a call, and return its answer. With `poke` the signal is repeated until then, as the host does it."""
         self.cancel(call_id)
-        end = time.monotonic() + DEADLINE
-        while poke and not select.select([self.sock], [], [], 0.1)[0] and time.monotonic() < end:
-            self.poke()
+        if poke:
+            self.remind()
         return self.answer(call_id)[1]
 
     def items(self, call_id: int) -> tuple[list[object], int, object]:

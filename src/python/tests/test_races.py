@@ -12,7 +12,19 @@ from types import SimpleNamespace
 from unittest import mock
 
 from hatchery import _memfds
-from tests.support import CANCEL, CANCELLED, DEADLINE, END, ERROR, HOST_CALL, RESULT, SESSION_END, Worker, frame
+from tests.support import (
+    CANCEL,
+    CANCELLED,
+    DEADLINE,
+    END,
+    ERROR,
+    HOST_CALL,
+    HOST_CANCEL,
+    RESULT,
+    SESSION_END,
+    Worker,
+    frame,
+)
 
 # `Door` stands before a lock and tells when a second thread comes to it, which is as far as that one gets.
 DOOR = """
@@ -247,14 +259,15 @@ def stop():
             self.assertEqual(worker.answer(call_id), (RESULT, "kept"))
 
 
-# `between(do)` has `do()` run where the caller of its caller has got what that returned, and done nothing with it yet.
+# `between(do)` has `do()` run where the caller of its caller, or who called that, has got what that returned, and done
+# nothing with it yet.
 BETWEEN = """
 import asyncio, pathlib, sys, threading, time
 from types import SimpleNamespace
 from hatchery import _calls, _threads
 
-def between(do):
-    ours = sys._getframe(2)
+def between(do, depth=2):
+    ours = sys._getframe(depth)
     def tracer(frame, event, _):
         if frame is ours and event == "opcode":
             ours.f_trace = None
@@ -318,6 +331,40 @@ def do(ours):
     assert looked.wait(20)
 """
         self.cancel_at_the_end(source, in_flight=2, threads=1)
+
+    def test_the_signal_comes_in_our_callback_of_a_loop_of_user_code_or_right_after_it(self) -> None:
+        source = """
+import hatchery
+
+class Loop(asyncio.SelectorEventLoop):
+    def call_later(self, *args):  # the callback's last deed
+        there = pathlib.Path("there")
+        if sys._getframe(2).f_code is asyncio.Handle._run.__code__ and there.exists():
+            there.unlink()
+            if in_callback: do(sys._getframe())
+            else: between(do, 3)
+            pathlib.Path("came").touch()
+        return super().call_later(*args)
+asyncio.events.new_event_loop = Loop
+
+def do(ours): _calls.main.on_signal(0, ours)
+async def asks(): await hatchery.call_host("f")
+def runs_a_loop(): asyncio.run(asks())
+"""
+        for where in ("in_callback = True", "in_callback = False"):
+            with self.subTest(where), Worker(BETWEEN + source + where) as worker:
+                worker.ready()
+                call_id = worker.send_call("runs_a_loop")
+                kind, number, _ = worker.receive()
+                self.assertEqual(kind, HOST_CALL)
+                worker.send(frame(CANCEL, call_id=call_id))
+                worker.touch("there")
+                worker.wait_for("came")
+                worker.remind()
+                self.assertEqual(worker.receive(), (HOST_CANCEL, number, None))
+                self.assertEqual(worker.answer(call_id), (ERROR, CANCELLED))
+                self.assertEqual(worker.shutdown(), 0)
+                self.assertEqual(worker.printed, {"stdout": b"", "stderr": b""})
 
     def test_what_runs_without_a_frame_is_interrupted(self) -> None:
         source = """
