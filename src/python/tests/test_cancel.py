@@ -356,8 +356,7 @@ class Cancel(Shared):
         call_id = self.worker.send_call("cleans_up", progress=True)
         self.worker.wait_for("here")
         self.worker.cancel(call_id)
-        while self.worker.quiet(0.005):
-            self.worker.poke()
+        self.worker.remind(0.005)
         self.assertEqual(self.worker.answer(call_id), (PROGRESS, "cleaning"))
         self.assertEqual(self.worker.answer(call_id), (ERROR, CANCELLED))
         self.assertEqual(self.call("logged"), [True])
@@ -443,8 +442,7 @@ class Cancel(Shared):
                 self.worker.cancel(call_id)
                 answers = set()
                 for _ in range(2):  # the handler answers the queued one first, if it takes several calls
-                    while self.worker.quiet(0.1):
-                        self.worker.poke()
+                    self.worker.remind()
                     kind, answered, body = self.worker.receive()
                     self.assertEqual((kind, body), (ERROR, CANCELLED))
                     answers.add(answered)
@@ -468,8 +466,7 @@ class Cancel(Shared):
 
         sender = threading.Thread(target=send, daemon=True)
         sender.start()
-        while self.worker.quiet(0.002):
-            self.worker.poke()
+        self.worker.remind(0.002)
         self.assertEqual(self.worker.answer(call_id), (ERROR, CANCELLED))
         sender.join(DEADLINE)
         self.assertEqual([self.worker.answer(one)[1] for one in queued], ["a", large, "b"])

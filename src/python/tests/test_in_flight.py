@@ -163,8 +163,7 @@ class InFlight(Case):
         self.worker.wait_for("in_swallows")
         queued = [self.send("note", n) for n in range(5)]
         self.worker.cancel(running)
-        while self.worker.quiet(0.05):
-            self.worker.poke()
+        self.worker.remind(0.05)
         self.assertEqual(self.worker.answer(running), (RESULT, True))
         for _ in range(20):
             self.worker.poke()

@@ -218,8 +218,7 @@ class Logging(Shared):
                 self.assertEqual(self.worker.receive()[2]["message"], str(n))
             self.worker.cancel(call_id)
             while True:
-                while self.worker.quiet(0.05):
-                    self.worker.poke()
+                self.worker.remind(0.05)
                 kind, _, body = self.worker.receive()
                 if kind != LOG:
                     break
