@@ -275,6 +275,8 @@ class Worker:
 
     def stack(self) -> str:
         """Ask for the running stack, and return what stands before our own frames, or all if there is none of ours."""
+        while select.select([self.stacks], [], [], 0)[0] and os.read(self.stacks, 65536):
+            pass  # of a signal whose stack nobody has read
         self.process.send_signal(STACK_SIGNAL)
         text = ""
         end = time.monotonic() + DEADLINE

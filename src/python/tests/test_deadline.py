@@ -135,13 +135,14 @@ class Stacks(Shared):
         worker.wait_for("here")
         return call_id
 
-    def hung(self, worker: Worker) -> str:
+    def hung(self, worker: Worker, within: str = "") -> str:
         """Return the stack as soon as the function has come from saying that it is there to where it hangs."""
         end = time.monotonic() + DEADLINE
         while True:
             stack = worker.stack()
             shown = self.shown(stack)
-            if (shown and shown[0].endswith("# hangs here")) or time.monotonic() > end:
+            hangs = shown and shown[0].endswith("# hangs here") and within in stack.partition("\n")[0]
+            if hangs or time.monotonic() > end:
                 return stack
             time.sleep(0.002)
 
@@ -160,7 +161,8 @@ class Stacks(Shared):
         }.items():
             with self.subTest(function):
                 call_id = self.hang(function, **options)
-                stack = self.hung(self.worker)
+                # What interrupts a callback of a loop is lost, so the loop has to wait.
+                stack = self.hung(self.worker, within="selectors.py" if function == "own_loop" else "")
                 if function != "own_loop":
                     self.assertRegex(stack, rf'\A  File "[^"]*usermodule.py", line \d+ in {function}\n\Z')
                 self.assertEqual(self.worker.cancelled(call_id), CANCELLED)
@@ -203,9 +205,10 @@ class Stacks(Shared):
         call_id = self.hang("deep", 500)
         self.worker.process.send_signal(STACK_SIGNAL)
         text = ""
-        while not text.endswith("  ...\n") and text.count(" in deep\n") < 100:  # some Pythons just stop there
+        while not text.endswith("  ...\n") and text.count("  File ") < 100:  # some Pythons just stop there
             self.assertTrue(select.select([self.worker.stacks], [], [], DEADLINE)[0], text)
             text += os.read(self.worker.stacks, 65536).decode()
+        self.assertGreater(text.count(" in deep\n"), 90)  # the first few may be those that tell that it is there
         self.assertEqual(self.worker.cancelled(call_id), CANCELLED)
 
     def test_a_stopped_worker_says_nothing(self) -> None:
@@ -226,13 +229,14 @@ class Stacks(Shared):
             worker.call("child")
             worker.process.kill()
             worker.process.wait(DEADLINE)
+            self.assertTrue(select.select([worker.stacks], [], [], DEADLINE)[0])
             self.assertEqual(os.read(worker.stacks, 100), b"")
 
     def told(self, call_id: int) -> str:
         self.worker.send(frame(STACK, call_id=call_id))
         kind, text = self.worker.answer(call_id)
         self.assertEqual(kind, STACK)
-        self.assertNotIn("hatchery", text)
+        self.assertNotIn("<hatchery>", text)
         return text
 
     def test_awaiting_code(self) -> None:
