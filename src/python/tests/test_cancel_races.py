@@ -6,7 +6,7 @@ import random
 import time
 import unittest
 
-from tests.support import CANCELLED, CHUNK, ERROR, RESULT, Worker
+from tests.support import CANCELLED, CHUNK, DEADLINE, ERROR, RESULT, Worker
 
 SOURCE = """
 import asyncio, os, sys, warnings
@@ -21,6 +21,9 @@ def quick(n):
     total = 0
     for i in range(n): total += i
     return total
+
+def endless():
+    while True: pass
 
 def quick_generate(n):
     for i in range(n): yield i
@@ -55,10 +58,14 @@ class Interleavings(unittest.TestCase):
             raise
 
     def race(self, worker: Worker, chance: random.Random) -> None:
-        counts = {"result": 0, "cancelled": 0}
         kinds = ("quick", "quick", "quick", "quick_generate", "same")
         late = ("quick_later", "delegates", "quick_generate_later")
         for round_ in range(self.ROUNDS):
+            if round_ % 50 == 0:  # whoever is faster on this machine, some end in each of the two ways
+                call_id = worker.send_call("same", [round_])
+                self.assertFalse(worker.quiet(DEADLINE))
+                self.assertEqual(worker.cancelled(call_id), round_)
+                self.assertEqual(worker.cancelled(worker.send_call("endless"), poke=True), CANCELLED)
             # The last rounds have the event loop between them; it makes all rounds slower.
             function = chance.choice(kinds if round_ < self.ROUNDS * 4 // 5 else kinds + late)
             size = chance.choice([1, 10, 100, 1000, 3000])
@@ -79,15 +86,12 @@ class Interleavings(unittest.TestCase):
                 items += 1
             if kind == ERROR:
                 self.assertEqual(body, CANCELLED)
-                counts["cancelled"] += 1
                 continue
-            counts["result"] += 1
             if options:
                 self.assertEqual((body, items), (None, size))
             else:
                 expected = size * (size - 1) // 2 if function == "quick" else size
                 self.assertEqual((kind, body), (RESULT, expected))
-        self.assertGreater(min(counts.values()), self.ROUNDS // 100, counts)
         self.assertTrue(worker.quiet(0.01))
 
 

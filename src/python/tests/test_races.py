@@ -223,6 +223,7 @@ import pathlib, threading, time
 import hatchery
 from hatchery import _serving, _threads
 answering, goes_on, answered = threading.Event(), threading.Event(), threading.Event()
+_threads.PATIENCE_SECONDS = 20  # the thread may be slow
 answer, sleep = _serving.Worker.answer, _threads.sleep
 
 def late(self, call, result):
@@ -311,6 +312,7 @@ class Ends(unittest.TestCase):
     def test_a_thread_is_cancelled_when_a_function_has_returned_its_coroutine(self) -> None:
         source = """
 cancels, looked = threading.Event(), threading.Event()
+_threads._BETWEEN_SECONDS = 20  # the thread may be slow to leave that place
 cancel = _threads.Pool.cancel
 
 def cancel_in_time(*args):
