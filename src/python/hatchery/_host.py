@@ -285,8 +285,9 @@ def _wait_in_thread(host: Host, waiter: Waiter, body: bytes) -> Any:
         _give_up(host, waiter)
         raise
     if waiter.given_up:
+        error = _calls.Cancelled("the call was cancelled")  # first, so that what sends knows that it comes
         _send_frame(host, _wire.HOST_CANCEL, waiter.id)
-        raise _calls.Cancelled("the call was cancelled")
+        raise error
     return _outcome(waiter)
 
 

@@ -22,7 +22,7 @@ from tests.support import (
 )
 
 SOURCE = '''
-import asyncio, gc, os, pathlib, selectors, threading, time
+import asyncio, gc, os, pathlib, selectors, sys, threading, time
 import hatchery
 
 log = []
@@ -35,6 +35,11 @@ def logged():
 def here(): pathlib.Path("here").touch()
 def same(value): return value
 async def same_later(value): return value
+
+def profiled(value):
+    sys.setprofile(lambda *_: None)
+    try: return same(value)
+    finally: sys.setprofile(None)
 
 def ask(*args, **kwargs): return ["got", hatchery.call_host("price", *args, **kwargs)]
 async def ask_later(*args, **kwargs): return ["got", await hatchery.call_host("price", *args, **kwargs)]
@@ -464,6 +469,19 @@ class InThreads(HostCalls):
         for number, n in reversed(list(asked.items())):
             self.worker.send_host_result(number, n)
             self.assertEqual(self.worker.answer(calls[n]), (RESULT, ["got", n]))
+
+    def test_a_profiler_can_follow_a_cancel(self) -> None:
+        for function in ("ask", "spins_between"):
+            for _ in range(3):  # in each of the threads
+                call_id = self.send(function)
+                number = self.asked(call_id)
+                if function == "spins_between":
+                    self.worker.send_host_result(number, 1)
+                    number = self.asked(call_id)
+                self.worker.cancel(call_id)
+                self.assertEqual(self.worker.receive(), (HOST_CANCEL, number, None))
+                self.assertEqual(self.worker.answer(call_id), (ERROR, CANCELLED))
+            self.assertEqual(self.call("profiled", 1), 1)
 
     def test_stacks(self) -> None:
         call_id = self.send("ask")
