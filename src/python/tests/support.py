@@ -240,11 +240,14 @@ class Worker:
         assert answered == call_id, (kind, answered, call_id, body)
         return kind, body
 
-    def cancelled(self, call_id: int, *, poke: bool = False) -> object:
-        """Cancel a call, and return its answer. With `poke` the signal is repeated until then, as the host does it."""
+    def cancelled(self, call_id: int) -> object:
+        """Cancel a call, and return its answer.
+
+        The signal is repeated until then, as the host does it: Python does not see one that comes after it has looked
+        for signals and before the system call in which it waits.
+        """
         self.cancel(call_id)
-        if poke:
-            self.remind()
+        self.remind()
         return self.answer(call_id)[1]
 
     def items(self, call_id: int) -> tuple[list[object], int, object]:

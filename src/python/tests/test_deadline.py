@@ -218,6 +218,7 @@ class Stacks(Shared):
         self.worker.cancel(call_id)
         self.assertTrue(self.worker.quiet(0.05))
         self.worker.process.send_signal(signal.SIGCONT)
+        self.worker.remind()
         self.assertEqual(self.worker.answer(call_id)[1], CANCELLED)
         self.assertEqual(self.worker.call("same", 1), 1)
         self.worker.stack()

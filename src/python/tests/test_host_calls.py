@@ -368,7 +368,7 @@ class OfOne(HostCalls):
     def test_threads_of_a_cancelled_call(self) -> None:
         call_id = self.send("ask_in_thread")
         number = self.asked(call_id)
-        self.assertEqual(self.worker.cancelled(call_id, poke=True), CANCELLED)
+        self.assertEqual(self.worker.cancelled(call_id), CANCELLED)
         self.worker.send_host_result(number, error={**FAILED, "cause": "cancelled"})
 
     def test_outside_of_calls(self) -> None:

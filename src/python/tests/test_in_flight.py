@@ -142,7 +142,7 @@ class InFlight(Case):
         self.worker.wait_for("in_a")
         queued = [self.send("note", n) for n in range(6)]
         for call_id in (queued[4], queued[0], queued[5]):
-            self.assertEqual(self.worker.cancelled(call_id, poke=True), CANCELLED)
+            self.assertEqual(self.worker.cancelled(call_id), CANCELLED)
         self.assertTrue(self.worker.quiet(0.01))  # the one that runs is not disturbed
         self.open_gate("a")
         self.assertEqual(self.worker.answer(running), (RESULT, "a"))
@@ -154,7 +154,7 @@ class InFlight(Case):
         running = self.send("spin")
         self.worker.wait_for("in_spin")
         queued = [self.send("note", n) for n in range(5)]
-        self.assertEqual(self.worker.cancelled(running, poke=True), CANCELLED)
+        self.assertEqual(self.worker.cancelled(running), CANCELLED)
         self.assertEqual([self.worker.answer(call_id) for call_id in queued], [(RESULT, None)] * 5)
         self.assertEqual(self.call("logged"), ["spin", 0, 1, 2, 3, 4])
 

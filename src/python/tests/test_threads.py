@@ -183,7 +183,7 @@ class Threads(Shared):
                 with self.subTest(function):
                     call_id = self.send(function)
                     self.worker.wait_for("here")
-                    self.assertEqual(self.worker.cancelled(call_id, poke=True), expected)
+                    self.assertEqual(self.worker.cancelled(call_id), expected)
         self.worker.touch("n")
         self.assertEqual(self.worker.answer(neighbour), (RESULT, "n"))
         swallowed = ["Cancelled", "the call was cancelled", True]
@@ -192,7 +192,7 @@ class Threads(Shared):
     def test_cancel_where_python_cannot_raise(self) -> None:
         call_id = self.send("in_del")
         self.worker.wait_for("here")
-        self.assertEqual(self.worker.cancelled(call_id, poke=True), CANCELLED)
+        self.assertEqual(self.worker.cancelled(call_id), CANCELLED)
 
     def test_frames_are_not_cut(self) -> None:
         for _ in range(20):
