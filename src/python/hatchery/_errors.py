@@ -41,23 +41,18 @@ def of_exception(kind: str, error: BaseException) -> dict[str, Any]:
     }
 
 
-def of_function(function: Any, args: Any, kwargs: Any, error: BaseException) -> dict[str, Any]:
+def of_function(call: _calls.Call, function: Any, args: Any, kwargs: Any, error: BaseException) -> dict[str, Any]:
     """Describe what a function raised that was called with these arguments."""
-    kind = type(error)  # which asks the exception nothing
-    if issubclass(kind, _calls.Cancelled):
-        return {"kind": "cancelled"}
-    if issubclass(kind, _calls.HostCallError):
-        return of_host_call(error)
-    if issubclass(kind, TypeError) and isinstance(error, TypeError):
+    if issubclass(type(error), TypeError) and isinstance(error, TypeError):
         refused = refused_arguments(function, args or [], kwargs or {}, error)
         if refused is not None:
             return {"kind": "arguments", "message": refused, "signature": _functions.signature(function)}
-    return of_exception("python", error)
+    return of_call(call, error)
 
 
 def of_call(call: _calls.Call, error: BaseException) -> dict[str, Any]:
     """Describe what ended a call that had begun."""
-    kind = type(error)
+    kind = type(error)  # which asks the exception nothing
     if issubclass(kind, _calls.Cancelled) or (call.cancelled and kind.__name__ == "CancelledError"):
         return {"kind": "cancelled"}
     if issubclass(kind, _calls.HostCallError):

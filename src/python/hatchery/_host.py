@@ -340,7 +340,7 @@ def _awaitable(host: Host, waiter: Waiter, body: bytes, loop: Any) -> Any:
 
 
 class _unarmed:  # noqa: N801
-    """Within what a loop calls back: it would only report what the signal handler raised there."""
+    """Within what a loop calls back: it would only report what is raised there because the call is cancelled."""
 
     def __enter__(self) -> Any:
         """Return what was armed, on the main thread."""
@@ -349,9 +349,11 @@ class _unarmed:  # noqa: N801
             _main.armed = None
         return self.armed
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> bool:
         if self.armed is not None:
             _main.armed = self.armed
+        runner = _calls.runners.get(get_ident())
+        return kind is _calls.Cancelled and runner is not None and runner.raise_again()
 
 
 def _look(host: Host, waiter: Waiter, loop: Any) -> None:

@@ -133,7 +133,7 @@ class Worker:
             except BaseException as error:
                 main.call = None
                 main.begun[1] = 0  # not `begun`: a child that user code has forked has another
-                self._send_error(call_id, _errors.of_function(function, args, kwargs, error))
+                self._send_error(call_id, _errors.of_function(plain, function, args, kwargs, error))
                 continue
             main.call = None
             main.begun[1] = 0
@@ -173,7 +173,7 @@ class Worker:
         except BaseException as error:
             main.call = None
             main.begun[1] = 0
-            self.fail(call, _errors.of_function(function, args, kwargs, error))
+            self.fail(call, _errors.of_function(call, function, args, kwargs, error))
             return
         main.call = None
         main.begun[1] = 0
@@ -204,7 +204,7 @@ class Worker:
         try:
             result = function(*args, **kwargs)
         except BaseException as error:
-            self.fail(call, _errors.of_function(function, args, kwargs, error))
+            self.fail(call, _errors.of_function(call, function, args, kwargs, error))
         else:
             self.returned(call, result)
 

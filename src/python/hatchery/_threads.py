@@ -167,7 +167,7 @@ class Pool:
         result, error = runner.run(call, function, args, kwargs)
         worker = self.worker
         if error is not None:
-            worker.fail(call, _errors.of_function(function, args, kwargs, error))
+            worker.fail(call, _errors.of_function(call, function, args, kwargs, error))
         elif result.__class__ is CoroutineType or (call.credit is not None and hasattr(type(result), "__anext__")):
             call.entered = False  # the loop decides
             worker.the_inbox().hand(self._to_the_loop, call, result)

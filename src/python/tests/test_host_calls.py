@@ -24,6 +24,7 @@ from tests.support import (
 SOURCE = '''
 import asyncio, gc, os, pathlib, selectors, sys, threading, time
 import hatchery
+from hatchery import _threads
 
 log = []
 
@@ -61,6 +62,12 @@ def ask_in_telling_loop():
     asyncio.events.new_event_loop = lambda: asyncio.SelectorEventLoop(Selector())
     try: return ask_in_own_loop()
     finally: asyncio.events.new_event_loop = usual
+
+def ask_in_deaf_loop():
+    """What is raised in the thread comes in a callback of the loop's, which only reports it."""
+    raise_in, _threads._raise_in = _threads._raise_in, lambda *_: None
+    try: return ask_in_own_loop()
+    finally: _threads._raise_in = raise_in
 
 def ask_in_thread(*args):
     """In a thread of its own, for which the main thread waits."""
@@ -469,6 +476,13 @@ class InThreads(HostCalls):
         for number, n in reversed(list(asked.items())):
             self.worker.send_host_result(number, n)
             self.assertEqual(self.worker.answer(calls[n]), (RESULT, ["got", n]))
+
+    def test_a_loop_that_waits_for_the_host_ends_with_its_call(self) -> None:
+        call_id = self.send("ask_in_deaf_loop")
+        number = self.asked(call_id)
+        self.worker.cancel(call_id)
+        self.assertEqual(self.worker.receive(), (HOST_CANCEL, number, None))
+        self.assertEqual(self.worker.answer(call_id), (ERROR, CANCELLED))
 
     def test_a_profiler_can_follow_a_cancel(self) -> None:
         for function in ("ask", "spins_between"):
