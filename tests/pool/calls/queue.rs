@@ -161,15 +161,12 @@ alone_test! {
 
 alone_test! {
     async fn the_checkout_timeout_bounds_every_wait() {
-        let pool = pool_of(MODULE).size(1).checkout_timeout(Duration::from_millis(100));
-        let pool = pool.start().await.expect("it starts");
+        let pool = pool_of(MODULE).size(1).checkout_timeout(BRIEF).start().await.expect("it starts");
         let (held, ()) = tokio::join!(in_all_places::<u32>(&pool, "hold", ("a",)), async {
             noted("a.began").await;
-            for error in [
-                pool.checkout().await.expect_err("the worker is held"),
-                // Its own timeout is the pool's 30 s.
-                pool.call::<_, u32>("pid", ()).await.expect_err("the worker is held"),
-            ] {
+            // The call's own timeout is the pool's 30 s.
+            let (lease, pid) = tokio::join!(pool.checkout(), pool.call::<_, u32>("pid", ()));
+            for error in [lease.expect_err("the worker is held"), pid.expect_err("the worker is held")] {
                 assert!(matches!(error, CallError::Timeout { phase: Phase::Queue, .. }), "{error:?}");
             }
             touch("a.go");
