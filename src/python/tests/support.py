@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import mmap
 import os
@@ -33,6 +34,7 @@ HELLO, READY, CALL, RESULT, ERROR, CHUNK, END, CANCEL, CREDIT = range(1, 10)
 HOST_CALL, HOST_RESULT, LOG = range(10, 13)
 SESSION_END, SHUTDOWN, PROGRESS, STACK, HOST_CANCEL = range(15, 20)
 CANCELLED = {"kind": "cancelled"}
+F_SETSIG = 10  # of Linux; `fcntl` lacks it
 # Whatever the host chooses; real-time signals, which are free.
 CANCEL_SIGNAL, STACK_SIGNAL = signal.SIGRTMIN + 10, signal.SIGRTMIN + 11
 _probed: dict[str, bytes] = {}
@@ -99,6 +101,10 @@ class Worker:
             cwd=self.directory.name,
             start_new_session=True,
         )
+        # As the host does it: should this process be killed, its end of the lifeline ends the worker.
+        fcntl.fcntl(inherited, F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(inherited, fcntl.F_SETOWN, -self.process.pid)
+        fcntl.fcntl(inherited, fcntl.F_SETFL, os.O_ASYNC)
         child.close()
         inherited.close()
         for fd in passed:
