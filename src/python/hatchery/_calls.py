@@ -203,7 +203,7 @@ class MainThread:
         error = unraisable.exc_value
         runner = runners.get(get_ident())
         if runner is not None:
-            return type(error) is Cancelled and runner.raise_again()
+            return runner.swallowed(error)
         call = self.call
         if call is None or type(error) is not Cancelled or error._call_id != call.id:  # noqa: SLF001
             return False

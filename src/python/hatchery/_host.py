@@ -285,9 +285,8 @@ def _wait_in_thread(host: Host, waiter: Waiter, body: bytes) -> Any:
         _give_up(host, waiter)
         raise
     if waiter.given_up:
-        error = _calls.Cancelled("the call was cancelled")  # first, so that what sends knows that it comes
         _send_frame(host, _wire.HOST_CANCEL, waiter.id)
-        raise error
+        raise _calls.Cancelled("the call was cancelled")
     return _outcome(waiter)
 
 

@@ -5,7 +5,8 @@ user code of this very call and nothing else:
 
 - `Runner.armed` is the call whose user code may be interrupted. Whoever is about to interrupt says so first
   (`call.raising`), then looks whether it still is armed; the thread disarms first, then waits until nobody is about to.
-- After that the thread takes back what was raised and has not come yet. What came on the way lands in a `try`.
+- After that the thread takes back what was raised and has not come yet: it raises something else in its place, and lets
+  that come. What came on the way lands in a `try`.
 - Where a function has just ended, nothing is raised: what it returned would be lost, see `_calls`.
 """
 
@@ -32,11 +33,15 @@ PATIENCE_SECONDS = 1.0
 _BETWEEN_SECONDS = 0.1
 
 
-def _raise_in(ident: int, error: type[BaseException] | None) -> None:
-    """Raise in a thread when it next runs Python code; None takes back what has not come yet."""
+def _raise_in(ident: int, error: type[BaseException]) -> None:
+    """Raise in a thread when it next runs Python code, in place of what has not come yet."""
     import ctypes
 
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), error and ctypes.py_object(error))
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(error))
+
+
+class _Nothing(BaseException):
+    """Comes in place of what is taken back: without it Python 3.11 would wait for ever where it is traced."""
 
 
 class Pool:
@@ -316,8 +321,13 @@ class Runner:
         self.armed = None
         while call.raising:
             sleep(0)
-        if call.raised and not call.delivered:  # with nothing to take back Python 3.11 hangs where it is traced
-            _raise_in(self.ident, None)
+        if call.raised:
+            try:
+                while True:  # it may come, and be swallowed, in a `__del__`
+                    _raise_in(self.ident, _Nothing)
+                    sleep(0)
+            except _Nothing:
+                pass
 
     def send(self, kind: int, call_id: int, body: bytes = b"", number: int = 0) -> None:
         """Send a frame from user code, which must not be cut by an interruption."""
@@ -334,8 +344,12 @@ class Runner:
             call.raised = True
             raise _calls.Cancelled
 
+    def swallowed(self, error: BaseException | None) -> bool:
+        """Take care of what came where Python swallows everything; False if it is none of ours."""
+        return type(error) is _Nothing or (type(error) is _calls.Cancelled and self.raise_again())
+
     def raise_again(self) -> bool:
-        """Raise once more what came where Python swallows everything; False if no user code runs."""
+        """Raise once more what was swallowed; False if no user code runs."""
         call = self.armed
         if call is None:
             return False

@@ -24,7 +24,7 @@ from tests.support import (
 SOURCE = '''
 import asyncio, gc, os, pathlib, selectors, sys, threading, time
 import hatchery
-from hatchery import _threads
+from hatchery import _calls, _threads
 
 log = []
 
@@ -36,6 +36,11 @@ def logged():
 def here(): pathlib.Path("here").touch()
 def same(value): return value
 async def same_later(value): return value
+
+def is_over_first(value):
+    """As when a cancel comes at its very end: it is said to have been raised, and has not come."""
+    _calls.running().raised = True
+    return value
 
 def profiled(value):
     sys.setprofile(lambda *_: None)
@@ -65,7 +70,8 @@ def ask_in_telling_loop():
 
 def ask_in_deaf_loop():
     """What is raised in the thread comes in a callback of the loop's, which only reports it."""
-    raise_in, _threads._raise_in = _threads._raise_in, lambda *_: None
+    raise_in = _threads._raise_in
+    _threads._raise_in = lambda ident, error: error is hatchery.Cancelled or raise_in(ident, error)
     try: return ask_in_own_loop()
     finally: _threads._raise_in = raise_in
 
@@ -496,6 +502,8 @@ class InThreads(HostCalls):
                 self.assertEqual(self.worker.receive(), (HOST_CANCEL, number, None))
                 self.assertEqual(self.worker.answer(call_id), (ERROR, CANCELLED))
             self.assertEqual(self.call("profiled", 1), 1)
+        self.assertEqual(self.call("is_over_first", 2), 2)
+        self.assertEqual(self.call("profiled", 1), 1)
 
     def test_stacks(self) -> None:
         call_id = self.send("ask")
