@@ -142,6 +142,16 @@ impl FrameWriter {
         self.outgoing.take_spent()
     }
 
+    /// Where the frame ends that was sent or queued last, in all that goes this way.
+    pub(crate) fn end(&self) -> u64 {
+        self.outgoing.end()
+    }
+
+    /// How much the socket has taken: of a frame that [`end`](Self::end)s behind it, the worker has got a part at most.
+    pub(crate) fn written(&self) -> u64 {
+        self.outgoing.written()
+    }
+
     /// Whether [`poll_flush`](Self::poll_flush) has something to do.
     pub(crate) fn is_flushed(&self) -> bool {
         self.outgoing.is_empty()

@@ -27,13 +27,27 @@ pub(super) struct Outgoing {
     tail: BytesMut,
     /// What has been written of `shared`.
     spent: Vec<Bytes>,
-    /// How much was there before the last frame: pieces in `shared`, bytes in `tail`.
-    before_last: (usize, usize),
+    /// How much was there before the last frame: pieces in `shared`, bytes in `tail`, and `appended`.
+    before_last: (usize, usize, u64),
+    /// How many bytes there have been, from the beginning on.
+    appended: u64,
+    /// How many of them the socket has taken.
+    written: u64,
 }
 
 impl Outgoing {
     pub(super) fn is_empty(&self) -> bool {
         self.tail.is_empty() && self.shared.is_empty()
+    }
+
+    /// Where the last frame ends: how many bytes there have been.
+    pub(super) fn end(&self) -> u64 {
+        self.appended
+    }
+
+    /// How many bytes the socket has taken. It has a frame when that is no less than its [`end`](Self::end).
+    pub(super) fn written(&self) -> u64 {
+        self.written
     }
 
     /// The pieces that are written, or were given up, to be let go by the caller.
@@ -49,9 +63,11 @@ impl Outgoing {
     /// # Errors
     /// [`FrameError::TooLarge`], and then nothing is appended.
     pub(super) fn append(&mut self, frame: &Frame, max_frame_bytes: u32) -> Result<(), FrameError> {
-        self.before_last = (self.shared.len(), self.tail.len());
+        self.before_last = (self.shared.len(), self.tail.len(), self.appended);
         frame.encode_head(max_frame_bytes, &mut self.tail)?;
+        self.appended += (self.tail.len() - self.before_last.1) as u64;
         for part in frame.parts() {
+            self.appended += part.len() as u64;
             if part.len() < LEAST_SHARED_BYTES {
                 self.tail.extend_from_slice(part);
             } else {
@@ -66,7 +82,8 @@ impl Outgoing {
 
     /// Takes the frame that was appended last out again, of which nothing has been written.
     pub(super) fn take_back(&mut self) {
-        let (pieces, bytes) = self.before_last;
+        let (pieces, bytes, appended) = self.before_last;
+        self.appended = appended;
         if self.shared.len() > pieces {
             // What was in the tail then is the beginning of the next piece.
             self.tail = BytesMut::from(&self.shared[pieces][..bytes]);
@@ -78,6 +95,7 @@ impl Outgoing {
 
     pub(super) fn append_raw(&mut self, bytes: &[u8]) {
         self.tail.extend_from_slice(bytes);
+        self.appended += bytes.len() as u64;
     }
 
     /// Writes what the socket takes at once.
@@ -125,6 +143,7 @@ impl Outgoing {
     }
 
     fn advance(&mut self, mut written: usize) {
+        self.written += written as u64;
         while let Some(piece) = self.shared.front_mut() {
             if written < piece.len() {
                 return piece.advance(written);

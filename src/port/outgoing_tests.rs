@@ -65,7 +65,9 @@ proptest! {
             frame.encode_head(u32::MAX, &mut head).unwrap();
             expected.extend_from_slice(&head);
             frame.parts().for_each(|part| expected.extend_from_slice(part));
+            prop_assert_eq!((outgoing.end(), outgoing.written()), (expected.len() as u64, 0));
         }
         prop_assert_eq!(all(&mut outgoing, step), expected);
+        prop_assert_eq!(outgoing.end(), outgoing.written());
     }
 }

@@ -71,7 +71,7 @@ impl Desk {
                 let spent = writer.take_spent();
                 *last_call_id = call_id;
                 *places -= 1;
-                dispatch.mark_started();
+                dispatch.mark_sent(writer.end());
                 let look_by = dispatch.deadline.min(now + MEMORY_INTERVAL);
                 let will_look = looks_at.is_some_and(|at| now < at && at <= look_by);
                 // The reader of a stream speaks to the worker, and leaves without a word.
@@ -109,12 +109,16 @@ impl Desk {
     }
 
     /// Hands Python a call under the next id, at the next [`poll_flush`](Self::poll_flush): those that come together are written
-    /// together.
-    pub(super) fn queue_call(&self, dispatch: &Dispatch, now: Instant) -> (u64, Result<(), ChannelError>) {
+    /// together. The id, and where its frame ends in what is written.
+    pub(super) fn queue_call(&self, dispatch: &Dispatch, now: Instant) -> (u64, Result<u64, ChannelError>) {
         let mut state = self.lock();
         state.last_call_id += 1;
         let call_id = state.last_call_id;
-        (call_id, to_writer(state, |writer| writer.queue(&dispatch.frame(call_id, now))))
+        let queue = |writer: &mut FrameWriter| {
+            writer.queue(&dispatch.frame(call_id, now))?;
+            Ok(writer.end())
+        };
+        (call_id, to_writer(state, queue))
     }
 
     /// Sends any other frame.
@@ -132,21 +136,20 @@ impl Desk {
         flushed
     }
 
-    /// Takes no more, and returns what the worker has not taken over.
-    pub(super) fn close(&self) -> Vec<Submitted> {
+    /// Takes no more, and returns what the worker has not taken over, and how much the socket has taken.
+    pub(super) fn close(&self) -> (Vec<Submitted>, u64) {
         let mut state = self.lock();
         let writer = state.writer.take();
         let submitted = std::mem::take(&mut state.submitted);
         drop(state);
-        drop(writer);
-        submitted
+        (submitted, writer.map_or(0, |writer| writer.written()))
     }
 }
 
-fn to_writer(
+fn to_writer<T>(
     mut state: MutexGuard<'_, State>,
-    hand: impl FnOnce(&mut FrameWriter) -> Result<(), ChannelError>,
-) -> Result<(), ChannelError> {
+    hand: impl FnOnce(&mut FrameWriter) -> Result<T, ChannelError>,
+) -> Result<T, ChannelError> {
     let writer = state.writer.as_mut().ok_or(ChannelError::Closed)?;
     let (sent, spent) = (hand(writer), writer.take_spent());
     // Memory that a user owns may run code of the user's when it is let go.

@@ -131,6 +131,26 @@ async fn what_the_socket_does_not_take_is_the_workers_to_write() {
 }
 
 #[tokio::test]
+async fn what_was_queued_for_a_worker_that_is_gone_has_not_arrived() {
+    let (desk, mut python) = desk();
+    let queue = || {
+        let mut call = call();
+        call.mark_sent(desk.queue_call(&call, Instant::now()).1.expect("it is taken"));
+        call
+    };
+    let calls = [queue(), queue()];
+    poll_fn(|cx| desk.poll_flush(cx)).await.expect("the socket takes them");
+    assert_eq!(written(&mut python, 2).await, [1, 2]);
+    let late = queue();
+    drop(python);
+    let error = poll_fn(|cx| desk.poll_flush(cx)).await.expect_err("nobody reads");
+    assert!(matches!(error, ChannelError::Closed), "{error}");
+    let (_, written) = desk.close();
+    assert!(calls.iter().all(|call| call.has_arrived(written)));
+    assert!(late.is_sent() && !late.has_arrived(written));
+}
+
+#[tokio::test]
 async fn a_call_without_time_left_is_not_sent() {
     let (desk, _python) = desk();
     desk.offer(1, None);
@@ -144,12 +164,12 @@ async fn after_the_end_a_call_answers_by_itself_and_what_lay_there_is_handed_ove
     desk.offer(1, None);
     desk.submit(call());
     desk.submit(call());
-    assert_eq!(desk.close().len(), 2);
+    assert_eq!(desk.close().0.len(), 2);
     let (late, outcome) = call_within(LONG);
     assert!(!desk.submit(late));
     let error = outcome.await.expect("it is answered").expect_err("nobody serves it");
     assert!(matches!(error, CallError::WorkerDied { started: false, .. }), "{error:?}");
-    assert_eq!(desk.close().len(), 0);
+    assert_eq!(desk.close().0.len(), 0);
     let mut all = Vec::new();
     python.read_to_end(&mut all).await.expect("the socket is closed, though the desk is still there");
     assert_eq!(all.len(), 24);

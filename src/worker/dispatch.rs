@@ -88,14 +88,15 @@ pub(crate) struct Dispatch {
     pub(super) assigned: Option<RequestId>,
     placement: Option<Placement>,
     reply: Option<ReplyTo>,
-    started: bool,
+    /// Where its frame ends in what is written to the worker, once it is on its way.
+    sent: Option<u64>,
 }
 
 impl Dispatch {
     /// One that the pool does not count: a lease's, or the end of a session.
     pub(crate) fn new(order: Order, placement: Option<Placement>) -> Self {
         let Order { work, deadline, reply } = order;
-        Self { work, deadline, assigned: None, placement, reply: Some(reply), started: false }
+        Self { work, deadline, assigned: None, placement, reply: Some(reply), sent: None }
     }
 
     /// One that the pool has a place for, and waits to hear that it is free again.
@@ -128,13 +129,18 @@ impl Dispatch {
         }
     }
 
-    /// From here on the function may have run.
-    pub(super) fn mark_started(&mut self) {
-        self.started = true;
+    /// From here on the function may have run: its frame, which ends there, is on its way.
+    pub(super) fn mark_sent(&mut self, end: u64) {
+        self.sent = Some(end);
     }
 
-    pub(super) fn started(&self) -> bool {
-        self.started
+    pub(super) fn is_sent(&self) -> bool {
+        self.sent.is_some()
+    }
+
+    /// Whether the worker may have got its frame, when the socket took so much before it failed.
+    pub(super) fn has_arrived(&self, written: u64) -> bool {
+        self.sent.is_some_and(|end| end <= written)
     }
 
     /// Hands the caller an item of its stream.
@@ -175,13 +181,13 @@ impl Dispatch {
 impl Drop for Dispatch {
     fn drop(&mut self) {
         let error = CallError::WorkerDied {
-            started: self.started,
+            started: self.is_sent(),
             exit: None,
             signal: None,
             max_rss_bytes: None,
             stderr_tail: String::new(),
             reason: None,
-            attempts: u32::from(self.started),
+            attempts: u32::from(self.is_sent()),
         };
         self.answer(Err(error));
     }

@@ -61,13 +61,15 @@ impl Worker {
     pub(super) fn process_ended(&mut self, exit: Exit, stderr_tail: String) {
         let begun = self.port.begun();
         let running = self.calls.drain().filter_map(|current| Some((current.call_id, current.dispatch?)));
-        let at_desk = self.desk.close().into_iter().map(|call| match call {
+        let (at_desk, written) = self.desk.close();
+        let at_desk = at_desk.into_iter().map(|call| match call {
             Submitted::Sent(call_id, dispatch) => (call_id, dispatch),
             Submitted::Waits(dispatch) => (u64::MAX, dispatch),
         });
         let waiting = self.waiting.drain(..).map(|dispatch| (u64::MAX, dispatch));
         for (call_id, dispatch) in running.chain(waiting).chain(at_desk) {
-            let started = dispatch.started() && begun.is_none_or(|begun| call_id <= begun.last);
+            // What the socket did not take whole, or Python had not begun with, did not run.
+            let started = dispatch.has_arrived(written) && begun.is_none_or(|begun| call_id <= begun.last);
             dispatch.fail(CallError::WorkerDied {
                 started,
                 exit: exit.code,

@@ -52,7 +52,7 @@ impl Worker {
         }
         let (call_id, sent) = self.desk.queue_call(&dispatch, now);
         match sent {
-            Ok(()) => dispatch.mark_started(),
+            Ok(end) => dispatch.mark_sent(end),
             // Its memfds did not find their way, and within the frame they are too much.
             Err(ChannelError::Frame(FrameError::TooLarge { size, limit })) => {
                 return self.refuse(dispatch, CallError::FrameTooLarge { size, limit: limit.into() });

@@ -72,7 +72,7 @@ impl Worker {
                 let begun = self.has_begun(call_id);
                 let Some(current) = self.calls.get(call_id) else { return };
                 if let Some(dispatch) = current.dispatch.take() {
-                    let error = timeout(dispatch.started() && begun, current.stack.take());
+                    let error = timeout(dispatch.is_sent() && begun, current.stack.take());
                     dispatch.fail(error);
                 }
                 self.cancel(call_id);

@@ -1,10 +1,14 @@
 //! Calls that end their worker: `WorkerDied` says how, and the next call finds another one.
 
-use hatchery::{CallError, Phase, Pool};
+use std::sync::{Mutex, mpsc};
+
+use hatchery::{CallError, HostCall, Phase, Pool};
 use serde_json::Value;
 
 use super::pools::{pid, pool_of, serves, start, status};
-use crate::support::{BRIEF, MODULE, alone_test, is_alive, scratch, status_when};
+use crate::support::{
+    BRIEF, MODULE, SOON, alone_test, is_alive, kill, pids, scratch, status_when, wait_until,
+};
 
 const SOURCE: &str = "
 import ctypes, os, resource, signal, sys, threading, time
@@ -129,6 +133,43 @@ alone_test! {
         assert_eq!(error.attempts(), 2);
         serves(&pool).await;
         assert_eq!(status(&pool).await.restarts, 3);
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn a_call_whose_worker_died_before_it_was_written_had_not_begun() {
+        // A host function that keeps the pool's thread from learning of the death before it writes the call.
+        let (tell, blocked) = mpsc::channel();
+        let (go_on, told) = mpsc::channel();
+        let told = Mutex::new(told);
+        let block = move |call: HostCall| {
+            let (pid,): (u32,) = call.args().expect("a process id");
+            tell.send(pid).expect("the test waits for it");
+            told.lock().expect("there is one such call").recv_timeout(SOON).expect("the test goes on");
+            std::future::ready(Ok::<_, CallError>(()))
+        };
+        let source = "import os, hatchery\ndef block():\n    hatchery.call_host('block', os.getpid())\n";
+        let pool = start(pool_of(source).size(2).host_function("block", block)).await;
+        let workers = pids(&pool).await;
+        let (blocks, served) = tokio::join!(pool.call::<_, ()>("block", ()), async {
+            let mut busy = None;
+            wait_until("the pool's thread is held up", SOON, || {
+                busy = busy.or(blocked.try_recv().ok());
+                busy.is_some()
+            })
+            .await;
+            let idle = *workers.iter().find(|pid| Some(**pid) != busy).expect("there is another");
+            kill(idle);
+            wait_until("it is dead", SOON, || !is_alive(idle)).await;
+            let (served, ()) = tokio::join!(pool.call::<_, String>("ping", ()), async {
+                go_on.send(()).expect("it waits for that");
+            });
+            served
+        });
+        blocks.expect("its worker lives");
+        assert_eq!(served.expect("another worker gets it"), "pong");
+        status_when(&pool, "the worker is replaced", |status| status.restarts == 1 && status.ready == 2).await;
         pool.shutdown().await;
     }
 }
