@@ -40,6 +40,15 @@ def _raise_in(ident: int, error: type[BaseException]) -> None:
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(error))
 
 
+def need_ctypes() -> None:
+    """Load what calls in threads are cancelled by. Raises `ImportError` where Python was built without it."""
+    try:
+        import ctypes  # noqa: F401 - at the first cancel it would take too long, and its lack cost the worker
+    except Exception as error:
+        message = f"threads(n) needs the module ctypes to cancel calls ({type(error).__name__}: {error})"
+        raise ImportError(f"{message}: use a Python that has it, or threads(0)") from error
+
+
 class _Nothing(BaseException):
     """Comes in place of what is taken back: without it Python 3.11 would wait for ever where it is traced."""
 
@@ -101,8 +110,6 @@ class Pool:
         if host is not None and host.wake(call):
             call.raised = True
             return
-        import ctypes  # noqa: F401 - the first time takes long, and what is seen below must still hold when it raises
-
         call.raising = True
         end = monotonic() + _BETWEEN_SECONDS
         try:

@@ -102,6 +102,10 @@ def _start(worker: _serving.Worker, hello: dict[str, Any]) -> None:
             from hatchery import _codecs
 
             _codecs.choose(codec)
+        if worker.pool is not None:
+            from hatchery import _threads
+
+            _threads.need_ctypes()
         functions, descriptions = hello.get("exports") or _functions.prepare(hello)
         phase = "on_start"
         for hook in _hooks.start_hooks:

@@ -129,6 +129,10 @@ class _Template:
         """Do once what each worker would do by itself, each on its own copies of the pages that this writes to."""
         try:
             self.exports = _functions.prepare(self.hello)
+            if self.hello.get("threads"):
+                from hatchery import _threads
+
+                _threads.need_ctypes()
         except Exception:
             self.exports = None  # a worker will say what is wrong
         if "logging" in sys.modules:

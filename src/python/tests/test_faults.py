@@ -49,6 +49,15 @@ class Starts(unittest.TestCase):
         self.assertEqual(error["phase"], "setup")
         self.assertEqual(error["message"], "module 'usermodule' exports no function 'ehco'; did you mean 'echo'?")
 
+    def test_threads_without_ctypes(self) -> None:
+        lacking = "import sys\nsys.modules['ctypes'] = None\n"
+        error = self.refused(lacking + ECHO, in_flight=2, threads=1)
+        self.assertEqual((error["phase"], error["type"]), ("setup", "ImportError"))
+        self.assertRegex(error["message"], r"^threads\(n\) needs the module ctypes .*, or threads\(0\)$")
+        with Worker(lacking + ECHO, in_flight=2) as worker:
+            worker.ready()
+            self.assertEqual(worker.call("echo", 1), 1)
+
     def test_ready_over_the_limit(self) -> None:
         error = self.refused("".join(f"def f{n}(): pass\n" for n in range(100)), max_frame_bytes=4096)
         self.assertEqual(error["phase"], "setup")
