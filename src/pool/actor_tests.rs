@@ -171,6 +171,42 @@ fn a_broker_that_panics_is_restarted_and_takes_up_its_workers_as_they_are() {
     });
 }
 
+/// The module, which notes the ends of sessions.
+const NOTES_ENDS: &str = r#"
+import hatchery
+
+
+@hatchery.on_session_end
+def ended(name, state):
+    open(name + ".ended", "w").close()
+"#;
+
+#[test]
+fn sessions_that_another_broker_finds_expire_though_nobody_speaks_to_it() {
+    let folder = Folder::new("expire");
+    std::fs::write(folder.0.join("subject.py"), [MODULE, NOTES_ENDS].concat()).expect("a module");
+    System::new().block_on(async {
+        let builder = Pool::builder().module("subject").path(&folder.0).current_dir(&folder.0).size(3);
+        let builder = builder.checkout_timeout(LONG).session_ttl(Duration::from_secs(2));
+        let pool = builder.start().await.expect("it starts");
+        // The worker that the next broker hears of last is to have the session.
+        let leases = join_all((0..3).map(|_| pool.checkout())).await;
+        let others: Vec<_> = leases
+            .into_iter()
+            .map(|lease| lease.expect("there is a worker for each"))
+            .filter(|lease| !lease.worker().ends_with("-3"))
+            .collect();
+        pool.session("alice").call::<_, u32>("count", ()).await.expect("it serves");
+        drop(others);
+        status_when(&pool, "all are idle", |status| status.idle == 3).await;
+        let incarnation = pool.actor().incarnation();
+        pool.actor().do_send(Panic).expect("it is up");
+        until("another broker", async || pool.actor().incarnation() > incarnation).await;
+        file(&folder.0.join("alice.ended")).await;
+        pool.shutdown().await;
+    });
+}
+
 #[test]
 fn callers_that_left_while_the_broker_was_busy_do_not_fill_the_queue() {
     let folder = Folder::new("left");

@@ -79,6 +79,9 @@ impl PoolActor {
             // One that ended meanwhile is reported as ended.
             if let Ok(attached) = attached {
                 act.attached(addr, attached, ctx);
+                // It may have sessions, which expire, and `Deadlines` may have been polled before this: whatever is spawned has
+                // all polled once more.
+                ctx.spawn(std::future::ready(()).into_actor(act));
             }
         }));
     }
