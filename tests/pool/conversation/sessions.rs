@@ -7,8 +7,7 @@ use hatchery::{Affinity, Call, CallError, EndSession, Lease, Phase, Placement, P
 
 use super::read;
 use crate::support::{
-    BRIEF, SOON, alone_test, is_alive, kill, lines, noted, pids, pool_with, status_when, touch, unharmed,
-    wait_until,
+    BRIEF, SOON, alone_test, kill, lines, noted, pids, pool_with, status_when, touch, unharmed, wait_until,
 };
 
 const SOURCE: &str = r#"
@@ -239,13 +238,13 @@ alone_test! {
 alone_test! {
     async fn a_session_whose_worker_died_is_lost_once() {
         let pool = pool(2).await;
-        for affinity in [Affinity::Hint, Affinity::StrictQueue, Affinity::StrictFailFast] {
+        for (deaths, affinity) in (1..).zip([Affinity::Hint, Affinity::StrictQueue, Affinity::StrictFailFast]) {
             let alice = pool.session("alice").affinity(affinity);
             let ((own, before), placement) = visit(&alice).await;
             assert_eq!((before, placement), (0, Some(Placement::New)));
             kill(own);
-            wait_until("it is dead", SOON, || !is_alive(own)).await;
-            status_when(&pool, "it is replaced", |status| status.idle == 2).await;
+            // Until the pool has noticed its death, it is idle.
+            status_when(&pool, "it is replaced", |status| status.restarts == deaths && status.idle == 2).await;
             lost(alice.call::<_, Visit>("visit", ()).await, "alice");
             let ((_, before), placement) = visit(&alice).await;
             assert_eq!((before, placement), (0, Some(Placement::New)), "{affinity:?}");
