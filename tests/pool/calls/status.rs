@@ -40,8 +40,9 @@ alone_test! {
             touch("import.held");
             let idle = status.workers.iter().find(|worker| worker.state == WorkerState::Idle).expect("the third");
             kill(idle.pid.expect("it is ready"));
+            // That its process has ended is told before its supervisor tells that it has to be replaced.
             let restarting = |status: &hatchery::PoolStatus| {
-                status.workers.iter().any(|worker| worker.state == WorkerState::Restarting)
+                status.restarts > 0 && status.workers.iter().any(|worker| worker.state == WorkerState::Restarting)
             };
             let status = status_when(&pool, "the third is down", restarting).await;
             assert_eq!((status.ready, status.idle, status.busy, status.restarts), (2, 0, 2, 1));
