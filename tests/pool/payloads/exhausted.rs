@@ -103,7 +103,8 @@ alone_test! {
             let error = pool.call::<_, Bytes>("make", (MIB,)).await.expect_err("no descriptor for it");
             assert!(matches!(&error, CallError::Protocol { detail } if detail.contains("too many open files")), "{error:?}");
         }
-        status_when(&pool, "it is replaced", |status| status.ready == 1).await;
+        // The caller is told before the pool is.
+        status_when(&pool, "it is replaced", |status| status.restarts == 1 && status.ready == 1).await;
         let back: Bytes = pool.call("echo", (Bytes::from(vec![7; MIB]),)).await.expect("as before");
         assert!(back.len() == MIB && back[MIB - 1] == 7);
         pool.shutdown().await;
