@@ -76,6 +76,8 @@ alone_test! {
         let mut pages = pool.stream::<Buffer>("pages", (&data,)).await.expect("it streams");
         assert!(pages.next().await.expect("a page").expect("a page") == data);
         drop(pages);
+        // One that does not give up in time would take the next one's worker.
+        status_when(&pool, "the stream is over", |status| status.idle == 1).await;
         let mut pages = pool.stream::<Buffer>("pages", (&data,)).await.expect("it streams");
         pages.next().await.expect("a page").expect("a page");
         let status = status_when(&pool, "it is there", |status| status.ready + status.busy > 0).await;
