@@ -221,7 +221,8 @@ alone_test! {
         assert!(workers.len() == 2 && workers.iter().all(|&pid| is_alive(pid)));
         thread::scope(|scope| {
             let running = scope.spawn(|| service.get("/think?seconds=2.5"));
-            service.health_when("it runs", |health| health["busy"] == 1);
+            // On a busy machine it may be over before anybody looks.
+            service.health_when("it has begun", |health| health["assigned"] == 1);
             service.terminate();
             let answer = running.join().expect("no panic");
             assert_eq!((answer.status, answer.body), (200, json!({"thought": "thought for 2.5 s"})));
