@@ -217,13 +217,14 @@ pub(crate) fn status_when(
 }
 
 /// Waits until nothing is left of whatever was done: these workers are idle, nobody waits, and none of them was
-/// replaced; and asserts that each serves the next call.
+/// replaced; and asserts that each serves the next call. Then they are idle again.
 #[track_caller]
 pub(crate) fn unharmed(pool: &Pool, workers: &[u32]) -> impl Future<Output = PoolStatus> {
     let idle = status_when(pool, "all are idle", |status| {
         let all = status.idle as usize == workers.len() && status.waiting == 0;
         all || status.restarts > 0
     });
+    let idle_again = status_when(pool, "all are idle again", |status| status.idle as usize == workers.len());
     async move {
         let status = idle.await;
         assert_eq!(status.restarts, 0, "a worker was replaced: {status:#?}");
@@ -234,6 +235,7 @@ pub(crate) fn unharmed(pool: &Pool, workers: &[u32]) -> impl Future<Output = Poo
         });
         let sums = futures_util::future::join_all(sums).await;
         assert!(sums.iter().zip(workers).all(|(sum, pid)| *sum == pid + 1), "{sums:?}");
+        idle_again.await;
         status
     }
 }
