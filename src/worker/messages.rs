@@ -92,7 +92,7 @@ pub(crate) enum Load {
 pub(crate) enum WorkerEvent {
     /// This call, or the lease, that it was given is over, and it can take another. `began`: Python had something of it.
     Freed { worker: WorkerId, request: RequestId, began: bool },
-    /// One of its calls did not give up: it takes no more, and will end.
+    /// It takes no more, and will end: a call did not give up, or its channel cannot be used any more.
     Leaving { worker: WorkerId },
     /// Its process has ended. Told before its callers are answered, so that none of them can be given this worker
     /// again; its supervisor reports the end of the actor later.

@@ -21,6 +21,8 @@ impl Worker {
     }
 
     pub(super) fn protocol_broken(&mut self, detail: String) {
+        // None of those who are answered now is to be given this worker again.
+        self.tell_leaving();
         for current in self.calls.drain() {
             if let Some(dispatch) = current.dispatch {
                 dispatch.fail(CallError::Protocol { detail: detail.clone() });
@@ -36,6 +38,7 @@ impl Worker {
                     let why = if self.exiting { "asked to" } else { "it closed its channel" };
                     self.ending = Some(why.into());
                     if !self.exiting {
+                        self.tell_leaving();
                         self.kill_at = Some(Instant::now() + CLOSED_GRACE);
                     }
                 }

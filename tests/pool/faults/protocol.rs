@@ -70,6 +70,9 @@ def write_later(what, path):
         _write(WHAT[what])
     threading.Thread(target=later, daemon=True).start()
 
+def one():
+    yield 1
+
 def stream(what, call_id):
     yield 'first'
     _write({
@@ -131,6 +134,21 @@ async fn broken(pool: &Pool, function: &str, what: &str, told: &str) {
     assert!(!is_alive(pid) && after.restarts == before.restarts + 1, "{what}: {after:?}");
     let why = after.workers[0].last_exit.clone().expect("one has ended");
     assert!(why.contains("protocol error"), "{why}");
+}
+
+alone_test! {
+    async fn whoever_is_told_of_it_is_not_given_that_worker_again() {
+        let pool = start(pool_of(SOURCE)).await;
+        for restarts in 0..5 {
+            let error = pool.call::<_, Value>("write_and_wait", ("garbage",)).await.expect_err("it is broken");
+            assert!(matches!(error, CallError::Protocol { .. }), "{error:?}");
+            // Unlike a call, a stream is not given to another worker by itself.
+            let mut items = pool.stream::<u32>("one", ()).await.expect("another worker has it");
+            assert_eq!(items.next().await.expect("an item").expect("its worker lives"), 1);
+            assert_eq!(status(&pool).await.restarts, restarts + 1);
+        }
+        pool.shutdown().await;
+    }
 }
 
 alone_test! {
