@@ -137,7 +137,7 @@ def flood_without_end_of_line(): os.system('cat /dev/zero')";
             let error = flood.expect_err("it never ends");
             assert!(matches!(error, CallError::Timeout { phase: Phase::Run, .. }), "{error:?}");
         }
-        status_when(&pool, "both are back", |status| status.ready == 2).await;
+        status_when(&pool, "both are back", |status| status.restarts == 2 && status.ready == 2).await;
         pool.shutdown().await;
     }
 }
