@@ -2,7 +2,7 @@
 
 use hatchery::{CallError, StartPhase, UnavailableCause, WorkerStartError};
 
-use super::pools::{LONG, pool_of, serves, start, start_error};
+use super::pools::{LONG, pool_of, pool_of_module, serves, start, start_error};
 use crate::support::{BRIEF_START, alone_test, logged, python_module, scratch, status_when, wait_until};
 
 alone_test! {
@@ -134,11 +134,13 @@ alone_test! {
 
 alone_test! {
     async fn a_start_that_is_given_up_leaves_nothing() {
-        let begun = scratch().join("begun");
-        let source = format!("import time\nopen({:?}, 'w').close()\ntime.sleep(1000)", begun.display().to_string());
-        for moment in ["at once", "while it imports"] {
-            let start = tokio::spawn(pool_of(&source).size(2).start());
-            if moment == "at once" {
+        for moment in ["at_once", "while_it_imports"] {
+            // A module for each: what is left of the first start may come to its import before it is killed.
+            let begun = scratch().join(format!("{moment}.begun"));
+            let source = format!("import time\nopen({:?}, 'w').close()\ntime.sleep(1000)", begun.display().to_string());
+            python_module(&scratch(), moment, &source);
+            let start = tokio::spawn(pool_of_module().module(moment).size(2).start());
+            if moment == "at_once" {
                 tokio::task::yield_now().await;
             } else {
                 wait_until("a worker imports", LONG, || begun.exists()).await;

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::places::block_on;
 use super::shutdown::assert_ended;
 use crate::support::{
-    MODULE, SOON, alone_test, is_alive, noted, pids, pool_of, started, wait_until, wait_until_blocking,
+    MODULE, SOON, alone_test, is_alive, note, noted, pids, pool_of, started, wait_until, wait_until_blocking,
 };
 
 /// A pool with a worker that has as many long calls as it takes, and a lease of the other one.
@@ -16,6 +16,8 @@ async fn busy_pool(on_current_arbiter: bool) -> (Pool, Lease) {
     let builder = if on_current_arbiter { builder.on_current_arbiter() } else { builder };
     let pool = builder.start().await.expect("it starts");
     let lease = pool.checkout().await.expect("a worker is free");
+    // An earlier pool's says nothing of this one.
+    let _ = std::fs::remove_file(note("sleeping"));
     for _ in 0..crate::IN_FLIGHT {
         pool.actor().do_send(Call::new("sleep", (600,)).expect("a number")).expect("the broker lives");
     }
