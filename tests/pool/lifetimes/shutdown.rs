@@ -27,13 +27,18 @@ pub(super) async fn assert_ended(pool: &Pool) {
 
 alone_test! {
     async fn a_shutdown_ends_everything_before_it_returns() {
+        let pools_threads = || {
+            let mine = crate::support::threads(std::process::id()).into_values();
+            mine.filter(|name| name.starts_with("actix-rt") || name == "hatchery-pool").collect::<Vec<_>>()
+        };
+        assert_eq!(pools_threads(), [""; 0]);
         let pool = started(2).await;
+        assert_eq!(pools_threads().len(), 1);
         let workers = pids(&pool).await;
         pool.shutdown().await;
         assert!(!workers.iter().any(|&pid| crate::support::is_alive(pid)));
         assert!(descendants(std::process::id()).is_empty());
-        let mine: Vec<String> = crate::support::threads(std::process::id()).into_values().collect();
-        assert!(!mine.iter().any(|name| name == "hatchery-pool"), "{mine:?}");
+        assert_eq!(pools_threads(), [""; 0]);
         assert_ended(&pool).await;
     }
 }
