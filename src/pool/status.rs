@@ -137,7 +137,7 @@ pub enum WorkerState {
     /// Ready, with calls or a lease. It may have room for more calls.
     Busy,
     /// A call did not give up in time: the worker takes no more, and ends when the others have ended or had their time. Or it broke
-    /// the protocol, or closed its channel, and ends at once.
+    /// the protocol, and ends at once.
     Leaving,
     /// It ended after it had been ready; the next one is on its way.
     Restarting,

@@ -92,7 +92,7 @@ pub(crate) enum Load {
 pub(crate) enum WorkerEvent {
     /// This call, or the lease, that it was given is over, and it can take another. `began`: Python had something of it.
     Freed { worker: WorkerId, request: RequestId, began: bool },
-    /// It takes no more, and will end: a call did not give up, or its channel cannot be used any more.
+    /// It takes no more, and will end: a call did not give up, or it broke the protocol.
     Leaving { worker: WorkerId },
     /// Its process has ended. Told before its callers are answered, so that none of them can be given this worker
     /// again; its supervisor reports the end of the actor later.

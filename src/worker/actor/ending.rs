@@ -38,7 +38,6 @@ impl Worker {
                     let why = if self.exiting { "asked to" } else { "it closed its channel" };
                     self.ending = Some(why.into());
                     if !self.exiting {
-                        self.tell_leaving();
                         self.kill_at = Some(Instant::now() + CLOSED_GRACE);
                     }
                 }
