@@ -288,6 +288,8 @@ impl Actor for PoolActor {
 
     fn stopping(&mut self, ctx: &mut Context<Self>) -> Running {
         self.handle(Event::Closed, ctx);
+        // What nobody has looked at yet is refused like what waits.
+        self.collect(ctx);
         Running::Stop
     }
 }

@@ -233,6 +233,44 @@ fn callers_that_left_while_the_broker_was_busy_do_not_fill_the_queue() {
     });
 }
 
+/// The first error of calls that follow each other.
+async fn first_error(pool: &Pool) -> CallError {
+    loop {
+        let answer = tokio::time::timeout(LONG, pool.call::<_, u32>("count", ())).await;
+        if let Err(error) = answer.expect("it is answered") {
+            return error;
+        }
+    }
+}
+
+#[test]
+fn whoever_calls_while_a_pool_shuts_down_hears_that() {
+    let folder = Folder::new("closing");
+    let system = System::new();
+    for _ in 0..10 {
+        let builder = Pool::builder().module("subject").path(&folder.0).size(1);
+        let pool = system
+            .block_on(builder.checkout_timeout(LONG).shutdown_timeout(LONG).start())
+            .expect("it starts");
+        std::thread::scope(|scope| {
+            let callers = [(); 2].map(|()| {
+                scope.spawn(|| System::new().block_on(join_all((0..4).map(|_| first_error(&pool)))))
+            });
+            system.block_on(async {
+                status_when(&pool, "calls", |status| status.assigned > 20).await;
+                pool.shutdown().await;
+            });
+            for error in callers.into_iter().flat_map(|caller| caller.join().expect("no panic")) {
+                let told = matches!(
+                    error,
+                    CallError::Draining | CallError::Unavailable { cause: UnavailableCause::Stopped }
+                );
+                assert!(told, "{error:?}");
+            }
+        });
+    }
+}
+
 /// Calls until it is over, and counts its calls.
 fn call_until(over: &AtomicBool, calls: &AtomicUsize, pool: &Pool) {
     let one_after_the_other = async || {

@@ -142,7 +142,8 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// [`Unavailable`](CallError::Unavailable) when the pool has ended or its broker is being restarted.
+    /// [`Draining`](CallError::Draining) while the pool shuts down, [`Unavailable`](CallError::Unavailable) when it has ended or
+    /// its broker is being restarted.
     pub async fn status(&self) -> Result<PoolStatus, CallError> {
         let mut status = self.inner.send(GetStatus).await?;
         status.look_at_memory();
@@ -159,7 +160,7 @@ impl Pool {
     ///
     /// [`ReloadError`]: when the new template or the first new worker cannot start, everything stays as it was.
     pub async fn reload(&self) -> Result<(), ReloadError> {
-        self.inner.broker.send(ReloadWorkers).await.unwrap_or_else(|error| match unavailable(error) {
+        self.inner.send(ReloadWorkers).await.unwrap_or_else(|error| match error {
             CallError::Unavailable { cause } => Err(ReloadError::Unavailable(cause)),
             _ => Err(ReloadError::Unavailable(UnavailableCause::Stopped)),
         })
@@ -211,7 +212,7 @@ impl Inner {
         M::Result: Send,
         PoolActor: Handler<M>,
     {
-        self.broker.send(message).await.map_err(unavailable)
+        self.broker.send(message).await.map_err(|error| self.unavailable(error))
     }
 
     /// How long a call of this deadline may wait for a worker.
@@ -236,7 +237,18 @@ impl Inner {
 
     /// What a caller gets whose request went down with its broker, perhaps before that had it.
     pub(super) fn lost(&self) -> CallError {
-        unavailable(self.broker.down().unwrap_or(SendError::Lost))
+        self.unavailable(self.broker.down().unwrap_or(SendError::Lost))
+    }
+
+    /// Why there is no broker.
+    fn unavailable(&self, error: SendError) -> CallError {
+        let cause = match error {
+            SendError::Down => UnavailableCause::Stopped,
+            // Its workers are ending.
+            SendError::Restarting | SendError::Lost if self.home.is_closing() => return CallError::Draining,
+            SendError::Restarting | SendError::Lost => UnavailableCause::BrokerRestarting,
+        };
+        CallError::Unavailable { cause }
     }
 
     /// Submits a request; dropping the result before it is answered takes it out of the queue.
@@ -249,7 +261,7 @@ impl Inner {
         let request = RequestId::new();
         let deadline = timer::deadline(Instant::now(), waits);
         let submitted = Submitted { request, deadline, session, item };
-        self.inbox.submit(submitted, &self.broker).map_err(unavailable)?;
+        self.inbox.submit(submitted, &self.broker).map_err(|error| self.unavailable(error))?;
         Ok(Caller { request, broker: &self.broker, waits: true })
     }
 }
@@ -274,12 +286,4 @@ impl Drop for Caller<'_> {
             let _ = self.broker.do_send(Abandon(self.request));
         }
     }
-}
-
-fn unavailable(error: SendError) -> CallError {
-    let cause = match error {
-        SendError::Restarting | SendError::Lost => UnavailableCause::BrokerRestarting,
-        SendError::Down => UnavailableCause::Stopped,
-    };
-    CallError::Unavailable { cause }
 }

@@ -10,7 +10,7 @@
 
 use std::future::Future;
 use std::io;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -142,10 +142,19 @@ impl Home {
         Self { state: Mutex::new(State::Open { root, place }) }
     }
 
+    /// Whether somebody has asked for its end.
+    pub(super) fn is_closing(&self) -> bool {
+        matches!(*self.lock(), State::Closing(_))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Ends the tree in order and the thread after it. Once begun it goes on for whoever calls next.
     pub(super) async fn shutdown(&self) {
         let closing = {
-            let mut state = self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let mut state = self.lock();
             match std::mem::replace(&mut *state, State::Closing(None)) {
                 State::Open { root, place } => {
                     let closing = end(root, place).boxed().shared();

@@ -100,6 +100,17 @@ alone_test! {
                 status_when(&pool, "four wait", |status| status.waiting == 4).await;
                 tokio::join!(pool.shutdown(), async {
                     wait_until("the broker has ended", SOON, || pool.actor().addr().is_none()).await;
+                    let late = [
+                        pool.call::<_, u32>("pid", ()).await.map(drop),
+                        pool.stream::<u32>("numbers", (3,)).await.map(drop),
+                        pool.checkout().await.map(drop),
+                        pool.session("alice").end().await,
+                        pool.status().await.map(drop),
+                    ];
+                    for answer in late {
+                        let error = answer.expect_err("its workers are ending");
+                        assert!(matches!(error, CallError::Draining), "{error:?}");
+                    }
                     touch("a.go");
                     touch("b.go");
                 });
