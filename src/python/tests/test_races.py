@@ -77,11 +77,10 @@ def count(): return len(hosts)
 
     def test_the_first_host_call_of_a_thread_comes_while_the_main_one_writes(self) -> None:
         source = """
-            import asyncio, contextvars, pathlib, sys, threading, time
+            import asyncio, contextvars, pathlib, time
             import hatchery
             def ask():
-                main = threading.main_thread().ident
-                while sys._current_frames()[main].f_code.co_name not in ("send", "_write_rest"): time.sleep(0.0005)
+                while not pathlib.Path("written").exists(): time.sleep(0.0005)
                 pathlib.Path("asks").touch()
                 return hatchery.call_host("same", 1)
             async def ask_in_thread():
@@ -91,7 +90,9 @@ def count(): return len(hosts)
         with Worker(source, in_flight=2) as worker:
             worker.ready()
             asks, large = worker.send_call("ask_in_thread"), worker.send_call("large", [8 << 20])
-            worker.wait_for("asks")  # the answer does not fit into the socket
+            self.assertFalse(worker.quiet(DEADLINE))  # the answer has begun to come, and does not fit into the socket
+            worker.touch("written")
+            worker.wait_for("asks")
             self.assertEqual(worker.answer(large), (RESULT, "x" * (8 << 20)))
             worker.serve_host_call(5)
             self.assertEqual(worker.answer(asks), (RESULT, 5))
