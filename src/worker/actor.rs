@@ -22,7 +22,6 @@ use super::in_flight::InFlight;
 use super::messages::{
     Attach, Attached, Checkin, Credit, Grant, LeaseId, Load, Look, RequestId, Run, WorkerEvent, WorkerId,
 };
-use crate::error::CallError;
 use crate::port::{Frame, Port, Reply};
 use crate::supervisor::ChildContext;
 use crate::timer::Timer;
@@ -63,6 +62,8 @@ pub(crate) struct Worker {
     leaving: Option<Leaving>,
     /// Why it is about to end, when that is our doing.
     ending: Option<String>,
+    /// Python takes no more, since its end of the channel is closed. What it had said before is still read.
+    deaf: bool,
     /// Asked to stop: it finishes what runs, then tells Python to exit.
     stopping: bool,
     /// Python has been told to exit.
@@ -122,6 +123,7 @@ impl Worker {
             kill_at: None,
             leaving: None,
             ending: None,
+            deaf: false,
             stopping: false,
             exiting: false,
             stop_failure: None,
@@ -144,10 +146,10 @@ impl Worker {
     }
 
     fn send(&mut self, frame: &Frame) {
-        if self.ending.is_none()
+        if !self.is_ending()
             && let Err(error) = self.desk.send(frame)
         {
-            self.channel_failed(error);
+            self.writing_failed(error);
         }
     }
 }
@@ -168,7 +170,7 @@ impl Actor for Worker {
         if !std::mem::replace(&mut self.stopping, true) {
             self.withdraw();
             for dispatch in std::mem::take(&mut self.waiting) {
-                self.refuse(dispatch, CallError::Draining);
+                self.refuse_at_the_end(dispatch);
             }
             if self.calls.is_empty() && self.ending.is_none() {
                 self.tell_python_to_exit();
@@ -220,8 +222,10 @@ impl ActorFuture<Worker> for Drive {
             while let Poll::Ready(Ended { id, body, failed }) = act.host_calls.poll_ended(cx) {
                 act.tell_host_result(id, body, failed);
             }
-            if let Poll::Ready(Err(error)) = act.desk.poll_flush(cx) {
-                act.channel_failed(error);
+            if !act.is_ending()
+                && let Poll::Ready(Err(error)) = act.desk.poll_flush(cx)
+            {
+                act.writing_failed(error);
             }
             // What is due may send frames and await others.
             let Poll::Ready(now) = act.timer.poll(act.next_deadline(), cx) else { break };
@@ -291,7 +295,7 @@ impl Handler<Attach> for Worker {
     fn handle(&mut self, Attach(pool): Attach, _: &mut Context<Self>) -> Self::Result {
         self.pool = Some(pool);
         self.take_over();
-        if self.leaving.is_some() {
+        if self.leaving.is_some() || self.is_ending() {
             self.tell_leaving();
         }
         MessageResult(Attached {

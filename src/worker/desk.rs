@@ -136,6 +136,11 @@ impl Desk {
         flushed
     }
 
+    /// How much the socket has taken.
+    pub(super) fn written(&self) -> u64 {
+        self.lock().writer.as_ref().map_or(0, FrameWriter::written)
+    }
+
     /// Takes no more, and returns what the worker has not taken over, and how much the socket has taken.
     pub(super) fn close(&self) -> (Vec<Submitted>, u64) {
         let mut state = self.lock();

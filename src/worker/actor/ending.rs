@@ -31,6 +31,24 @@ impl Worker {
         self.end(format!("protocol error: {detail}"));
     }
 
+    /// Whether nothing more is said to Python.
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.is_some() || self.deaf
+    }
+
+    /// Something could not be written. What Python had said before it closed its end may lie unread in ours: its answers are
+    /// answers, and the reader sees the end after them.
+    pub(super) fn writing_failed(&mut self, error: ChannelError) {
+        match error {
+            ChannelError::Closed if self.ending.is_none() => {
+                self.deaf = true;
+                self.kill_at.get_or_insert(Instant::now() + CLOSED_GRACE);
+            }
+            error => self.channel_failed(error),
+        }
+    }
+
+    /// Nothing more can be read, or not be understood.
     pub(super) fn channel_failed(&mut self, error: ChannelError) {
         match error {
             ChannelError::Closed => {
@@ -38,7 +56,7 @@ impl Worker {
                     let why = if self.exiting { "asked to" } else { "it closed its channel" };
                     self.ending = Some(why.into());
                     if !self.exiting {
-                        self.kill_at = Some(Instant::now() + CLOSED_GRACE);
+                        self.kill_at.get_or_insert(Instant::now() + CLOSED_GRACE);
                     }
                 }
             }

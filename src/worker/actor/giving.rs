@@ -16,7 +16,7 @@ use crate::worker::running::Running;
 impl Worker {
     pub(super) fn run(&mut self, dispatch: Dispatch) {
         if self.stopping {
-            self.refuse(dispatch, CallError::Draining);
+            self.refuse_at_the_end(dispatch);
         } else if self.takes_calls() && self.waiting.is_empty() && self.calls.takes(&dispatch.work) {
             self.start(dispatch);
             self.next();
@@ -29,7 +29,7 @@ impl Worker {
 
     /// Whether Python is given more to do.
     fn takes_calls(&self) -> bool {
-        self.ending.is_none() && self.leaving.is_none()
+        !self.is_ending() && self.leaving.is_none()
     }
 
     /// Answers a call that Python does not get.
@@ -38,6 +38,26 @@ impl Worker {
             self.tell_freed(request, false);
         }
         dispatch.fail(error);
+    }
+
+    /// The same, since the worker has been asked to end. A lease is one worker's, and ends with it; the pool's calls come here
+    /// only when it ends as a whole.
+    pub(super) fn refuse_at_the_end(&self, dispatch: Dispatch) {
+        let of_lease = dispatch.assigned.is_none() && matches!(dispatch.work, Work::Call { .. });
+        let error = if of_lease {
+            CallError::WorkerDied {
+                started: false,
+                exit: None,
+                signal: None,
+                max_rss_bytes: None,
+                stderr_tail: String::new(),
+                reason: Some("asked to".into()),
+                attempts: 0,
+            }
+        } else {
+            CallError::Draining
+        };
+        self.refuse(dispatch, error);
     }
 
     /// Hands a call to Python, unless nobody waits for it any more.
@@ -58,7 +78,7 @@ impl Worker {
                 return self.refuse(dispatch, CallError::FrameTooLarge { size, limit: limit.into() });
             }
             // It is answered when the process has ended, which then is near: that tells why.
-            Err(error) => self.channel_failed(error),
+            Err(error) => self.writing_failed(error),
         }
         self.accept(call_id, dispatch, now);
     }
@@ -146,7 +166,7 @@ impl Worker {
         if self.leaving.is_some() && self.calls.is_hopeless() {
             self.leave();
         }
-        if !self.calls.is_empty() || self.ending.is_some() {
+        if !self.calls.is_empty() || self.is_ending() {
             return;
         }
         if self.stopping {

@@ -116,7 +116,7 @@ impl Worker {
 
     pub(super) fn tell_host_result(&mut self, id: u64, body: Body, failed: bool) {
         self.calls.host_call_ended(id);
-        if self.ending.is_some() {
+        if self.is_ending() {
             return;
         }
         match self.desk.send(&host_result_frame(id, body, failed)) {
@@ -125,7 +125,7 @@ impl Worker {
             Err(ChannelError::Frame(error @ FrameError::TooLarge { .. })) => {
                 self.host_calls.refuse(id, "call_host".into(), HostCallCause::Failed, &error.to_string());
             }
-            Err(error) => self.channel_failed(error),
+            Err(error) => self.writing_failed(error),
         }
     }
 

@@ -52,7 +52,7 @@ impl Worker {
                     return;
                 }
                 // A worker that is about to end says nothing.
-                if self.ending.is_some() {
+                if self.is_ending() {
                     return self.stack_came(call_id);
                 }
                 // One that has not begun may do so this moment. That it did not is certain once Python has taken it out.
@@ -70,9 +70,11 @@ impl Worker {
             }
             Step::TimeOut => {
                 let begun = self.has_begun(call_id);
+                // Of what is still to be written the rest may be; but not any more when the channel is closed.
+                let written = if self.is_ending() { self.desk.written() } else { u64::MAX };
                 let Some(current) = self.calls.get(call_id) else { return };
                 if let Some(dispatch) = current.dispatch.take() {
-                    let error = timeout(dispatch.is_sent() && begun, current.stack.take());
+                    let error = timeout(dispatch.has_arrived(written) && begun, current.stack.take());
                     dispatch.fail(error);
                 }
                 self.cancel(call_id);
@@ -90,7 +92,7 @@ impl Worker {
         let has_begun = !(call_id > begun.last || (begun.on_main != 0 && begun.on_main != call_id));
         let Some(current) = self.calls.get(call_id) else { return false };
         match current.dispatch.as_ref().map(|dispatch| &dispatch.work) {
-            Some(Work::EndSession { timeout, .. }) if self.ending.is_none() => {
+            Some(Work::EndSession { timeout, .. }) if !self.deaf && self.ending.is_none() => {
                 current.call.put_off(has_begun, deadline(Instant::now(), *timeout))
             }
             _ => false,

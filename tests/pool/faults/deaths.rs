@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::pools::{pid, pool_of, serves, start, status};
 use crate::support::{
-    BRIEF, MODULE, SOON, alone_test, is_alive, kill, pids, scratch, status_when, wait_until,
+    BRIEF, MODULE, SOON, alone_test, is_alive, kill, pids, scratch, status_when, touch, wait_until,
 };
 
 const SOURCE: &str = "
@@ -170,6 +170,44 @@ alone_test! {
         blocks.expect("its worker lives");
         assert_eq!(served.expect("another worker gets it"), "pong");
         status_when(&pool, "the worker is replaced", |status| status.restarts == 1 && status.ready == 2).await;
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn what_a_worker_said_before_its_death_arrives_though_the_death_is_noticed_first() {
+        let (tell, blocked) = mpsc::channel();
+        let (go_on, told) = mpsc::channel();
+        let told = Mutex::new(told);
+        let block = move |_: HostCall| {
+            tell.send(()).expect("the test waits for it");
+            told.lock().expect("there is one such call").recv_timeout(SOON).expect("the test goes on");
+            std::future::ready(Ok::<_, CallError>(()))
+        };
+        let source = format!(
+            "import hatchery, threading\n{MODULE}
+def items():
+    yield 1
+    yield 2
+    threading.Thread(target=hatchery.call_host, args=('block',)).start()
+    wait_for('a.go')
+    yield 3
+    os._exit(5)"
+        );
+        let pool = start(pool_of(&source).current_dir(scratch()).host_function("block", block)).await;
+        let worker = pid(&pool).await;
+        let mut items = pool.request("items").window(4).stream::<u32>().await.expect("a worker is free");
+        wait_until("the pool's thread is held up", SOON, || blocked.try_recv().is_ok()).await;
+        touch("a.go");
+        wait_until("it is dead", SOON, || !is_alive(worker)).await;
+        // After two of four the worker hears first that Python may send more, and cannot tell that any more.
+        for before in [1, 2] {
+            assert_eq!(items.next().await.expect("an item").expect("it has come before"), before);
+        }
+        go_on.send(()).expect("it waits for that");
+        assert_eq!(items.next().await.expect("an item").expect("it was on its way"), 3);
+        let error = items.next().await.expect("an end").expect_err("its worker is dead");
+        assert!(matches!(error, CallError::WorkerDied { exit: Some(5), started: true, .. }), "{error:?}");
         pool.shutdown().await;
     }
 }

@@ -111,8 +111,17 @@ alone_test! {
                         let error = answer.expect_err("its workers are ending");
                         assert!(matches!(error, CallError::Draining), "{error:?}");
                     }
-                    touch("a.go");
-                    touch("b.go");
+                    let (ended, ()) = tokio::join!(lease.call::<_, u32>("pid", ()), async {
+                        touch("a.go");
+                        touch("b.go");
+                    });
+                    // With room for it, the worker may still have got it.
+                    assert!(crate::IN_FLIGHT > 1 || ended.is_err(), "{ended:?}");
+                    let error = ended.err();
+                    assert!(
+                        matches!(error, None | Some(CallError::WorkerDied { started: false, .. })),
+                        "a lease ends with its worker: {error:?}"
+                    );
                 });
             });
         running.expect("a running call may finish");
