@@ -30,7 +30,8 @@ async fn dropping_the_last_handle_kills_the_tree() {
     std::thread::spawn(move || drop(other)).join().unwrap();
     diary.wait_until_empty().await;
     assert_eq!(diary.take(), [""; 0], "a kill runs no hook");
-    assert_eq!(c.send(Who).await, Err(SendError::Down));
+    // Its supervisor learns a moment later that all have ended.
+    wait_until("it is down for good", || c.do_send(End::Stop) == Err(SendError::Down)).await;
 }
 
 #[actix::test]
