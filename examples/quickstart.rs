@@ -79,7 +79,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         }
         if totals.files == files.len() as u64 / 2 {
             let killed = kill_a_worker(&pool).await?;
-            progress.suspend(|| println!("killed {killed}; its file goes to another worker"));
+            progress.suspend(|| println!("killed {killed}; what it had goes to another worker"));
         }
     }
     drop(results);

@@ -43,21 +43,11 @@ impl Worker {
     /// The same, since the worker has been asked to end. A lease is one worker's, and ends with it; the pool's calls come here
     /// only when it ends as a whole.
     pub(super) fn refuse_at_the_end(&self, dispatch: Dispatch) {
-        let of_lease = dispatch.assigned.is_none() && matches!(dispatch.work, Work::Call { .. });
-        let error = if of_lease {
-            CallError::WorkerDied {
-                started: false,
-                exit: None,
-                signal: None,
-                max_rss_bytes: None,
-                stderr_tail: String::new(),
-                reason: Some("asked to".into()),
-                attempts: 0,
-            }
+        if dispatch.assigned.is_none() && matches!(dispatch.work, Work::Call { .. }) {
+            drop(dispatch); // which answers `WorkerDied`
         } else {
-            CallError::Draining
-        };
-        self.refuse(dispatch, error);
+            self.refuse(dispatch, CallError::Draining);
+        }
     }
 
     /// Hands a call to Python, unless nobody waits for it any more.

@@ -89,10 +89,11 @@ impl Worker {
     /// again, and once more when it has begun. Whether it did.
     fn put_off(&mut self, call_id: u64) -> bool {
         let Some(begun) = self.port.begun() else { return false };
+        let is_ending = self.is_ending();
         let has_begun = !(call_id > begun.last || (begun.on_main != 0 && begun.on_main != call_id));
         let Some(current) = self.calls.get(call_id) else { return false };
         match current.dispatch.as_ref().map(|dispatch| &dispatch.work) {
-            Some(Work::EndSession { timeout, .. }) if !self.deaf && self.ending.is_none() => {
+            Some(Work::EndSession { timeout, .. }) if !is_ending => {
                 current.call.put_off(has_begun, deadline(Instant::now(), *timeout))
             }
             _ => false,

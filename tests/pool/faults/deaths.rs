@@ -1,8 +1,9 @@
 //! Calls that end their worker: `WorkerDied` says how, and the next call finds another one.
 
+use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Mutex, mpsc};
 
-use hatchery::{CallError, HostCall, Phase, Pool};
+use hatchery::{CallError, HostCall, Phase, Pool, PoolBuilder};
 use serde_json::Value;
 
 use super::pools::{pid, pool_of, serves, start, status};
@@ -137,20 +138,26 @@ alone_test! {
     }
 }
 
+/// A pool with the host function `block`, which takes a process id, tells it, and holds up the pool's thread until it is told to
+/// go on: whatever dies meanwhile, the pool learns it late.
+fn with_block(builder: PoolBuilder) -> (PoolBuilder, Receiver<u32>, Sender<()>) {
+    let (tell, blocked) = mpsc::channel();
+    let (go_on, told) = mpsc::channel();
+    let told = Mutex::new(told);
+    let block = move |call: HostCall| {
+        let (pid,): (u32,) = call.args().expect("a process id");
+        tell.send(pid).expect("the test waits for it");
+        told.lock().expect("there is one such call").recv_timeout(SOON).expect("the test goes on");
+        std::future::ready(Ok::<_, CallError>(()))
+    };
+    (builder.host_function("block", block), blocked, go_on)
+}
+
 alone_test! {
     async fn a_call_whose_worker_died_before_it_was_written_had_not_begun() {
-        // A host function that keeps the pool's thread from learning of the death before it writes the call.
-        let (tell, blocked) = mpsc::channel();
-        let (go_on, told) = mpsc::channel();
-        let told = Mutex::new(told);
-        let block = move |call: HostCall| {
-            let (pid,): (u32,) = call.args().expect("a process id");
-            tell.send(pid).expect("the test waits for it");
-            told.lock().expect("there is one such call").recv_timeout(SOON).expect("the test goes on");
-            std::future::ready(Ok::<_, CallError>(()))
-        };
         let source = "import os, hatchery\ndef block():\n    hatchery.call_host('block', os.getpid())\n";
-        let pool = start(pool_of(source).size(2).host_function("block", block)).await;
+        let (builder, blocked, go_on) = with_block(pool_of(source).size(2));
+        let pool = start(builder).await;
         let workers = pids(&pool).await;
         let (blocks, served) = tokio::join!(pool.call::<_, ()>("block", ()), async {
             let mut busy = None;
@@ -176,25 +183,18 @@ alone_test! {
 
 alone_test! {
     async fn what_a_worker_said_before_its_death_arrives_though_the_death_is_noticed_first() {
-        let (tell, blocked) = mpsc::channel();
-        let (go_on, told) = mpsc::channel();
-        let told = Mutex::new(told);
-        let block = move |_: HostCall| {
-            tell.send(()).expect("the test waits for it");
-            told.lock().expect("there is one such call").recv_timeout(SOON).expect("the test goes on");
-            std::future::ready(Ok::<_, CallError>(()))
-        };
         let source = format!(
             "import hatchery, threading\n{MODULE}
 def items():
     yield 1
     yield 2
-    threading.Thread(target=hatchery.call_host, args=('block',)).start()
+    threading.Thread(target=hatchery.call_host, args=('block', os.getpid())).start()
     wait_for('a.go')
     yield 3
     os._exit(5)"
         );
-        let pool = start(pool_of(&source).current_dir(scratch()).host_function("block", block)).await;
+        let (builder, blocked, go_on) = with_block(pool_of(&source).current_dir(scratch()));
+        let pool = start(builder).await;
         let worker = pid(&pool).await;
         let mut items = pool.request("items").window(4).stream::<u32>().await.expect("a worker is free");
         wait_until("the pool's thread is held up", SOON, || blocked.try_recv().is_ok()).await;
