@@ -97,7 +97,11 @@ impl Stack {
                 is_over = false;
             }
         }
-        let frames = whole?;
+        let mut frames = whole?;
+        // An import right above ours is our own, as of what is to tell the stack: nothing of the user's runs.
+        if frames.last().is_some_and(|frame| frame[FRAME.len()..].starts_with("<frozen importlib")) {
+            frames.clear();
+        }
         let is_waiting = frames.iter().all(|frame| is_machinery(frame));
         let text = frames.iter().rev().map(|frame| readable(frame)).collect::<Vec<_>>().join("\n");
         Some(Self { text, is_waiting })
@@ -121,6 +125,19 @@ fn readable(frame: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_import_of_ours_is_no_stack_of_the_users() {
+        let import = "  File \"<frozen importlib._bootstrap>\", line 1176 in _find_and_load\n";
+        let module = "  File \"/usr/lib/python3.11/traceback.py\", line 3 in <module>\n";
+        let users = "  File \"/srv/app.py\", line 7 in load\n";
+        let ours = format!("{OURS}_serving.py\", line 350 in _tell_stack\n");
+        let parse = |frames: &str| Stack::parse(&format!("Stack (most recent call first):\n{frames}{ours}"));
+        let nothing = Stack { text: String::new(), is_waiting: true };
+        assert_eq!(parse(&[module, import].concat()), Some(nothing));
+        let loads = parse(&[module, import, users].concat()).expect("a stack");
+        assert!(!loads.is_waiting && loads.text.contains("in load"), "{loads:?}");
+    }
 
     const SLEEPING: &str = "Stack (most recent call first):\n\
         \x20 File \"/srv/app.py\", line 12 in nap\n\
