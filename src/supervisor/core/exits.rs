@@ -24,7 +24,7 @@ impl<T, C> Core<T, C> {
         let Some(child) = self.children.get(&key) else { return };
         match child.state {
             State::Dead { incarnation: i, .. } if i == incarnation => {}
-            // Buried meanwhile, as one of a group.
+            // A plan has taken it down meanwhile.
             _ => return,
         }
         let backoff = child.options.backoff.is_some();
@@ -76,31 +76,49 @@ impl<T, C> Core<T, C> {
         self.plan = Some(Plan::restart(key, self.group(key)));
     }
 
-    /// Reports the end of a dead child, and puts it down or removes it when that was its last.
-    pub(super) fn bury(&mut self, key: Key, out: &mut Vec<Command<T, C>>) -> Fate {
-        let Some(child) = self.children.get_mut(&key) else { return Fate::Final(None) };
-        let State::Dead { incarnation, reason } = std::mem::replace(&mut child.state, State::Restarting)
-        else {
-            return Fate::Final(None);
-        };
-        child.last_exit = Some(reason.clone());
-        let is_final = match child.options.restart {
+    /// Handles the end of a dead child: reports it, and puts the child down or removes it if the end is final.
+    fn bury(&mut self, key: Key, out: &mut Vec<Command<T, C>>) -> Fate {
+        let Some(reason) = self.report_end(key, out) else { return Fate::Final(None) };
+        let options = &self.children[&key].options;
+        let is_final = match options.restart {
             Restart::Permanent => false,
             Restart::Transient => reason.is_normal(),
             Restart::Temporary => true,
         };
-        let keep = child.options.restart != Restart::Temporary && !self.options.dynamic;
-        out.push(child.report(|id| ReportEvent::ChildTerminated { id, incarnation, reason }));
         if !is_final {
             return Fate::Restart;
         }
-        let significant = child.options.significant.then(|| child.options.clone());
-        if keep {
-            self.put_down(key, Down::Finished, out);
-        } else {
+        let significant = options.significant.then(|| options.clone());
+        if options.restart == Restart::Temporary || self.options.dynamic {
             self.remove(key, out);
+        } else {
+            self.put_down(key, Down::Finished, out);
         }
         Fate::Final(significant)
+    }
+
+    /// Reports the end of a dead child, which is `Restarting` afterwards. Returns the reason.
+    fn report_end(&mut self, key: Key, out: &mut Vec<Command<T, C>>) -> Option<ExitReason> {
+        let child = self.children.get_mut(&key)?;
+        let State::Dead { incarnation, reason } = &child.state else { return None };
+        let (incarnation, reason) = (*incarnation, reason.clone());
+        child.state = State::Restarting;
+        child.last_exit = Some(reason.clone());
+        let report = reason.clone();
+        out.push(child.report(|id| ReportEvent::ChildTerminated { id, incarnation, reason: report }));
+        Some(reason)
+    }
+
+    /// Takes down a child that ended by itself just before it was to be stopped. It is not a final end: as in OTP, a
+    /// restart of the group starts the child again.
+    pub(super) fn overtaken(&mut self, key: Key, out: &mut Vec<Command<T, C>>) {
+        self.report_end(key, out);
+        let Some(child) = self.children.get(&key) else { return };
+        if child.options.restart == Restart::Temporary || self.options.dynamic {
+            self.remove(key, out);
+        } else {
+            self.put_down(key, Down::Idle, out);
+        }
     }
 
     fn significant_ended(&mut self, child: ChildOptions, out: &mut Vec<Command<T, C>>) {

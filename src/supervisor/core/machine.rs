@@ -17,7 +17,6 @@ use super::{
     child::{Child, ChildView, Down, Key, Starter, State, StateView, Stopping},
     children::Children,
     event::{Answer, Command, Ending, Event, Order},
-    exits::Fate,
     former::Former,
     plan::{Goal, Plan, Work},
     resize::Resizing,
@@ -297,9 +296,7 @@ impl<T, C> Core<T, C> {
                 true
             }
             State::Dead { .. } => {
-                if let Fate::Restart = self.bury(key, out) {
-                    self.put_down(key, Down::Idle, out);
-                }
+                self.overtaken(key, out);
                 false
             }
             State::Restarting => {

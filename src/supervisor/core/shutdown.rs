@@ -47,7 +47,7 @@ impl<T, C> Core<T, C> {
                     continue;
                 }
                 State::Dead { .. } => {
-                    self.bury(key, out);
+                    self.overtaken(key, out);
                     continue;
                 }
                 State::Restarting => {
@@ -103,7 +103,7 @@ impl<T, C> Core<T, C> {
         }
         for work in std::mem::take(&mut self.queue) {
             match work {
-                // Buried when its turn to be stopped comes.
+                // Reported when its turn to be stopped comes.
                 Work::Exit { .. } | Work::Retry { .. } => {}
                 Work::StartChild { caller, payload, .. } => {
                     out.push(Command::Reply { caller, result: Err(ChildError::SupervisorDown) });

@@ -232,3 +232,29 @@ async fn significant_escalation() {
         }
     }
 }
+
+/// A significant child that ends by itself while its group is stopped is started again with the group, as in OTP.
+#[actix::test]
+async fn significant_end_in_a_group_restart_is_restarted() {
+    for mode in [ANY, ALL] {
+        for (strategy, order) in
+            [(Strategy::OneForAll, ["sig", "b", "slow"]), (Strategy::RestForOne, ["b", "sig", "slow"])]
+        {
+            let diary = Diary::default();
+            let spec = |id| match id {
+                "sig" => Puppet::spec(&diary, id).restart(Restart::Transient).significant(),
+                "slow" => Puppet::spec_with(&diary, id, Manners::tidy(S / 20)),
+                _ => Puppet::spec(&diary, id),
+            };
+            let app = group(&diary, strategy, 5, &[]).auto_shutdown(mode);
+            let app = order.iter().fold(app, |app, id| app.child_spec(spec(id))).start().await.unwrap();
+            let mut reports = app.subscribe();
+            puppet(&app, "b").do_send(End::Panic).unwrap();
+            diary.wait_for("clean slow").await;
+            puppet(&app, "sig").do_send(End::Stop).unwrap();
+            started(&mut reports, "slow").await;
+            assert_eq!(listed(&app).await, order.map(|id| format!("{id} running")));
+            ends_all(app, &diary, "sig", End::Stop).await;
+        }
+    }
+}

@@ -2,8 +2,9 @@
 
 use super::sim::*;
 use crate::supervisor::{
-    Backoff, ChildError, ExitReason, Restart, Shutdown, Strategy,
+    AutoShutdown, Backoff, ChildError, ChildOptions, ExitReason, Restart, Shutdown, Strategy,
     core::{Answer, Ending, Event, StateView},
+    options::SupervisorOptions,
 };
 
 fn one_for_all(children: &[crate::supervisor::ChildOptions]) -> Sim {
@@ -176,4 +177,86 @@ fn a_delete_does_not_disturb_a_group_restart() {
     sim.pass(S);
     assert!(matches!(sim.reply(caller), Some(Err(ChildError::Running))));
     assert_eq!(sim.take_orders(), ["ask c", "ask a", "start a", "start b", "start c"]);
+}
+
+/// `sig` ends by itself while its group is stopped for a restart. OTP starts it again with the group.
+#[test]
+fn significant_end_in_a_group_restart_is_restarted() {
+    for auto_shutdown in [AutoShutdown::AnySignificant, AutoShutdown::AllSignificant] {
+        for (strategy, order) in [
+            (Strategy::OneForAll, ["sig", "b", "slow"]),
+            (Strategy::OneForAll, ["b", "sig", "slow"]),
+            (Strategy::RestForOne, ["b", "sig", "slow"]),
+        ] {
+            let mut sim = group_with_significant(strategy, auto_shutdown, Restart::Transient, order);
+            sim.stops("slow", Stop::After(S));
+            sim.crash("b");
+            sim.exit("sig", ExitReason::Normal);
+            sim.pass(S);
+            assert!(!sim.ended());
+            for id in order {
+                assert!(sim.is_running(id), "{strategy:?} {auto_shutdown:?} {order:?}: {id}");
+            }
+            sim.exit("sig", ExitReason::Normal);
+            sim.pass(S);
+            assert!(sim.ended(), "outside of a group restart the end counts");
+        }
+    }
+}
+
+#[test]
+fn significant_end_outside_the_group_ends_the_supervisor() {
+    let order = ["sig", "b", "slow"];
+    let any = AutoShutdown::AnySignificant;
+    let mut sim = group_with_significant(Strategy::RestForOne, any, Restart::Transient, order);
+    sim.stops("slow", Stop::After(S));
+    sim.crash("b");
+    sim.exit("sig", ExitReason::Normal);
+    assert!(!sim.ended(), "the restart goes on first");
+    sim.pass(2 * S);
+    assert_eq!(sim.take_orders(), ["ask slow", "start b", "start slow", "ask slow", "ask b"]);
+}
+
+/// As in OTP, a group restart removes a temporary child; its end is then nobody's.
+#[test]
+fn temporary_significant_end_in_a_group_restart_is_removed() {
+    for auto_shutdown in [AutoShutdown::AnySignificant, AutoShutdown::AllSignificant] {
+        let order = ["sig", "b", "slow"];
+        let mut sim = group_with_significant(Strategy::OneForAll, auto_shutdown, Restart::Temporary, order);
+        sim.stops("slow", Stop::After(S));
+        sim.crash("b");
+        sim.exit("sig", ExitReason::Normal);
+        sim.pass(S);
+        assert!(!sim.ended() && sim.state("sig").is_none());
+        assert!(sim.is_running("b") && sim.is_running("slow"));
+    }
+}
+
+/// The failing retry of `b` stops the group once more; `sig` ends just then.
+#[test]
+fn significant_end_before_a_group_retry_is_restarted() {
+    let order = ["sig", "b", "slow"];
+    let any = AutoShutdown::AnySignificant;
+    let mut sim = group_with_significant(Strategy::OneForAll, any, Restart::Transient, order);
+    sim.starts("b", &[Start::FailAfter(S), Start::Up]);
+    sim.stops("sig", Stop::After(S));
+    sim.crash("b");
+    // `sig` is asked, and ends by itself meanwhile.
+    sim.exit("sig", ExitReason::Normal);
+    sim.pass(3 * S);
+    assert!(!sim.ended());
+    assert!(order.iter().all(|id| sim.is_running(id)));
+}
+
+fn group_with_significant(
+    strategy: Strategy,
+    auto_shutdown: AutoShutdown,
+    restart: Restart,
+    order: [&str; 3],
+) -> Sim {
+    let child = |id| match id {
+        "sig" => ChildOptions { significant: true, ..with(restart, id) },
+        _ => worker(id),
+    };
+    Sim::up(SupervisorOptions { auto_shutdown, ..options(strategy, 9, 3600 * S) }, &order.map(child))
 }
