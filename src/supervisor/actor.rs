@@ -133,6 +133,9 @@ impl SupervisorTask {
     fn handle(&mut self, event: Event<Unit, Caller>) {
         self.core.handle(Instant::now(), event, &mut self.commands);
         self.carry_out();
+        if self.core.is_unarmed() {
+            self.core.arm(Instant::now());
+        }
     }
 
     fn take(&mut self, input: Input) {
@@ -275,19 +278,16 @@ impl SupervisorTask {
         }
     }
 
-    /// The parent's orders, as far as the core does not know them.
+    /// The parent's orders, as far as the core does not know them. A request that comes together with a kill comes first.
     fn obey(&mut self) {
-        let Some(link) = &self.link else { return };
-        let (order, event) = if link.control.is_killed() {
-            (Order::Kill, Event::Kill)
-        } else if link.control.is_asked() {
-            (Order::Ask, Event::Stop)
-        } else {
-            return;
-        };
-        if self.order != Some(order) {
-            self.order = Some(order);
-            self.handle(event);
+        let Some(control) = self.link.as_ref().map(|link| link.control.clone()) else { return };
+        if control.is_asked() && self.order.is_none() {
+            self.order = Some(Order::Ask);
+            self.handle(Event::Stop);
+        }
+        if control.is_killed() && self.order != Some(Order::Kill) && self.link.is_some() {
+            self.order = Some(Order::Kill);
+            self.handle(Event::Kill);
         }
     }
 }

@@ -192,7 +192,9 @@ where
             }
         }
         let Some(link) = &this.link else { return Poll::Ready(()) };
-        if link.control.is_killed() {
+        let is_killed = link.control.is_killed();
+        // A request that came together with the kill came first: the actor may obey it in one poll.
+        if is_killed && !link.control.is_asked_beyond(this.passed_on) {
             this.end(ExitReason::Killed);
             return Poll::Ready(());
         }
@@ -204,6 +206,10 @@ where
             actor.ctx().stop();
         }
         match this.poll_actor(cx) {
+            Ok(Poll::Pending) if is_killed => {
+                this.end(ExitReason::Killed);
+                Poll::Ready(())
+            }
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(())) => {
                 this.end_as_told();

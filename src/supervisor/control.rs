@@ -131,6 +131,11 @@ impl Control {
         self.orders.load(Ordering::Acquire) & ASK != 0
     }
 
+    /// Whether the supervisor has asked for the end and these [`wishes`](Self::wishes) do not hold the request.
+    pub(crate) fn is_asked_beyond(&self, wishes: u8) -> bool {
+        self.wishes() & !wishes & ASK != 0
+    }
+
     /// The wishes, of the supervisor or the child itself, that the child should stop: more bits, more wishes.
     pub(crate) fn wishes(&self) -> u8 {
         self.orders.load(Ordering::Acquire) & (ASK | EXIT)

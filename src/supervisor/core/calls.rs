@@ -90,13 +90,7 @@ impl<T, C> Core<T, C> {
         }
     }
 
-    pub(super) fn terminate_child(
-        &mut self,
-        now: Instant,
-        id: Arc<str>,
-        caller: C,
-        out: &mut Vec<Command<T, C>>,
-    ) {
+    pub(super) fn terminate_child(&mut self, id: Arc<str>, caller: C, out: &mut Vec<Command<T, C>>) {
         if let Err(error) = self.check_up() {
             return out.push(Command::Reply { caller, result: Err(error) });
         }
@@ -119,7 +113,7 @@ impl<T, C> Core<T, C> {
             State::Starting { incarnation } => {
                 child.state = State::Stopping { incarnation, how: Stopping::Cancelled };
                 self.stoppers.entry(key).or_default().push(caller);
-                self.order_kill(key, now, out);
+                self.order_kill(key, out);
             }
             State::Restarting => {
                 let result = self.end_of(key);
@@ -140,17 +134,11 @@ impl<T, C> Core<T, C> {
         }
     }
 
-    pub(super) fn perform_terminate(
-        &mut self,
-        now: Instant,
-        id: Arc<str>,
-        caller: C,
-        out: &mut Vec<Command<T, C>>,
-    ) {
+    pub(super) fn perform_terminate(&mut self, id: Arc<str>, caller: C, out: &mut Vec<Command<T, C>>) {
         let Some(key) = self.key(&id) else {
             return out.push(Command::Reply { caller, result: Err(ChildError::NotFound) });
         };
-        if self.begin_stop(key, now, out) {
+        if self.begin_stop(key, out) {
             self.stoppers.entry(key).or_default().push(caller);
             if !self.options.dynamic {
                 self.plan = Some(Plan::wait_for(key));

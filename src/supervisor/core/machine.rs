@@ -46,6 +46,8 @@ pub(crate) struct Core<T, C> {
     ids: HashTable<Key>,
     hasher: RandomState,
     pub(super) timers: BTreeSet<(Instant, Key)>,
+    /// Limits of children that have just been told to end: [`arm`](Self::arm) sets their timers.
+    limits: Vec<(Key, Duration)>,
     /// Significant children that have not ended for good.
     pub(super) significant: BTreeSet<Key>,
     pub(super) intensity: Intensity,
@@ -85,6 +87,7 @@ impl<T, C> Core<T, C> {
             ids: HashTable::new(),
             hasher: RandomState::new(),
             timers: BTreeSet::new(),
+            limits: Vec::new(),
             significant: BTreeSet::new(),
             phase: Phase::Booting,
             plan: None,
@@ -126,15 +129,33 @@ impl<T, C> Core<T, C> {
             Event::Declined { child, incarnation } => self.declined(child, incarnation, out),
             Event::Ended { child, incarnation, reason } => self.ended(now, child, incarnation, reason, out),
             Event::StartChild { options, payload, caller } => self.start_child(options, payload, caller, out),
-            Event::TerminateChild { id, caller } => self.terminate_child(now, id, caller, out),
+            Event::TerminateChild { id, caller } => self.terminate_child(id, caller, out),
             Event::RestartChild { id, caller } => self.restart_child(id, caller, out),
             Event::DeleteChild { id, caller } => self.delete_child(id, caller, out),
             Event::Resize { size, caller } => self.resize(size, caller, out),
             Event::Tick => self.tick(now, out),
             Event::Stop => self.stop(out),
-            Event::Kill => self.kill(now, out),
+            Event::Kill => self.kill(out),
         }
         self.pump(now, out);
+    }
+
+    /// The commands of the last [`handle`](Self::handle) have been carried out. The time that a child has to obey begins now: a
+    /// supervisor may tell thousands of children to end before the first of them can run.
+    pub(crate) fn arm(&mut self, now: Instant) {
+        for (key, limit) in std::mem::take(&mut self.limits) {
+            let is_stopping =
+                self.children.get(&key).is_some_and(|child| matches!(child.state, State::Stopping { .. }));
+            // A limit beyond what a clock can express is none.
+            if is_stopping && let Some(at) = now.checked_add(limit) {
+                self.set_timer(key, at);
+            }
+        }
+    }
+
+    /// Whether [`arm`](Self::arm) has something to do.
+    pub(crate) fn is_unarmed(&self) -> bool {
+        !self.limits.is_empty()
     }
 
     /// When [`Event::Tick`] is due, if nothing happens before.
@@ -267,32 +288,28 @@ impl<T, C> Core<T, C> {
     }
 
     /// Begins to stop a child; true when there is an end to wait for.
-    pub(super) fn begin_stop(&mut self, key: Key, now: Instant, out: &mut Vec<Command<T, C>>) -> bool {
+    pub(super) fn begin_stop(&mut self, key: Key, out: &mut Vec<Command<T, C>>) -> bool {
         let Some(child) = self.children.get_mut(&key) else { return false };
         match &child.state {
             State::Stopping { .. } => true,
             State::Running { incarnation } => {
                 let incarnation = *incarnation;
-                let limit = match child.options.shutdown {
+                match child.options.shutdown {
                     Shutdown::Brutal => {
                         child.state = State::Stopping { incarnation, how: Stopping::Brutal };
-                        self.order_kill(key, now, out);
+                        self.order_kill(key, out);
                         return true;
                     }
-                    // A limit beyond what a clock can express is none.
-                    Shutdown::Timeout(limit) => now.checked_add(limit),
-                    Shutdown::Infinity => None,
-                };
+                    Shutdown::Timeout(limit) => self.limits.push((key, limit)),
+                    Shutdown::Infinity => {}
+                }
                 child.state = State::Stopping { incarnation, how: Stopping::Asked };
                 out.push(Command::Stop { child: key, order: Order::Ask });
-                if let Some(at) = limit {
-                    self.set_timer(key, at);
-                }
                 true
             }
             State::Starting { incarnation } => {
                 child.state = State::Stopping { incarnation: *incarnation, how: Stopping::Cancelled };
-                self.order_kill(key, now, out);
+                self.order_kill(key, out);
                 true
             }
             State::Dead { .. } => {
@@ -312,11 +329,12 @@ impl<T, C> Core<T, C> {
     }
 
     /// Tells a child's task to end at once.
-    pub(super) fn order_kill(&mut self, key: Key, now: Instant, out: &mut Vec<Command<T, C>>) {
+    pub(super) fn order_kill(&mut self, key: Key, out: &mut Vec<Command<T, C>>) {
         let Some(child) = self.children.get(&key) else { return };
         let grace = kill_grace(child.options.kind);
+        self.clear_timer(key);
+        self.limits.push((key, grace));
         out.push(Command::Stop { child: key, order: Order::Kill });
-        self.set_timer(key, now + grace);
     }
 
     fn started(&mut self, now: Instant, key: Key, incarnation: u64, out: &mut Vec<Command<T, C>>) {
@@ -467,7 +485,7 @@ impl<T, C> Core<T, C> {
                 State::Restarting => self.queue.push_back(Work::Retry { child: key }),
                 State::Stopping { how: how @ Stopping::Asked, .. } => {
                     *how = Stopping::TimedOut;
-                    self.order_kill(key, now, out);
+                    self.order_kill(key, out);
                 }
                 State::Stopping { .. } => self.unkillable(key, out),
                 &mut State::Blocked { incarnation } => {

@@ -135,7 +135,7 @@ impl<T, C> Core<T, C> {
             self.plan = None;
             let mut rest = ALL;
             while let Some(key) = self.next_of(&mut rest) {
-                self.begin_stop(key, now, out);
+                self.begin_stop(key, out);
             }
             return true;
         }
@@ -145,7 +145,7 @@ impl<T, C> Core<T, C> {
             if plan.spared == Some(key) {
                 return true;
             }
-            if !self.begin_stop(key, now, out) {
+            if !self.begin_stop(key, out) {
                 if goal == Goal::Resize {
                     self.put_down(key, Down::Terminated, out);
                 }
@@ -241,7 +241,7 @@ impl<T, C> Core<T, C> {
             Work::StartChild { options, payload, caller } => {
                 self.perform_start(now, options, payload, caller, out)
             }
-            Work::TerminateChild { id, caller } => self.perform_terminate(now, id, caller, out),
+            Work::TerminateChild { id, caller } => self.perform_terminate(id, caller, out),
             Work::RestartChild { id, caller } => self.perform_restart(now, id, caller, out),
             Work::DeleteChild { id, caller } => self.perform_delete(id, caller, out),
             Work::Resize { size, caller } => self.perform_resize(size, caller, out),

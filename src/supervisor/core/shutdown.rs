@@ -8,7 +8,6 @@ use super::{
     plan::{ALL, Plan, Work},
     resize::Resizing,
 };
-use std::time::Instant;
 
 impl<T, C> Core<T, C> {
     pub(super) fn stop(&mut self, out: &mut Vec<Command<T, C>>) {
@@ -20,7 +19,7 @@ impl<T, C> Core<T, C> {
     }
 
     /// Ends without asking anybody: all children are killed together, and their ends awaited.
-    pub(super) fn kill(&mut self, now: Instant, out: &mut Vec<Command<T, C>>) {
+    pub(super) fn kill(&mut self, out: &mut Vec<Command<T, C>>) {
         let killed = Ending::Ended(ExitReason::Killed);
         match &mut self.phase {
             // It was asked to end, in vain: who asked learns that, as OTP's `killed` after a timeout.
@@ -56,7 +55,7 @@ impl<T, C> Core<T, C> {
                 }
                 State::Down(_) => continue,
             }
-            self.order_kill(key, now, out);
+            self.order_kill(key, out);
         }
     }
 

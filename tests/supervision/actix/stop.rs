@@ -1,6 +1,8 @@
 //! How a supervisor with declared children stops: in which order, and how those end that do not obey.
 
-use hatchery::supervisor::{ChildError, ExitReason, ReportEvent, Restart, Shutdown, Supervisor};
+use std::time::Duration;
+
+use hatchery::supervisor::{ChildError, ChildSpec, ExitReason, ReportEvent, Restart, Shutdown, Supervisor};
 
 use crate::support::*;
 
@@ -170,4 +172,55 @@ async fn a_nested_supervisor_that_stops_too_late_was_killed() {
         matches!(&report.event, ReportEvent::ShutdownError { id, reason: ExitReason::Killed, .. } if &**id == "inner")
     })
     .await;
+}
+
+/// Without time to obey, an obedient child still runs once between the request and the kill.
+#[actix::test]
+async fn timeout_zero_asks_before_it_kills() {
+    let zero = Shutdown::Timeout(Duration::ZERO);
+    let diary = Diary::default();
+    let nested = ChildSpec::from(Supervisor::builder("nested")).shutdown(zero);
+    let app = Supervisor::builder("app")
+        .child_spec(Puppet::spec(&diary, "a").shutdown(zero))
+        .child_spec(Puppet::spec(&diary, "b").shutdown(zero).on_dedicated_arbiter())
+        .child_spec(Puppet::spec_with(&diary, "c", Manners::stubborn()).shutdown(zero))
+        .child_spec(nested)
+        .start()
+        .await
+        .unwrap();
+    for id in ["a", "b", "c", "nested"] {
+        let mut reports = app.subscribe();
+        within("an end", app.terminate_child(id)).await.unwrap();
+        let event = report_where(&mut reports, |report| &*report.supervisor == "app").await.event;
+        assert_eq!(matches!(event, ReportEvent::Stopped { .. }), id != "c", "{event:?}");
+        within("a start", app.restart_child(id)).await.unwrap();
+    }
+    let mut reports = app.subscribe();
+    diary.take();
+    stop(app, &diary).await;
+    let lines = shutdown_reports(&mut reports).await;
+    let requests = ["requested", "requested"]; // of `app` and of `nested`
+    assert_eq!(lines[..2], requests);
+    assert_eq!(lines[2..], ["nested stopped", "c error: killed", "b stopped", "a stopped"]);
+    assert_eq!(diary.take(), ["stop b", "stop a"], "their hooks have run");
+}
+
+/// It takes longer to ask all of them than each of them has.
+#[actix::test]
+async fn many_children_with_little_time_end_as_asked() {
+    const COUNT: usize = 2_000;
+    for limit in [Duration::ZERO, Duration::from_millis(1)] {
+        let diary = Diary::default();
+        let app = Supervisor::dynamic("app").start().await.unwrap();
+        for number in 0..COUNT {
+            let spec = Puppet::spec(&diary, &number.to_string()).shutdown(Shutdown::Timeout(limit));
+            app.start_child(spec).await.unwrap();
+        }
+        diary.take();
+        let mut reports = app.subscribe();
+        stop(app, &diary).await;
+        let lines = shutdown_reports(&mut reports).await;
+        assert_eq!(lines.iter().filter(|line| line.ends_with(" stopped")).count(), COUNT);
+        assert_eq!(diary.take().len(), COUNT, "each hook has run");
+    }
 }

@@ -4,7 +4,7 @@ use super::sim::*;
 use crate::supervisor::{
     AutoShutdown, Backoff, ChildError, ChildOptions, ExitReason, ReportEvent, Restart, Shutdown,
     ShutdownCause, Strategy,
-    core::{Answer, Ending, Event, StateView},
+    core::{Answer, Command, Ending, Event, StateView},
     options::SupervisorOptions,
 };
 
@@ -133,6 +133,26 @@ fn stop_with_mixed_shutdown_values() {
     assert_eq!(sim.take_log(), ["kill later", "end later"]);
     sim.pass(5 * S);
     assert!(sim.ended());
+}
+
+/// However long it takes to ask them all.
+#[test]
+fn stop_limits_count_from_the_last_request() {
+    let mut sim = pool(0);
+    for id in ["a", "b"] {
+        sim.start(stopped_by(Shutdown::Timeout(S), id)).unwrap();
+    }
+    let mut out = Vec::new();
+    sim.core.handle(sim.now, Event::Stop, &mut out);
+    assert_eq!(out.iter().filter(|command| matches!(command, Command::Stop { .. })).count(), 2);
+    assert_eq!(sim.core.next_deadline(), None);
+    sim.core.arm(sim.now + 9 * S);
+    assert_eq!(sim.core.next_deadline(), Some(sim.now + 10 * S));
+    // The same holds for kills.
+    sim.core.handle(sim.now + 10 * S, Event::Kill, &mut out);
+    assert_eq!(sim.core.next_deadline(), None);
+    sim.core.arm(sim.now + 12 * S);
+    assert_eq!(sim.core.next_deadline(), Some(sim.now + 13 * S));
 }
 
 fn bounded(max: usize, intensity: u32) -> Sim {

@@ -174,6 +174,7 @@ impl Sim {
             for command in out {
                 self.carry_out(command);
             }
+            self.core.arm(self.now);
             self.check();
         }
     }

@@ -93,6 +93,9 @@ impl World {
                 for command in out {
                     self.carry_out(&path, command);
                 }
+                if let Some(core) = self.cores.get_mut(&path) {
+                    core.arm(self.now);
+                }
             }
             let due = |core: &Core<Spec, u32>| core.next_deadline().is_some_and(|at| at <= self.now);
             let Some((path, _)) = self.cores.iter().find(|(_, core)| due(core)) else { return };
