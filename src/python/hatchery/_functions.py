@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from types import FunctionType, GenericAlias, MethodType
+from types import CoroutineType, FunctionType, GeneratorType, GenericAlias, MethodType
 
 from hatchery import _hooks
 from hatchery._values import type_name
@@ -23,6 +23,7 @@ _DEFAULT_CHARS = 80  # a default may be a whole table
 _HAS_VAR_POSITIONAL = 0x04
 _HAS_VAR_KEYWORD = 0x08
 _IS_ASYNC = 0x80 | 0x200  # coroutine, asynchronous generator
+_IS_AWAITED_GENERATOR = 0x100  # `types.coroutine` marks it
 _DEEPEST = 20  # of partials of methods of partials ...
 
 
@@ -66,7 +67,8 @@ def exported(
                 home = value.__module__
             except Exception:  # noqa: S112
                 continue  # a proxy object that is not bound to anything yet
-            if home == module.__name__:
+            # Code that was made by `exec`, or compiled, may have no module; what has code of its own is no builtin.
+            if home == module.__name__ or (home is None and hasattr(value, "__code__")):
                 functions[name] = value
     if wanted is None:
         return functions
@@ -99,6 +101,23 @@ def is_async(function: Any) -> bool:
         else:
             break
     return False
+
+
+def is_awaitable(value: Any) -> bool:
+    """Tell whether `await` takes a value: a coroutine, a future, a task, or any object with `__await__`."""
+    kind = type(value)
+    if kind is GeneratorType:
+        return bool(value.gi_code.co_flags & _IS_AWAITED_GENERATOR)
+    return kind is CoroutineType or hasattr(kind, "__await__")
+
+
+def discard(awaitable: Any) -> None:
+    """Give up something that is not awaited any more, so that Python does not warn that nobody did."""
+    for name in ("close", "cancel"):  # a coroutine has the first, a future the second
+        end = getattr(awaitable, name, None)
+        if end is not None:
+            end()
+            return
 
 
 def similar(name: str, functions: Functions) -> list[str]:

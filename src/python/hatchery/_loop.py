@@ -11,9 +11,9 @@ import asyncio
 import sys
 from contextvars import ContextVar, copy_context
 from time import monotonic
-from types import CoroutineType
 
 from hatchery import _calls, _errors, _streams, _values, _wire
+from hatchery._functions import discard, is_awaitable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ class Loop:
             self._waits = before
         return not self._ended
 
-    def run(self, call: Call | None, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Run a coroutine to its end, with the loop, and return what it returns."""
+    def run(self, call: Call | None, awaitable: Any) -> Any:
+        """Await something, running the loop until it has ended, and return its result."""
         outcome: list[tuple[Any, BaseException | None]] = []
 
         async def main() -> None:
@@ -91,9 +91,9 @@ class Loop:
                 if call is not None:
                     call.entered = True
                     if call.cancelled:
-                        coroutine.close()
+                        discard(awaitable)
                         raise _calls.Cancelled("the call was cancelled")  # noqa: TRY301
-                outcome.append((await coroutine, None))
+                outcome.append((await awaitable, None))
             except BaseException as error:
                 outcome.append((None, error))
             finally:
@@ -144,7 +144,7 @@ class Loop:
             loop.close()
 
     def start(self, call: Call, result: Any) -> None:
-        """Begin a task for what a call's function returned: a coroutine, or an asynchronous iterator to stream."""
+        """Begin a task for what a call's function returned: an awaitable, or an asynchronous iterator to stream."""
         if self._loop.is_closed():
             self._renew()
         self._worker.active[call.id] = call
@@ -177,7 +177,7 @@ class Loop:
 
     async def _answer(self, call: Call, result: Any) -> None:
         """Await what a function returned, and answer with its result."""
-        if result.__class__ is CoroutineType:
+        if _must_be_awaited(call, result):
             result = await result
         if call.credit is None:
             self._worker.answer(call, result)
@@ -238,11 +238,11 @@ class Loop:
             _calls.begins(call.id)
         try:
             try:
-                if result.__class__ is CoroutineType and call.credit is None and not call.cancelled:
+                if call.credit is None and not call.cancelled:
                     worker.answer(call, await result)
                 elif call.cancelled:
-                    if result.__class__ is CoroutineType:
-                        result.close()
+                    if _must_be_awaited(call, result):
+                        discard(result)
                     failed = {"kind": "cancelled"}
                 else:
                     await self._answer(call, result)
@@ -343,6 +343,12 @@ class _UnsendableError(Exception):
     def __init__(self, body: dict[str, Any]) -> None:
         super().__init__()
         self.body = body
+
+
+def _must_be_awaited(call: Call, result: Any) -> bool:
+    """Tell whether a call's result comes of awaiting this. What a stream can iterate over is not awaited."""
+    streams = call.credit is not None and hasattr(type(result), "__anext__")
+    return not streams and is_awaitable(result)
 
 
 def _report(error: BaseException) -> None:

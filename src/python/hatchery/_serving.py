@@ -11,6 +11,7 @@ from time import monotonic
 from types import CoroutineType, GeneratorType
 
 from hatchery import _calls, _errors, _functions, _hooks, _streams, _values, _wire
+from hatchery._functions import is_awaitable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -137,16 +138,18 @@ class Worker:
                 continue
             main.call = None
             main.begun[1] = 0
-            if result.__class__ is coroutine_type:
-                call = _calls.Call(call_id, timeout_ms)
-                call.cancelled = plain.cancelled
-                self.returned(call, result)
-                receive = self.receive
-                continue
-            try:
-                send(result_kind, call_id, encode(result))
-            except (_values.EncodeError, _wire.FrameTooLargeError) as error:
-                self._send_error(call_id, _errors.unsendable(error, result))
+            if result.__class__ is not coroutine_type:
+                try:
+                    send(result_kind, call_id, encode(result))
+                    continue
+                except (_values.EncodeError, _wire.FrameTooLargeError) as error:
+                    if not is_awaitable(result):
+                        self._send_error(call_id, _errors.unsendable(error, result))
+                        continue
+            call = _calls.Call(call_id, timeout_ms)
+            call.cancelled = plain.cancelled
+            self.returned(call, result)
+            receive = self.receive
 
     def _call(self, call_id: int, timeout_ms: int, body: _wire.Buffer, request: list[Any]) -> None:
         """Run a call that may have options."""
@@ -269,10 +272,9 @@ class Worker:
 
     def returned(self, call: _calls.Call, result: Any) -> None:
         """Go on with what a function returned: send it, await it, or stream it."""
-        kind = result.__class__
-        is_generator = kind is GeneratorType  # the plain case need not be asked what it is not
         streams = call.credit is not None
-        if kind is CoroutineType or (streams and not is_generator and hasattr(type(result), "__anext__")):
+        is_generator = streams and result.__class__ is GeneratorType  # the plain case, which needs no other questions
+        if not is_generator and ((streams and hasattr(type(result), "__anext__")) or is_awaitable(result)):
             self.the_loop().start(call, result)
         elif not streams:
             self.answer(call, result)
@@ -388,7 +390,7 @@ class Worker:
     def run_to_end(self, call: _calls.Call | None, function: Callable[..., Any], *args: Any) -> Any:
         """Run a function of the user's, `async` or not, and return what it returns."""
         result = _calls.run(call, function, *args)
-        if result.__class__ is CoroutineType:
+        if is_awaitable(result):
             result = self.the_loop().run(call, result)
         return result
 

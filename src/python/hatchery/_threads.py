@@ -16,9 +16,10 @@ import sys
 import threading
 from _queue import SimpleQueue
 from time import monotonic, sleep
-from types import CoroutineType, FunctionType
+from types import FunctionType
 
 from hatchery import _calls, _errors, _streams, _values, _wire
+from hatchery._functions import discard, is_awaitable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ class Pool:
         worker = self.worker
         if error is not None:
             worker.fail(call, _errors.of_function(call, function, args, kwargs, error))
-        elif result.__class__ is CoroutineType or (call.credit is not None and hasattr(type(result), "__anext__")):
+        elif is_awaitable(result) or (call.credit is not None and hasattr(type(result), "__anext__")):
             call.entered = False  # the loop decides
             worker.the_inbox().hand(self._to_the_loop, call, result)
         elif call.credit is None:
@@ -196,8 +197,8 @@ class Pool:
     def _to_the_loop(self, call: Call, result: Any) -> None:
         if not call.over:
             self.worker.the_loop().start(call, result)
-        elif result.__class__ is CoroutineType:
-            result.close()  # the call was cancelled meanwhile
+        elif is_awaitable(result):
+            discard(result)  # the call was cancelled meanwhile
 
     def _pump(self, runner: Runner, call: Call) -> None:
         """Send items until the credit is used up, or it is another job's turn."""

@@ -408,6 +408,46 @@ class Async(Shared):
                 worker.call(function)
                 self.assertEqual(worker.call("alive"), 0, function)
 
+    def test_whatever_can_be_awaited_is_awaited(self) -> None:
+        source = """
+            import asyncio, types
+            loops = []
+            async def keep_loop(): loops.append(asyncio.get_running_loop())
+            async def later(value):
+                await asyncio.sleep(0)
+                return value
+            class Awaitable:
+                def __init__(self, value): self.value = value
+                def __await__(self): return later(self.value).__await__()
+            def awaitable(value): return Awaitable(value)
+            async def of_awaitable(value): return await Awaitable(value)
+            def future(value):
+                future = loops[0].create_future()
+                loops[0].call_soon(future.set_result, value)
+                return future
+            def task(value): return loops[0].create_task(later(value))
+            @types.coroutine
+            def marked(value): return (yield from later(value).__await__())
+            class Failing:
+                def __await__(self):
+                    raise KeyError("awaited")
+                    yield
+            def failing(value): return Failing()
+            async def gives_one(value): return Awaitable(value)
+        """
+        for options in ({}, {"in_flight": 8}, {"in_flight": 8, "threads": 2}):
+            with self.subTest(**options), Worker(source, **options) as worker:
+                worker.ready()
+                worker.call("keep_loop")
+                for function in ("later", "awaitable", "of_awaitable", "future", "marked", "task"):
+                    if function in ("future", "task") and options.get("threads"):
+                        continue  # asyncio's own rule: they belong to the loop's thread
+                    for value in (1, {"a": [function]}, None, "x" * 100_000):
+                        self.assertEqual(worker.call(function, value), value, function)
+                self.assertEqual(worker.call("failing", 1)["type"], "KeyError")
+                # What a coroutine returns is its result, which is not awaited in turn.
+                self.assertEqual(worker.call("gives_one", 1)["kind"], "encode")
+
     def test_frames_that_break_the_protocol_within_the_loop(self) -> None:
         for data, says in ((b"\0\0\0\0", "shorter"), (frame(13), "kind 13"), (frame(8, b"1", call_id=1), "no body")):
             with self.subTest(says), Worker(SOURCE) as worker:

@@ -52,6 +52,23 @@ class Exported(unittest.TestCase):
         expected = "module 'usermodule' exports no function 'count_wrods'; did you mean 'count_words'?"
         self.assertEqual(str(caught.exception), expected)
 
+    def test_functions_without_a_module_are_found(self) -> None:
+        source = """
+from math import sqrt
+namespace = {}
+exec("def made(): pass", namespace)
+made = namespace["made"]
+made.__module__ = None
+def unset(): pass
+unset.__module__ = None
+class Compiled:
+    __module__ = None
+    __code__ = unset.__code__
+    def __call__(self): pass
+compiled = Compiled()
+"""
+        self.assertEqual(names(source), ["made", "unset", "compiled"])
+
     def test_proxies_that_raise_are_left_out(self) -> None:
         source = """
 class Proxy:
