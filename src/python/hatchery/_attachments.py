@@ -147,7 +147,7 @@ def encode(value: Any) -> Encoded | None:
         return None
     attachments = taken.attachments
     # Texts that begin with U+0000 may be names, and what may be too deep may be the placeholders.
-    if data.count(b'"\\u0000') != len(attachments) or not _values.is_surely_fine(data):
+    if data.count(b'"\\u0000') != len(attachments) or not _values.is_surely_fine(data, value):
         return None
     return Encoded(data, attachments)
 

@@ -2,7 +2,7 @@
 
 NaN and infinities become null; integers outside i64/u64, lone surrogates, nesting over 120 and types that JSON does
 not have are errors that name the place; tuples become lists; int, bool, None and float keys become strings as the
-`json` module does.
+`json` module does, and two keys of a dict that become the same string are an error.
 
 The C encoder does the work. What it lets pass is looked for in the encoded bytes, where it is cheap; only when they
 look suspicious, or when it fails, the exact but slow walk over the value decides.
@@ -92,7 +92,11 @@ _ALL_SQUARE = bytes.maketrans(b"{}", b"[]")
 _DIGITS = bytes(0x30 if byte in b"0123456789" else byte if byte in b".-" else 0x20 for byte in range(256))
 _LONG_NATURAL = b"0" * 20  # 2^64 has 20 digits
 _LONG_NEGATIVE = b"-" + b"0" * 19  # and 2^63 has 19
-_LEAST_SUSPICIOUS = 20  # what is shorter can neither be nested too deep nor hold such a number
+# A shorter text holds no such number, is not nested too deep, and has no key twice: `{"1":0,"1":0}` is the shortest.
+_LEAST_SUSPICIOUS = 13
+_DIGITS_AS_ZERO = bytes.maketrans(b"123456789", b"000000000")
+_KEPT_APART = ({str}, {int})  # keys of one of these types alone become as many texts
+_KEY_ENDS = (b'true":', b'false":', b'null":', b'NaN":', b'Infinity":')  # of keys that are no strings and no numbers
 
 NEVER = sys.maxsize
 # To import orjson takes 10 ms and more: it is worth that for the first body of this size.
@@ -106,6 +110,11 @@ fast_encode: Callable[[Any], bytes | None] | None = None  # returns None for wha
 _HINTS = {
     "set": "for example to a list",
     "frozenset": "for example to a list",
+    "dict_keys": "for example to a list",
+    "dict_values": "for example to a list",
+    "dict_items": "for example with dict()",
+    "range": "for example to a list",
+    "collections.deque": "for example to a list",
     "generator": "for example with list(); or let the caller read it as a stream",
     "async_generator": "for example by collecting its items in a list; or let the caller read it as a stream",
     "datetime.datetime": "for example with .isoformat()",
@@ -113,18 +122,26 @@ _HINTS = {
     "datetime.time": "for example with .isoformat()",
     "datetime.timedelta": "for example with .total_seconds()",
     "decimal.Decimal": "for example with str() or float()",
+    "fractions.Fraction": "for example with str() or float()",
     "uuid.UUID": "for example with str()",
     "complex": "for example to a list of two numbers",
-    "numpy.float32": "for example with .item()",
-    "numpy.float16": "for example with .item()",
-    "numpy.int64": "for example with .item()",
-    "numpy.int32": "for example with .item()",
-    "numpy.uint8": "for example with .item()",
-    "numpy.bool": "for example with .item()",
-    "numpy.bool_": "for example with .item()",
     "torch.Tensor": "for example with .numpy()",
     "coroutine": "for example by awaiting it",
 }
+# The attribute that tells a kind of class, and how a value of it becomes JSON's types.
+_HINTS_BY_ATTRIBUTE = (
+    ("model_dump", 'for example with .model_dump(mode="json")'),  # pydantic
+    ("__pydantic_fields__", "for example with dataclasses.asdict()"),  # its dataclasses
+    ("__fields_set__", "for example with .dict()"),  # pydantic 1
+    ("__dataclass_fields__", "for example with dataclasses.asdict()"),
+    ("__attrs_attrs__", "for example with attrs.asdict()"),
+    ("__struct_fields__", "for example with msgspec.to_builtins()"),
+    ("to_dicts", "for example with .to_dicts()"),  # a frame of polars
+    ("to_pylist", "for example with .to_pylist()"),  # a table of pyarrow
+    ("iterrows", 'for example with .to_dict("records")'),  # a frame of pandas
+    ("to_list", "for example with .to_list()"),  # a column of either
+    ("__fspath__", "for example with str()"),
+)
 
 
 def _encode_text(value: Any) -> str:
@@ -161,7 +178,7 @@ def encode(value: Any) -> bytes | Encoded:
                 data = _join(guarded(_in_parts, value, 0)).encode()
             else:
                 data = _join(_in_parts(value, 0)).encode()  # the same without the calls
-            if len(data) < _LEAST_SUSPICIOUS or is_surely_fine(data):
+            if len(data) < _LEAST_SUSPICIOUS or is_surely_fine(data, value):
                 if len(data) >= large_bytes and (find := consider) is not None:
                     find()
                 return data
@@ -194,9 +211,39 @@ def guarded(encode: Callable[..., Any], *args: Any) -> Any:
         _limit_recursion(limit)
 
 
-def is_surely_fine(data: bytes) -> bool:
-    """Tell whether what the C encoder lets pass, but the rules do not, is surely not in this text."""
-    return not is_too_deep(data) and not _may_hold_a_long_integer(data)
+def is_surely_fine(data: bytes, value: Any) -> bool:
+    """Tell whether what the C encoder lets pass, but the rules do not, is surely not in the text of this value."""
+    if is_too_deep(data) or _may_hold_a_long_integer(data):
+        return False
+    return not _may_have_a_key_twice(data) or not _has_a_key_twice(value)
+
+
+def _may_have_a_key_twice(data: bytes) -> bool:
+    """Tell whether a key may be no string, and so become the same text as another; strings may mislead it."""
+    if b'":' not in data:
+        return False
+    if b'0":' in data.translate(_DIGITS_AS_ZERO):
+        return True
+    for end in _KEY_ENDS:  # noqa: SIM110 - twice as fast as any()
+        if end in data:
+            return True
+    return False
+
+
+def _has_a_key_twice(value: Any) -> bool:
+    """Tell whether two keys of a dict in a value, which the C encoder has taken, become the same text."""
+    containers = (list, dict, tuple)
+    waits = [value]
+    while waits:
+        items = waits.pop()
+        if isinstance(items, dict):
+            kinds = set(map(type, items))
+            if kinds not in _KEPT_APART and len({_key(key, []) for key in items}) < len(items):
+                return True
+            items = items.values()
+        if any(issubclass(kind, containers) for kind in set(map(type, items))):
+            waits += [item for item in items if isinstance(item, containers)]
+    return False
 
 
 def look_for_codecs() -> None:
@@ -309,17 +356,38 @@ def _checked(value: Any, path: list[str | int], taken: Taken) -> Any:
         members = {}
         for key, item in value.items():
             text = _key(key, path)
+            name = taken.name(text)
+            if name in members:
+                raise EncodeError(
+                    f"{_place(path)} has two keys that become {text!r} in JSON ({_keys_of(value, text)}): "
+                    "one would replace the other; give one another name"
+                )
             path.append(text)
-            members[taken.name(text)] = _checked(item, path, taken)
+            members[name] = _checked(item, path, taken)
             path.pop()
         return members
     placeholder = _placeholder(value, path, taken)
     if placeholder is not None:
         return placeholder
     name = type_name(type(value))
-    hint = f" ({_HINTS[name]})" if name in _HINTS else ""
+    hint = _hint(value, name)
     article = "an" if name[0] in "aeiou" else "a"
     raise EncodeError(f"{_place(path)} is {article} {name}; JSON has no such type: convert it{hint}")
+
+
+def _hint(value: Any, name: str) -> str:
+    """Return how a value that JSON has no type for can be converted, in brackets; nothing where that is not known."""
+    hint = _HINTS.get(name)
+    if hint is None:
+        enum, numpy = sys.modules.get("enum"), sys.modules.get("numpy")
+        if enum is not None and isinstance(value, enum.Enum):
+            hint = "for example with .value"
+        elif numpy is not None and isinstance(value, getattr(numpy, "generic", ())):
+            hint = "for example with .item()"
+        else:
+            kind = type(value)  # not the value: a proxy has whatever attribute it is asked for
+            hint = next((hint for attribute, hint in _HINTS_BY_ATTRIBUTE if hasattr(kind, attribute)), None)
+    return "" if hint is None else f" ({hint})"
 
 
 def _placeholder(value: Any, path: list[str | int], taken: Taken) -> dict[str, Any] | None:
@@ -369,6 +437,11 @@ def _key(key: Any, path: list[str | int]) -> str:
         f"{_place(path)} has a key of type {type_name(type(key))}; keys must be str, int, float, bool or None: "
         "convert it (for example with str())"
     )
+
+
+def _keys_of(value: dict[Any, Any], text: str) -> str:
+    """Return the keys of a dict that become this text, as Python writes them."""
+    return " and ".join(repr(key) for key in value if _key(key, []) == text)
 
 
 def _place(path: list[str | int]) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import datetime as dt
 import enum
+import importlib.util
 import json
+import pathlib
 import random
 import sys
 import threading
@@ -63,6 +66,38 @@ class Encoding(unittest.TestCase):
         keys = {7: 1, True: 2, None: 3, 1.5: 4, "a": 5, 10**30: 6}
         self.assertEqual(through(keys), json.loads(json.dumps(keys)))
         self.assertEqual(through({NAN: 1, INF: NAN, -INF: 3}), {"NaN": 1, "Infinity": None, "-Infinity": 3})
+
+    def test_two_keys_that_become_one_are_an_error(self) -> None:
+        other = [{"x" * 9: number} for number in range(3)]
+        for keys, both in (
+            ((1, "1"), "'1' in JSON (1 and '1')"),
+            (("1", 1), "'1' in JSON ('1' and 1)"),
+            ((-7, "-7"), "'-7' in JSON (-7 and '-7')"),
+            ((2.5, "2.5"), "'2.5' in JSON (2.5 and '2.5')"),
+            ((1e22, "1e+22"), "'1e+22' in JSON (1e+22 and '1e+22')"),
+            ((True, "true"), "'true' in JSON (True and 'true')"),
+            ((False, "false"), "'false' in JSON (False and 'false')"),
+            ((None, "null"), "'null' in JSON (None and 'null')"),
+            ((float("nan"), float("nan")), "'NaN' in JSON (nan and nan)"),
+            ((-INF, "-Infinity"), "'-Infinity' in JSON (-inf and '-Infinity')"),
+        ):
+            lossy = dict.fromkeys(keys, 0)
+            bare, nested, with_bytes = lossy, [other, {"rows": (lossy,)}], [b"data", lossy]
+            for value, place in ((bare, ""), (nested, "[1]['rows'][0]"), (with_bytes, "[1]")):
+                with self.subTest(keys=keys, place=place), self.assertRaises(_values.EncodeError) as caught:
+                    _values.encode(value)
+                self.assertIn(f"result{place} has two keys that become {both}", str(caught.exception))
+
+    def test_keys_that_stay_apart_are_kept(self) -> None:
+        for value in (
+            {1: "a", "01": "b", 1.5: "c", "true ": "d", False: "e"},
+            {"1": 1, "2": 2, "true": 3, "null": 4},
+            [{1: 1}, {"1": 2}],
+            {"1": {1: {"1": 1}}},
+            {"text": '{"1":0,"1":0}'},
+        ):
+            with self.subTest(value=value):
+                self.assertEqual(through(value), json.loads(json.dumps(value)))
 
     def test_integers(self) -> None:
         for value in (2**64 - 1, -(2**63), 10**19, 10**19 - 1, 10**18, -(10**18)):
@@ -176,6 +211,39 @@ class Encoding(unittest.TestCase):
                 _values.encode(value)
             self.assertTrue(str(caught.exception).startswith(says), caught.exception)
             str(caught.exception).encode()
+
+    def test_errors_hint_at_the_conversion(self) -> None:
+        colour = enum.Enum("Colour", "RED").RED
+        point = dataclasses.make_dataclass("Point", ["x"])(1)
+        kinds = {
+            "model_dump": 'for example with .model_dump(mode="json")',
+            "__attrs_attrs__": "for example with attrs.asdict()",
+            "to_dicts": "for example with .to_dicts()",
+            "iterrows": 'for example with .to_dict("records")',
+        }
+        values = [(type(name, (), {name: None})(), hint) for name, hint in kinds.items()]
+        values += [
+            (colour, "for example with .value"),
+            (point, "for example with dataclasses.asdict()"),
+            (pathlib.PurePath("a"), "for example with str()"),
+            ({}.keys(), "for example to a list"),
+            (collections.deque(), "for example to a list"),
+        ]
+        for value, hint in values:
+            with self.subTest(hint), self.assertRaises(_values.EncodeError) as caught:
+                _values.encode([value])
+            self.assertIn(f"convert it ({hint})", str(caught.exception))
+
+    def test_errors_hint_at_the_conversion_of_real_libraries(self) -> None:
+        missing = [name for name in ("numpy",) if importlib.util.find_spec(name) is None]
+        if missing:
+            self.skipTest(f"{missing[0]} cannot be imported by this Python: pip install {missing[0]}")
+        import numpy as np
+
+        for scalar in (np.float32(1), np.int8(1), np.uint64(1), np.bool_(1), np.complex64(1), np.datetime64(1, "s")):
+            with self.subTest(type(scalar)), self.assertRaises(_values.EncodeError) as caught:
+                _values.encode({"x": scalar})
+            self.assertIn("convert it (for example with .item())", str(caught.exception))
 
     def test_containers_that_misbehave(self) -> None:
         class Odd(dict):
