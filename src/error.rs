@@ -140,8 +140,10 @@ pub enum CallError {
         /// In which way.
         cause: HostCallCause,
     },
-    /// The session's worker has ended, and the session's state with it. The call was not run. Told once: the next
-    /// call of the session begins a new one, with an empty state.
+    /// The session's worker has ended, and the session's state with it. The call was not run.
+    ///
+    /// Every call of the session gets this error until one caller has taken it: a caller that leaves before has not
+    /// heard it. The next call then begins a new session, with an empty state.
     #[error("the session {session:?} is lost: its worker ended")]
     SessionLost {
         /// The session's name.

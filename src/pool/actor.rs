@@ -19,9 +19,9 @@ use super::children;
 use super::core::{self, Command, Core, Event, Rejection, RequestId, SessionEnd, WorkerId};
 use super::declared::Declaration;
 use super::handle::Inner;
-use super::inbox::{Collect, Inbox, Submitted};
+use super::inbox::{Collect, Entry, Inbox, Submitted};
 use super::lease::LeaseToken;
-use super::messages::{Abandon, Item, TellStartup};
+use super::messages::{Abandon, Item, LossHeard, TellStartup};
 use super::reload;
 use super::stream::Opened;
 use crate::error::{CallError, Phase, UnavailableCause, WorkerStartError};
@@ -79,7 +79,7 @@ pub struct PoolActor {
     core: Core<Item, StartupFailure>,
     commands: Vec<Command<Item, StartupFailure>>,
     /// Empty, for its memory.
-    submitted: Vec<Submitted>,
+    entries: Vec<Entry>,
     pub(super) workers: SupervisorRef,
     reports: Option<Reports>,
     pub(super) slots: Vec<Slot>,
@@ -124,8 +124,8 @@ impl PoolActor {
             .collect();
         let reports = Some(reports);
         let (reload, timer) = (None, Timer::new());
-        let submitted = Vec::new();
-        Ok(Self { config, core, commands, submitted, workers, reports, slots, reload, startup, timer })
+        let entries = Vec::new();
+        Ok(Self { config, core, commands, entries, workers, reports, slots, reload, startup, timer })
     }
 
     /// Tells the core what happened and does what it says.
@@ -136,9 +136,16 @@ impl PoolActor {
 
     /// Takes in what the handles have submitted.
     fn collect(&mut self, ctx: &mut Context<Self>) {
-        let mut submitted = std::mem::take(&mut self.submitted);
-        self.config.inbox.take(&mut submitted);
-        for Submitted { request, deadline, session, item } in submitted.drain(..) {
+        let mut entries = std::mem::take(&mut self.entries);
+        self.config.inbox.take(&mut entries);
+        for entry in entries.drain(..) {
+            let Submitted { request, deadline, session, item } = match entry {
+                Entry::Submitted(submitted) => submitted,
+                Entry::LossHeard(request) => {
+                    self.handle(Event::LossHeard { request }, ctx);
+                    continue;
+                }
+            };
             let exclusive = matches!(item, Item::Checkout { .. });
             // It says so itself, behind all that was submitted meanwhile: until then it would fill the queue against
             // those who have not left.
@@ -148,7 +155,7 @@ impl PoolActor {
                 self.handle(Event::Abandoned { request }, ctx);
             }
         }
-        self.submitted = submitted;
+        self.entries = entries;
     }
 
     fn carry_out(&mut self, ctx: &mut Context<Self>) {
@@ -240,8 +247,11 @@ impl PoolActor {
                     }
                 }
             }
-            if let Some(Item::EndSession { reply }) = item {
-                let _ = reply.send(result);
+            if let Some(Item::EndSession { reply }) = item
+                && let Err(Err(error)) = reply.send(result)
+            {
+                // The caller has left: nobody else would hear of it.
+                log::error!(target: "hatchery::pool", "the end of session {session:?}: {error}");
             }
         });
     }
@@ -329,6 +339,14 @@ impl Handler<Abandon> for PoolActor {
         // Its own submission may be on its way still, with another caller's message.
         self.collect(ctx);
         self.handle(Event::Abandoned { request }, ctx);
+    }
+}
+
+impl Handler<LossHeard> for PoolActor {
+    type Result = ();
+
+    fn handle(&mut self, LossHeard(request): LossHeard, ctx: &mut Context<Self>) {
+        self.handle(Event::LossHeard { request }, ctx);
     }
 }
 

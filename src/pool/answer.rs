@@ -6,26 +6,28 @@ use futures_util::future::LocalBoxFuture;
 
 use super::actor::PoolActor;
 use super::core::RequestId;
-use super::messages::Abandon;
+use super::messages::{Abandon, LossHeard};
+use crate::error::CallError;
 
 /// An answer to come. When the sender of the message goes away before it, the request is taken out of the queue; a
 /// message that was sent without interest in its answer is carried out all the same.
-pub struct Answer<R> {
+pub struct Answer<T> {
     pub(super) request: RequestId,
-    pub(super) answer: LocalBoxFuture<'static, R>,
+    pub(super) answer: LocalBoxFuture<'static, Result<T, CallError>>,
 }
 
-impl<M> MessageResponse<PoolActor, M> for Answer<M::Result>
+impl<M, T> MessageResponse<PoolActor, M> for Answer<T>
 where
-    M: Message,
-    M::Result: 'static,
+    M: Message<Result = Result<T, CallError>>,
+    T: 'static,
 {
     fn handle(self, ctx: &mut Context<PoolActor>, sender: Option<OneshotSender<M::Result>>) {
         let Self { request, answer } = self;
         let broker = ctx.address();
         actix_rt::spawn(async move {
             let Some(mut sender) = sender else {
-                answer.await;
+                let _ = answer.await;
+                broker.do_send(Abandon(request));
                 return;
             };
             let answer = tokio::select! {
@@ -33,8 +35,15 @@ where
                 () = sender.closed() => None,
             };
             match answer {
-                // One who went away at the last moment drops it: a lease is then checked in.
-                Some(answer) => drop(sender.send(answer)),
+                Some(answer) => {
+                    let is_loss = matches!(answer, Err(CallError::SessionLost { .. }));
+                    // A sender that went away at the last moment drops the answer: a lease is then checked in.
+                    match sender.send(answer) {
+                        Ok(()) if is_loss => broker.do_send(LossHeard(request)),
+                        Ok(()) => {}
+                        Err(_) => broker.do_send(Abandon(request)),
+                    }
+                }
                 None => broker.do_send(Abandon(request)),
             }
         });

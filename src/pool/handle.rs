@@ -13,7 +13,7 @@ use super::actor::PoolActor;
 use super::builder::PoolBuilder;
 use super::core::{RequestId, SessionUse};
 use super::home::Home;
-use super::inbox::{Inbox, Submitted};
+use super::inbox::{Entry, Inbox, Submitted};
 use super::lease::Lease;
 use super::messages::{Abandon, GetStatus, Item};
 use super::reload::{ReloadError, ReloadWorkers};
@@ -230,9 +230,9 @@ impl Inner {
         answer: oneshot::Receiver<Result<T, CallError>>,
     ) -> Result<T, CallError> {
         let caller = self.submitted(item, session, waits)?;
-        let answer = answer.await;
-        caller.answered();
-        answer.unwrap_or_else(|_| Err(self.lost()))
+        let answer = answer.await.unwrap_or_else(|_| Err(self.lost()));
+        caller.answered(answer.as_ref().err());
+        answer
     }
 
     /// What a caller gets whose request went down with its broker, perhaps before that had it.
@@ -251,7 +251,7 @@ impl Inner {
         CallError::Unavailable { cause }
     }
 
-    /// Submits a request; dropping the result before it is answered takes it out of the queue.
+    /// Submits a request. Dropping the result before it is [answered](Caller::answered) takes the request out of the queue.
     pub(super) fn submitted(
         &self,
         item: Item,
@@ -261,21 +261,27 @@ impl Inner {
         let request = RequestId::new();
         let deadline = timer::deadline(Instant::now(), waits);
         let submitted = Submitted { request, deadline, session, item };
-        self.inbox.submit(submitted, &self.broker).map_err(|error| self.unavailable(error))?;
-        Ok(Caller { request, broker: &self.broker, waits: true })
+        let entry = Entry::Submitted(submitted);
+        self.inbox.submit(entry, &self.broker).map_err(|error| self.unavailable(error))?;
+        Ok(Caller { request, pool: self, waits: true })
     }
 }
 
-/// A caller that waits; dropped before it is answered, it says so.
+/// A caller that waits. Dropped before it is answered, it tells the broker that the caller has left.
 pub(super) struct Caller<'a> {
     request: RequestId,
-    broker: &'a ChildRef<PoolActor>,
+    pool: &'a Inner,
     waits: bool,
 }
 
 impl Caller<'_> {
-    pub(super) fn answered(mut self) {
+    /// The caller has its answer, with this error if there is one.
+    pub(super) fn answered(mut self, error: Option<&CallError>) {
         self.waits = false;
+        if let Some(CallError::SessionLost { .. }) = error {
+            // When it fails, the broker is gone, and what it knew of sessions with it.
+            let _ = self.pool.inbox.submit(Entry::LossHeard(self.request), &self.pool.broker);
+        }
     }
 }
 
@@ -283,7 +289,7 @@ impl Drop for Caller<'_> {
     fn drop(&mut self) {
         if self.waits {
             // When it fails, the queue is gone and the request with it.
-            let _ = self.broker.do_send(Abandon(self.request));
+            let _ = self.pool.broker.do_send(Abandon(self.request));
         }
     }
 }

@@ -22,12 +22,20 @@ pub(super) struct Submitted {
     pub(super) item: Item,
 }
 
+/// What the handles say to the broker.
+pub(super) enum Entry {
+    Submitted(Submitted),
+    /// The caller of this request has taken the answer that its session is lost. It stands in order with the caller's next
+    /// request, which begins the session anew.
+    LossHeard(RequestId),
+}
+
 /// In the order of their coming.
 #[derive(Default)]
-pub(super) struct Inbox(Mutex<Vec<Submitted>>);
+pub(super) struct Inbox(Mutex<Vec<Entry>>);
 
 impl Inbox {
-    fn lock(&self) -> MutexGuard<'_, Vec<Submitted>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -35,18 +43,18 @@ impl Inbox {
     /// When there is no broker; it and what others submitted meanwhile is dropped then, and these ask for themselves why.
     pub(super) fn submit(
         self: &Arc<Self>,
-        submitted: Submitted,
+        entry: Entry,
         broker: &ChildRef<PoolActor>,
     ) -> Result<(), SendError> {
         let mut waiting = self.lock();
         let is_first = waiting.is_empty();
-        waiting.push(submitted);
+        waiting.push(entry);
         drop(waiting);
         if is_first { broker.do_send(Collect(Some(self.clone()))) } else { Ok(()) }
     }
 
     /// Takes what is there. `into` is empty; the inbox goes on with its memory.
-    pub(super) fn take(&self, into: &mut Vec<Submitted>) {
+    pub(super) fn take(&self, into: &mut Vec<Entry>) {
         std::mem::swap(&mut *self.lock(), into);
     }
 }

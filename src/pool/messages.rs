@@ -22,7 +22,8 @@ use crate::worker::{Order, Reply};
 ///
 /// One attempt; what [`Request`](super::Request) adds (retries of idempotent calls, streams, progress) belongs to the
 /// handle. Whoever drops the future of a message that was sent gives up the call, as with the handle; one that was sent
-/// without interest in its answer runs to its end.
+/// without interest in its answer runs to its end. An answer that was sent counts as taken: a
+/// [`SessionLost`](CallError::SessionLost) that its sender then drops is not told again.
 ///
 /// Nothing is known of where it comes from: sent by a host function, it does not count as nested. Calls through
 /// [`HostCall::pool`](super::HostCall::pool) do.
@@ -131,6 +132,11 @@ impl Item {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct Abandon(pub(super) RequestId);
+
+/// The caller of this request has taken the answer that its session is lost.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct LossHeard(pub(super) RequestId);
 
 /// Tell when the start-up has ended.
 #[derive(Message)]

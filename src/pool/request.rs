@@ -250,11 +250,16 @@ impl<'a, A: Serialize, K: Serialize> Request<'a, A, K> {
         let waits = call.pool.waits(deadline);
         let item = Item::Call { order, opened: Some(opened) };
         let caller = call.pool.submitted(item, call.session.clone(), waits)?;
-        let on_opened = on_opened.await;
-        caller.answered();
-        match on_opened {
-            Ok(opened) => Ok(opening.opened(opened, call.pool.clone())),
-            Err(_) => Err(opening.refused(call.pool).await),
+        match on_opened.await {
+            Ok(opened) => {
+                caller.answered(None);
+                Ok(opening.opened(opened, call.pool.clone()))
+            }
+            Err(_) => {
+                let error = opening.refused(call.pool).await;
+                caller.answered(Some(&error));
+                Err(error)
+            }
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::error::CallError;
 /// [`end`](Session::end), when it has not been used for the pool's session TTL (1 h), or when the pool has too many
 /// (10 000) and it is the one that has not been used for the longest time; `@on_session_end` then runs in Python. When
 /// its worker dies, its state is gone: the next call gets [`SessionLost`](CallError::SessionLost), and the one after
-/// that begins the session anew.
+/// that begins the session anew. A caller that leaves before it has taken that answer has not heard it.
 ///
 /// Dropping this handle ends nothing, and a second one of the same name is the same session.
 ///

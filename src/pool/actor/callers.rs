@@ -23,9 +23,10 @@ fn lost<T>(_: oneshot::error::RecvError) -> Result<T, CallError> {
 }
 
 impl Handler<Call> for PoolActor {
-    type Result = Answer<Result<Reply, CallError>>;
+    type Result = Answer<Reply>;
 
     fn handle(&mut self, call: Call, ctx: &mut Context<Self>) -> Self::Result {
+        self.collect(ctx);
         let request = RequestId::new();
         let Call { body, timeout, session } = call;
         let name = session.as_ref().map(|used| used.session.clone());
@@ -48,7 +49,7 @@ impl Handler<Call> for PoolActor {
 }
 
 impl Handler<Checkout> for PoolActor {
-    type Result = Answer<Result<Lease, CallError>>;
+    type Result = Answer<Lease>;
 
     fn handle(&mut self, checkout: Checkout, ctx: &mut Context<Self>) -> Self::Result {
         let request = RequestId::new();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::machine::{Core, SHORTEST_RETRY};
-use super::message::{Affinity, Command, Rejection, SessionEnd, SessionUse, WorkerId};
+use super::message::{Affinity, Command, Rejection, RequestId, SessionEnd, SessionUse, WorkerId};
 use super::queue::Claim;
 use super::sessions::{Home, SessionId};
 use crate::worker::Placement;
@@ -41,16 +41,14 @@ impl<T, C: Clone> Core<T, C> {
     /// Why a new request is refused for the sake of its session.
     pub(super) fn refuse(
         &mut self,
+        request: RequestId,
         wanted: Option<&SessionUse>,
         route: &Route,
         out: &mut Vec<Command<T, C>>,
     ) -> Option<Rejection<C>> {
         let SessionUse { session, affinity } = wanted?;
         match route.session {
-            Some((id, Home::Lost)) => {
-                self.forget(id, SessionEnd::Ended, out);
-                Some(Rejection::SessionLost { session: session.clone() })
-            }
+            Some((id, Home::Lost)) => Some(self.tell_loss(id, session.clone(), request, out)),
             Some((_, Home::At(home))) if *affinity == Affinity::StrictFailFast && route.worker.is_none() => {
                 let in_flight = self.config.in_flight;
                 let ahead = in_flight as usize + self.queue.len_for(home);
@@ -140,23 +138,42 @@ impl<T, C: Clone> Core<T, C> {
 
     /// The slot's worker is gone, if it had one, and with it the state of the sessions that had their home there.
     ///
-    /// Whoever waits for one of those counted on that state, also where another worker might have served it; they all
-    /// hear of the loss, so whoever comes next begins anew. Where nobody waits, the next one is to hear of it.
+    /// The requests that wait for such a session counted on that state, even where another worker might have served them:
+    /// all of them are told of the loss.
     pub(super) fn worker_gone(&mut self, now: Instant, slot: u32, out: &mut Vec<Command<T, C>>) {
         for assignment in self.slots.forget_assignments(slot) {
             self.leave(now, assignment.session);
         }
         self.touched.push(slot);
         for id in self.sessions.worker_gone(slot) {
-            if self.queue.len_of(id) == 0 {
-                continue;
-            }
-            // The places' end comes first: nothing else is said of a session after its waiters have heard.
-            let Some(session) = self.forget(id, SessionEnd::Ended, out) else { continue };
+            let Some(session) = self.sessions.name(id) else { continue };
             while let Some(waiter) = self.queue.pop_of(id) {
-                let reason = Rejection::SessionLost { session: session.clone() };
+                let reason = self.tell_loss(id, session.clone(), waiter.request, out);
                 self.send_away(now, waiter, reason, out);
             }
+        }
+    }
+
+    /// What a request of a lost session is told. The other workers drop what they have of the session before that.
+    fn tell_loss(
+        &mut self,
+        id: SessionId,
+        session: Arc<str>,
+        request: RequestId,
+        out: &mut Vec<Command<T, C>>,
+    ) -> Rejection<C> {
+        let places = self.sessions.tell_loss(id, request);
+        if !places.is_empty() {
+            let (workers, session, cause) = (self.workers(places), session.clone(), SessionEnd::Ended);
+            out.push(Command::EndSession { workers, session, cause, item: None });
+        }
+        Rejection::SessionLost { session }
+    }
+
+    /// The caller of this request knows of its session's loss: the next request begins the session anew.
+    pub(super) fn loss_heard(&mut self, request: RequestId, out: &mut Vec<Command<T, C>>) {
+        if let Some(id) = self.sessions.take_told(request) {
+            self.forget(id, SessionEnd::Ended, out);
         }
     }
 

@@ -97,7 +97,9 @@ impl<T, C: Clone> Core<T, C> {
                     self.left(now, &waiter);
                     self.totals.abandoned += 1;
                 }
+                self.sessions.take_told(request);
             }
+            Event::LossHeard { request } => self.loss_heard(request, out),
             Event::Unassigned { worker, request } => self.unassigned(now, worker, request),
             Event::EndSession { session, item } => self.end_session(now, session, item, out),
             Event::WorkerReady { worker, load, sessions } => {
@@ -198,7 +200,7 @@ impl<T, C: Clone> Core<T, C> {
             Rejection::TimedOut
         } else if let Some(cause) = &self.unavailable {
             Rejection::Unavailable { cause: cause.clone() }
-        } else if let Some(reason) = self.refuse(session.as_ref(), &route, out) {
+        } else if let Some(reason) = self.refuse(waiter.request, session.as_ref(), &route, out) {
             reason
         } else if route.worker.is_none() && self.queue.len() >= self.config.queue_bound {
             self.overloaded()

@@ -81,8 +81,10 @@ pub(crate) enum Event<T, C> {
     /// A caller wants a place at a worker, for `session` if there is one, and waits for it until `deadline`.
     /// `exclusive`: it wants all of the worker, which then serves nothing beside it.
     Submitted { request: RequestId, deadline: Instant, item: T, session: Option<SessionUse>, exclusive: bool },
-    /// The caller went away.
+    /// The caller went away. It has heard nothing.
     Abandoned { request: RequestId },
+    /// The caller of a request that was rejected with [`Rejection::SessionLost`] has taken that answer.
+    LossHeard { request: RequestId },
     /// Nothing of this assignment came to the worker's Python, since there was nobody any more to serve; told instead of
     /// `WorkerFreed`. It is as if the caller had left while it waited; only a call of its session that was assigned
     /// meanwhile has heard already where the session lives.
@@ -146,7 +148,8 @@ pub(crate) enum Rejection<C> {
     },
     /// The pool shuts down.
     Draining,
-    /// The worker that held the session's state died. Said once: whoever comes next begins the session anew.
+    /// The worker that held the session's state died. Every request of the session is told so until one of their callers
+    /// has heard it ([`Event::LossHeard`]); the next request begins the session anew.
     SessionLost {
         /// Its name.
         session: Arc<str>,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::message::RequestId;
 use crate::worker::Placement;
 
 /// Names one session from its beginning to its end. A session of the same name that begins later has another one, so
@@ -18,7 +19,7 @@ pub(super) enum Home {
     Nowhere,
     /// The slot's living worker.
     At(u32),
-    /// It died, and the state with it; the session's next user is to hear of it.
+    /// Its worker died, and the state with it. The session stays so until a caller has heard of the loss.
     Lost,
 }
 
@@ -49,6 +50,8 @@ pub(super) struct Sessions {
     resting: BTreeMap<u64, SessionId>,
     /// Of each slot the sessions that have it among their places.
     residents: Vec<BTreeSet<SessionId>>,
+    /// The requests that were told of a loss, and whose callers have neither heard it nor left.
+    told: HashMap<RequestId, SessionId>,
     living: usize,
 }
 
@@ -63,6 +66,7 @@ impl Sessions {
             table: HashMap::new(),
             resting: BTreeMap::new(),
             residents: vec![BTreeSet::new(); size as usize],
+            told: HashMap::new(),
             living: 0,
         }
     }
@@ -74,6 +78,10 @@ impl Sessions {
 
     pub(super) fn home(&self, id: SessionId) -> Option<Home> {
         self.table.get(&id).map(|session| session.home)
+    }
+
+    pub(super) fn name(&self, id: SessionId) -> Option<Arc<str>> {
+        self.table.get(&id).map(|session| session.name.clone())
     }
 
     pub(super) fn find(&self, name: &str) -> Option<(SessionId, Home)> {
@@ -200,6 +208,22 @@ impl Sessions {
             }
         }
         lost
+    }
+
+    /// A request is told that the session is lost. Returns the slots that still have state of the session.
+    pub(super) fn tell_loss(&mut self, id: SessionId, request: RequestId) -> Vec<u32> {
+        self.told.insert(request, id);
+        let Some(session) = self.table.get_mut(&id) else { return Vec::new() };
+        let places = std::mem::take(&mut session.places);
+        for slot in places.keys() {
+            self.residents[*slot as usize].remove(&id);
+        }
+        places.into_keys().collect()
+    }
+
+    /// The caller of this request has heard what it was told, or has left. Returns the session of which it was told.
+    pub(super) fn take_told(&mut self, request: RequestId) -> Option<SessionId> {
+        self.told.remove(&request)
     }
 
     /// Forgets the session; returns its name and the slots to be told.

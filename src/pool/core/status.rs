@@ -60,7 +60,7 @@ pub(crate) struct Totals {
     pub(crate) unavailable: u64,
     /// Refused or sent away by the shutdown.
     pub(crate) draining: u64,
-    /// Refused or sent away once, the session's worker having died.
+    /// Refused or sent away, the session's worker having died.
     pub(crate) session_lost: u64,
     /// Refused, the session's worker being busy.
     pub(crate) session_busy: u64,

@@ -1,8 +1,9 @@
 //! Calls that belong together: where they go, what they share, and how that ends.
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
+use futures_util::future::{FutureExt, join_all};
 use hatchery::{Affinity, Call, CallError, EndSession, Lease, Phase, Placement, Pool, Reply, Session};
 
 use super::read;
@@ -252,6 +253,36 @@ alone_test! {
         }
         let status = pool.status().await.expect("it runs");
         assert_eq!((status.session_lost, status.sessions), (3, 0));
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn loss_of_a_session_is_told_until_a_caller_heard_it() {
+        // The broker runs on this thread: it cannot answer before a caller has left.
+        let pool = pool_with(SOURCE).size(2).on_current_arbiter().start().await.expect("it starts");
+        let alice = pool.session("alice").affinity(Affinity::StrictQueue);
+        let ((own, _), _) = visit(&alice).await;
+        kill(own);
+        status_when(&pool, "it is replaced", |status| status.restarts == 1 && status.idle == 2).await;
+
+        let message = Call::new("visit", ()).expect("it has a form").session("alice", Affinity::Hint);
+        assert!(pool.actor().send(message).now_or_never().is_none(), "it is left before the broker looks");
+        // A call, a stream and a checkout: all are left before, and then after the broker has answered.
+        for waits in [false, true] {
+            let before = pool.status().await.expect("it runs").session_lost;
+            let mut call = pin!(alice.call::<_, Visit>("visit", ()));
+            let mut stream = pin!(alice.stream::<Visit>("visits", (1,)));
+            let mut lease = pin!(alice.checkout());
+            assert!((&mut call).now_or_never().is_none() && (&mut stream).now_or_never().is_none());
+            assert!((&mut lease).now_or_never().is_none());
+            if waits {
+                status_when(&pool, "all were told", |status| status.session_lost >= before + 3).await;
+            }
+        }
+        lost(alice.call::<_, Visit>("visit", ()).await, "alice");
+        let ((_, before), placement) = visit(&alice).await;
+        assert_eq!((before, placement), (0, Some(Placement::New)), "one caller has heard");
         pool.shutdown().await;
     }
 }

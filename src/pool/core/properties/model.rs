@@ -162,7 +162,7 @@ impl Model {
         match event {
             Event::Submitted { request, deadline, session, exclusive, .. } => {
                 self.submitted += 1;
-                let outcome = self.outcome(now, deadline, session.as_ref(), exclusive);
+                let outcome = self.outcome(now, request, deadline, session.as_ref(), exclusive);
                 self.waiting.push(Waiting { request, deadline, session, exclusive });
                 self.newcomer = Some((request, outcome));
             }
@@ -173,7 +173,9 @@ impl Model {
                     self.abandoned += 1;
                     self.seen.insert("abandoned");
                 }
+                self.loss_not_heard(request);
             }
+            Event::LossHeard { request } => self.loss_heard(request),
             Event::Unassigned { worker, request } => self.hear_unassigned(now, worker, request),
             Event::EndSession { session, .. } => self.hear_end_of(&session),
             Event::WorkerReady { worker, load, sessions } => self.hear_ready(now, worker, load, sessions),
@@ -193,6 +195,7 @@ impl Model {
     fn outcome(
         &mut self,
         now: Instant,
+        request: RequestId,
         deadline: Instant,
         session: Option<&SessionUse>,
         exclusive: bool,
@@ -204,7 +207,8 @@ impl Model {
             return Outcome::TimedOut;
         } else if self.all_failed() {
             return Outcome::Unavailable;
-        } else if let Some(refused) = session.and_then(|it| self.refused_for_its_session(it, served)) {
+        } else if let Some(refused) = session.and_then(|it| self.refused_for_its_session(request, it, served))
+        {
             return refused;
         }
         if !served && self.waiting.len() >= self.config.queue_bound {

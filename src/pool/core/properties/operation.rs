@@ -30,6 +30,11 @@ pub(super) enum Operation {
     Abandon {
         request: u64,
     },
+    /// The caller of a request that was told of a loss takes that answer, or leaves before it does.
+    LossHeard {
+        which: usize,
+        leaves: bool,
+    },
     StartSucceeds {
         slot: u32,
         post: Post,
@@ -125,6 +130,7 @@ pub(super) fn operation() -> impl Strategy<Value = Operation> {
         2 => Just(GoesUnseen),
         3 => (0..SESSIONS.len()).prop_map(|session| EndSession { session }),
         6 => any::<u64>().prop_map(|request| Abandon { request }),
+        6 => (any::<usize>(), any::<bool>()).prop_map(|(which, leaves)| LossHeard { which, leaves }),
         14 => (slot(), post()).prop_map(|(slot, post)| StartSucceeds { slot, post }),
         9 => (slot(), post()).prop_map(|(slot, post)| StartFails { slot, post }),
         16 => (slot(), any::<usize>(), prop::bool::weighted(0.1), post())

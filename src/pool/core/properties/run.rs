@@ -87,6 +87,10 @@ impl Run {
                 let request = RequestId(self.requests.saturating_sub(request % 8));
                 self.tell(Event::Abandoned { request })
             }
+            Operation::LossHeard { which, leaves } => {
+                let Some(request) = self.model.told_of_loss(which) else { return Ok(()) };
+                self.tell(if leaves { Event::Abandoned { request } } else { Event::LossHeard { request } })
+            }
             Operation::StartSucceeds { slot, post } => {
                 let news = self.world.start_succeeds(slot % size);
                 self.send(news, post)
@@ -302,7 +306,7 @@ fn come_across(settings: ProptestConfig, seed: u64) -> BTreeSet<&'static str> {
 }
 
 /// What enough histories must have come across.
-const EVERYTHING: [&str; 55] = [
+const EVERYTHING: [&str; 58] = [
     "a call alone",
     "a call beside others",
     "a lease alone",
@@ -321,6 +325,9 @@ const EVERYTHING: [&str; 55] = [
     "freed while leaving",
     "leaving",
     "left early",
+    "loss heard",
+    "loss heard again",
+    "loss not heard",
     "mark expired",
     "overloaded",
     "own line behind a lease",

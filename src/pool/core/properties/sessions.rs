@@ -46,8 +46,10 @@ pub(super) struct Sessions {
     count: u64,
     /// What is to be said of ended sessions.
     due: Vec<End>,
-    /// Those who are to hear that their session is lost.
+    /// The waiting requests that are to be told that their session is lost.
     pub(super) losing: BTreeSet<RequestId>,
+    /// The requests that were told so, and of which beginning of their session.
+    told: BTreeMap<RequestId, u64>,
 }
 
 impl Sessions {
@@ -125,19 +127,49 @@ impl Model {
         }
     }
 
-    /// Its users hear of the loss; the workers that helped out are to drop what they have of it.
-    fn forgets_lost(&mut self, name: &Arc<str>) {
-        if !self.living_places(name).is_empty() {
+    /// A request is told of the loss; the workers that helped out are to drop what they have of the session.
+    fn tells_loss(&mut self, name: &Arc<str>, request: RequestId) {
+        let workers = self.living_places(name);
+        let session = self.sessions.known.get_mut(name).expect("known");
+        session.places.clear();
+        self.sessions.told.insert(request, session.begun);
+        if !workers.is_empty() {
             self.seen.insert("session lost with places");
+            let (session, cause) = (name.clone(), SessionEnd::Ended);
+            self.sessions.due.push(End { session, cause, workers, by_user: false });
         }
-        self.forgets(name, SessionEnd::Ended);
     }
 
-    pub(super) fn refused_for_its_session(&mut self, wanted: &SessionUse, served: bool) -> Option<Outcome> {
+    /// The caller of a request has heard of the loss.
+    pub(super) fn loss_heard(&mut self, request: RequestId) {
+        let Some(begun) = self.sessions.told.remove(&request) else { return };
+        let before = self.sessions.known.len();
+        self.sessions.known.retain(|_, session| session.begun != begun);
+        self.seen.insert(if self.sessions.known.len() < before { "loss heard" } else { "loss heard again" });
+    }
+
+    /// The caller of a request has left: it hears nothing more.
+    pub(super) fn loss_not_heard(&mut self, request: RequestId) {
+        if self.sessions.told.remove(&request).is_some() {
+            self.seen.insert("loss not heard");
+        }
+    }
+
+    /// A request that was told of a loss.
+    pub(super) fn told_of_loss(&self, which: usize) -> Option<RequestId> {
+        self.sessions.told.keys().nth(which.checked_rem(self.sessions.told.len())?).copied()
+    }
+
+    pub(super) fn refused_for_its_session(
+        &mut self,
+        request: RequestId,
+        wanted: &SessionUse,
+        served: bool,
+    ) -> Option<Outcome> {
         let SessionUse { session: name, affinity } = wanted;
         match self.sessions.known.get(name).map(|session| session.home) {
             Some(Home::Lost) => {
-                self.forgets_lost(name);
+                self.tells_loss(name, request);
                 Some(Outcome::SessionLost)
             }
             Some(Home::At(_)) if *affinity == Affinity::StrictFailFast && !served => {
@@ -195,7 +227,8 @@ impl Model {
     /// The worker did not serve the session after all.
     pub(super) fn takes_place_back(&mut self, worker: WorkerId, name: &str, begun: u64) {
         let Some(session) = self.sessions.known.get_mut(name).filter(|it| it.begun == begun) else { return };
-        let times = session.places.get_mut(&worker).expect("it was assigned just now");
+        // None once the session is lost and the worker has been told to drop its state.
+        let Some(times) = session.places.get_mut(&worker) else { return };
         *times -= 1;
         if *times > 0 {
             return;
@@ -218,11 +251,10 @@ impl Model {
         for name in at_home.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
             let waiting = self.waiting.iter().filter(|it| it.is_of(&name)).map(|it| it.request);
             let waiting: Vec<RequestId> = waiting.collect();
-            if waiting.is_empty() {
-                self.sessions.known.get_mut(&name).expect("known").home = Home::Lost;
-            } else {
-                self.forgets_lost(&name);
-                self.sessions.losing.extend(waiting);
+            self.sessions.known.get_mut(&name).expect("known").home = Home::Lost;
+            for request in waiting {
+                self.tells_loss(&name, request);
+                self.sessions.losing.insert(request);
             }
         }
     }

@@ -42,6 +42,7 @@ pub(super) fn heard(event: &Event<Item, WorkerId>) -> Heard {
             Event::Submitted { request, deadline, item: (), session, exclusive }
         }
         Event::Abandoned { request } => Event::Abandoned { request: *request },
+        Event::LossHeard { request } => Event::LossHeard { request: *request },
         Event::EndSession { session, .. } => Event::EndSession { session: session.clone(), item: () },
         Event::Unassigned { worker, request } => Event::Unassigned { worker: *worker, request: *request },
         Event::WorkerReady { worker, load, sessions } => {

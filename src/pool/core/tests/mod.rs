@@ -23,6 +23,8 @@ type Out = Vec<Command<u64, &'static str>>;
 struct Rig {
     core: Core<u64, &'static str>,
     now: Instant,
+    /// Whether callers take the answers that tell them of a loss.
+    callers_listen: bool,
     /// What each worker was assigned and has not been freed of.
     assigned: BTreeMap<WorkerId, Vec<RequestId>>,
 }
@@ -92,7 +94,7 @@ impl Rig {
     }
 
     fn of(core: Core<u64, &'static str>, now: Instant) -> Self {
-        Self { core, now, assigned: BTreeMap::new() }
+        Self { core, now, callers_listen: true, assigned: BTreeMap::new() }
     }
 
     /// A running pool of `size`, every worker ready in its first incarnation, slot 0 to be handed out first.
@@ -119,6 +121,13 @@ impl Rig {
         for command in &out {
             if let Command::Assign { worker, request, .. } = command {
                 self.assigned.entry(*worker).or_default().push(*request);
+            }
+            if let Command::Reject { request, reason: Rejection::SessionLost { .. }, .. } = command
+                && self.callers_listen
+            {
+                let mut more = Out::new();
+                self.core.handle(self.now, Event::LossHeard { request: *request }, &mut more);
+                assert_eq!(more, []);
             }
         }
         out

@@ -93,6 +93,35 @@ fn the_places_of_a_lost_session_are_told_before_it_begins_anew() {
     assert_eq!(rig.exited(0, 1), [ends(&[1], "a", Ended, None), lost(3, "a")]);
 }
 
+#[test]
+fn loss_is_told_until_a_caller_has_heard_it() {
+    let mut rig = Rig::running(2);
+    rig.callers_listen = false;
+    rig.strict("a", 1);
+    rig.strict("a", 2);
+    assert_eq!(rig.exited(0, 1), [lost(2, "a")]);
+    rig.abandon(2);
+    assert_eq!(rig.hint("a", 3), [lost(3, "a")], "the only caller that was told has left");
+    assert_eq!(rig.hint("a", 4), [lost(4, "a")], "the answer to 3 is still on its way");
+    rig.abandon(3);
+    rig.tell(Event::LossHeard { request: RequestId(4) });
+    assert_eq!(rig.hint("a", 5), [placed(1, 1, 5, New)]);
+}
+
+#[test]
+fn a_late_word_that_a_loss_was_heard_ends_no_new_session() {
+    let mut rig = Rig::running(2);
+    rig.callers_listen = false;
+    rig.hint("a", 1);
+    rig.exited(0, 1);
+    assert_eq!([rig.hint("a", 2), rig.hint("a", 3)], [[lost(2, "a")], [lost(3, "a")]]);
+    rig.tell(Event::LossHeard { request: RequestId(2) });
+    assert_eq!(rig.hint("a", 4), [placed(1, 1, 4, New)]);
+    rig.tell(Event::LossHeard { request: RequestId(3) });
+    rig.freed(1, 1);
+    assert_eq!(rig.hint("a", 5), [placed(1, 1, 5, Kept)]);
+}
+
 // The explicit end
 
 #[test]
