@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -111,12 +112,13 @@ fn is_program(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }
 
-/// What the probe prints. `code` only from [`OLDEST`] on.
+/// What the probe prints: texts are bytes in hex.
 #[derive(Deserialize)]
 struct Facts {
     version: [u32; 3],
-    executable: PathBuf,
-    code: Option<String>,
+    executable: String,
+    /// Only from [`OLDEST`] on.
+    package: Option<String>,
 }
 
 /// Runs the probe. Whoever waits for it has a deadline: dropping this future kills it.
@@ -176,10 +178,11 @@ async fn probe(key: Key) -> Result<Interpreter, WorkerStartError> {
         let version = format!("{major}.{minor}.{micro}");
         return Err(WorkerStartError::InterpreterTooOld { path, version });
     }
-    let Some(package) = facts.code.and_then(|code| unhex(&code)) else {
+    let Some(package) = facts.package.and_then(|package| unhex(&package)) else {
         return unusable("it did not compile the worker's package".into());
     };
-    let executable = if facts.executable.is_absolute() { facts.executable } else { key.program.clone() };
+    let executable = unhex(&facts.executable).map(|path| PathBuf::from(OsString::from_vec(path.into())));
+    let executable = executable.filter(|path| path.is_absolute()).unwrap_or_else(|| key.program.clone());
     Ok(Interpreter { executable, package, key })
 }
 

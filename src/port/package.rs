@@ -1,14 +1,20 @@
 //! The embedded Python package: what travels to the interpreter.
 
-/// What a worker is started with, as `PYTHON -c BOOTSTRAP NAME`.
+/// What a worker is started with, as `PYTHON -c STUB NAME`. It reads the bootstrap from fd 0, so that the command line
+/// shows none of our source.
+pub(super) const STUB: &str = include_str!("../python/stub.py").trim_ascii_end();
+
+/// Goes to a worker first, with its length; reads the package.
 pub(super) const BOOTSTRAP: &str = include_str!("../python/bootstrap.py");
 
 /// Every module of the package, and its source.
 pub(super) const SOURCES: &[(&str, &str)] = &[
     ("hatchery", include_str!("../python/hatchery/__init__.py")),
+    ("hatchery.__main__", include_str!("../python/hatchery/__main__.py")),
     ("hatchery._attachments", include_str!("../python/hatchery/_attachments.py")),
     ("hatchery._begun", include_str!("../python/hatchery/_begun.py")),
     ("hatchery._calls", include_str!("../python/hatchery/_calls.py")),
+    ("hatchery._children", include_str!("../python/hatchery/_children.py")),
     ("hatchery._codecs", include_str!("../python/hatchery/_codecs.py")),
     ("hatchery._embedded", include_str!("../python/hatchery/_embedded.py")),
     ("hatchery._errors", include_str!("../python/hatchery/_errors.py")),
@@ -23,6 +29,7 @@ pub(super) const SOURCES: &[(&str, &str)] = &[
     ("hatchery._stack", include_str!("../python/hatchery/_stack.py")),
     ("hatchery._streams", include_str!("../python/hatchery/_streams.py")),
     ("hatchery._threads", include_str!("../python/hatchery/_threads.py")),
+    ("hatchery._title", include_str!("../python/hatchery/_title.py")),
     ("hatchery._values", include_str!("../python/hatchery/_values.py")),
     ("hatchery._watch", include_str!("../python/hatchery/_watch.py")),
     ("hatchery._wire", include_str!("../python/hatchery/_wire.py")),

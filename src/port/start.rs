@@ -226,7 +226,7 @@ impl Starting {
     fn spawn(spec: &PortSpec, worker: &str, interpreter: &Interpreter) -> Result<Self, WorkerStartError> {
         let line = CommandLine {
             program: interpreter.executable.clone(),
-            args: vec!["-c".into(), package::BOOTSTRAP.into(), worker.into()],
+            args: vec!["-c".into(), package::STUB.into(), worker.into()],
             env: spec.env.clone(),
             current_dir: spec.current_dir.clone(),
         };
@@ -328,8 +328,10 @@ impl Starting {
         interpreter: Option<&Interpreter>,
     ) -> Result<Ready, Failure> {
         if let Some(Interpreter { package, .. }) = interpreter {
-            self.channel.writer.queue_raw(&(package.len() as u32).to_be_bytes());
-            self.channel.writer.queue_raw(package);
+            for part in [package::BOOTSTRAP.as_bytes(), package] {
+                self.channel.writer.queue_raw(&(part.len() as u32).to_be_bytes());
+                self.channel.writer.queue_raw(part);
+            }
         }
         self.channel.writer.send(&hello.to_frame()).map_err(Failure::Channel)?;
         let frame = poll_fn(|cx| {

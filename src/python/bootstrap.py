@@ -1,4 +1,7 @@
-"""Run by the host as `PYTHON -c THIS NAME`: takes the package from fd 0 and becomes a worker."""
+"""Takes the package from fd 0 and becomes a worker.
+
+The host runs `PYTHON -c STUB NAME`; the stub reads this file from fd 0 and runs it.
+"""
 
 import sys
 
@@ -22,18 +25,20 @@ def _take(size: int) -> bytes:
     return data
 
 
-def _boot() -> None:
+def _boot() -> bytes:
+    """Make the package importable here. Returns it as an archive, from which child processes import it."""
     package = _take(int.from_bytes(_take(4), "big"))
     if package[:4] != MAGIC_NUMBER:
         sys.stderr.write("hatchery: this package was compiled by another Python than " + sys.executable + "\n")
         sys.exit(EXIT_WRONG_PACKAGE)
-    codes = marshal.loads(package[4:])
+    codes, archive = marshal.loads(package[4:])
     finder = {"__name__": "hatchery._embedded"}
     exec(codes["hatchery._embedded"], finder)
     finder["install"](codes)  # type: ignore[operator]
+    return archive  # type: ignore[no-any-return]
 
 
-_boot()
+_archive = _boot()
 from hatchery._worker import main  # noqa: E402
 
-main()
+main(_archive)

@@ -124,6 +124,8 @@ class Call:
 
 
 _TEXTS = ("session", "request_id", "traceparent")
+# The worker's name, in the environment of its child processes.
+WORKER = "HATCHERY_WORKER"
 
 
 class MainThread:
@@ -301,16 +303,35 @@ def session() -> dict[str, Any]:
     """Return the dict of the session that this call belongs to.
 
     It is empty at the session's first call in this worker, and lives until the session ends or the worker does.
-    Raises `RuntimeError` when the call belongs to no session, or when no call runs here.
+    Raises `RuntimeError` when the call belongs to no session, when no call runs here, and in child processes of a
+    worker. In any other process, such as a test, it is one dict, the same for all.
     """
     call = running()
     if call is None:
+        if main.worker is None:
+            return _session_outside()
         raise RuntimeError("hatchery.session(): no call runs here; ask for the session while one does, and pass it on")
     if call.session is None:
         raise RuntimeError(
             "hatchery.session(): this call belongs to no session; the caller chooses one with pool.session(name)"
         )
     return call.session
+
+
+_outside: dict[str, Any] = {}
+
+
+def _session_outside() -> dict[str, Any]:
+    """Return what stands for a session in a process that is no worker."""
+    import os
+
+    worker = os.environ.get(WORKER)
+    if worker is not None:
+        raise RuntimeError(
+            f"hatchery.session(): this is a child process of worker {worker}, which has the session; "
+            "pass what the child needs to it, and return what it makes"
+        )
+    return _outside
 
 
 def progress(value: object) -> None:

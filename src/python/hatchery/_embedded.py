@@ -36,5 +36,8 @@ class Embedded:
 
 
 def install(codes: dict[str, CodeType]) -> None:
-    """Make the package importable, before any other of its name."""
+    """Make the package importable, before any other of its name, and in place of one that is imported already."""
+    for name in list(sys.modules):
+        if name.partition(".")[0] == "hatchery":
+            del sys.modules[name]  # an installed one, which a `.pth` file or a `sitecustomize` has imported
     sys.meta_path.insert(0, Embedded(codes))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, TypeVar
+    from typing import Any, Callable, TypeVar, overload
 
     Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -16,6 +16,15 @@ session_end_hooks: list[Callable[[str, dict[str, Any]], Any]] = []
 started = False
 
 _ASYNC = 0x80 | 0x200  # co_flags of coroutines and asynchronous generators
+
+
+if TYPE_CHECKING:
+
+    @overload
+    def export(function: Function) -> Function: ...
+
+    @overload
+    def export(*, name: str) -> Callable[[Function], Function]: ...
 
 
 def export(function: Any = None, *, name: str | None = None) -> Any:

@@ -149,7 +149,12 @@ class Host:
 def call(name: str, args: tuple[object, ...], kwargs: dict[str, object]) -> Any:
     """Do what `hatchery.call_host` says."""
     serves, worker = _calls.running(), _main.worker
-    if serves is None or worker is None:
+    if worker is None:
+        raise RuntimeError(
+            "hatchery.call_host(): this process is no worker of a pool, so there is no host to call; "
+            "in a test, put a function of your own in its place"
+        )
+    if serves is None:
         raise RuntimeError("hatchery.call_host(): no call runs here; the host is called on behalf of a call")
     host = worker.host
     if host is None:

@@ -8,7 +8,7 @@ import os
 import sys
 from time import perf_counter
 
-from hatchery import _calls, _errors, _functions, _hooks, _serving, _values, _wire
+from hatchery import _calls, _children, _errors, _functions, _hooks, _serving, _title, _values, _wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -120,6 +120,7 @@ def _start(worker: _serving.Worker, hello: dict[str, Any]) -> None:
             "rss_bytes": _rss_bytes(),
             "import_ms": round(import_ms, 3),
         }
+        _title.show(hello["worker"], "serving")
         channel.send(_wire.READY, 0, _values.encode_leniently(ready))
     except BaseException as error:
         failure = _errors.of_exception("start", error)
@@ -142,6 +143,9 @@ def _serve_host(channel: _wire.Channel) -> None:
             hello.update(own)
     if hello is None:
         return
+    name = hello["worker"]
+    os.environ[_calls.WORKER] = name
+    _title.show(name, "starting")
     try:
         _take_signals(channel, hello)
         worker = _serving.Worker(channel, hello)
@@ -150,6 +154,8 @@ def _serve_host(channel: _wire.Channel) -> None:
     _start(worker, hello)
     try:
         worker.serve()
+        if channel.fd >= 0:
+            _title.show(name, "stopping")
         worker.stop()
     finally:
         if channel.fd >= 0:  # else this is a child that user code has forked; the rest is its parent's
@@ -169,10 +175,14 @@ def _end(problem: str, code: int, *, forked: bool = False) -> None:
     sys.exit(code)
 
 
-def main() -> None:
-    """Serve the host at fd 0. Returns when the host wants an orderly end, exits with a code of `_wire` otherwise."""
+def main(archive: bytes) -> None:
+    """Serve the host at fd 0. Returns when the host wants an orderly end, exits with a code of `_wire` otherwise.
+
+    `archive` is the package as child processes import it.
+    """
     sys.argv = ["hatchery-worker"]
     channel = _take_descriptors()
+    _children.lend(archive)
     try:
         _serve_host(channel)
     except _wire.ProtocolError as error:

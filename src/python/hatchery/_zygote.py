@@ -15,7 +15,7 @@ import sys
 from struct import Struct
 from time import perf_counter
 
-from hatchery import _errors, _functions, _hooks, _serving, _values, _watch, _wire
+from hatchery import _children, _errors, _functions, _hooks, _serving, _title, _values, _watch, _wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ EXITED = 35  # template: that status
 _MOST_DESCRIPTORS = 7
 _HEAD = Struct(">IBBHIQI")
 _READ_BYTES = 4096
-_COMM_BYTES = 15
 _F_SETSIG = 10
 _SYS_PIDFD_OPEN = 434  # on every architecture that Linux counts its newer calls alike on
 
@@ -43,7 +42,7 @@ def become(channel: _wire.Channel, hello: dict[str, Any], rss_bytes: Callable[[]
     Returns only in a forked worker, with what is to be added to hello: the numbers of its descriptors, and what the
     module exports. `channel` is then its own.
     """
-    _name_process(hello["worker"])
+    _title.show(hello["worker"], "importing")
     template = _Template(channel, hello)
     began = perf_counter()
     cannot_fork = template.look_for_pidfds()
@@ -64,6 +63,7 @@ def become(channel: _wire.Channel, hello: dict[str, Any], rss_bytes: Callable[[]
     gc.collect()
     gc.disable()
     gc.freeze()
+    _title.show(hello["worker"], "template")
     channel.send(_wire.READY, 0, _values.encode_leniently(ready))
     own = template.serve()
     if own is None:
@@ -216,7 +216,8 @@ class _Template:
         keep = self.shared | {0, 1, 2, channel_fd, stack_fd, lifeline, fd_socket, *begun}
         _close([fd for fd in former if fd not in keep])
         _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
-        _name_process(worker)
+        _children.forked()
+        _title.show(worker, "starting")
         _reseed()
         if self.collects:
             gc.enable()
@@ -295,18 +296,6 @@ def _move_to_own_group(pid: int) -> None:
         os.setpgid(pid, pid)
     except OSError:
         pass  # it is dead already
-
-
-def _name_process(name: str) -> None:
-    """Set what `ps` and `top` show."""
-    try:
-        fd = os.open("/proc/self/comm", os.O_WRONLY)
-    except OSError:
-        return
-    try:
-        os.write(fd, name.encode("utf-8", "replace")[:_COMM_BYTES])
-    finally:
-        os.close(fd)
 
 
 def _reseed() -> None:

@@ -23,7 +23,8 @@ import unittest
 
 HERE = pathlib.Path(__file__).resolve().parent
 PACKAGE = HERE.parent / "hatchery"
-BOOTSTRAP = (HERE.parent / "bootstrap.py").read_text()
+STUB = (HERE.parent / "stub.py").read_text().strip()
+BOOTSTRAP = (HERE.parent / "bootstrap.py").read_bytes()
 PROBE = (HERE.parent / "probe.py").read_text()
 GOLDEN = HERE.parents[2] / "tests" / "golden"
 DEADLINE = float(os.environ.get("HATCHERY_TEST_DEADLINE", "20"))
@@ -56,12 +57,15 @@ def probe(python: str, before: str = "") -> dict:
     return json.loads(lines[-1].partition(" ")[2])
 
 
+def sized(data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + data
+
+
 def package() -> bytes:
-    """Return the package as a worker of this interpreter takes it, length first."""
+    """Return what a worker of this interpreter reads first: the bootstrap and the package, each with its length."""
     if sys.executable not in _probed:
-        _probed[sys.executable] = bytes.fromhex(probe(sys.executable)["code"])
-    code = _probed[sys.executable]
-    return struct.pack(">I", len(code)) + code
+        _probed[sys.executable] = bytes.fromhex(probe(sys.executable)["package"])
+    return sized(BOOTSTRAP) + sized(_probed[sys.executable])
 
 
 def frame(kind: int, body: bytes = b"", *, call_id: int = 0, number: int = 0, codec: int | None = None) -> bytes:
@@ -93,7 +97,7 @@ class Worker:
             passed.append(begun_fd)
             hello["begun_fd"] = begun_fd
         self.process = subprocess.Popen(
-            [sys.executable, "-c", BOOTSTRAP, "test-1"],
+            [sys.executable, "-c", STUB, "test-1"],
             stdin=child,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -290,7 +294,7 @@ class Worker:
         text = ""
         end = time.monotonic() + DEADLINE
         stack = ""
-        while not re.search(r'  File "<string>", line \d+ in <module>\n\Z', stack):  # that is the bootstrap
+        while not re.search(r'  File "<string>", line 1 in <module>\n\Z', stack):  # that is the stub
             assert select.select([self.stacks], [], [], max(end - time.monotonic(), 0))[0], text
             text += os.read(self.stacks, 65536).decode()
             stack = text.rpartition("Stack (most recent call first):\n")[2]

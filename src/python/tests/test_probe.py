@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import marshal
+import os
 import shutil
 import subprocess
 import sys
 import unittest
+import zipfile
 
-from tests.support import BOOTSTRAP, DEADLINE, probe
+from tests.support import BOOTSTRAP, DEADLINE, STUB, probe, sized
 
 
 class Probe(unittest.TestCase):
     def test_this_python(self) -> None:
         facts = probe(sys.executable)
         self.assertEqual(facts["version"], list(sys.version_info[:3]))
-        self.assertEqual(facts["executable"], sys.executable)
-        code = bytes.fromhex(facts["code"])
-        self.assertEqual(code[:4], importlib.util.MAGIC_NUMBER)
-        modules = marshal.loads(code[4:])
+        self.assertEqual(os.fsdecode(bytes.fromhex(facts["executable"])), sys.executable)
+        package = bytes.fromhex(facts["package"])
+        self.assertEqual(package[:4], importlib.util.MAGIC_NUMBER)
+        modules, archive = marshal.loads(package[4:])
         self.assertIn("hatchery._worker", modules)
         self.assertEqual(modules["hatchery._worker"].co_filename, "<hatchery>/_worker.py")
         self.assertEqual(modules["hatchery"].co_filename, "<hatchery>/__init__.py")
+        files = zipfile.ZipFile(io.BytesIO(archive)).namelist()
+        self.assertIn("hatchery/__init__.pyc", files)
+        self.assertIn("hatchery/__init__.py", files)
+        self.assertEqual(len(files), 2 * len(modules))
 
     def test_a_chatty_machine(self) -> None:
-        self.assertIn("code", probe(sys.executable, before="print('welcome', end='')\n"))
+        self.assertIn("package", probe(sys.executable, before="print('welcome', end='')\n"))
 
     def test_old_pythons_say_who_they_are(self) -> None:
         old = ("python2", "python2.7", "python3.6", "python3.7", "python3.8")
@@ -36,23 +43,24 @@ class Probe(unittest.TestCase):
                 facts = probe(python)
                 self.assertLess(facts["version"], [3, 9])
                 self.assertTrue(facts["executable"])
-                self.assertNotIn("code", facts)
+                self.assertNotIn("package", facts)
 
 
 class Bootstrap(unittest.TestCase):
-    def boot(self, package: bytes) -> subprocess.CompletedProcess:
+    def boot(self, sent: bytes) -> subprocess.CompletedProcess:
         return subprocess.run(
-            [sys.executable, "-c", BOOTSTRAP, "test"], input=package, capture_output=True, timeout=DEADLINE, check=False
+            [sys.executable, "-c", STUB, "test"], input=sent, capture_output=True, timeout=DEADLINE, check=False
         )
 
     def test_a_package_of_another_python(self) -> None:
-        done = self.boot((8).to_bytes(4, "big") + b"\0\0\0\0" + b"code")
+        done = self.boot(sized(BOOTSTRAP) + sized(b"\0\0\0\0code"))
         self.assertEqual(done.returncode, 78)
         self.assertIn(b"compiled by another Python", done.stderr)
 
     def test_a_host_that_goes_away(self) -> None:
-        for package in (b"", b"\0", (100).to_bytes(4, "big") + b"abc"):
-            done = self.boot(package)
+        whole = sized(BOOTSTRAP)
+        for sent in (b"", b"\0", whole, whole + b"\0", whole + (100).to_bytes(4, "big") + b"abc"):
+            done = self.boot(sent)
             self.assertEqual((done.returncode, done.stderr), (0, b""))
 
 

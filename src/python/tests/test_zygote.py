@@ -129,9 +129,9 @@ class Template(unittest.TestCase):
         for worker in (one, two):
             pid, parent, group, fds = worker.call("where")
             self.assertEqual((pid, parent, group), (worker.pid, template.process.pid, worker.pid))
-            # Three streams, channel, stacks, lifeline, socket for memfds, the folder that is listed, and the template's
-            # lifeline, whose number this test does not tell it.
-            self.assertEqual(len(fds), 9 + (template.begun_memory is not None), fds)
+            # Three streams, channel, stacks, lifeline, socket for memfds, the folder that is listed, the package for
+            # children, and the template's lifeline, whose number this test does not tell it.
+            self.assertEqual(len(fds), 10 + (template.begun_memory is not None), fds)
         self.assertNotEqual(one.ready["pid"], two.ready["pid"])
         one.call("print_it", "hello")
         self.assertEqual(os.read(one.stdout, 100), b"hello\n")

@@ -2,5 +2,6 @@
 
 mod ancestor;
 mod failing;
+mod outside;
 mod ready;
 mod settings;
