@@ -233,7 +233,7 @@ def _may_have_a_key_twice(data: bytes) -> bool:
 def _has_a_key_twice(value: Any) -> bool:
     """Tell whether two keys of a dict in a value, which the C encoder has taken, become the same text."""
     containers = (list, dict, tuple)
-    waits = [value]
+    waits = [value] if isinstance(value, containers) else []
     while waits:
         items = waits.pop()
         if isinstance(items, dict):

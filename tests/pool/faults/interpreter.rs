@@ -119,7 +119,7 @@ alone_test! {
         assert!(probe.wait().expect("it is ours").success());
         let facts = answer.trim().strip_prefix("HATCHERY-PROBE ").expect("the mark");
         let facts: serde_json::Value = serde_json::from_str(facts).expect("all of the answer is there");
-        assert!(facts["code"].as_str().is_some_and(|code| code.len() > 400_000));
+        assert!(facts["package"].as_str().is_some_and(|package| package.len() > 400_000));
     }
 }
 
