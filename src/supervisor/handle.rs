@@ -139,7 +139,9 @@ impl fmt::Debug for Supervisor {
 
 /// A reference to a supervisor that keeps nothing alive and follows its restarts.
 ///
-/// Cheap to clone, usable from any thread.
+/// Cheap to clone, usable from any thread. A path names what is below the supervisor: a child's id ("cache"), the ids on
+/// the way to it ("pools/cache"), or the same after the supervisor's own [`path`](Self::path) ("app/pools/cache"). The empty path,
+/// or its own, is the supervisor itself.
 #[derive(Clone)]
 pub struct SupervisorRef {
     shared: Arc<Shared>,
@@ -187,19 +189,27 @@ impl SupervisorRef {
         }
     }
 
+    /// The full path and the entry of what a path leads to. A child comes before this supervisor itself, should it have the
+    /// id of the root.
     fn lookup(&self, path: &str) -> Result<(String, Entry), LookupError> {
-        let full = format!("{}/{path}", self.shared.path);
-        let mut ids = path.split('/');
-        let mut found = ids.next().and_then(|id| self.shared.entry(id));
-        for id in ids {
-            found = match found {
+        let below = |path: &str| {
+            let mut ids = path.split('/');
+            let first = ids.next().and_then(|id| self.shared.entry(id));
+            ids.fold(first, |found, id| match found {
                 Some(Entry::Supervisor(shared)) => shared.entry(id),
                 _ => None,
-            };
+            })
+        };
+        let own = &*self.shared.path;
+        if let Some(entry) = below(path) {
+            return Ok((format!("{own}/{path}"), entry));
         }
-        match found {
-            Some(entry) => Ok((full, entry)),
-            None => Err(LookupError::NotFound { path: full }),
+        if path.is_empty() || path == own {
+            return Ok((own.to_owned(), Entry::Supervisor(self.shared.clone())));
+        }
+        match path.strip_prefix(own).and_then(|rest| rest.strip_prefix('/')).and_then(below) {
+            Some(entry) => Ok((path.to_owned(), entry)),
+            None => Err(LookupError::NotFound { path: format!("{own}/{path}") }),
         }
     }
 

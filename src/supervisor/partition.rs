@@ -16,7 +16,8 @@ impl SupervisorBuilder {
     /// nested supervisor. (Elixir: `PartitionSupervisor`.)
     ///
     /// Its partitions are read by [`SupervisorRef::partitions`], or
-    /// [`supervisor_partitions`](SupervisorRef::supervisor_partitions). They must not be temporary.
+    /// [`supervisor_partitions`](SupervisorRef::supervisor_partitions); those of a root by the empty path. They must not be
+    /// temporary.
     ///
     /// ```
     /// # use actix::{Actor, Context};
@@ -67,7 +68,7 @@ impl SupervisorBuilder {
 }
 
 impl SupervisorRef {
-    /// The partitions of a partition supervisor below this one, by its id or path.
+    /// The partitions of a partition supervisor below this one, by its id or path; of this one by the empty path.
     ///
     /// # Errors
     /// When there is no such supervisor, or it is none of partitions, or these are not `A`s.

@@ -150,3 +150,44 @@ async fn by_default_one_for_each_core() {
     assert_eq!(app.partitions::<Puppet>("parts").unwrap().len(), cores);
     stop(app, &diary).await;
 }
+
+/// A root has no supervisor above it that could look it up.
+#[actix::test]
+async fn partitions_of_a_root_are_found_by_its_own_path() {
+    let diary = Diary::default();
+    let builder = SupervisorBuilder::partition("app", 3, |_| Puppet::spec(&diary, "part"));
+    let app = builder.start().await.unwrap();
+    for path in ["", "app", app.path()] {
+        let partitions: Partitions<ChildRef<Puppet>> = app.partitions(path).unwrap();
+        assert_eq!(partitions.len(), 3);
+        assert_eq!(partitions.route_number(4).unwrap().path(), "app/1");
+        assert_eq!(app.supervisor(path).unwrap().path(), "app");
+    }
+    assert!(app.partitions::<Puppet>("0").is_err(), "an actor");
+    assert_eq!(app.child::<Puppet>("app/2").unwrap().path(), "app/2");
+    within("an end", app.terminate_child("app/2")).await.unwrap();
+    assert_eq!(listed(&app).await, ["0 running", "1 running", "2 down"]);
+    stop(app, &diary).await;
+
+    let nested = Supervisor::builder("nested").supervisor("parts", Supervisor::dynamic("parts"));
+    let builder = SupervisorBuilder::partition("app", 2, |_| nested.clone());
+    let app = builder.start().await.unwrap();
+    let parts = app.supervisor_partitions("").unwrap();
+    assert_eq!(parts.route_number(1).unwrap().path(), "app/1");
+    let one = app.supervisor("app/1").unwrap();
+    assert_eq!(one.supervisor(one.path()).unwrap().path(), "app/1");
+    assert_eq!(one.supervisor("app/1/parts").unwrap().path(), "app/1/parts");
+    assert!(one.supervisor("app/10").is_err() && one.supervisor("app").is_err());
+    within("the stop", app.stop()).await;
+}
+
+#[actix::test]
+async fn child_with_the_id_of_the_root_comes_first() {
+    let diary = Diary::default();
+    let inner = Supervisor::builder("app").child_spec(Puppet::spec(&diary, "a"));
+    let app = Supervisor::builder("app").supervisor("app", inner).start().await.unwrap();
+    assert_eq!(app.supervisor("app").unwrap().path(), "app/app");
+    assert_eq!(app.child::<Puppet>("app/a").unwrap().path(), "app/app/a");
+    assert_eq!(app.supervisor("").unwrap().path(), "app");
+    stop(app, &diary).await;
+}
