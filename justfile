@@ -45,6 +45,10 @@ bench-payloads *ARGS:
 bench-startup *ARGS:
     cargo bench --bench startup -- {{ARGS}}
 
+# One lethal call a second for ten minutes.
+bench-chaos *ARGS:
+    cargo bench --bench chaos -- {{ARGS}}
+
 bench-supervision:
     cargo bench --bench supervision
 

@@ -25,7 +25,7 @@ use super::messages::{Abandon, Item, LossHeard, TellStartup};
 use super::reload;
 use super::stream::Opened;
 use crate::error::{CallError, Phase, UnavailableCause, WorkerStartError};
-use crate::supervisor::{ChildContext, ChildSpec, Reports, SupervisorRef};
+use crate::supervisor::{Backoff, ChildContext, ChildSpec, Reports, SupervisorRef};
 use crate::timer::{LONGEST, Timer, deadline};
 use crate::worker::{self, Dispatch, Grant, LeaseId, Order, Placement, ReplyTo, Run, Spawner, Work};
 pub(super) use workers::{Current, Slot};
@@ -40,6 +40,8 @@ pub(super) struct Config {
     pub(super) call_timeout: Duration,
     pub(super) checkout_timeout: Duration,
     pub(super) shutdown_timeout: Duration,
+    /// Of each worker.
+    pub(super) backoff: Backoff,
     pub(super) worker: worker::Settings,
     /// What the module's functions must be like.
     pub(super) declared: Arc<[Declaration]>,

@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::declared::{Declaration, Module};
 use super::host::{HostBuilder, HostCall};
 use crate::port::{Codec, PortSpec};
+use crate::supervisor::Backoff;
 
 pub use start::PoolStartError;
 
@@ -34,6 +35,7 @@ pub struct PoolBuilder {
     checkout_timeout: Duration,
     call_timeout: Duration,
     shutdown_timeout: Duration,
+    backoff: Backoff,
     cancel_grace: Duration,
     hook_timeout: Duration,
     session_ttl: Duration,
@@ -59,6 +61,7 @@ impl PoolBuilder {
             checkout_timeout: Duration::from_secs(5),
             call_timeout: Duration::from_secs(30),
             shutdown_timeout: Duration::from_secs(5),
+            backoff: Backoff { max_once_up: Duration::from_secs(1), ..Backoff::default() },
             cancel_grace: Duration::from_secs(2),
             hook_timeout: Duration::from_secs(5),
             session_ttl: Duration::from_secs(3600),
@@ -189,6 +192,26 @@ impl PoolBuilder {
     /// Default: 5 s.
     pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
         self.shutdown_timeout = timeout;
+        self
+    }
+
+    /// When a worker that died, or could not start, is started again. Default: [`Backoff::default`] with a
+    /// [`max_once_up`](Backoff::max_once_up) of 1 s.
+    ///
+    /// A worker that has answered a call is replaced at once, whenever it dies. One that dies before its first answer waits
+    /// up to `max_once_up` after several such deaths in a row, and failed starts wait up to [`max`](Backoff::max), so that a
+    /// broken module costs little. [`must_start`](Backoff::must_start) has no effect here; see
+    /// [`min_ready`](PoolBuilder::min_ready).
+    ///
+    /// ```
+    /// use hatchery::{Pool, supervisor::Backoff};
+    /// use std::time::Duration;
+    ///
+    /// let backoff = Backoff { max: Duration::from_secs(5), max_once_up: Duration::from_secs(1), ..Backoff::default() };
+    /// let pool = Pool::builder().module("shop").restart_backoff(backoff);
+    /// ```
+    pub fn restart_backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
         self
     }
 

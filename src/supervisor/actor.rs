@@ -149,7 +149,13 @@ impl SupervisorTask {
                 }
                 Fact::StillRuns(former) => Event::StillRuns { child, incarnation, former },
                 Fact::Declined => Event::Declined { child, incarnation },
-                Fact::Ended(reason) => Event::Ended { child, incarnation, reason },
+                Fact::Ended(reason) => {
+                    let control = self.core.payload(child).and_then(|unit| unit.control.as_ref());
+                    if control.is_some_and(|control| control.is_settled()) {
+                        self.handle(Event::Settled { child, incarnation });
+                    }
+                    Event::Ended { child, incarnation, reason }
+                }
             },
             Input::StartChild { spec, caller } => {
                 if let Err(error) = spec.validate(&self.shared.path, self.core.auto_shutdown()) {

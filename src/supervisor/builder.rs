@@ -110,7 +110,8 @@ impl SupervisorBuilder {
     /// Dropping the returned future, like dropping the last handle, kills what has been started.
     ///
     /// # Errors
-    /// When a child cannot start: those started before it are stopped in reverse first. The error names the
+    /// When a child cannot start, unless it has a [`Backoff`](super::Backoff): those started before it are stopped in reverse
+    /// first. The error names the
     /// child's path and what its factory returned. It is a [`SpecError`] when the specification is refused, and
     /// [`StartFailure::NoSystem`] outside of an actix system.
     pub async fn start(self) -> Result<Supervisor, StartError> {

@@ -43,6 +43,12 @@ impl ChildContext {
         self.control.exit(reason);
     }
 
+    /// Tells the supervisor that this incarnation has done what it is for, such as serving a request: its
+    /// [`Backoff`](super::Backoff) starts afresh with the next death, however soon that comes. Calling it again does nothing.
+    pub fn mark_settled(&self) {
+        self.control.mark_settled();
+    }
+
     /// Gives this incarnation a name in the whole tree, until it ends: others find it by
     /// [`SupervisorRef::whereis`]. Made to be called by the factory, so that a start fails when the name is taken,
     /// and by the next incarnation again. An incarnation that has ended gets no name.

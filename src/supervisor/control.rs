@@ -24,6 +24,7 @@ const KILL: u8 = 2;
 const EXIT: u8 = 4;
 /// Set under the lock of `own`.
 const OVER: u8 = 8;
+const SETTLED: u8 = 16;
 
 /// Tells one incarnation of a child to end. Orders only ever add up; any thread may give them.
 #[derive(Debug, Default)]
@@ -67,6 +68,18 @@ impl Control {
 
     pub(crate) fn take_exit(&self) -> Option<ExitReason> {
         self.own().as_mut()?.exit.take()
+    }
+
+    /// The child has done what it is for.
+    pub(crate) fn mark_settled(&self) {
+        // Once is enough, and a pool's worker calls this after each call.
+        if !self.is_settled() {
+            self.orders.fetch_or(SETTLED, Ordering::AcqRel);
+        }
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        self.orders.load(Ordering::Acquire) & SETTLED != 0
     }
 
     /// The child has this name until it ends: not at all when it has ended.

@@ -32,11 +32,11 @@ pub struct ChildInfo {
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum ChildState {
-    /// Its factory, or its actor's `started`, runs.
+    /// Its factory, or its actor's `started`, runs, for the first time or because somebody asked for it.
     Starting,
     /// It is up.
     Running,
-    /// It ended, could not start, or could not be killed, and will be started again.
+    /// It ended, could not start, or could not be killed, and its supervisor will start it again, or does so now.
     Restarting,
     /// It has been told to end, and lives; also when it is unkillable.
     Stopping,

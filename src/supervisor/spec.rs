@@ -116,7 +116,8 @@ impl ChildSpec {
         self
     }
 
-    /// Waits between restarts, and does not count them. Default: none, as in OTP.
+    /// Waits between restarts, does not count them, and lets the supervisor boot without this child while its first start
+    /// fails. Default: none, as in OTP.
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.options.backoff = Some(Box::new(backoff));
         self
@@ -166,13 +167,8 @@ impl ChildSpec {
                 return refuse("significant", "true".into(), "false under auto_shutdown Never");
             }
         }
-        if let Some(backoff) = &self.options.backoff {
-            if !(0.0..=1.0).contains(&backoff.jitter) {
-                return refuse("backoff.jitter", backoff.jitter.to_string(), "0 to 1");
-            }
-            if backoff.first > backoff.max {
-                return refuse("backoff.first", format!("{:?}", backoff.first), "at most backoff.max");
-            }
+        if let Some((field, value, allowed)) = self.options.backoff.as_ref().and_then(|it| it.refusal()) {
+            return refuse(field, value, allowed);
         }
         self.starter.launcher.validate(parent, id)
     }

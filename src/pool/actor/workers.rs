@@ -52,7 +52,8 @@ impl PoolActor {
             }
         })
         .shutdown(Shutdown::Timeout(self.config.shutdown_timeout))
-        .backoff(Backoff::default())
+        // A slot whose first start fails must stay.
+        .backoff(Backoff { must_start: false, ..self.config.backoff })
     }
 
     pub(super) fn start_slot(&mut self, slot: u32, ctx: &mut Context<Self>) {

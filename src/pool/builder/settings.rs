@@ -65,6 +65,9 @@ impl PoolBuilder {
                 return refuse(field, &timeout, "more than zero");
             }
         }
+        if let Some((field, value, allowed)) = self.backoff.refusal() {
+            return Err(ConfigError { field, value, allowed });
+        }
         if self.max_sessions == 0 {
             return refuse("max_sessions", &0, "at least 1");
         }
@@ -111,6 +114,7 @@ impl PoolBuilder {
             call_timeout: self.call_timeout,
             checkout_timeout: self.checkout_timeout,
             shutdown_timeout: self.shutdown_timeout,
+            backoff: self.backoff,
             worker: worker::Settings {
                 in_flight: self.in_flight,
                 cancel_grace: self.cancel_grace,

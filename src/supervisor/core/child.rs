@@ -87,6 +87,8 @@ pub(super) struct Child<T, C> {
     pub(super) deaths: u32,
     pub(super) up_since: Option<Instant>,
     pub(super) starts: u64,
+    /// Whether the start in progress is one that the supervisor makes again by itself.
+    pub(super) is_again: bool,
     pub(super) last_exit: Option<ExitReason>,
     pub(super) starter: Option<Starter<C>>,
 }
@@ -102,6 +104,7 @@ impl<T, C> Child<T, C> {
             deaths: 0,
             up_since: None,
             starts: 0,
+            is_again: false,
             last_exit: None,
             starter: None,
         }
@@ -157,6 +160,7 @@ impl<T, C> Child<T, C> {
         let (state, incarnation) = match &self.state {
             State::Down(_) if former.is_some() => (StateView::Stopping, former),
             State::Down(down) => (StateView::Down(*down), None),
+            State::Starting { incarnation } if self.is_again => (StateView::Restarting, Some(*incarnation)),
             State::Starting { incarnation } => (StateView::Starting, Some(*incarnation)),
             State::Running { incarnation } => (StateView::Running, Some(*incarnation)),
             State::Dead { .. } | State::Restarting | State::Blocked { .. } => (StateView::Restarting, former),

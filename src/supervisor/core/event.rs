@@ -32,6 +32,11 @@ pub(crate) enum Event<T, C> {
         incarnation: u64,
         former: u64,
     },
+    /// The incarnation has done what it is for: its back-off starts afresh.
+    Settled {
+        child: Key,
+        incarnation: u64,
+    },
     /// The child's future is gone, whatever it was doing.
     Ended {
         child: Key,

@@ -140,8 +140,9 @@ impl<T, C> Core<T, C> {
         let delay = match &child.options.backoff {
             None => Duration::ZERO,
             Some(backoff) => {
-                child.deaths = backoff.deaths(child.deaths, child.up_since.take(), now);
-                backoff.delay(child.deaths, random)
+                let up_since = child.up_since.take();
+                child.deaths = backoff.deaths(child.deaths, up_since, now);
+                backoff.delay(child.deaths, up_since.is_some(), random)
             }
         };
         child.state = State::Restarting;

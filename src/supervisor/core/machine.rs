@@ -127,6 +127,7 @@ impl<T, C> Core<T, C> {
                 self.start_failed(now, child, incarnation, cause, out)
             }
             Event::Declined { child, incarnation } => self.declined(child, incarnation, out),
+            Event::Settled { child, incarnation } => self.settled(child, incarnation),
             Event::Ended { child, incarnation, reason } => self.ended(now, child, incarnation, reason, out),
             Event::StartChild { options, payload, caller } => self.start_child(options, payload, caller, out),
             Event::TerminateChild { id, caller } => self.terminate_child(id, caller, out),
@@ -276,6 +277,11 @@ impl<T, C> Core<T, C> {
         let incarnation = self.next_incarnation;
         self.next_incarnation += 1;
         child.up_since = None;
+        child.is_again = match child.state {
+            State::Restarting => true,
+            State::Down(Down::Idle) => child.starts > 0 || child.deaths > 0,
+            _ => false,
+        };
         if child.options.significant {
             self.significant.insert(key);
         }
@@ -377,8 +383,20 @@ impl<T, C> Core<T, C> {
             child: Some(options.clone()),
         };
         let starter = child.starter.take();
+        let may_fail = options.backoff.as_ref().is_some_and(|backoff| !backoff.must_start);
         self.resolved(key);
         match (&self.phase, starter) {
+            (Phase::Booting, None) if may_fail => {
+                let retry = self.schedule_retry(key, now);
+                out.push(report(cause, Some(retry)));
+                // Siblings that share its fate come up with it.
+                let group = self.group(key);
+                if group.end - group.start > 1
+                    && let Some(plan) = &mut self.plan
+                {
+                    plan.abandon();
+                }
+            }
             (Phase::Booting, None) => {
                 out.push(report(cause.clone(), None));
                 self.put_down(key, Down::Idle, out);
@@ -400,11 +418,7 @@ impl<T, C> Core<T, C> {
                     }
                     None => Some(self.schedule_retry(key, now)),
                     Some(Starter { caller, keep }) => {
-                        let retry = self.children[&key]
-                            .options
-                            .backoff
-                            .is_some()
-                            .then(|| self.schedule_retry(key, now));
+                        let retry = may_fail.then(|| self.schedule_retry(key, now));
                         match (retry, keep) {
                             (Some(_), _) => {}
                             (None, true) => self.put_down(key, Down::Terminated, out),
@@ -423,6 +437,14 @@ impl<T, C> Core<T, C> {
                     plan.abandon();
                 }
             }
+        }
+    }
+
+    fn settled(&mut self, key: Key, incarnation: u64) {
+        if let Some(child) = self.children.get_mut(&key)
+            && matches!(child.state, State::Running { incarnation: i } if i == incarnation)
+        {
+            child.deaths = 0;
         }
     }
 

@@ -72,6 +72,7 @@ impl Worker {
     }
 
     fn answered(&mut self, current: Current, outcome: Result<Body, CallError>) {
+        self.context.mark_settled();
         // The pool knows that the worker is free before the caller can ask for it again: a session's next call would
         // find its own worker busy.
         if let Some(request) = current.assigned {

@@ -3,7 +3,10 @@
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Mutex, mpsc};
 
-use hatchery::{CallError, HostCall, Phase, Pool, PoolBuilder};
+use std::time::Duration;
+
+use hatchery::supervisor::Backoff;
+use hatchery::{CallError, HostCall, Phase, Pool, PoolBuilder, PoolStartError};
 use serde_json::Value;
 
 use super::pools::{pid, pool_of, serves, start, status};
@@ -265,5 +268,49 @@ alone_test! {
         let why = status(&pool).await.workers[0].last_exit.clone().expect("one has ended");
         assert!(why.contains("a call did not give up in time"), "{why}");
         pool.shutdown().await;
+    }
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+alone_test! {
+    async fn death_of_a_worker_that_served_is_answered_at_once() {
+        // A death that counted would cost the rest of the hour.
+        let backoff = Backoff { free: 1, first: HOUR, max: HOUR, within: HOUR, ..Backoff::default() };
+        let pool = start(pool_of(SOURCE).size(1).restart_backoff(backoff)).await;
+        for _ in 0..5 {
+            died(&pool, "never", ()).await; // and its replacement serves
+        }
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn death_before_the_first_answer_waits_as_long_as_told() {
+        let backoff = Backoff { free: 0, first: HOUR, max: HOUR, ..Backoff::default() };
+        let at_once = Backoff { max_once_up: Duration::ZERO, ..backoff };
+        let never = async |pool: &Pool| pool.call::<_, Value>("never", ()).await.expect_err("nobody answers");
+        let pool = start(pool_of(SOURCE).size(1).restart_backoff(at_once)).await;
+        for _ in 0..5 {
+            let error = never(&pool).await;
+            assert!(matches!(error, CallError::WorkerDied { .. }), "{error:?}");
+        }
+        serves(&pool).await;
+        pool.shutdown().await;
+
+        let pool = start(pool_of(SOURCE).size(1).restart_backoff(backoff).checkout_timeout(BRIEF)).await;
+        let error = never(&pool).await;
+        assert!(matches!(error, CallError::WorkerDied { .. }), "{error:?}");
+        let error = never(&pool).await;
+        assert!(!matches!(error, CallError::WorkerDied { .. }), "there is no worker for an hour: {error:?}");
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn restart_backoff_that_cannot_be_is_refused() {
+        let backoff = Backoff { jitter: 2.0, ..Backoff::default() };
+        let error = pool_of(SOURCE).restart_backoff(backoff).start().await.expect_err("no such jitter");
+        assert!(matches!(&error, PoolStartError::Config(error) if error.field == "backoff.jitter"), "{error:?}");
     }
 }

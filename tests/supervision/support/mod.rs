@@ -13,7 +13,7 @@ use hatchery::supervisor::{Strategy, Supervisor, SupervisorBuilder};
 pub(crate) use ask::{begin_stop, counts, incarnations, is_up, listed, puppet, stop, who};
 pub(crate) use diary::{Diary, Guard};
 pub(crate) use gate::{Gate, Verdict};
-pub(crate) use puppet::{End, Manners, Puppet, Start, Who};
+pub(crate) use puppet::{End, Manners, Puppet, Settle, Start, Who};
 pub(crate) use wait::{
     crash, crash_until, end, gave_up, next_report, report_where, shutdown_reports, started, terminated,
     wait_until, within,

@@ -155,6 +155,19 @@ impl Handler<Who> for Puppet {
     }
 }
 
+/// Makes a puppet tell its supervisor that it has done its work.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Settle;
+
+impl Handler<Settle> for Puppet {
+    type Result = ();
+
+    fn handle(&mut self, _: Settle, _: &mut Self::Context) {
+        self.cx.mark_settled();
+    }
+}
+
 /// What a puppet can be told to do to itself.
 #[derive(Message, Clone)]
 #[rtype(result = "()")]

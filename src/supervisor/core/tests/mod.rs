@@ -1,5 +1,6 @@
 //! The core on virtual time: OTP's cases by name, and random histories against a reference model.
 
+mod backoff;
 mod model;
 mod otp;
 mod otp_dynamic;
