@@ -61,7 +61,7 @@ async fn hanging_restart_loop_rest_for_one() {
     assert!(matches!(app.start_child(spec).await, Err(ChildError::AlreadyPresent)));
     assert!(matches!(app.restart_child("child2").await, Err(ChildError::Restarting)));
     assert!(matches!(app.delete_child("child2").await, Err(ChildError::Restarting)));
-    assert_eq!(listed(&app).await, ["child1 running", "child2 starting", "child3 down"]);
+    assert_eq!(listed(&app).await, ["child1 running", "child2 restarting", "child3 down"]);
     assert_eq!(counts(&app).await, [3, 1, 0, 3]);
     assert_eq!(child3.do_send(End::Stop), Err(SendError::Restarting));
 

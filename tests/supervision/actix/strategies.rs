@@ -88,7 +88,7 @@ async fn one_for_all_other_child_fails_restart() {
     // child1 restarts, child2 does not.
     gate.next("child1").await.pass();
     let child2 = gate.next("child2").await;
-    assert_eq!(listed(&app).await, ["child1 running", "child2 starting"]);
+    assert_eq!(listed(&app).await, ["child1 running", "child2 restarting"]);
     diary.take();
     child2.fail();
     // child1 is stopped, and all is tried again.
@@ -165,7 +165,7 @@ async fn rest_for_one_holds_the_later_ones_back() {
     puppet(&app, "child1").do_send(End::Panic).unwrap();
     for _ in 0..3 {
         let child2 = gate.next("child2").await;
-        assert_eq!(listed(&app).await, ["child1 running", "child2 starting", "child3 down"]);
+        assert_eq!(listed(&app).await, ["child1 running", "child2 restarting", "child3 down"]);
         child2.fail();
     }
     let child2 = gate.next("child2").await;
