@@ -17,6 +17,7 @@ use super::{
     Cause, Declined, ExitReason, StartFailure,
     control::Link,
     guard::guarded,
+    mailbox::new_context,
     slot::{AnySlot, Slot},
 };
 
@@ -93,7 +94,7 @@ where
 
     /// The first poll runs `started`; only then is the actor up.
     fn start_actor(&mut self, actor: A, cx: &mut TaskContext<'_>) {
-        let context = Context::new();
+        let context = new_context();
         let address = context.address();
         // The factory's future goes first: it may hold what `started` wants.
         let dropped = self.discard();
@@ -155,7 +156,8 @@ impl<A: Actor<Context = Context<A>>, F, E> ChildTask<A, F, E> {
         }
     }
 
-    /// Drops whatever runs; the message of a panic in the actor's or the factory's `Drop`.
+    /// Drops whatever runs; the message of a panic in the `Drop` of the actor, of its futures or of the factory's future. What
+    /// waits in the mailbox does not count.
     fn discard(&mut self) -> Option<String> {
         let phase = std::mem::replace(&mut self.phase, Phase::Over);
         guarded(|| match phase {

@@ -29,6 +29,7 @@ mod guard;
 mod handle;
 mod info;
 mod intensity;
+mod mailbox;
 mod options;
 mod partition;
 mod reason;

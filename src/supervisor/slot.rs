@@ -11,7 +11,7 @@ use actix::{Actor, Addr, Context, Handler, Message};
 
 use tokio::sync::oneshot;
 
-use super::SendError;
+use super::{SendError, guard::discard};
 
 /// The place of one child in its supervisor's table, over all its incarnations.
 pub(crate) struct Slot<A: Actor> {
@@ -74,8 +74,8 @@ impl<A: Actor> AnySlot for Slot<A> {
             let mut state = self.write();
             if state.incarnation == incarnation { state.address.take() } else { None }
         };
-        // Outside the lock: the last address wakes the actor.
-        drop(address);
+        // Outside the lock: the last address drops messages that came too late.
+        discard(address);
     }
 
     fn put_down(&self) {
@@ -85,7 +85,7 @@ impl<A: Actor> AnySlot for Slot<A> {
             state.wake();
             state.address.take()
         };
-        drop(address);
+        discard(address);
     }
 }
 
@@ -173,7 +173,8 @@ impl<A: Actor<Context = Context<A>>> ChildRef<A> {
         Ok(())
     }
 
-    /// Sends a message and waits for its result. It is sent by the call itself, not when first awaited.
+    /// Sends a message and waits for its result. It is sent by the call itself, not when first awaited, and whether or not the
+    /// mailbox is full. Dropping the future before the message is handled takes it back.
     ///
     /// There is no limit to the wait but the child's life; add one with `tokio::time::timeout`.
     ///
@@ -185,7 +186,9 @@ impl<A: Actor<Context = Context<A>>> ChildRef<A> {
         M::Result: Send,
         A: Handler<M>,
     {
-        let request = self.slot.read().address().map(|address| address.send(message));
+        // An address that has met a full mailbox holds later messages back; one that is new has always room for one.
+        let address = self.slot.read().address().cloned();
+        let request = address.map(|address| address.send(message));
         async move { request?.await.map_err(|_| SendError::Lost) }
     }
 }

@@ -9,6 +9,7 @@ mod children;
 mod ends;
 mod examples;
 mod lifetimes;
+mod mailboxes;
 mod panics;
 mod partitions;
 mod random;

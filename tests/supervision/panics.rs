@@ -284,31 +284,3 @@ fn an_actor_that_panics_on_its_way_out() {
         }
     });
 }
-
-/// What waits in the mailbox of a killed actor is dropped with it.
-#[test]
-fn a_message_that_panics_when_dropped() {
-    #[derive(Message)]
-    #[rtype(result = "()")]
-    struct Parcel(Bomb);
-    impl Handler<Parcel> for Puppet {
-        type Result = ();
-        fn handle(&mut self, parcel: Parcel, _: &mut Self::Context) {
-            std::mem::forget(parcel);
-        }
-    }
-    alone("panics::a_message_that_panics_when_dropped", || {
-        System::new().block_on(async {
-            let diary = Diary::default();
-            let spec = Puppet::spec(&diary, "a").shutdown(Shutdown::Brutal);
-            let app = Supervisor::builder("app").child_spec(spec).start().await.unwrap();
-            let a = puppet(&app, "a");
-            a.do_send(End::WaitForEver).unwrap();
-            tokio::task::yield_now().await;
-            a.do_send(Parcel(Bomb)).unwrap();
-            within("an end", app.terminate_child("a")).await.unwrap();
-            works(&app).await;
-            stop(app, &diary).await;
-        });
-    });
-}
