@@ -2,6 +2,7 @@
 //!
 //! `{"bench":"supervision","case":…,"value":…,"unit":…,"floor":…,"ratio":…}`; `ratio` is `value / floor`. The floor of
 //! `start_stop_*` (processor time) is the time per child of `start_stop_1000`, that of `child_ref_send` a bare `Addr` doing the same,
+//! that of `deep_start_*` (processor time per level of starting and stopping a tree so deep) is `deep_start_25`,
 //! that of `restart` and `bytes_per_child` an unsupervised actor.
 
 use std::{
@@ -79,6 +80,18 @@ async fn start_stop(count: usize) -> f64 {
     let app = builder.start().await.expect("they start");
     app.stop().await;
     us(thread_time() - begin, count)
+}
+
+/// The processor time per level of starting and stopping a tree with so many supervisors above its only actor.
+async fn deep_start(levels: usize) -> f64 {
+    let mut builder = Supervisor::builder("level").child("echo", echo);
+    for _ in 0..levels {
+        builder = Supervisor::builder("level").supervisor("level", builder);
+    }
+    let begin = thread_time();
+    let app = builder.start().await.expect("they start");
+    app.stop().await;
+    us(thread_time() - begin, levels)
 }
 
 /// From telling an actor to panic until the next one has answered.
@@ -175,6 +188,19 @@ async fn main() {
             floor = value;
         }
         report(&format!("start_stop_{count}"), value, "us", floor);
+    }
+    let mut floor = 0.0;
+    deep_start(100).await;
+    for levels in [25, 50, 100, 200, 400, 800] {
+        let mut values = Vec::new();
+        for _ in 0..8_000 / levels {
+            values.push(deep_start(levels).await);
+        }
+        let value = median(values);
+        if levels == 25 {
+            floor = value;
+        }
+        report(&format!("deep_start_{levels}"), value, "us", floor);
     }
     let (value, floor) = child_ref_send().await;
     report("child_ref_send", value, "us", floor);

@@ -109,7 +109,7 @@ pub(crate) struct SupervisorTask {
 impl SupervisorTask {
     pub(crate) fn new(blueprint: &Blueprint, shared: Arc<Shared>, link: Link) -> Self {
         let (sender, inbox) = mpsc::unbounded_channel();
-        let entries = blueprint.declare(&shared);
+        let entries = blueprint.entries(&shared);
         let declared = blueprint.children.iter().zip(entries).map(|(spec, entry)| {
             (spec.options.clone(), Unit::new(spec.options.id.clone(), spec.starter.clone(), entry, true))
         });

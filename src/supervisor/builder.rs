@@ -165,6 +165,7 @@ impl Launch for Blueprint {
             _ => Shared::new(parent.path_of(id), Arc::downgrade(parent)),
         };
         self.declare(&shared);
+        shared.set_declared();
         Entry::Supervisor(shared)
     }
 
@@ -219,9 +220,19 @@ impl Blueprint {
         Ok(())
     }
 
-    /// Makes the table of a supervisor that is about to start: the declared children keep their places, so that
-    /// references to them stay valid, and all others are forgotten.
-    pub(crate) fn declare(&self, shared: &Arc<Shared>) -> Vec<Entry> {
+    /// The entries of a supervisor that is about to start. Its table is made only if the supervisor above has not just
+    /// done so: else each level of a deep tree would make the tables of all levels below it once more.
+    pub(crate) fn entries(&self, shared: &Arc<Shared>) -> Vec<Entry> {
+        let ids = self.children.iter().map(|spec| &*spec.options.id);
+        match shared.take_declared(ids) {
+            Some(entries) => entries,
+            None => self.declare(shared),
+        }
+    }
+
+    /// Makes the table of a supervisor that is about to start, and of all below it: the declared children keep their
+    /// places, so that references to them stay valid, and all others are forgotten.
+    fn declare(&self, shared: &Arc<Shared>) -> Vec<Entry> {
         let mut former = shared.children();
         let mut table = HashMap::with_capacity(self.children.len());
         if let Some(count) = self.options.partitions {
@@ -238,5 +249,59 @@ impl Blueprint {
         shared.set_children(table);
         former.values().for_each(Entry::forget);
         entries
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::supervisor::slot::Slot;
+
+    struct Leaf;
+    impl Actor for Leaf {
+        type Context = Context<Self>;
+    }
+
+    /// Counts how often its place in a table is looked up, and declines to start.
+    #[derive(Default)]
+    struct Counting(AtomicUsize);
+
+    impl Launch for Counting {
+        fn entry(&self, _: &str, _: &Arc<Shared>, _: Option<Entry>) -> Entry {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Entry::Actor(Arc::new(Slot::<Leaf>::new()))
+        }
+
+        fn launch(self: Arc<Self>, _: Entry, link: Link, _: ChildContext) {
+            link.declined();
+        }
+
+        fn validate(&self, _: &str, _: &str) -> Result<(), SpecError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn deep_tree_makes_each_table_once_when_it_starts() {
+        for depth in [1, 10, 100] {
+            let leaf = Arc::new(Counting::default());
+            let spec = ChildSpec::launched_by(ChildOptions::new("leaf", Kind::Worker), leaf.clone());
+            let mut builder = Supervisor::builder("level").child_spec(spec);
+            for _ in 0..depth {
+                builder = Supervisor::builder("level").supervisor("level", builder);
+            }
+            actix_rt::System::new().block_on(async {
+                let root = builder.start().await.unwrap();
+                assert_eq!(leaf.0.load(Ordering::Relaxed), 1, "of {depth} levels");
+                assert_eq!(root.tree().await.unwrap().nodes().count(), depth + 2);
+                // A restart of the uppermost nested one makes all below it anew, once.
+                root.terminate_child("level").await.unwrap();
+                root.restart_child("level").await.unwrap();
+                assert_eq!(leaf.0.load(Ordering::Relaxed), 2, "of {depth} levels");
+                root.stop().await;
+            });
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -19,6 +19,8 @@ pub(crate) struct Registry {
     formers: Mutex<HashMap<Arc<str>, Former>>,
     /// Hardly ever true, and asked at each start.
     has_formers: AtomicBool,
+    /// How many supervisors have subscribers to their reports.
+    pub(crate) subscribed: AtomicUsize,
 }
 
 /// An instance that may have outlived its supervisor's wait for its end, or its supervisor.

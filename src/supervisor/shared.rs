@@ -65,6 +65,8 @@ struct Inbox {
     sender: Option<mpsc::UnboundedSender<Input>>,
     /// Nobody will start this supervisor by itself.
     is_down: bool,
+    /// The table was made for the next start, and nothing has happened to it since.
+    is_declared: bool,
 }
 
 /// One supervisor, over all its incarnations. Owns no actor.
@@ -91,7 +93,7 @@ impl Shared {
             path,
             parent,
             children: RwLock::default(),
-            inbox: Mutex::new(Inbox { sender: None, is_down: false }),
+            inbox: Mutex::new(Inbox { sender: None, is_down: false, is_declared: false }),
             subscribers: Mutex::new(Some(Vec::new())),
             has_subscribers: AtomicBool::new(false),
             next_incarnation: AtomicU64::new(1),
@@ -145,7 +147,11 @@ impl Shared {
 
     /// Nobody will start this supervisor by itself, and none of its children.
     pub(crate) fn put_down(&self) {
-        self.inbox().is_down = true;
+        {
+            let mut inbox = self.inbox();
+            inbox.is_down = true;
+            inbox.is_declared = false;
+        }
         for entry in self.children.read().unwrap_or_else(PoisonError::into_inner).values() {
             entry.put_down();
         }
@@ -153,7 +159,11 @@ impl Shared {
 
     /// This supervisor will never run again: its subscriptions end.
     pub(crate) fn end_reports(&self) {
-        *self.subscribers() = None;
+        {
+            let mut subscribers = self.subscribers();
+            *subscribers = None;
+            self.set_subscribed(false);
+        }
         for entry in self.children.read().unwrap_or_else(PoisonError::into_inner).values() {
             if let Entry::Supervisor(shared) = entry {
                 shared.end_reports();
@@ -200,6 +210,20 @@ impl Shared {
         self.children.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The table is ready for the next start.
+    pub(crate) fn set_declared(&self) {
+        self.inbox().is_declared = true;
+    }
+
+    /// The entries of these children if the table is ready for the start that begins now.
+    pub(crate) fn take_declared<'a>(&self, ids: impl Iterator<Item = &'a str>) -> Option<Vec<Entry>> {
+        if !std::mem::take(&mut self.inbox().is_declared) {
+            return None;
+        }
+        let children = self.children.read().unwrap_or_else(PoisonError::into_inner);
+        ids.map(|id| children.get(id).cloned()).collect()
+    }
+
     /// Replaces the whole table at once, so that nobody finds a part of it.
     pub(crate) fn set_children(&self, children: HashMap<Arc<str>, Entry>) {
         *self.children.write().unwrap_or_else(PoisonError::into_inner) = children;
@@ -210,7 +234,7 @@ impl Shared {
         let (sender, receiver) = mpsc::unbounded_channel();
         if let Some(subscribers) = &mut *self.subscribers() {
             subscribers.push(sender);
-            self.has_subscribers.store(true, Ordering::Release);
+            self.set_subscribed(true);
         }
         receiver
     }
@@ -223,7 +247,9 @@ impl Shared {
     pub(crate) fn report(&self, event: ReportEvent, child: Option<ChildOptions>) {
         let level = event.level();
         let is_logged = log::log_enabled!(target: "hatchery::supervisor", level);
-        if !is_logged && !self.has_listeners() {
+        // Asked of the whole tree: to ask each supervisor above would take a deep tree long.
+        let has_subscribers = self.registry.subscribed.load(Ordering::Acquire) > 0;
+        if !is_logged && !has_subscribers {
             return;
         }
         let report = Report { supervisor: self.path.clone(), child, event };
@@ -234,6 +260,9 @@ impl Shared {
                 text.unwrap_or_else(|message| format!("{}: no text: panic: {message}", report.supervisor));
             let _ = guarded(|| log::log!(target: "hatchery::supervisor", level, "{text}"));
         }
+        if !has_subscribers {
+            return;
+        }
         self.deliver(&report);
         let mut above = self.parent();
         while let Some(shared) = above {
@@ -242,19 +271,23 @@ impl Shared {
         }
     }
 
-    /// Whether anybody subscribes to this supervisor or to one above it.
-    fn has_listeners(&self) -> bool {
-        self.has_subscribers.load(Ordering::Acquire)
-            || self.parent().is_some_and(|parent| parent.has_listeners())
-    }
-
     fn deliver(&self, report: &Report) {
         if !self.has_subscribers.load(Ordering::Acquire) {
             return;
         }
         if let Some(subscribers) = &mut *self.subscribers() {
             subscribers.retain(|subscriber| guarded(|| subscriber.send(report.clone()).is_ok()) == Ok(true));
-            self.has_subscribers.store(!subscribers.is_empty(), Ordering::Release);
+            self.set_subscribed(!subscribers.is_empty());
+        }
+    }
+
+    /// Keeps the tree's count of supervisors with subscribers. Called with the lock of `subscribers`.
+    fn set_subscribed(&self, is_subscribed: bool) {
+        let was_subscribed = self.has_subscribers.swap(is_subscribed, Ordering::AcqRel);
+        match (was_subscribed, is_subscribed) {
+            (false, true) => drop(self.registry.subscribed.fetch_add(1, Ordering::AcqRel)),
+            (true, false) => drop(self.registry.subscribed.fetch_sub(1, Ordering::AcqRel)),
+            _ => {}
         }
     }
 }
