@@ -139,6 +139,7 @@ class MainThread:
         "call",
         "cancel_signal",
         "channel",
+        "deferred",
         "ident",
         "inbox",
         "poked",
@@ -160,6 +161,8 @@ class MainThread:
         self.begun: list[int] | memoryview = [0, 0]
         self.begun_lock: Any = None  # there is one when calls begin in threads
         self.ident = get_ident()
+        # What a handler of the user's raised while one of our functions ran on behalf of user code, see `_signals`.
+        self.deferred: BaseException | None = None
         self._looking = False
 
     def on_signal(self, _number: int, frame: FrameType | None) -> None:
@@ -212,6 +215,19 @@ class MainThread:
         self.armed = True
         return True
 
+    def defer(self, error: BaseException) -> None:
+        """Keep what a signal handler of the user's raised until our function returns to user code."""
+        self.deferred = error
+        if self.worker is not None and self.worker.loop is not None:
+            self.worker.loop.interrupt()
+
+    def raise_deferred(self) -> None:
+        """Raise what was kept, on the main thread."""
+        if get_ident() == self.ident:
+            error, self.deferred = self.deferred, None
+            if error is not None:
+                raise error
+
     def send(
         self, channel: _wire.Channel, kind: int, call_id: int, body: bytes | Encoded = b"", number: int = 0
     ) -> None:
@@ -232,6 +248,7 @@ class MainThread:
         """In a forked child: leave the host to the parent."""
         self.armed = None
         self.call = None
+        self.deferred = None
         self.begun = [0, 0]
         self.begun_lock = None  # a thread that the child does not have may hold it
         self.inbox = None
@@ -360,6 +377,9 @@ def progress(value: object) -> None:
         raise ValueError(f"hatchery.progress(): {error.about('value')}") from None
     except _wire.FrameTooLargeError as error:
         raise ValueError(f"hatchery.progress(): {error}") from None
+    finally:
+        if main.deferred is not None:
+            main.raise_deferred()
 
 
 def cancelled() -> bool:
@@ -406,4 +426,8 @@ def call_host(name: str, /, *args: object, **kwargs: object) -> Any:
         from hatchery._host import call
 
         function = _host_call = call
-    return function(name, args, kwargs)
+    try:
+        return function(name, args, kwargs)
+    finally:
+        if main.deferred is not None:
+            main.raise_deferred()

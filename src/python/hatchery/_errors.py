@@ -37,7 +37,7 @@ def of_exception(kind: str, error: BaseException) -> dict[str, Any]:
         "kind": kind,
         "type": type_name(type(error)),
         "message": cut(message, MESSAGE_CHARS),
-        "traceback": cut(_traceback(error), TRACEBACK_CHARS),
+        "traceback": cut(traceback_of(error), TRACEBACK_CHARS),
     }
 
 
@@ -82,7 +82,8 @@ def unsendable(error: Exception, value: Any, what: str = "result") -> dict[str, 
     return {"kind": "encode", "message": message}
 
 
-def _traceback(error: BaseException) -> str:
+def traceback_of(error: BaseException) -> str:
+    """Format an exception, without the frames before user code."""
     try:
         from traceback import format_exception  # or what a file of that name on the user's path makes of it
 

@@ -244,13 +244,19 @@ def _wait_on_main(host: Host, waiter: Waiter, body: bytes) -> Any:
         while True:
             if channel.pending:
                 inbox.sort()
-            if waiter.is_over():
+            if waiter.is_over() or main.deferred is not None:
                 break
+            if worker.loop is None and worker.pool is None:
+                channel.wait()  # which a signal handler of the user's can interrupt
             if channel.broken is not None or not (worker.loop.wait(waiter) if worker.loop else inbox.read()):
                 host.forget(waiter)
                 waiter.end(None, _calls.HostCallError(waiter.name, "the host has gone away", "failed"))
         if not waiter.done and host.forget(waiter):
             channel.send(_wire.HOST_CANCEL, waiter.id)
+    except BaseException as error:
+        if not isinstance(error, OSError) and host.forget(waiter):
+            channel.send(_wire.HOST_CANCEL, waiter.id)  # a signal handler of the user's raised
+        raise
     finally:
         host.forget(waiter)
         inbox.waits.remove(waiter)
@@ -261,6 +267,8 @@ def _wait_on_main(host: Host, waiter: Waiter, body: bytes) -> Any:
         main.call = running
         main.begun[1] = on_main
         main.armed = armed
+    if main.deferred is not None:
+        main.raise_deferred()
     if not waiter.done or (armed is not None and serves.cancelled):
         main.armed = None
         error = _calls.Cancelled("the call was cancelled")

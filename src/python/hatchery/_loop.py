@@ -18,6 +18,7 @@ from hatchery._functions import discard, is_awaitable
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Coroutine
+    from types import FrameType
     from typing import Any
 
     from hatchery._calls import Call
@@ -41,6 +42,7 @@ class Loop:
         self._inside = False
         self._reading = False
         self._ended = False  # the host closed its end
+        self._leaving: asyncio.Handle | None = None  # what will leave the loop
         self._failed: BaseException | None = None  # what the worker cannot go on after
         self._turn_at = 0.0  # when the loop has its next turn at the latest
         self._waits: Waiter | None = None  # what synchronous code waits for below, which may not be joined by other
@@ -58,7 +60,7 @@ class Loop:
             if inbox.queue or inbox.resumed:
                 if inbox.began or monotonic() > self._turn_at:
                     inbox.began = False
-                    self._loop.call_soon(self._loop.stop)
+                    self._leave_soon()
                     self._turn(reading=True)
                     self._turn_at = monotonic() + _TURN_SECONDS
                 frame = inbox.next()
@@ -97,7 +99,7 @@ class Loop:
             except BaseException as error:
                 outcome.append((None, error))
             finally:
-                self._loop.stop()
+                self._leave_soon()
 
         task = self._task(call, main())
         if call is not None:
@@ -164,6 +166,11 @@ class Loop:
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
+    def interrupt(self) -> None:
+        """Let synchronous code go on that waits for a host call, because of a signal."""
+        if self._waits is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._leave)
+
     @property
     def is_running(self) -> bool:
         """Whether this is asked within it."""
@@ -187,7 +194,7 @@ class Loop:
             call.items, call.task = result, None
             self._worker.step_on(call)
             if self._inbox.resumed:
-                self._loop.stop()
+                self._leave_soon()
         else:
             self._worker.fail(call, _streams.no_stream(result))
 
@@ -284,6 +291,8 @@ class Loop:
         self._inside = True
         try:
             self._loop.run_forever()
+        except _LeaveError:
+            pass
         except BaseException as error:  # SystemExit, KeyboardInterrupt: they pass through the tasks of user code
             _report(error)
         finally:
@@ -299,33 +308,53 @@ class Loop:
                 self._loop.remove_reader(channel.fd)
                 self._reading = False
                 return
-            if not channel.read_some():
+            # The loop may have been left between the event and this, and another event have come.
+            if channel.is_readable() and not channel.read_some():
                 self._ended = True
             self._inbox.sort()
-            self._stop_if_needed()
         except BaseException as error:
             self._fail(error)
+            return
+        self._leave_if_needed()
 
     def _handed(self) -> None:
         try:
             self._inbox.take_handed()
-            self._stop_if_needed()
         except BaseException as error:
             self._fail(error)
+            return
+        self._leave_if_needed()
 
-    def _stop_if_needed(self) -> None:
+    def _leave_if_needed(self) -> None:
         """Leave the loop when there is something to do outside."""
-        waits, inbox = self._waits, self._inbox
-        if waits is not None:
-            if waits.is_over() or self._channel.broken is not None or self._ended:
-                self._loop.stop()
-        elif inbox.queue or inbox.resumed or self._channel.broken is not None or self._ended:
-            self._loop.stop()
+        waits, inbox, has_ended = self._waits, self._inbox, self._channel.broken is not None or self._ended
+        if has_ended or (waits.is_over() if waits is not None else inbox.queue or inbox.resumed):
+            self._leave()
+
+    def _leave_soon(self) -> None:
+        """Leave the loop once all have had their turn that wait for it now."""
+        if self._leaving is None:
+            self._leaving = self._loop.call_soon(self._leave)
+
+    def _leave(self) -> None:
+        """Leave the loop; only a callback of the loop may do this.
+
+        It does so by an exception and not by `stop`: user code that runs the loop within itself (`nest_asyncio`)
+        would take the stop for its own. While it does that, the loop is left later.
+        """
+        if self._leaving is not None:
+            self._leaving.cancel()
+            self._leaving = None
+        if not self._inside:
+            return  # a synchronous function runs this loop
+        if not _is_nested():
+            raise _LeaveError
+        self._leaving = self._loop.call_later(_TURN_SECONDS, self._leave)
 
     def _renew(self) -> None:
         """Replace a loop that user code closed."""
         self._loop = asyncio.new_event_loop()
-        self._reading = False
+        self._reading, self._leaving = False, None
         for call in list(self._worker.active.values()):
             if call.items is None:
                 error = RuntimeError("the worker's event loop was closed by user code")
@@ -334,7 +363,25 @@ class Loop:
     def _fail(self, error: BaseException) -> None:
         """End the worker: there is no going on after this."""
         self._failed = self._failed or error
-        self._loop.stop()
+        self._leave_soon()
+
+
+def _is_nested() -> bool:
+    """Tell whether user code that the loop runs has begun to run it once more (`nest_asyncio`)."""
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001
+    callbacks = 0
+    while frame is not None and frame.f_code is not _TURN:
+        callbacks += frame.f_code is _CALLBACK
+        frame = frame.f_back
+    return callbacks > 1
+
+
+_TURN = Loop._turn.__code__  # noqa: SLF001
+_CALLBACK = asyncio.Handle._run.__code__  # noqa: SLF001
+
+
+class _LeaveError(SystemExit):
+    """Leaves the loop: asyncio lets a `SystemExit` of a callback pass."""
 
 
 class _UnsendableError(Exception):

@@ -303,9 +303,17 @@ class Channel:
         os.dup2(null, self.fd, inheritable=False)
         os.close(null)
 
+    def wait(self) -> None:
+        """Wait until there is something to read. A signal handler may raise here: nothing is lost by it."""
+        self._poll.poll()
+
+    def is_readable(self) -> bool:
+        """Tell whether a read would not wait."""
+        return bool(self._poll.poll(0))
+
     def fetch(self) -> None:
         """Take in what has arrived, without waiting for more. Whole frames become pending, the rest is kept."""
-        while self.fd >= 0 and self.broken is None and self._poll.poll(0) and self.read_some():
+        while self.fd >= 0 and self.broken is None and self.is_readable() and self.read_some():
             pass
 
     def read_some(self) -> bool:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]
 import faulthandler
 import os
 import sys
 from time import perf_counter
 
-from hatchery import _calls, _children, _errors, _functions, _hooks, _serving, _title, _values, _wire
+from hatchery import _calls, _children, _errors, _functions, _hooks, _serving, _signals, _title, _values, _wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +26,23 @@ def _take_descriptors() -> _wire.Channel:
             # The host reads lines of UTF-8, whatever the locale.
             stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
     return _wire.Channel(fd)
+
+
+def _leave_terminal() -> None:
+    """Have no controlling terminal: code that asks there for a password would be stopped, with its whole group."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+    except OSError:
+        return  # there is none
+    try:
+        from fcntl import ioctl
+        from termios import TIOCNOTTY
+
+        ioctl(terminal, TIOCNOTTY)
+    except (ImportError, OSError):
+        pass
+    finally:
+        os.close(terminal)
 
 
 def _rss_bytes() -> int | None:
@@ -68,7 +84,7 @@ def _take_signals(channel: _wire.Channel, hello: dict[str, Any]) -> None:
         channel.fd_socket = hello["fd_socket"]
     if hello.get("cancel_signal"):
         main.cancel_signal = hello["cancel_signal"]
-        _signal.signal(main.cancel_signal, main.on_signal)
+        _signals.set_handler(main.cancel_signal, main.on_signal)
     if hello.get("stack_signal"):
         fd = hello["stack_fd"]
         os.set_inheritable(fd, False)  # noqa: FBT003
@@ -181,6 +197,8 @@ def main(archive: bytes) -> None:
     `archive` is the package as child processes import it.
     """
     sys.argv = ["hatchery-worker"]
+    _signals.take_over()
+    _leave_terminal()
     channel = _take_descriptors()
     _children.lend(archive)
     try:

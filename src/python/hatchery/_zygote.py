@@ -15,7 +15,7 @@ import sys
 from struct import Struct
 from time import perf_counter
 
-from hatchery import _children, _errors, _functions, _hooks, _serving, _title, _values, _watch, _wire
+from hatchery import _children, _errors, _functions, _hooks, _serving, _signals, _title, _values, _watch, _wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class _Template:
 
     def serve(self) -> dict[str, Any] | None:
         """Fork and reap as the host says. Returns what `fork` does in a worker, None in the template at its end."""
-        _signal.signal(_signal.SIGCHLD, self.child_ended)
+        _signals.set_handler(_signal.SIGCHLD, self.child_ended)
         space = _socket.CMSG_SPACE(4 * _MOST_DESCRIPTORS)
         tail = b""
         while True:
@@ -181,7 +181,7 @@ class _Template:
         # Not what handlers of the fork open: that is the worker's.
         former = _open_descriptors()
         try:
-            pid = _fork()
+            pid = _signals.fork_worker(_fork)
         except OSError as error:
             self.tell(FORKED, 0, fork_id, {"error": str(error)})
             _close(fds)
@@ -215,7 +215,7 @@ class _Template:
         self.socket.detach()
         keep = self.shared | {0, 1, 2, channel_fd, stack_fd, lifeline, fd_socket, *begun}
         _close([fd for fd in former if fd not in keep])
-        _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+        _signals.set_handler(_signal.SIGCHLD, _signal.SIG_DFL)
         _children.forked()
         _title.show(worker, "starting")
         _reseed()

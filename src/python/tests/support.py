@@ -76,7 +76,15 @@ def frame(kind: int, body: bytes = b"", *, call_id: int = 0, number: int = 0, co
 class Worker:
     """One worker process, and the host's end of its socket."""
 
-    def __init__(self, source: str, files: dict[str, str] | None = None, pass_fds: list[int] = [], **hello) -> None:  # noqa: B006
+    def __init__(
+        self,
+        source: str,
+        files: dict[str, str] | None = None,
+        pass_fds: list[int] = [],  # noqa: B006
+        *,
+        own_session: bool = True,
+        **hello,
+    ) -> None:
         self.directory = tempfile.TemporaryDirectory()
         (pathlib.Path(self.directory.name) / "usermodule.py").write_text(textwrap.dedent(source))
         for name, text in (files or {}).items():
@@ -103,7 +111,8 @@ class Worker:
             stderr=subprocess.PIPE,
             pass_fds=[inherited.fileno(), *passed, *pass_fds],
             cwd=self.directory.name,
-            start_new_session=True,
+            start_new_session=own_session,
+            preexec_fn=None if own_session else os.setpgrp,  # noqa: PLW1509 - no thread of ours runs yet
         )
         # As the host does it: should this process be killed, its end of the lifeline ends the worker.
         fcntl.fcntl(inherited, F_SETSIG, signal.SIGKILL)

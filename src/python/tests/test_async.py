@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unittest
 
-from tests.support import CANCELLED, CHUNK, DEADLINE, ERROR, RESULT, STACK, Shared, Worker, frame
+from tests.support import CANCELLED, CHUNK, DEADLINE, END, ERROR, RESULT, STACK, Shared, Worker, frame
 
 SOURCE = '''
 import asyncio, contextvars, functools, os, pathlib, sys, threading, time
@@ -473,6 +473,58 @@ class Async(Shared):
             worker.send_call("same_later", ["x" * 100_000])
             worker.sock.close()
             self.assertIn(worker.process.wait(DEADLINE), (0, 74))
+
+    def test_a_nested_run_of_the_loop_is_not_stopped(self) -> None:
+        source = """
+            import asyncio, os, time
+            def run_nested(awaitable):
+                # What nest_asyncio does, for asyncio as it comes.
+                loop, task = asyncio.get_running_loop(), asyncio.current_task()
+                thread, hooks = loop._thread_id, getattr(loop, "_old_agen_hooks", None)
+                asyncio.tasks._leave_task(loop, task)
+                asyncio._set_running_loop(None)
+                loop._thread_id = None
+                try:
+                    return loop.run_until_complete(awaitable)
+                finally:
+                    loop._thread_id, loop._old_agen_hooks = thread, hooks
+                    asyncio._set_running_loop(loop)
+                    asyncio.tasks._enter_task(loop, task)
+            async def exists(name):
+                while not os.path.exists(name): await asyncio.sleep(0.001)
+                return name
+            async def nested(name):
+                open("here", "w").close()
+                return run_nested(exists(name))
+            async def nested_often(count):
+                for n in range(count):
+                    run_nested(asyncio.sleep(0.0005))
+                    await asyncio.sleep(0)
+                return count
+            def same(value): return value
+            def items(count): yield from range(count)
+        """
+        for hello in ({"in_flight": 8}, {"in_flight": 8, "threads": 2}):
+            with self.subTest(hello), Worker(source, **hello) as worker:
+                worker.ready()
+                nested = worker.send_call("nested", ["go"])
+                worker.wait_for("here")
+                after = worker.send_call("same", [1])
+                stream = worker.send_call("items", [3], credit=9)
+                worker.touch("go")
+                got = {(kind, call_id): body for kind, call_id, body in (worker.receive() for _ in range(6))}
+                self.assertEqual(got[RESULT, nested], "go")
+                self.assertEqual(got[RESULT, after], 1)
+                self.assertIn((END, stream), got)
+                often = {worker.send_call("nested_often", [100])}
+                while often:
+                    call_id = worker.send_call("same", [2])
+                    answered = 0
+                    while answered != call_id:
+                        kind, answered, body = worker.receive()
+                        self.assertEqual((kind, body), (RESULT, 2 if answered == call_id else 100))
+                        often.discard(answered)
+                self.assertEqual(worker.shutdown(), 0)
 
 
 if __name__ == "__main__":
