@@ -15,6 +15,7 @@ handler runs between any two bytecodes of the main thread, so everything here is
 
 from __future__ import annotations
 
+from _contextvars import copy_context  # type: ignore[import-not-found]
 from _thread import get_ident
 from time import monotonic
 from types import FunctionType
@@ -24,7 +25,7 @@ from hatchery import _values, _wire
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import Future, Task
-    from contextvars import ContextVar
+    from contextvars import Context, ContextVar
     from types import FrameType
     from typing import Any, Callable
 
@@ -86,6 +87,7 @@ class Call:
     session: dict[str, Any] | None = None  # the session's state
     progress = False  # somebody listens
     credit: int | None = None  # how many items may still be sent; None when no stream is wanted
+    context: Context | None = None  # in which its synchronous code runs
     items: Any = None  # of a stream: the iterator that the main thread, or the pool's, step through
     async_items: Any = None  # of a stream: the iterator that the task steps through
     task: Task[None] | None = None  # what runs it on the event loop
@@ -107,6 +109,12 @@ class Call:
             self.arrived = monotonic()
         if options is not None:
             self._take(options)
+
+    def own_context(self) -> Context:
+        """Return the context variables of this call, which begin as those of the worker."""
+        if self.context is None:
+            self.context = base.copy()
+        return self.context
 
     def _take(self, options: dict[str, Any]) -> None:
         if options.__class__ is not dict:
@@ -261,6 +269,8 @@ class MainThread:
 _NOT_HERE = ("importlib._bootstrap", "_frozen_importlib", "asyncio.events", "hatchery._host")
 
 main = MainThread()
+# The context variables that each call begins with: as the module's import and the start hooks have left them.
+base: Context = copy_context()
 # The call of the running task; there is none before there is an event loop.
 of_task: ContextVar[Call] | None = None
 # The threads of the pool, by their idents.
@@ -290,7 +300,9 @@ def run(call: Call | None, function: Callable[..., Any], *args: Any, **kwargs: A
             main.armed = None if call is None else True
             if main.poked:
                 main.look()
-            return function(*args, **kwargs)
+            if call is None:
+                return function(*args, **kwargs)
+            return call.own_context().run(function, *args, **kwargs)
         finally:
             main.armed = None
     finally:

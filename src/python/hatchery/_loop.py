@@ -150,7 +150,7 @@ class Loop:
         if self._loop.is_closed():
             self._renew()
         self._worker.active[call.id] = call
-        call.task = self._loop.create_task(self._drive(call, result))
+        call.task = call.own_context().run(self._loop.create_task, self._drive(call, result))
 
     def cancel(self, call: Call) -> None:
         """Cancel a call's task, unless that was done before."""
@@ -192,6 +192,7 @@ class Loop:
             await self._stream(call, result)
         elif hasattr(type(result), "__next__"):
             call.items, call.task = result, None
+            call.context = copy_context()  # the function's own, of which this task has a copy
             self._worker.step_on(call)
             if self._inbox.resumed:
                 self._leave_soon()
@@ -273,7 +274,7 @@ class Loop:
     def _task(self, call: Call | None, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         if self._loop.is_closed():
             self._renew()
-        context = copy_context()
+        context = copy_context() if call is None else call.own_context().copy()
         if call is not None and _calls.of_task is not None:
             context.run(_calls.of_task.set, call)
         task: asyncio.Task[None] = context.run(self._loop.create_task, coroutine)

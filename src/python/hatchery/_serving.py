@@ -75,10 +75,12 @@ class Worker:
         scan = _values.scan
         encode = _values.encode
         list_type, coroutine_type = list, CoroutineType
+        new_context = _calls.base.copy
         call_kind, result_kind = _wire.CALL, _wire.RESULT
         plain = _calls.Call(0, 0)  # the same for all calls that are not looked at twice
         while True:
-            frame = body = attachments = text = request = args = kwargs = result = None  # nothing of a call outlives it
+            # Nothing of a call outlives it.
+            frame = body = attachments = text = request = args = kwargs = result = context = None
             frame = receive()
             if frame is None:
                 self.channel.mute()
@@ -125,10 +127,11 @@ class Worker:
                     main.armed = function
                     if main.poked:
                         main.look()
+                    context = new_context()
                     if kwargs is None and args.__class__ is list_type:
-                        result = function(*args)
+                        result = context.run(function, *args)
                     else:
-                        result = function(*(args or ()), **(kwargs or {}))
+                        result = context.run(function, *(args or ()), **(kwargs or {}))
                 finally:
                     main.armed = None
             except BaseException as error:
@@ -148,6 +151,7 @@ class Worker:
                         continue
             call = _calls.Call(call_id, timeout_ms)
             call.cancelled = plain.cancelled
+            call.context = context
             self.returned(call, result)
             receive = self.receive
 
@@ -170,7 +174,7 @@ class Worker:
                 main.armed = function
                 if main.poked:
                     main.look()
-                result = function(*(args or ()), **(kwargs or {}))
+                result = call.own_context().run(function, *(args or ()), **(kwargs or {}))
             finally:
                 main.armed = None
         except BaseException as error:
@@ -205,7 +209,7 @@ class Worker:
             return
         call, function, args, kwargs = read
         try:
-            result = function(*args, **kwargs)
+            result = call.own_context().run(function, *args, **kwargs)
         except BaseException as error:
             self.fail(call, _errors.of_function(call, function, args, kwargs, error))
         else:

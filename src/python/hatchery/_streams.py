@@ -23,7 +23,7 @@ def pump(worker: Worker, call: Call) -> None:
     """Send items until the credit is used up, or it is the event loop's turn."""
     main, send, encode = _main, worker.channel.send, _values.encode
     chunk, call_id = _wire.CHUNK, call.id
-    step = call.items.__next__
+    step, run = call.items.__next__, call.own_context().run
     turn_ends = monotonic() + SLICE_SECONDS if worker.in_turns else None
     item = None
     while call.credit:
@@ -34,7 +34,7 @@ def pump(worker: Worker, call: Call) -> None:
                 main.armed = True
                 if main.poked:
                     main.look()
-                item = step()
+                item = run(step)
             finally:
                 main.armed = None
         except BaseException as error:
@@ -86,11 +86,11 @@ def drop(worker: Worker, call: Call) -> None:
 
 def thrown(call: Call) -> dict[str, object] | None:
     """Raise `Cancelled` in a generator between two steps, and return how that ended it; None for as it likes."""
-    items = call.items
+    items, run = call.items, call.own_context().run
     try:
         if hasattr(items, "throw"):
-            items.throw(_calls.Cancelled("the call was cancelled"))
-            items.close()  # it yields all the same
+            run(items.throw, _calls.Cancelled("the call was cancelled"))
+            run(items.close)  # it yields all the same
     except StopIteration:
         return None
     except BaseException as error:

@@ -307,7 +307,7 @@ class Runner:
             if call.cancelled and not call.raised:
                 call.raised = True
                 raise _calls.Cancelled  # noqa: TRY301
-            result = function(*args, **kwargs)
+            result = call.own_context().run(function, *args, **kwargs)
         except BaseException as error:
             failed = error
         while True:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import os
 import sys
+from _contextvars import copy_context  # type: ignore[import-not-found]
 from time import perf_counter
 
 from hatchery import _calls, _children, _errors, _functions, _hooks, _serving, _signals, _title, _values, _wire
@@ -126,6 +127,7 @@ def _start(worker: _serving.Worker, hello: dict[str, Any]) -> None:
         phase = "on_start"
         for hook in _hooks.start_hooks:
             worker.run_to_end(None, hook)
+        _calls.base = copy_context()
         _hooks.started = True
         phase = "setup"
         ready = {
