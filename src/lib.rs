@@ -8,10 +8,12 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("hatchery needs Linux: pidfd and the lifeline have no equivalent elsewhere yet");
 
+mod budget;
 mod error;
 mod pool;
 mod port;
 pub mod supervisor;
+mod text;
 mod timer;
 mod worker;
 

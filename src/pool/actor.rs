@@ -24,8 +24,10 @@ use super::lease::LeaseToken;
 use super::messages::{Abandon, Item, LossHeard, TellStartup};
 use super::reload;
 use super::stream::Opened;
+use crate::budget::LOG_RECORD_BYTES;
 use crate::error::{CallError, Phase, UnavailableCause, WorkerStartError};
 use crate::supervisor::{Backoff, ChildContext, ChildSpec, Reports, SupervisorRef};
+use crate::text;
 use crate::timer::{LONGEST, Timer, deadline};
 use crate::worker::{self, Dispatch, Grant, LeaseId, Order, Placement, ReplyTo, Run, Spawner, Work};
 pub(super) use workers::{Current, Slot};
@@ -245,15 +247,14 @@ impl PoolActor {
                     Ok(Ok(_) | Err(CallError::WorkerDied { .. } | CallError::Draining)) | Err(_) => {}
                     Ok(Err(error)) if item.is_some() => result = result.and(Err(error)),
                     Ok(Err(error)) => {
-                        log::error!(target: "hatchery::pool", "the end of session {session:?}: {error}");
+                        log_failed_end(&session, &error);
                     }
                 }
             }
             if let Some(Item::EndSession { reply }) = item
                 && let Err(Err(error)) = reply.send(result)
             {
-                // The caller has left: nobody else would hear of it.
-                log::error!(target: "hatchery::pool", "the end of session {session:?}: {error}");
+                log_failed_end(&session, &error);
             }
         });
     }
@@ -265,6 +266,13 @@ impl PoolActor {
             }
         }
     }
+}
+
+/// Nobody else hears of it.
+fn log_failed_end(session: &str, error: &CallError) {
+    let (name, error) = (text::name(session), error.to_string());
+    let error = text::escaped_lines(text::beginning(&error, LOG_RECORD_BYTES).0);
+    log::error!(target: "hatchery::pool", "the end of session {name:?}: {error}");
 }
 
 fn rejected(reason: Rejection<StartupFailure>) -> CallError {

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use serde::de::DeserializeOwned;
 
+use crate::budget::UPDATES_PER_POLL;
 use crate::error::CallError;
 use crate::port::{self, Body};
 use crate::worker::{UpdateReceiver, UpdateSender, updates};
@@ -53,11 +54,13 @@ impl Listener {
         self.sender.clone()
     }
 
-    /// Handles what has come, and sees to it that the task is woken for more.
+    /// Handles what has come, at most [`UPDATES_PER_POLL`], and sees to it that the task is woken for more.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) {
-        while let Poll::Ready(body) = self.updates.poll_next(cx) {
+        for _ in 0..UPDATES_PER_POLL {
+            let Poll::Ready(body) = self.updates.poll_next(cx) else { return };
             (self.handle)(Progress { body });
         }
+        cx.waker().wake_by_ref();
     }
 
     /// Waits for an answer; whatever came before it is handled before it.

@@ -12,6 +12,7 @@ use super::children::{child_id, start_error};
 use super::core::{Reload, ReloadFailure, ReloadStep, WorkerId};
 use crate::error::{UnavailableCause, WorkerStartError};
 use crate::supervisor::{ChildError, SupervisorRef};
+use crate::text::escaped_lines;
 use crate::worker::{Attach, Attached, Load, Worker, WorkerEvent};
 
 /// How long a reload waits for a lease to be given back before it ends the lease's worker.
@@ -125,7 +126,9 @@ impl PoolActor {
                 });
                 match &outcome {
                     Ok(()) => log::info!(target: "hatchery::pool", "{}: reloaded", self.config.name),
-                    Err(error) => log::error!(target: "hatchery::pool", "{}: {error}", self.config.name),
+                    Err(error) => {
+                        log::error!(target: "hatchery::pool", "{}: {}", self.config.name, escaped_lines(&error.to_string()))
+                    }
                 }
                 let _ = reload.done.send(outcome);
             }

@@ -13,6 +13,7 @@ use super::lease::LeaseToken;
 use super::messages::Item;
 use super::progress::{Handle, Listener, Progress};
 use super::stream::{CallStream, Opening};
+use crate::budget::FREE_ATTEMPTS;
 use crate::error::{CallError, Phase};
 use crate::port::{Body, CallOptions};
 use crate::worker::{Order, Outcome, Reply, ReplyTo, StreamId, Work};
@@ -108,7 +109,11 @@ impl<'a, A: Serialize, K: Serialize> Request<'a, A, K> {
     }
 
     /// Running this call twice does no harm: if its worker dies, it is sent to another one, once, within the
-    /// same deadline. Default: off. A stream is never sent twice.
+    /// same deadline. A worker whose process is found stopped (`SIGSTOP`) counts as dead for it. Default: off. A stream is
+    /// never sent twice.
+    ///
+    /// Any call whose worker died before the call began is given to another worker, at most three times, whatever the
+    /// workers died of; then it fails with [`WorkerDied`](CallError::WorkerDied) and the cause of the last death.
     pub fn idempotent(mut self) -> Self {
         self.call.idempotent = true;
         self
@@ -181,7 +186,7 @@ impl<'a, A: Serialize, K: Serialize> Request<'a, A, K> {
         let mut listener = on_progress.map(Listener::new);
         let body = call.encode(&args, kwargs.as_ref(), None, listener.is_some())?;
         let deadline = timer::deadline(Instant::now(), call.timeout);
-        let mut attempts = 0;
+        let (mut attempts, mut free_attempts) = (0, 0);
         loop {
             let progress = listener.as_ref().map(Listener::sender);
             let attempt = call.attempt(body.clone(), deadline, progress);
@@ -190,10 +195,13 @@ impl<'a, A: Serialize, K: Serialize> Request<'a, A, K> {
                 Err(error) if call.lease.is_some() => return Err(error),
                 Err(error) => error,
             };
-            // A call that surely had not begun is simply given to another worker, as if the dead one had never
-            // been chosen.
             let again = match &error {
-                CallError::WorkerDied { started: false, .. } => true,
+                // The call had surely not begun: another worker gets it, though not for ever, since the call itself may
+                // be what kills them.
+                CallError::WorkerDied { started: false, .. } => {
+                    free_attempts += 1;
+                    free_attempts <= FREE_ATTEMPTS
+                }
                 CallError::WorkerDied { .. } => {
                     attempts += 1;
                     call.idempotent && attempts < IDEMPOTENT_ATTEMPTS
@@ -296,7 +304,8 @@ impl Unsent<'_> {
             Some(lease) => lease.session.clone(),
             None => self.session.as_ref().map(|used| used.session.clone()),
         };
-        Work::Call { body, session, stream, depth: self.depth }
+        let idempotent = self.idempotent && self.lease.is_none() && stream.is_none();
+        Work::Call { body, session, stream, depth: self.depth, idempotent }
     }
 
     async fn attempt(

@@ -15,18 +15,18 @@ use super::handle::Inner;
 use super::progress::Listener;
 use crate::error::{CallError, UnavailableCause};
 use crate::port::{self, Body};
-use crate::worker::{Credit, Outcome, Placement, StreamId, Worker};
+use crate::worker::{Credit, Item, Outcome, Placement, StreamId, Worker};
 
 /// The items that a Python generator or other iterator yields, from [`Pool::stream`](super::Pool::stream).
 ///
 /// A [`Stream`] of `Result<T, CallError>`; [`next`](CallStream::next) takes one item without any other crate. After
 /// an error nothing follows. At most [`window`](super::Request::window) items are on their way: a consumer that stops
-/// reading stops the generator there. The deadline holds for the whole of it.
+/// reading stops the generator there, and earlier once 64 MiB of items are unread: nothing is read from the worker then. The deadline holds for the whole of it.
 ///
 /// Dropping it cancels the generator: `Cancelled` is raised where it stands, so that its `finally` blocks run.
 #[must_use = "dropping a stream cancels it"]
 pub struct CallStream<T> {
-    items: mpsc::UnboundedReceiver<Body>,
+    items: mpsc::UnboundedReceiver<Item>,
     /// `None` once it has ended.
     outcome: Option<oneshot::Receiver<Outcome>>,
     listener: Option<Listener>,
@@ -49,7 +49,7 @@ pub(super) struct Opened {
 
 /// The receiving ends of a stream that is not opened yet.
 pub(super) struct Opening {
-    pub(super) items: mpsc::UnboundedReceiver<Body>,
+    pub(super) items: mpsc::UnboundedReceiver<Item>,
     pub(super) outcome: oneshot::Receiver<Outcome>,
     pub(super) listener: Option<Listener>,
     pub(super) id: StreamId,
@@ -97,8 +97,8 @@ impl<T: DeserializeOwned> CallStream<T> {
     fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, CallError>>> {
         let Some(outcome) = &mut self.outcome else { return Poll::Ready(None) };
         // The worker drops the sender of items together with its answer, so no item is left behind by it.
-        if let Some(body) = ready!(self.items.poll_recv(cx)) {
-            return Poll::Ready(Some(self.take(&body)));
+        if let Some(item) = ready!(self.items.poll_recv(cx)) {
+            return Poll::Ready(Some(self.take(&item.take())));
         }
         let outcome = ready!(Pin::new(outcome).poll(cx)).unwrap_or_else(|_| Err(gone()));
         self.end();
@@ -134,6 +134,7 @@ impl<T> CallStream<T> {
     fn end(&mut self) {
         self.outcome = None;
         self.items.close();
+        while self.items.try_recv().is_ok() {}
     }
 }
 

@@ -85,6 +85,11 @@ impl From<Bytes> for Body {
 }
 
 impl Body {
+    /// How many bytes of memory it holds, memfds included.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        self.json.len() as u64 + self.attachments.iter().map(Attachment::len).sum::<u64>()
+    }
+
     /// How many bytes of it a frame's limit is about, its header not counted.
     pub(crate) fn frame_bytes(&self) -> usize {
         let attachments: usize = self.attachments.iter().map(|part| 8 + part.inline_bytes()).sum();

@@ -11,6 +11,10 @@ use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::records::Records;
+use crate::budget::LINES_PER_TURN;
+use crate::text::escaped;
+
 /// How much of one captured line is kept.
 pub(crate) const LINE_CAP_BYTES: usize = 16 * 1024;
 /// How many lines of each stream are kept for errors, and how many bytes of them in all.
@@ -27,27 +31,30 @@ struct Lines {
 }
 
 impl Lines {
-    fn push(&mut self, mut bytes: &[u8], line: &mut impl FnMut(String)) {
-        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
-            self.keep(&bytes[..end]);
-            self.finish(line);
-            bytes = &bytes[end + 1..];
-        }
-        self.keep(bytes);
+    /// Takes bytes up to the end of the next line; the line, if its end has come.
+    fn next(&mut self, bytes: &mut &[u8]) -> Option<String> {
+        let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
+            self.keep(std::mem::take(bytes));
+            return None;
+        };
+        self.keep(&bytes[..end]);
+        *bytes = &bytes[end + 1..];
+        Some(self.finish())
     }
 
     /// Ends a line, or what there is of one.
-    fn finish(&mut self, line: &mut impl FnMut(String)) {
+    fn finish(&mut self) -> String {
         if self.partial.last() == Some(&b'\r') && self.dropped_bytes == 0 {
             self.partial.pop();
         }
-        let mut text = String::from_utf8_lossy(&self.partial).into_owned();
+        let text = String::from_utf8_lossy(&self.partial);
+        let mut line = escaped(&text).into_owned();
         if self.dropped_bytes > 0 {
-            text.push_str(&format!(" [{} more bytes]", self.dropped_bytes));
+            line.push_str(&format!(" [{} more bytes]", self.dropped_bytes));
         }
         self.partial.clear();
         self.dropped_bytes = 0;
-        line(text);
+        line
     }
 
     fn keep(&mut self, bytes: &[u8]) {
@@ -92,23 +99,30 @@ struct Tails {
 /// The capture of one worker's standard output and error. Dropping it stops it.
 pub(crate) struct Capture {
     tails: Arc<Mutex<Tails>>,
+    records: Arc<Records>,
     finish: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
 }
 
 impl Capture {
-    /// Starts to read both pipes on this thread. `worker` names the worker in the log's target,
-    /// `hatchery::python::WORKER`: standard output at `info`, standard error at `warn`.
+    /// Starts to read both pipes on this thread, within a `LocalSet`. The lines of standard output are logged at `info`,
+    /// those of standard error at `warn`.
     pub(crate) fn start(worker: &str, stdout: pipe::Receiver, stderr: pipe::Receiver) -> Self {
         let tails = Arc::new(Mutex::new(Tails::default()));
-        let target = format!("hatchery::python::{worker}");
+        let records = Records::new(worker);
         let (finish, finished) = oneshot::channel();
+        let stream = |pipe, level, tail| Stream::new(pipe, level, records.clone(), tails.clone(), tail);
         let streams = [
-            Stream::new(stdout, log::Level::Info, target.clone(), tails.clone(), |tails| &mut tails.stdout),
-            Stream::new(stderr, log::Level::Warn, target, tails.clone(), |tails| &mut tails.stderr),
+            stream(stdout, log::Level::Info, |tails| &mut tails.stdout),
+            stream(stderr, log::Level::Warn, |tails| &mut tails.stderr),
         ];
         let task = tokio::task::spawn_local(capture(streams, finished));
-        Self { tails, finish: Some(finish), task }
+        Self { tails, records, finish: Some(finish), task }
+    }
+
+    /// Where all records of this worker go.
+    pub(crate) fn records(&self) -> &Arc<Records> {
+        &self.records
     }
 
     /// The last lines of its standard error.
@@ -129,6 +143,7 @@ impl Capture {
         if let Some(finish) = self.finish.take() {
             let _ = finish.send(());
             let _ = (&mut self.task).await;
+            self.records.flush();
         }
     }
 }
@@ -149,39 +164,43 @@ async fn capture(streams: [Stream; 2], finished: oneshot::Receiver<()>) {
         _ = async { tokio::join!(stdout.read_on(), stderr.read_on()) } => {}
         _ = finished => {}
     }
-    stdout.read_rest();
-    stderr.read_rest();
+    stdout.read_rest().await;
+    stderr.read_rest().await;
 }
 
 /// One pipe, and where its lines go.
 struct Stream {
     pipe: pipe::Receiver,
+    /// What was read and is not split into lines yet.
+    unread: Vec<u8>,
     lines: Lines,
     level: log::Level,
-    target: String,
+    records: Arc<Records>,
     tails: Arc<Mutex<Tails>>,
-    tail: fn(&mut Tails) -> &mut Tail,
+    tail: TailOf,
 }
+
+/// Which of the two tails.
+type TailOf = fn(&mut Tails) -> &mut Tail;
 
 impl Stream {
     fn new(
         pipe: pipe::Receiver,
         level: log::Level,
-        target: String,
+        records: Arc<Records>,
         tails: Arc<Mutex<Tails>>,
-        tail: fn(&mut Tails) -> &mut Tail,
+        tail: TailOf,
     ) -> Self {
-        Self { pipe, lines: Lines::default(), level, target, tails, tail }
+        Self { pipe, unread: Vec::new(), lines: Lines::default(), level, records, tails, tail }
     }
 
-    /// Reads until the end of the pipe. A worker that prints without end leaves this thread to all others after each
-    /// read.
+    /// Reads until the end of the pipe.
     async fn read_on(&mut self) {
         while self.pipe.readable().await.is_ok() {
             match self.read_some() {
                 Ok(0) => break,
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => break,
-                Ok(_) | Err(_) => tokio::task::yield_now().await,
+                Ok(_) | Err(_) => self.emit_lines().await,
             }
         }
     }
@@ -190,35 +209,50 @@ impl Stream {
     fn read_some(&mut self) -> io::Result<usize> {
         let mut buffer = [0; 16 * 1024];
         let read = self.pipe.try_read(&mut buffer)?;
-        let Self { lines, level, target, tails, tail, .. } = self;
-        lines.push(&buffer[..read], &mut |line| emit(*level, target, tails, *tail, line));
+        self.unread.extend_from_slice(&buffer[..read]);
         Ok(read)
     }
 
+    /// Takes the lines of what was read. A worker that prints without end leaves this thread to all others after each
+    /// [`LINES_PER_TURN`].
+    ///
+    /// Dropping the future loses nothing.
+    async fn emit_lines(&mut self) {
+        while !self.unread.is_empty() {
+            let mut rest = &self.unread[..];
+            let mut emitted = 0;
+            while emitted < LINES_PER_TURN && !rest.is_empty() {
+                if let Some(line) = self.lines.next(&mut rest) {
+                    emit(&self.records, self.level, &self.tails, self.tail, line);
+                    emitted += 1;
+                }
+            }
+            let taken = self.unread.len() - rest.len();
+            self.unread.drain(..taken);
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Reads what the pipe holds, and not what a process that left the worker's group goes on to write.
-    fn read_rest(&mut self) {
+    async fn read_rest(&mut self) {
+        self.emit_lines().await;
         let mut held = rustix::pipe::fcntl_getpipe_size(&self.pipe).unwrap_or(PIPE_BYTES);
         while held > 0 {
             match self.read_some() {
                 Ok(0) | Err(_) => break,
                 Ok(read) => held = held.saturating_sub(read),
             }
+            self.emit_lines().await;
         }
         if !self.lines.is_empty() {
-            let Self { lines, level, target, tails, tail, .. } = self;
-            lines.finish(&mut |line| emit(*level, target, tails, *tail, line));
+            let line = self.lines.finish();
+            emit(&self.records, self.level, &self.tails, self.tail, line);
         }
     }
 }
 
-fn emit(
-    level: log::Level,
-    target: &str,
-    tails: &Mutex<Tails>,
-    tail: fn(&mut Tails) -> &mut Tail,
-    line: String,
-) {
-    log::log!(target: target, level, "{line}");
+fn emit(records: &Arc<Records>, level: log::Level, tails: &Mutex<Tails>, tail: TailOf, line: String) {
+    records.record(level, &line);
     tail(&mut lock(tails)).push(line);
 }
 
@@ -229,10 +263,13 @@ mod tests {
     fn lines_of(chunks: &[&[u8]]) -> Vec<String> {
         let (mut lines, mut out) = (Lines::default(), Vec::new());
         for chunk in chunks {
-            lines.push(chunk, &mut |line| out.push(line));
+            let mut rest = *chunk;
+            while !rest.is_empty() {
+                out.extend(lines.next(&mut rest));
+            }
         }
         if !lines.is_empty() {
-            lines.finish(&mut |line| out.push(line));
+            out.push(lines.finish());
         }
         out
     }
@@ -254,6 +291,11 @@ mod tests {
     #[test]
     fn bytes_that_are_not_utf8_are_replaced() {
         assert_eq!(lines_of(&[b"a\xffb\n"]), ["a\u{fffd}b"]);
+    }
+
+    #[test]
+    fn line_with_escape_sequences_is_shown_escaped() {
+        assert_eq!(lines_of(&[b"10%\r\x1b[2K20%\r\n"]), ["10%\\r\\u{1b}[2K20%"]);
     }
 
     #[test]

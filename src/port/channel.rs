@@ -15,7 +15,8 @@ use super::attachment::Attachment;
 use super::blocks;
 use super::descriptors::Descriptors;
 use super::frame::{Frame, FrameDecoder, FrameError, LENGTH_BYTES};
-use super::outgoing::Outgoing;
+use super::outgoing::{Outgoing, Purpose};
+use crate::budget::UNWRITTEN_BYTES;
 
 /// How much is read at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -30,6 +31,11 @@ pub(crate) enum ChannelError {
     Closed,
     #[error(transparent)]
     Io(io::Error),
+    /// It reads nothing.
+    #[error(
+        "it has not read {bytes} bytes of what it was sent beside its calls; at most {UNWRITTEN_BYTES} may wait"
+    )]
+    Unread { bytes: u64 },
 }
 
 impl From<io::Error> for ChannelError {
@@ -105,9 +111,9 @@ impl FrameWriter {
     /// Sends a frame: at once as far as the socket takes it, the rest by [`poll_flush`](Self::poll_flush).
     ///
     /// An error means that the worker has got nothing of it.
-    pub(crate) fn send(&mut self, frame: &Frame) -> Result<(), ChannelError> {
+    pub(crate) fn send(&mut self, frame: &Frame, purpose: Purpose) -> Result<(), ChannelError> {
         let untouched = self.outgoing.is_empty();
-        self.queue(frame)?;
+        self.queue(frame, purpose)?;
         if untouched && let Err(error) = self.outgoing.write_now(&self.socket) {
             // Its memfds are there already.
             self.failed = Some(error.kind());
@@ -121,7 +127,7 @@ impl FrameWriter {
     /// now; those that the kernel does not take go within the frame.
     ///
     /// An error means that the worker has got nothing of it.
-    pub(crate) fn queue(&mut self, frame: &Frame) -> Result<(), ChannelError> {
+    pub(crate) fn queue(&mut self, frame: &Frame, purpose: Purpose) -> Result<(), ChannelError> {
         if let Some(failed) = self.failed {
             return Err(io::Error::from(failed).into());
         }
@@ -134,7 +140,13 @@ impl FrameWriter {
             }
             self.outgoing.append(&inline(frame), self.max_frame_bytes)?;
         }
+        self.outgoing.mark_last(purpose);
         Ok(())
+    }
+
+    /// How many bytes of frames of this purpose the socket has not taken.
+    pub(crate) fn unwritten(&self, purpose: Purpose) -> u64 {
+        self.outgoing.unwritten(purpose)
     }
 
     /// Memory that is not needed any more, to be let go where code of its owner does no harm.

@@ -4,11 +4,13 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::budget::LOG_FRAME_BYTES;
 use crate::error::{CallError, HostCallCause, StartPhase, WorkerStartError};
 
 use super::attachment::{Attachment, Body};
 use super::codec;
 use super::frame::{Codec, Frame, FrameError, Kind};
+use crate::text;
 
 /// The host's first frame: what to become.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -206,7 +208,9 @@ impl WorkerError {
             Self::Python { type_name, message, traceback } => {
                 CallError::Python { type_name, message, traceback, attempts: 1 }
             }
-            Self::NoSuchFunction { name, similar } => CallError::NoSuchFunction { name, similar },
+            Self::NoSuchFunction { name, similar } => {
+                CallError::NoSuchFunction { name: text::name(&name).into_owned(), similar }
+            }
             Self::Arguments { message, signature } => CallError::Arguments {
                 message: match signature {
                     Some(signature) => format!("{message}; the signature is {signature}"),
@@ -217,7 +221,9 @@ impl WorkerError {
             Self::FrameTooLarge { size, limit } => CallError::FrameTooLarge { size, limit: limit.into() },
             Self::Decode { message } | Self::Protocol { message } => CallError::Protocol { detail: message },
             Self::Cancelled => CallError::Cancelled,
-            Self::HostCall { name, message, cause } => CallError::HostCall { name, message, cause },
+            Self::HostCall { name, message, cause } => {
+                CallError::HostCall { name: text::name(&name).into_owned(), message, cause }
+            }
             Self::Start { message, .. } => {
                 CallError::Protocol { detail: format!("it had started: {message}") }
             }
@@ -227,13 +233,21 @@ impl WorkerError {
         }
     }
 
+    /// As what was wrong with the protocol.
+    pub(crate) fn into_detail(self) -> String {
+        match self.into_call_error() {
+            CallError::Protocol { detail } => detail,
+            other => other.to_string(),
+        }
+    }
+
     /// As the answer to hello.
     pub(crate) fn into_start_error(self, output: String) -> WorkerStartError {
         match self {
             Self::Start { phase, type_name, message, traceback } => {
                 WorkerStartError::Python { phase, type_name, message, traceback }
             }
-            other => WorkerStartError::Protocol { detail: other.into_call_error().to_string(), output },
+            other => WorkerStartError::Protocol { detail: other.into_detail(), output },
         }
     }
 }
@@ -317,7 +331,11 @@ impl Reply {
         if !attachments.is_empty() && !carries_values {
             return Err(FrameError::UnexpectedAttachments(kind));
         }
-        let unreadable = |error: serde_json::Error| FrameError::Body { kind, message: error.to_string() };
+        // It may repeat a text of the body.
+        let unreadable = |error: serde_json::Error| {
+            let message = text::name(&error.to_string()).into_owned();
+            FrameError::Body { kind, message }
+        };
         if codec == Codec::None && carries_values {
             return Err(FrameError::Body { kind, message: "there is none".to_owned() });
         }
@@ -339,6 +357,11 @@ impl Reply {
                 .map(|request| Reply::HostCall { id: call_id, request, attachments: body.attachments })
                 .map_err(unreadable),
             Kind::HostCancel => Ok(Reply::HostCancel { id: call_id }),
+            Kind::Log if body.json.len() > LOG_FRAME_BYTES => {
+                let message = format!("a log record of {} bytes is too large to be read", body.json.len());
+                let record = LogRecord { logger: "hatchery".to_owned(), message, request_id: None };
+                Ok(Reply::Log { level: number, record })
+            }
             Kind::Log => serde_json::from_slice(&body.json)
                 .map(|record| Reply::Log { level: number, record })
                 .map_err(unreadable),

@@ -37,6 +37,7 @@ mod package;
 mod pidfd;
 mod process;
 mod reap;
+mod records;
 mod stack;
 mod start;
 mod value;
@@ -64,8 +65,10 @@ pub(crate) use message::{
     cancel_frame, credit_frame, host_result_frame, session_end_frame, shutdown_frame, stack_frame,
 };
 pub use message::{Function, Parameter, ParameterKind};
+pub(crate) use outgoing::Purpose;
 pub(crate) use process::Exit;
 pub(crate) use reap::wait_until_reaped;
+pub(crate) use records::python_record;
 pub(crate) use start::{CLOSED_GRACE, Port, PortSpec};
 pub(crate) use value::{call_body, encode_value};
 pub(crate) use zygote::{ForkError, ForkOrder, Template, TemplateSpec};

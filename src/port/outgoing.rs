@@ -20,6 +20,24 @@ const MOST_SLICES: usize = 16;
 /// How much memory is kept when nothing is on its way.
 const MOST_KEPT_BYTES: usize = 64 * 1024;
 
+/// What a frame is for: each purpose has a budget of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A call: as large as its caller's arguments.
+    Call,
+    /// The answer to a host call.
+    Answer,
+    /// Anything else.
+    Other,
+}
+
+/// A frame that the socket has not taken whole.
+struct Mark {
+    from: u64,
+    to: u64,
+    purpose: Purpose,
+}
+
 #[derive(Default)]
 pub(super) struct Outgoing {
     /// Comes before `tail`.
@@ -33,6 +51,8 @@ pub(super) struct Outgoing {
     appended: u64,
     /// How many of them the socket has taken.
     written: u64,
+    /// The frames that the socket has not taken whole.
+    marks: VecDeque<Mark>,
 }
 
 impl Outgoing {
@@ -55,7 +75,19 @@ impl Outgoing {
         std::mem::take(&mut self.spent)
     }
 
+    /// Says what the frame that was appended last is for.
+    pub(super) fn mark_last(&mut self, purpose: Purpose) {
+        self.marks.push_back(Mark { from: self.before_last.2, to: self.appended, purpose });
+    }
+
+    /// How many bytes of frames of this purpose the socket has not taken.
+    pub(super) fn unwritten(&self, purpose: Purpose) -> u64 {
+        let marks = self.marks.iter().filter(|mark| mark.purpose == purpose);
+        marks.map(|mark| mark.to.saturating_sub(mark.from.max(self.written))).sum()
+    }
+
     pub(super) fn clear(&mut self) {
+        self.marks.clear();
         self.spent.extend(self.shared.drain(..));
         self.tail.clear();
     }
@@ -144,6 +176,9 @@ impl Outgoing {
 
     fn advance(&mut self, mut written: usize) {
         self.written += written as u64;
+        while self.marks.front().is_some_and(|mark| mark.to <= self.written) {
+            self.marks.pop_front();
+        }
         while let Some(piece) = self.shared.front_mut() {
             if written < piece.len() {
                 return piece.advance(written);

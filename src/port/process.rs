@@ -200,6 +200,11 @@ impl Process {
         self.forked = Some(children);
     }
 
+    /// Whether it is known to have ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.pid.as_raw_nonzero().get().unsigned_abs()
     }
@@ -233,6 +238,12 @@ impl Process {
         if let Some(bytes) = peak_rss_bytes(self.pid()) {
             self.peak_rss_bytes = Some(bytes);
         }
+    }
+
+    /// Whether a signal such as `SIGSTOP` has stopped it.
+    pub(crate) fn is_stopped(&self) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
+        status.is_ok_and(|status| status.lines().any(|line| line.starts_with("State:\tT")))
     }
 
     /// Ready once the process has ended, by whatever cause; the rest of its group is killed then,

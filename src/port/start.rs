@@ -16,8 +16,10 @@ use super::codec::Codec;
 use super::frame::{DEFAULT_MAX_FRAME_BYTES, PROTOCOL};
 use super::interpreter::Interpreter;
 use super::message::{CANCEL_SIGNAL, Hello, Ready, Reply, STACK_SIGNAL, TemplateHello, WorkerError};
+use super::outgoing::Purpose;
 use super::package;
 use super::process::{self, CommandLine, Process, Spawned};
+use super::records::Records;
 use super::stack::Stacks;
 use super::zygote::{self, ForkError, ForkOrder, Ours};
 use crate::error::WorkerStartError;
@@ -113,6 +115,8 @@ pub(crate) struct Port {
     pub(crate) stacks: Stacks,
     begun: Option<BegunMark>,
     capture: Option<Capture>,
+    /// Where all that it says is logged.
+    pub(crate) records: Arc<Records>,
     pub(crate) ready: Ready,
     /// It was forked of a template.
     pub(crate) forked: bool,
@@ -298,8 +302,9 @@ impl Starting {
 
     fn into_port(self, ready: Ready, forked: bool) -> Port {
         let Self { process, channel: Channel { reader, writer }, stacks, begun, capture, .. } = self;
+        let records = capture.records().clone();
         let (writer, capture) = (Some(writer), Some(capture));
-        Port { process, reader, writer, stacks, begun, capture, ready, forked }
+        Port { process, reader, writer, stacks, begun, capture, records, ready, forked }
     }
 
     /// Waits until it is ready; else ends it. `interpreter`: the one that it needs the package for.
@@ -333,7 +338,7 @@ impl Starting {
                 self.channel.writer.queue_raw(part);
             }
         }
-        self.channel.writer.send(&hello.to_frame()).map_err(Failure::Channel)?;
+        self.channel.writer.send(&hello.to_frame(), Purpose::Other).map_err(Failure::Channel)?;
         let frame = poll_fn(|cx| {
             // Both may be there at once: the frame says more.
             if let Poll::Ready(frame) = self.channel.reader.poll_frame(cx) {

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use super::{
     ChildOptions, Report, ReportEvent, actor::Input, guard::guarded, registry::Registry, slot::AnySlot,
 };
+use crate::text::escaped_lines;
 
 /// A child in its supervisor's table.
 #[derive(Clone)]
@@ -258,6 +259,7 @@ impl Shared {
             let text = guarded(|| report.to_string());
             let text =
                 text.unwrap_or_else(|message| format!("{}: no text: panic: {message}", report.supervisor));
+            let text = escaped_lines(&text);
             let _ = guarded(|| log::log!(target: "hatchery::supervisor", level, "{text}"));
         }
         if !has_subscribers {

@@ -7,27 +7,32 @@ mod hearing;
 mod overdue;
 
 use std::collections::{HashSet, VecDeque};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::{Duration, Instant};
 
 use actix::fut::{ActorFuture, ActorFutureExt, WrapFuture};
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, MessageResult, Recipient, Running as Stay};
+use futures_util::task::AtomicWaker;
 
 use super::desk::{Desk, Submitted};
 use super::dispatch::Dispatch;
-use super::host::{Ended, HostCalls, HostFunctions};
+use super::host::{HostCalls, HostFunctions};
 use super::in_flight::InFlight;
 use super::messages::{
     Attach, Attached, Checkin, Credit, Grant, LeaseId, Load, Look, RequestId, Run, WorkerEvent, WorkerId,
 };
-use crate::port::{Frame, Port, Reply};
+use crate::budget::FRAMES_PER_TURN;
+use crate::port::{Frame, Port};
 use crate::supervisor::ChildContext;
 use crate::timer::Timer;
 
 /// How often the memory of a worker that runs a call is looked at.
 pub(super) const MEMORY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// More turns than a socket's buffer can fill.
+const TURNS_AFTER_END: usize = 1000;
 
 /// Owns one port.
 pub(crate) struct Worker {
@@ -56,7 +61,11 @@ pub(crate) struct Worker {
     /// Empty, for its memory.
     submitted: Vec<Submitted>,
     timer: Timer,
+    /// For `one_frame_at`.
+    reading_timer: Timer,
     sample_memory_at: Option<Instant>,
+    /// Its process was stopped when it was looked at last.
+    found_stopped: bool,
     kill_at: Option<Instant>,
     /// A call did not give up: the others are awaited, none is taken any more.
     leaving: Option<Leaving>,
@@ -70,6 +79,12 @@ pub(crate) struct Worker {
     exiting: bool,
     /// What a stop hook raised.
     stop_failure: Option<String>,
+    /// Nothing is read, since too many bytes of streams are unread. One frame is, from then on.
+    one_frame_at: Option<Instant>,
+    /// Woken when somebody takes an item of a stream.
+    takers: Arc<AtomicWaker>,
+    /// The turns in which frames of an ended process are still read.
+    turns_left: usize,
     ended: bool,
 }
 
@@ -119,7 +134,9 @@ impl Worker {
             last_call_id: 0,
             submitted: Vec::new(),
             timer: Timer::new(),
+            reading_timer: Timer::new(),
             sample_memory_at: None,
+            found_stopped: false,
             kill_at: None,
             leaving: None,
             ending: None,
@@ -127,6 +144,9 @@ impl Worker {
             stopping: false,
             exiting: false,
             stop_failure: None,
+            one_frame_at: None,
+            takers: Arc::default(),
+            turns_left: TURNS_AFTER_END,
             ended: false,
         }
     }
@@ -202,37 +222,29 @@ impl ActorFuture<Worker> for Drive {
         cx: &mut TaskContext<'_>,
     ) -> Poll<()> {
         act.take_over();
+        let mut turn = FRAMES_PER_TURN;
+        // Each pass hears less than the turn has left, then sees to the time: a flood holds up no deadline.
         loop {
-            // Of a worker that is about to end only its end is of interest.
-            while act.ending.is_none() {
-                match act.port.reader.poll_frame(cx) {
-                    Poll::Ready(Ok(frame)) => {
-                        // What it is about may still lie at the desk.
-                        act.take_over();
-                        match Reply::from_frame(frame) {
-                            Ok(reply) => act.told(reply),
-                            Err(error) => act.protocol_broken(error.to_string()),
-                        }
-                    }
-                    Poll::Ready(Err(error)) => act.channel_failed(error),
-                    Poll::Pending => break,
-                }
+            let mut busy = act.hear(&mut turn, cx);
+            act.flush(cx);
+            busy |= act.poll_host_calls(cx);
+            busy |= act.poll_time(cx);
+            act.flush(cx);
+            if !busy || turn == 0 {
+                break;
             }
-            act.poll_calls(cx);
-            while let Poll::Ready(Ended { id, body, failed }) = act.host_calls.poll_ended(cx) {
-                act.tell_host_result(id, body, failed);
-            }
-            if !act.is_ending()
-                && let Poll::Ready(Err(error)) = act.desk.poll_flush(cx)
-            {
-                act.writing_failed(error);
-            }
-            // What is due may send frames and await others.
-            let Poll::Ready(now) = act.timer.poll(act.next_deadline(), cx) else { break };
-            act.on_time(now);
         }
         act.offer();
+        if turn == 0 {
+            // The other tasks of this thread come first, and its timers and sockets. Being dropped, it still wakes this task.
+            let _ = pin!(tokio::task::yield_now()).poll(cx);
+        }
         let Poll::Ready(exit) = act.port.process.poll_ended(cx) else { return Poll::Pending };
+        // What it said before its end counts; a process that it has left behind may go on for ever.
+        if turn == 0 && act.turns_left > 0 {
+            act.turns_left -= 1;
+            return Poll::Pending;
+        }
         act.tell(WorkerEvent::Ended { worker: act.id, reason: act.reason(exit) });
         let rest = act.port.finish_capture();
         ctx.spawn(rest.into_actor(act).map(move |stderr_tail, act, ctx: &mut Context<Worker>| {

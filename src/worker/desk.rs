@@ -16,7 +16,8 @@ use std::time::Instant;
 
 use super::actor::MEMORY_INTERVAL;
 use super::dispatch::{Dispatch, Work};
-use crate::port::{ChannelError, Frame, FrameWriter};
+use crate::budget::UNWRITTEN_BYTES;
+use crate::port::{ChannelError, Frame, FrameWriter, Purpose};
 
 pub(crate) struct Desk(Mutex<State>);
 
@@ -67,7 +68,7 @@ impl Desk {
         if *places > 0 && dispatch.deadline > now {
             let call_id = *last_call_id + 1;
             // Whatever goes wrong, the worker will meet it too.
-            if writer.send(&dispatch.frame(call_id, now)).is_ok() {
+            if writer.send(&dispatch.frame(call_id, now), Purpose::Call).is_ok() {
                 let spent = writer.take_spent();
                 *last_call_id = call_id;
                 *places -= 1;
@@ -115,15 +116,34 @@ impl Desk {
         state.last_call_id += 1;
         let call_id = state.last_call_id;
         let queue = |writer: &mut FrameWriter| {
-            writer.queue(&dispatch.frame(call_id, now))?;
+            writer.queue(&dispatch.frame(call_id, now), Purpose::Call)?;
             Ok(writer.end())
         };
         (call_id, to_writer(state, queue))
     }
 
+    /// Sends the answer to a host call.
+    pub(super) fn answer(&self, frame: &Frame) -> Result<(), ChannelError> {
+        to_writer(self.lock(), |writer| writer.send(frame, Purpose::Answer))
+    }
+
+    /// How many bytes of answers the socket has not taken.
+    pub(super) fn unread_answers(&self) -> u64 {
+        self.lock().writer.as_ref().map_or(0, |writer| writer.unwritten(Purpose::Answer))
+    }
+
     /// Sends any other frame.
+    ///
+    /// # Errors
+    /// [`ChannelError::Unread`] when the worker has left too much of them unread.
     pub(super) fn send(&self, frame: &Frame) -> Result<(), ChannelError> {
-        to_writer(self.lock(), |writer| writer.send(frame))
+        to_writer(self.lock(), |writer| {
+            let bytes = writer.unwritten(Purpose::Other);
+            if bytes > UNWRITTEN_BYTES {
+                return Err(ChannelError::Unread { bytes });
+            }
+            writer.send(frame, Purpose::Other)
+        })
     }
 
     /// Writes what is queued, and what the socket would not take; ready when nothing is left.

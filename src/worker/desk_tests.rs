@@ -21,7 +21,7 @@ fn desk() -> (Arc<Desk>, UnixStream) {
 
 fn call_within(left: Duration) -> (Dispatch, oneshot::Receiver<Outcome>) {
     let (reply, outcome) = oneshot::channel();
-    let work = Work::Call { body: Body::default(), session: None, stream: None, depth: 0 };
+    let work = Work::Call { body: Body::default(), session: None, stream: None, depth: 0, idempotent: false };
     let order = Order { work, deadline: Instant::now() + left, reply: ReplyTo::once(reply) };
     (Dispatch::new(order, None), outcome)
 }
@@ -112,7 +112,8 @@ async fn the_worker_is_told_to_look_only_where_it_would_look_too_late() {
     assert!(look(after(MEMORY_INTERVAL), call_within(MEMORY_INTERVAL / 2).0), "its deadline is earlier");
     let mut stream = call();
     let opened = Some((StreamId::new(), 1));
-    stream.work = Work::Call { body: Body::default(), session: None, stream: opened, depth: 0 };
+    stream.work =
+        Work::Call { body: Body::default(), session: None, stream: opened, depth: 0, idempotent: false };
     assert!(look(after(MEMORY_INTERVAL), stream));
 }
 
@@ -123,7 +124,7 @@ async fn what_the_socket_does_not_take_is_the_workers_to_write() {
     let large = || {
         let mut call = call();
         let body = Body::from(bytes::Bytes::from(vec![b' '; 100_000]));
-        call.work = Work::Call { body, session: None, stream: None, depth: 0 };
+        call.work = Work::Call { body, session: None, stream: None, depth: 0, idempotent: false };
         call
     };
     assert!((0..1000).any(|_| desk.submit(large())), "the socket is full at some time");

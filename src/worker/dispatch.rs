@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::items::Item;
 use super::messages::RequestId;
 use super::progress::UpdateSender;
 use super::reply::{Placement, Reply};
@@ -38,6 +39,8 @@ pub(crate) enum Work {
         stream: Option<(StreamId, u32)>,
         /// How many host calls it is nested in.
         depth: u32,
+        /// Its caller gives it to another worker when this one ends.
+        idempotent: bool,
     },
     EndSession {
         session: Arc<str>,
@@ -59,8 +62,8 @@ impl Work {
 /// Where the answer goes.
 pub(crate) struct ReplyTo {
     pub(crate) outcome: oneshot::Sender<Outcome>,
-    /// Of a stream. Bounded by its credit.
-    pub(crate) items: Option<mpsc::UnboundedSender<Body>>,
+    /// Of a stream. Bounded in number by its credit, in bytes by the worker.
+    pub(crate) items: Option<mpsc::UnboundedSender<Item>>,
     pub(crate) progress: Option<UpdateSender>,
 }
 
@@ -106,6 +109,11 @@ impl Dispatch {
         dispatch
     }
 
+    /// Whether its caller gives it to another worker when this one ends.
+    pub(super) fn is_idempotent(&self) -> bool {
+        matches!(self.work, Work::Call { idempotent: true, .. })
+    }
+
     /// Whether the caller has gone away.
     pub(super) fn is_abandoned(&self) -> bool {
         self.reply.as_ref().is_none_or(|reply| reply.outcome.is_closed())
@@ -144,9 +152,9 @@ impl Dispatch {
     }
 
     /// Hands the caller an item of its stream.
-    pub(super) fn item(&self, body: Body) {
+    pub(super) fn item(&self, item: Item) {
         if let Some(items) = self.reply.as_ref().and_then(|reply| reply.items.as_ref()) {
-            let _ = items.send(body);
+            let _ = items.send(item);
         }
     }
 

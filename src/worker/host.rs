@@ -10,8 +10,10 @@ use std::time::Instant;
 use futures_util::future::{AbortHandle, Abortable, FutureExt, LocalBoxFuture};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
+use crate::budget::HOST_CALLS;
 use crate::error::HostCallCause;
 use crate::port::{Attachment, Body, HostRequest, WorkerError};
+use crate::text;
 
 /// What a host call ends with: one JSON value, or what went wrong.
 pub(crate) type HostOutcome = Result<Body, (HostCallCause, String)>;
@@ -82,6 +84,11 @@ impl Drop for OnBehalf {
 }
 
 impl HostCalls {
+    /// How many run, or have an answer that the worker has not got yet.
+    pub(super) fn len(&self) -> usize {
+        self.running.len()
+    }
+
     /// Begins one.
     pub(super) fn begin(
         &mut self,
@@ -92,6 +99,10 @@ impl HostCalls {
         on_behalf: &mut OnBehalf,
     ) {
         let name = request.0.clone();
+        if self.len() >= HOST_CALLS {
+            let message = format!("the worker has {HOST_CALLS} host calls pending, which is the most");
+            return self.refuse(id, name, HostCallCause::Failed, &message);
+        }
         let Some(function) = functions.by_name.get(&name) else {
             return self.refuse(id, name, HostCallCause::NoSuchFunction, "the host has no such function");
         };
@@ -122,7 +133,7 @@ impl HostCalls {
     }
 
     pub(super) fn refuse(&mut self, id: u64, name: String, cause: HostCallCause, message: &str) {
-        let ended = failure(id, name, cause, message.into());
+        let ended = failure(id, text::name(&name).into_owned(), cause, message.into());
         self.running.push(std::future::ready(ended).boxed_local());
     }
 
@@ -136,6 +147,7 @@ impl HostCalls {
 }
 
 fn failure(id: u64, name: String, cause: HostCallCause, message: String) -> Ended {
+    let name = text::name(&name).into_owned();
     let error = WorkerError::HostCall { name, message, cause };
     let body = serde_json::to_vec(&error).expect("strings are JSON");
     Ended { id, body: bytes::Bytes::from(body).into(), failed: true }

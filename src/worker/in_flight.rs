@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::dispatch::{Dispatch, StreamId, Work};
 use super::host::OnBehalf;
+use super::items::Unread;
 use super::messages::RequestId;
 use super::running::{Running, Step};
 
@@ -32,6 +33,18 @@ pub(super) struct Stream {
     pub(super) id: StreamId,
     /// How many items Python may still send.
     pub(super) credit: u32,
+    /// The items that nobody has taken yet.
+    pub(super) unread: Unread,
+}
+
+impl Current {
+    /// How many bytes of its items nobody has taken yet. Those of a stream that has ended cannot become more.
+    fn unread_bytes(&self) -> u64 {
+        match &self.stream {
+            Some(stream) if self.dispatch.is_some() => stream.unread.bytes(),
+            _ => 0,
+        }
+    }
 }
 
 /// In the order in which Python got them.
@@ -122,6 +135,19 @@ impl InFlight {
             current.dispatch = None;
             Some((current.call_id, current.call.caller_left(now())?))
         })
+    }
+
+    /// How many bytes of streams nobody has taken yet. The task is woken when somebody does.
+    pub(super) fn poll_unread(&self, cx: &Context<'_>) -> u64 {
+        if let Some(stream) = self.calls.iter().find_map(|current| current.stream.as_ref()) {
+            stream.unread.register(cx); // one waker serves all streams of a worker
+        }
+        self.calls.iter().map(Current::unread_bytes).sum()
+    }
+
+    /// Whether there are calls beside the streams with items that nobody has taken yet.
+    pub(super) fn are_others_than_unread(&self) -> bool {
+        self.calls.iter().any(|current| current.unread_bytes() == 0)
     }
 
     /// Whether a stack that the process writes is awaited.

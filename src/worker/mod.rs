@@ -20,6 +20,7 @@ mod desk;
 mod dispatch;
 mod host;
 mod in_flight;
+mod items;
 mod messages;
 mod progress;
 mod reply;
@@ -30,6 +31,7 @@ pub(crate) use actor::{Settings, Worker};
 pub(crate) use desk::Desk;
 pub(crate) use dispatch::{Dispatch, Order, Outcome, ReplyTo, StreamId, Work};
 pub(crate) use host::{HostContext, HostFunction, HostFunctions, HostOutcome};
+pub(crate) use items::Item;
 pub(crate) use messages::{
     Attach, Attached, Checkin, Credit, Grant, LeaseId, Load, Look, RequestId, Run, WorkerEvent, WorkerId,
 };

@@ -13,6 +13,7 @@ mod conversation;
 #[path = "../pool/faults"]
 mod faults {
     mod arguments;
+    mod budgets;
     mod children;
     mod deaths;
     mod descriptors;

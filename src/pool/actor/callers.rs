@@ -38,7 +38,7 @@ impl Handler<Call> for PoolActor {
         let (reply, answer) = oneshot::channel();
         let (now, timeout) = (Instant::now(), timeout.unwrap_or(self.config.call_timeout));
         let waits = deadline(now, timeout.min(self.config.checkout_timeout));
-        let work = Work::Call { body, session: name, stream: None, depth: 0 };
+        let work = Work::Call { body, session: name, stream: None, depth: 0, idempotent: false };
         let order = Order { work, deadline: deadline(now, timeout), reply: ReplyTo::once(reply) };
         let item = Item::Call { order, opened: None };
         let exclusive = false;

@@ -3,9 +3,13 @@
 use std::time::Instant;
 
 use super::Worker;
+use std::task::{Context, Poll};
+
+use crate::budget::LOG_RECORD_BYTES;
 use crate::error::CallError;
 use crate::port::{CLOSED_GRACE, ChannelError, Exit, WorkerError, shutdown_frame};
 use crate::supervisor::ExitReason;
+use crate::text::{beginning, escaped_lines, name};
 use crate::worker::desk::Submitted;
 
 impl Worker {
@@ -13,10 +17,12 @@ impl Worker {
     pub(super) fn failed_as_a_whole(&mut self, error: WorkerError) {
         match error {
             WorkerError::Stop { type_name, message, traceback } if self.exiting => {
-                log::error!(target: "hatchery::worker", "{}: an on_stop hook failed: {traceback}", self.name);
+                let text = escaped_lines(beginning(&traceback, LOG_RECORD_BYTES).0).into_owned();
+                log::error!(target: "hatchery::worker", "{}: an on_stop hook failed: {text}", self.name);
+                let (type_name, message) = (name(&type_name), beginning(&message, LOG_RECORD_BYTES).0);
                 self.stop_failure = Some(format!("an on_stop hook failed: {type_name}: {message}"));
             }
-            other => self.protocol_broken(other.into_call_error().to_string()),
+            other => self.protocol_broken(other.into_detail()),
         }
     }
 
@@ -62,6 +68,19 @@ impl Worker {
             }
             ChannelError::Frame(error) => self.protocol_broken(error.to_string()),
             ChannelError::Io(error) => self.protocol_broken(format!("its channel failed: {error}")),
+            ChannelError::Unread { .. } => {
+                self.tell_leaving();
+                self.end(error.to_string());
+            }
+        }
+    }
+
+    /// Writes what is queued as far as the socket takes it.
+    pub(super) fn flush(&mut self, cx: &mut Context<'_>) {
+        if !self.is_ending()
+            && let Poll::Ready(Err(error)) = self.desk.poll_flush(cx)
+        {
+            self.writing_failed(error);
         }
     }
 

@@ -10,6 +10,7 @@ use crate::worker::desk::{Desk, Submitted};
 use crate::worker::dispatch::{Dispatch, Work};
 use crate::worker::host::OnBehalf;
 use crate::worker::in_flight::{Current, Stream};
+use crate::worker::items::Unread;
 use crate::worker::messages::LeaseId;
 use crate::worker::running::Running;
 
@@ -80,7 +81,7 @@ impl Worker {
         match &dispatch.work {
             Work::Call { session, stream, depth, .. } => {
                 nested = *depth;
-                opened = stream.map(|(id, credit)| Stream { id, credit });
+                opened = stream.map(|(id, credit)| Stream { id, credit, unread: Unread::new(&self.takers) });
                 if let Some(session) = session {
                     of_session = Some(session.clone());
                     if !self.sessions.contains(session) {

@@ -1,16 +1,70 @@
 //! What Python says.
 
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
 use super::Worker;
+use crate::budget::{FRAME_UNIT_BYTES, HOST_CALLS, STREAM_BYTES, UNWRITTEN_BYTES};
 use crate::error::{CallError, HostCallCause};
 use crate::port::{
     Attachment, Body, ChannelError, FrameError, HostRequest, LogRecord, Reply, WorkerError, credit_frame,
-    host_result_frame,
+    host_result_frame, python_record,
 };
 use crate::worker::dispatch::StreamId;
-use crate::worker::host::HostContext;
+use crate::worker::host::{Ended, HostContext};
 use crate::worker::in_flight::Current;
 
+/// How long the host may read nothing from a worker that has other calls than the streams whose items are unread.
+const LONGEST_WITHOUT_READING: Duration = Duration::from_secs(1);
+
 impl Worker {
+    /// Reads frames until the socket is empty or the turn is over. Whether there was one.
+    pub(super) fn hear(&mut self, turn: &mut usize, cx: &mut Context<'_>) -> bool {
+        let mut heard = false;
+        // Of a worker that is about to end only its end is of interest.
+        while *turn > 0 && self.ending.is_none() && self.may_hear(cx) {
+            let Poll::Ready(frame) = self.port.reader.poll_frame(cx) else { break };
+            heard = true;
+            // What the frame is about may still lie at the desk.
+            self.take_over();
+            match frame {
+                Ok(frame) => {
+                    *turn = turn.saturating_sub(1 + frame.body.len() / FRAME_UNIT_BYTES);
+                    match Reply::from_frame(frame) {
+                        Ok(reply) => self.told(reply),
+                        Err(error) => self.protocol_broken(error.to_string()),
+                    }
+                }
+                Err(error) => self.channel_failed(error),
+            }
+        }
+        heard
+    }
+
+    /// Whether there is room for what the worker may say. What an ended process has left in the socket is always read.
+    fn may_hear(&mut self, cx: &Context<'_>) -> bool {
+        if self.port.process.has_ended() {
+            return true;
+        }
+        // Answers that the worker does not read keep their places.
+        if self.host_calls.len() >= 2 * HOST_CALLS {
+            self.one_frame_at = None;
+            return false;
+        }
+        if self.calls.poll_unread(cx) < STREAM_BYTES {
+            self.one_frame_at = None;
+            return true;
+        }
+        // The reader of the stream may wait for another call of this worker: let that get on, slowly.
+        let now = Instant::now();
+        if self.calls.are_others_than_unread() && self.one_frame_at.is_some_and(|at| at <= now) {
+            self.one_frame_at = None;
+            return true;
+        }
+        self.one_frame_at.get_or_insert(now + LONGEST_WITHOUT_READING);
+        false
+    }
+
     pub(super) fn told(&mut self, reply: Reply) {
         match reply {
             Reply::Result { call_id, body } => match self.take(call_id, false) {
@@ -97,7 +151,7 @@ impl Worker {
         };
         stream.credit = left;
         if let Some(dispatch) = dispatch {
-            dispatch.item(body);
+            dispatch.item(stream.unread.count(body));
         }
     }
 
@@ -115,12 +169,25 @@ impl Worker {
         }
     }
 
-    pub(super) fn tell_host_result(&mut self, id: u64, body: Body, failed: bool) {
+    /// Hands Python the answers to its host calls, as far as it reads them. Whether there was one.
+    pub(super) fn poll_host_calls(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut told = false;
+        while self.host_calls.len() > 0
+            && self.desk.unread_answers() < UNWRITTEN_BYTES
+            && let Poll::Ready(Ended { id, body, failed }) = self.host_calls.poll_ended(cx)
+        {
+            self.tell_host_result(id, body, failed);
+            told = true;
+        }
+        told
+    }
+
+    fn tell_host_result(&mut self, id: u64, body: Body, failed: bool) {
         self.calls.host_call_ended(id);
         if self.is_ending() {
             return;
         }
-        match self.desk.send(&host_result_frame(id, body, failed)) {
+        match self.desk.answer(&host_result_frame(id, body, failed)) {
             Ok(()) => {}
             // Its memfds did not find their way, and within the frame they are too much.
             Err(ChannelError::Frame(error @ FrameError::TooLarge { .. })) => {
@@ -140,11 +207,7 @@ impl Worker {
             _ => log::Level::Trace,
         };
         let LogRecord { logger, message, request_id } = record;
-        let target = format!("hatchery::python::{}", self.name);
-        match request_id {
-            Some(id) => log::log!(target: &target, level, "{logger}: {message} [request {id}]"),
-            None => log::log!(target: &target, level, "{logger}: {message}"),
-        }
+        self.port.records.record(level, &python_record(logger, message, request_id.as_deref()));
     }
 
     pub(super) fn give_credit(&mut self, id: StreamId, items: u32) {

@@ -7,7 +7,7 @@ use super::{Leaving, MEMORY_INTERVAL, Worker};
 use crate::error::{CallError, Phase};
 use crate::port::{CANCEL_SIGNAL, STACK_SIGNAL, cancel_frame, stack_frame};
 use crate::timer::deadline;
-use crate::worker::dispatch::Work;
+use crate::worker::dispatch::{Dispatch, Work};
 use crate::worker::host::OnBehalf;
 use crate::worker::running::Step;
 
@@ -15,13 +15,28 @@ impl Worker {
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let waiting = self.waiting.iter().map(|dispatch| dispatch.deadline).min();
         let leave_at = self.leaving.as_ref().and_then(|leaving| leaving.at);
-        [self.calls.next_deadline(), waiting, self.sample_memory_at, self.kill_at, leave_at]
-            .into_iter()
-            .flatten()
-            .min()
+        let calls = self.calls.next_deadline();
+        [calls, waiting, self.sample_memory_at, self.kill_at, leave_at].into_iter().flatten().min()
     }
 
-    pub(super) fn on_time(&mut self, now: Instant) {
+    /// Sees to callers that leave and to whatever is due. Whether there was anything.
+    pub(super) fn poll_time(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut acted = self.poll_calls(cx);
+        while let Poll::Ready(now) = self.timer.poll(self.next_deadline(), cx) {
+            self.on_time(now);
+            self.poll_calls(cx);
+            acted = true;
+        }
+        acted | self.poll_one_frame(cx)
+    }
+
+    /// Whether it is time to read a frame though the items of streams are unread.
+    fn poll_one_frame(&mut self, cx: &mut Context<'_>) -> bool {
+        let at = self.one_frame_at.filter(|_| self.ending.is_none() && self.calls.are_others_than_unread());
+        self.reading_timer.poll(at, cx).is_ready()
+    }
+
+    fn on_time(&mut self, now: Instant) {
         if self.kill_at.is_some_and(|at| at <= now) {
             self.kill_at = None;
             self.port.process.kill();
@@ -31,6 +46,7 @@ impl Worker {
         }
         if self.sample_memory_at.is_some_and(|at| at <= now) {
             self.port.process.sample_memory();
+            self.look_whether_stopped();
             self.sample_memory_at = (!self.calls.is_empty()).then_some(now + MEMORY_INTERVAL);
         }
         while let Some((call_id, step)) = self.calls.tick(now) {
@@ -117,6 +133,47 @@ impl Worker {
         }
     }
 
+    /// Somebody may have stopped the process. It is given nothing more then, and its idempotent calls go to another
+    /// worker; the others wait for their deadlines.
+    fn look_whether_stopped(&mut self) {
+        let was_stopped = std::mem::replace(&mut self.found_stopped, self.port.process.is_stopped());
+        if !(was_stopped && self.found_stopped) {
+            return;
+        }
+        let why = "its process is stopped (state T)";
+        if self.leaving.is_none() && !self.is_ending() {
+            self.leaving = Some(Leaving { why: why.into(), at: None });
+            self.withdraw();
+            self.tell_leaving();
+        }
+        let idempotent = |dispatch: &Dispatch| dispatch.is_idempotent();
+        let moving: Vec<u64> = self
+            .calls
+            .iter()
+            .filter(|it| it.dispatch.as_ref().is_some_and(idempotent))
+            .map(|it| it.call_id)
+            .collect();
+        for call_id in moving {
+            let started = self.has_begun(call_id);
+            let Some(dispatch) = self.calls.get(call_id).and_then(|current| current.dispatch.take()) else {
+                continue;
+            };
+            dispatch.fail(CallError::WorkerDied {
+                started,
+                exit: None,
+                signal: None,
+                max_rss_bytes: None,
+                stderr_tail: String::new(),
+                reason: Some(why.into()),
+                attempts: u32::from(started),
+            });
+            let step = self.calls.get(call_id).and_then(|current| current.call.caller_left(Instant::now()));
+            if let Some(step) = step {
+                self.take_step(call_id, step);
+            }
+        }
+    }
+
     /// A call has not given up within its grace. The worker must go; its other calls get as long to end.
     fn gave_up(&mut self) {
         if self.leaving.is_none() {
@@ -156,14 +213,17 @@ impl Worker {
         }
     }
 
-    /// Looks after callers that leave, and stacks that are awaited.
-    pub(super) fn poll_calls(&mut self, cx: &mut Context<'_>) {
+    /// Looks after callers that leave, and stacks that are awaited. Whether there was anything.
+    fn poll_calls(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut acted = false;
         while let Some((call_id, step)) = self.calls.poll_left(cx, Instant::now) {
             self.take_step(call_id, step);
+            acted = true;
         }
         while self.calls.awaits_stack()
             && let Poll::Ready(stack) = self.port.stacks.poll_stack(cx)
         {
+            acted = true;
             // It is the main thread's; of which call, only the worker knows when it has several. It does not know of an
             // async one that blocks the event loop: that is the one there is, if there is but one.
             let of_the_loop = !stack.is_waiting && self.calls.is_single();
@@ -189,6 +249,7 @@ impl Worker {
                 }
             }
         }
+        acted
     }
 }
 

@@ -13,6 +13,7 @@ use super::state::Shared;
 use crate::error::WorkerStartError;
 use crate::port::{Exit, ForkError, ForkOrder, Template};
 use crate::supervisor::{ChildContext, ExitReason};
+use crate::text::escaped_lines;
 
 /// Owns the template that workers are forked of, and the former ones as long as they have children to reap.
 pub(crate) struct Zygote {
@@ -100,7 +101,7 @@ impl Zygote {
         let again = self.shared.template_ended(&how, template.ended_forking());
         ctx.spawn(template.finish_capture().into_actor(self).map(move |stderr, act, ctx| {
             if !stderr.is_empty() {
-                log::warn!(target: "hatchery::zygote", "the template ended ({how}); it had printed:\n{stderr}");
+                log::warn!(target: "hatchery::zygote", "{}", escaped_lines(&format!("the template ended ({how}); it had printed:\n{stderr}")));
             }
             if again {
                 act.end(format!("the template ended: {how}"), ctx);

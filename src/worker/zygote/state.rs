@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use super::actor::Zygote;
 use crate::error::WorkerStartError;
 use crate::port::{Memory, Template, TemplateSpec};
+use crate::text::{escaped, escaped_lines};
 
 /// After so many failures in a row the pool starts its workers cold.
 const MOST_FAILURES: u32 = 3;
@@ -153,7 +154,7 @@ impl Shared {
             status.warnings.clone_from(&ready.warnings);
         }
         for warning in &ready.warnings {
-            log::warn!(target: "hatchery::zygote", "{}: {warning}", self.spec.name);
+            log::warn!(target: "hatchery::zygote", "{}: {}", self.spec.name, escaped(&warning));
         }
         self.first.send_if_modified(|first| first.is_none() && first.replace(Ok(())).is_none());
     }
@@ -170,7 +171,7 @@ impl Shared {
 
     /// A template could not start. Whether another one should be tried.
     pub(super) fn template_failed(&self, cause: &Arc<WorkerStartError>) -> bool {
-        log::warn!(target: "hatchery::zygote", "{}: the template could not start: {cause}", self.spec.name);
+        log::warn!(target: "hatchery::zygote", "{}: the template could not start: {}", self.spec.name, escaped_lines(&cause.to_string()));
         let again = {
             let mut facts = self.facts();
             facts.status.last_failure = Some(format!("the template could not start: {cause}"));
@@ -205,7 +206,7 @@ impl Shared {
 
     /// A forked worker did not become ready, though a cold one does. Whether more should be forked.
     pub(super) fn fork_failed(&self, worker: &str, why: &str) -> bool {
-        log::warn!(target: "hatchery::zygote", "{worker}: {why}; it was started cold");
+        log::warn!(target: "hatchery::zygote", "{worker}: {}; it was started cold", escaped_lines(&why.to_string()));
         let mut facts = self.facts();
         facts.status.failed_forks += 1;
         facts.status.last_failure = Some(format!("{worker}: {why}"));
@@ -225,7 +226,7 @@ impl Facts {
     }
 
     fn disable(&mut self, name: &str, reason: String) {
-        log::error!(target: "hatchery::zygote", "{name}: workers are started cold from now on: {reason}");
+        log::error!(target: "hatchery::zygote", "{name}: workers are started cold from now on: {}", escaped_lines(&reason.to_string()));
         self.status.state = ZygoteState::Disabled { reason };
         self.status.pid = None;
     }

@@ -6,10 +6,12 @@
 //! arguments, exceptions, values   calls that fail while the worker lives on
 //! output, descriptors             what user code does to its standard streams and descriptors
 //! deaths, protocol, children      what costs a worker
+//! budgets                         floods, and what a worker may take of its host
 //! shutdown                        how a worker ends
 //! ```
 
 mod arguments;
+mod budgets;
 mod children;
 mod deaths;
 mod descriptors;

@@ -1,0 +1,260 @@
+//! What a worker may take of its host: floods slow the worker that makes them, and nobody else.
+
+use std::time::{Duration, Instant};
+
+use hatchery::{CallError, Phase};
+use log::Level;
+use serde_json::Value;
+
+use super::pools::{LONG, pid, pool_of, serves, start};
+use crate::support::{
+    BRIEF, SOON, alone_test, lines, logged, rss_bytes, scratch, status_when, stop, touch, wait_until,
+};
+
+const TARGET: &str = "hatchery::python::faulty-1";
+
+const MB: u64 = 1_000_000;
+
+/// Functions that write frames to the worker's channel.
+const FLOODS: &str = r#"
+import asyncio, gc, logging, os, select, struct, time
+import hatchery
+
+def _channel():
+    from hatchery import _wire
+    return next(it for it in gc.get_objects() if isinstance(it, _wire.Channel)).fd
+
+def _frame(kind, call_id, body=b'', codec=1, number=0):
+    payload = struct.pack('>BBHIQI', kind, codec, 0, number, call_id, len(body)) + body
+    return struct.pack('>I', len(payload)) + payload
+
+def _write(fd, data):
+    data = memoryview(data)
+    while data:
+        try:
+            data = data[os.write(fd, data):]
+        except BlockingIOError:
+            select.select([], [fd], [], 1)
+
+def flood(name, kind, body):
+    """Write frames as fast as can be, until a file is there."""
+    open(name + '.began', 'w').close()
+    fd, some = _channel(), _frame(kind, 1, body.encode(), 1 if body else 0, 20) * 2000
+    while not os.path.exists(name + '.go'):
+        _write(fd, some)
+
+def sleep(seconds):
+    time.sleep(seconds)
+
+def unknown_host_functions(count, length):
+    """Call as many host functions of such long names, and read no answer."""
+    from hatchery import _calls
+    fd, call = _channel(), _calls.running().id
+    for n in range(count):
+        body = '["%s", [], null, {"call": %d}]' % ('x' * length, call)
+        _write(fd, _frame(10, 1_000_000 + n, body.encode()))
+    return count
+
+async def many_host_calls(count):
+    """How many of so many host calls that never end are refused."""
+    calls = [asyncio.ensure_future(hatchery.call_host('hang')) for _ in range(count)]
+    done, pending = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+    while len(done) < count - 1024:
+        done |= (await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED))[0]
+        pending = [call for call in calls if not call.done()]
+    for call in pending:
+        call.cancel()
+    return [len(done), str(next(iter(done)).exception())]
+
+async def items(count, size):
+    for n in range(count):
+        with open('items', 'a') as file:
+            file.write(str(n) + '\n')
+        yield 'x' * size
+        await asyncio.sleep(0)
+
+async def async_ping():
+    return 'pong'
+"#;
+
+alone_test! {
+    within 120 seconds:
+    async fn flood_of_frames_holds_up_no_neighbour() {
+        let pool = start(pool_of(FLOODS).current_dir(scratch()).size(2)).await;
+        // Frames that do nothing, records that are not logged for want of their level, and records that are.
+        let log = r#"{"logger": "flood", "message": "m", "request_id": null}"#;
+        for (name, kind, body) in [("nothing", 19, ""), ("records", 12, log)] {
+            let flood = pool.call::<_, ()>("flood", (name, kind, body));
+            let (flood, ()) = tokio::join!(flood, async {
+                let began = scratch().join(format!("{name}.began"));
+                wait_until("the flood is on", SOON, || began.exists()).await;
+                for _ in 0..20 {
+                    serves(&pool).await;
+                }
+                let error = pool.request("sleep").args((1000,)).timeout(Duration::from_secs(1)).send::<()>().await;
+                let error = error.expect_err("it takes too long");
+                assert!(matches!(error, CallError::Timeout { phase: Phase::Run, .. }), "{error:?}");
+                touch(&format!("{name}.go"));
+            });
+            flood.expect("it ends when it is told to");
+        }
+        wait_until("the log says what it left out", SOON, || {
+            logged(Level::Warn, TARGET).iter().chain(&logged(Level::Warn, "hatchery::python::faulty-2"))
+                .any(|line| line.starts_with("suppressed "))
+        })
+        .await;
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn flood_of_lines_is_bounded_and_told() {
+        let source = "
+import os
+def flood(lines):
+    os.write(1, b'x\\n' * 1000)
+    for _ in range(lines // 1000 - 1):
+        os.write(1, b'x\\n' * 1000)
+    os.write(1, b'last\\n')";
+        let pool = start(pool_of(source)).await;
+        pool.call::<_, ()>("flood", (500_000,)).await.expect("it only prints");
+        wait_until("the log says what it left out", LONG, || {
+            logged(Level::Warn, TARGET).iter().any(|line| line.starts_with("suppressed "))
+        })
+        .await;
+        serves(&pool).await;
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn text_of_a_worker_cannot_forge_records() {
+        let source = "
+import logging, os
+def talk():
+    os.write(1, b'10%\\r\\x1b[2K[ERROR] forged\\n')
+    os.write(2, '\\u202egnp.exe \\x9b1A\\n'.encode())
+    logging.getLogger('a\\n[ERROR] b').error('one\\n[ERROR] two\\r\\x1b[A')
+    logging.getLogger('long').error('y' * 100_000)";
+        let pool = start(pool_of(source)).await;
+        pool.request("talk").request_id("r-7\n[ERROR] three").send::<()>().await.expect("it only talks");
+        wait_until("all is logged", LONG, || {
+            logged(Level::Error, TARGET).len() >= 2
+                && !logged(Level::Warn, TARGET).is_empty()
+                && !logged(Level::Info, TARGET).is_empty()
+        })
+        .await;
+        assert_eq!(logged(Level::Info, TARGET), ["10%\\r\\u{1b}[2K[ERROR] forged"]);
+        assert_eq!(logged(Level::Warn, TARGET), ["\\u{202e}gnp.exe \\u{9b}1A"]);
+        let errors = logged(Level::Error, TARGET);
+        let safe = "a\\n[ERROR] b: one\n  | [ERROR] two\\r\\u{1b}[A [request r-7\\n[ERROR] three]";
+        assert_eq!(errors[0], safe);
+        assert!(errors[1].len() < 70_000 && errors[1].starts_with("long: yyy"), "{}", errors[1].len());
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn unknown_host_functions_of_long_names_take_no_memory() {
+        let pool = start(pool_of(FLOODS)).await;
+        serves(&pool).await;
+        let before = rss_bytes(std::process::id()).expect("it lives");
+        let (called, peak) = {
+            let mut call = std::pin::pin!(pool.call::<_, u32>("unknown_host_functions", (2000, 1_000_000)));
+            let mut peak = before;
+            loop {
+                tokio::select! {
+                    called = &mut call => break (called, peak),
+                    () = tokio::time::sleep(Duration::from_millis(20)) => {
+                        peak = peak.max(rss_bytes(std::process::id()).expect("it lives"));
+                    }
+                }
+            }
+        };
+        assert_eq!(called.expect("nobody minds"), 2000);
+        assert!(peak - before < 100 * MB, "{} MB more", (peak - before) / MB);
+        serves(&pool).await;
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn host_calls_beyond_the_most_are_refused() {
+        let pool = pool_of(FLOODS).host_function("hang", |_| std::future::pending::<Result<(), CallError>>());
+        let pool = start(pool).await;
+        let (refused, why): (u32, String) =
+            pool.call("many_host_calls", (1030,)).await.expect("it gives the others up");
+        assert_eq!(refused, 6);
+        assert!(why.contains("the worker has 1024 host calls pending, which is the most"), "{why}");
+        serves(&pool).await;
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    within 120 seconds:
+    async fn unread_items_of_a_stream_are_bounded_in_bytes() {
+        const ITEM: usize = 8 << 20;
+        let pool = start(pool_of(FLOODS).current_dir(scratch()).in_flight(2)).await;
+        serves(&pool).await;
+        let mut stream = pool.stream::<String>("items", (32, ITEM)).await.expect("it serves");
+        // 64 MiB are 8 items; one more is on its way, and perhaps one in the socket.
+        wait_until("the budget is used up", SOON, || lines("items").len() >= 8).await;
+        let since = Instant::now();
+        wait_until("some time has passed", SOON, || since.elapsed() > BRIEF / 2).await;
+        assert!(lines("items").len() <= 12, "{} items are made", lines("items").len());
+        // The other call of this worker is answered, though nobody reads the stream.
+        let pong: String = pool.call("async_ping", ()).await.expect("it is not held up for ever");
+        assert_eq!(pong, "pong");
+        let mut count = 0;
+        while let Some(item) = stream.next().await {
+            assert_eq!(item.expect("it is whole").len(), ITEM);
+            count += 1;
+        }
+        assert_eq!(count, 32);
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn call_that_kills_workers_before_it_begins_is_given_up() {
+        // What marks the beginning of a call ends the process instead.
+        let source = "
+import os
+from hatchery import _calls
+def _guarded(mark):
+    return lambda call_id: (_die if os.path.exists('poison') else mark)(call_id)
+_calls.enter, _calls.begins = _guarded(_calls.enter), _guarded(_calls.begins)
+def _die(call_id):
+    with open('deaths', 'a') as file:
+        file.write('x')
+    os._exit(3)
+async def quick(): return 'pong'";
+        let pool = start(pool_of(source).current_dir(scratch()).in_flight(2)).await;
+        serves(&pool).await;
+        touch("poison");
+        let error = pool.call::<_, Value>("quick", ()).await.expect_err("no worker survives it");
+        let CallError::WorkerDied { started: false, exit: Some(3), .. } = &error else { panic!("{error:?}") };
+        assert_eq!(lines("deaths"), ["xxxx"], "the first attempt, and three more");
+        std::fs::remove_file(scratch().join("poison")).expect("it is there");
+        serves(&pool).await;
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn idempotent_call_leaves_a_stopped_worker() {
+        let source = "
+import os
+def my_pid(): return os.getpid()";
+        let pool = start(pool_of(source).in_flight(4).cancel_grace(BRIEF)).await;
+        let stopped = pid(&pool).await;
+        stop(stopped);
+        let began = Instant::now();
+        let other = pool.request("my_pid").idempotent().timeout(2 * LONG).send::<u32>().await;
+        assert_ne!(other.expect("another worker serves it"), stopped);
+        assert!(began.elapsed() < LONG, "it does not wait for its deadline");
+        status_when(&pool, "the stopped one is replaced", |status| status.restarts == 1 && status.ready == 1).await;
+        pool.shutdown().await;
+    }
+}
