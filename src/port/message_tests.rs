@@ -82,3 +82,11 @@ fn what_no_worker_sends_is_refused() {
     let answer = Reply::from_frame(Frame::new(Kind::Result, 1, Codec::None, Bytes::new()));
     assert!(matches!(answer, Err(FrameError::Body { .. })), "{answer:?}");
 }
+
+#[test]
+fn protocol_error_is_called_so_once() {
+    let error = || WorkerError::Protocol { message: "no frame".into() };
+    assert_eq!(error().into_detail(), "no frame");
+    let error = error().into_start_error(String::new());
+    assert_eq!(error.to_string(), "protocol error during the start: no frame");
+}
