@@ -8,7 +8,19 @@ import sys
 from _contextvars import copy_context  # type: ignore[import-not-found]
 from time import perf_counter
 
-from hatchery import _calls, _children, _errors, _functions, _hooks, _serving, _signals, _title, _values, _wire
+from hatchery import (
+    _calls,
+    _children,
+    _errors,
+    _functions,
+    _hooks,
+    _serving,
+    _signals,
+    _title,
+    _tracker,
+    _values,
+    _wire,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -203,6 +215,7 @@ def main(archive: bytes) -> None:
     _leave_terminal()
     channel = _take_descriptors()
     _children.lend(archive)
+    _tracker.look_after()
     try:
         _serve_host(channel)
     except _wire.ProtocolError as error:
