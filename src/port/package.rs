@@ -26,6 +26,7 @@ pub(super) const SOURCES: &[(&str, &str)] = &[
     ("hatchery._loop", include_str!("../python/hatchery/_loop.py")),
     ("hatchery._memfds", include_str!("../python/hatchery/_memfds.py")),
     ("hatchery._serving", include_str!("../python/hatchery/_serving.py")),
+    ("hatchery._signals", include_str!("../python/hatchery/_signals.py")),
     ("hatchery._stack", include_str!("../python/hatchery/_stack.py")),
     ("hatchery._streams", include_str!("../python/hatchery/_streams.py")),
     ("hatchery._threads", include_str!("../python/hatchery/_threads.py")),
