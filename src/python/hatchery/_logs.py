@@ -6,13 +6,16 @@ The handler takes no lock of its own: user code can be interrupted, by `Cancelle
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from _stat import S_ISFIFO  # type: ignore[import-not-found]
 from _thread import get_ident
 
 from hatchery import _calls, _errors, _values, _wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import CodeType
     from typing import Any
 
 MESSAGE_CHARS = 16 * 1024
@@ -42,11 +45,6 @@ class Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send a record. Nothing but what interrupts user code is raised in it."""
-        channel = self._channel
-        if channel.fd < 0:  # a child that user code has forked has no channel
-            if logging.lastResort is not None and record.levelno >= logging.lastResort.level:
-                logging.lastResort.handle(record)
-            return
         try:
             call = _calls.running()
             call_id = 0 if call is None or call.over else call.id
@@ -109,19 +107,104 @@ def _let_through(level: int) -> None:
 
 
 def install(channel: _wire.Channel, level: int) -> None:
-    """Send the records that reach the root logger to the host, from this level on.
+    """Send the records that reach the root logger to the host, from this level on, whatever is configured later.
 
-    What the root logger would print to stdout or stderr is not printed any more, since the host would get that a
-    second time, as a line of text. A root logger that nobody has configured lets all through that the host wants.
+    So this is no handler of the root logger, which `dictConfig` and `basicConfig(force=True)` would remove, but a part
+    of how `logging` calls handlers. A root logger that nobody has configured lets all through that the host wants.
+
+    What handlers print of these records is dropped: the host would get that a second time, as a line of text.
     """
     channel.shared = True  # any thread may log
-    root = logging.getLogger()
-    printed = [sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__]
     _let_through(level)
-    for handler in list(root.handlers):
-        if type(handler) is logging.StreamHandler and handler.stream in printed:
-            root.removeHandler(handler)
     handler = _prepared.pop() if _prepared else Handler(channel, level)
     if handler.level != level:  # the host's may have changed since the template started
         handler.setLevel(level)
-    root.addHandler(handler)
+    call_theirs, handle_theirs = logging.Logger.callHandlers, logging.Handler.handle
+    main = _calls.main
+
+    def call_handlers(self: logging.Logger, record: logging.LogRecord) -> None:
+        try:
+            # A child that user code has forked has no channel.
+            if channel.fd >= 0 and record.levelno >= handler.level and _reaches_root(self):
+                handler.handle(record)
+            call_theirs(self, record)
+        finally:
+            if main.deferred is not None:
+                main.raise_deferred()
+
+    def handle(self: logging.Handler, record: logging.LogRecord) -> Any:
+        if channel.fd < 0 or not _reaches_root(_logger_of(record)):
+            return handle_theirs(self, record)
+        if isinstance(self, logging.StreamHandler):
+            return False if _is_captured(self.stream) else handle_theirs(self, record)
+        # Whether and how it prints cannot be seen from outside.
+        for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+            _make_quiet(stream)
+        ident = get_ident()
+        was_quiet = ident in _quiet
+        _quiet.add(ident)
+        try:
+            return handle_theirs(self, record)
+        finally:
+            if not was_quiet:
+                _quiet.discard(ident)
+
+    _codes.update(quiet=handle.__code__, loud=logging.Handler.handleError.__code__)
+    logging.Logger.callHandlers = call_handlers  # type: ignore[method-assign]
+    logging.Handler.handle = handle  # type: ignore[method-assign]
+
+
+def _logger_of(record: logging.LogRecord) -> Any:
+    root = logging.getLogger()
+    return root if record.name == root.name else root.manager.loggerDict.get(record.name)
+
+
+def _reaches_root(logger: Any) -> bool:
+    root = logging.getLogger()
+    while logger is not root:
+        if not isinstance(logger, logging.Logger) or not logger.propagate:
+            return False
+        logger = logger.parent
+    return True
+
+
+def _is_captured(stream: Any) -> bool:
+    """Tell whether what is written to a stream comes to the host as text."""
+    try:
+        there = os.fstat(stream.fileno())
+        return S_ISFIFO(there.st_mode) and any(os.path.samestat(there, os.fstat(fd)) for fd in (1, 2))
+    except Exception:  # it has no descriptor, or is closed
+        return False
+
+
+# The threads in which a handler runs whose output is dropped.
+_quiet: set[int] = set()
+_codes: dict[str, CodeType] = {}
+
+
+def _make_quiet(stream: Any) -> None:
+    """Have a stream drop what such a thread writes to it."""
+    write = getattr(stream, "write", None)
+    if write is None or getattr(write, "__name__", "") == _WRITE or not _is_captured(stream):
+        return
+
+    def write_unless_quiet(text: str) -> Any:
+        return len(text) if get_ident() in _quiet and _is_in_handler() else write(text)
+
+    try:
+        stream.write = write_unless_quiet
+    except AttributeError:
+        pass  # it cannot be made so
+
+
+_WRITE = "write_unless_quiet"
+
+
+def _is_in_handler() -> bool:
+    """Tell whether a handler writes, not the report of its failure; nor is it the mark of one that was interrupted."""
+    frame = sys._getframe()  # noqa: SLF001
+    while frame is not None and frame.f_code is not _codes["loud"]:
+        if frame.f_code is _codes["quiet"]:
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False

@@ -285,17 +285,98 @@ class Configurations(unittest.TestCase):
             def stop(): logging.warning("at stop")
             @hatchery.export
             def log(): logging.info("x"); logging.debug("y")
-            @hatchery.export
-            def handlers(): return [type(one).__module__ for one in logging.getLogger().handlers]
         """
         worker = self.worker(source)
         self.assertEqual(self.records(worker, "log"), [(20, "x")])
-        self.assertEqual(worker.call("handlers"), ["hatchery._logs"])
         worker.send(bytes.fromhex("0000001410000000" + "00" * 16))
         self.assertEqual(worker.receive_whole(), (LOG, 30, 0, {"logger": "root", "message": "at stop"}))
         self.assertEqual(worker.end(), 0)
         self.assertEqual(worker.printed["stdout"], b"at import\nat start\n")
         self.assertEqual(worker.printed["stderr"], b"WARNING:root:at import\nWARNING:root:at start\n")
+
+    def test_logging_that_is_configured_late(self) -> None:
+        source = """
+            import logging, logging.config, sys
+            def basic(): logging.basicConfig(level=logging.INFO, force=True); log()
+            def as_dict():
+                root = {"level": "INFO", "handlers": ["console", "file"]}
+                console = {"class": "logging.StreamHandler"}
+                file = {"class": "logging.FileHandler", "filename": "own.log"}
+                handlers = {"console": console, "file": file}
+                settings = {"version": 1, "disable_existing_loggers": False, "root": root, "handlers": handlers}
+                logging.config.dictConfig(settings)
+                log()
+            def replaced(): logging.getLogger().handlers = [logging.StreamHandler(sys.stdout)]; log()
+            def cleared(): logging.getLogger().handlers.clear(); log()
+            def log(): logging.getLogger("app").warning("x")
+            def own(): return open("own.log").read()
+        """
+        worker = self.worker(source)
+        for function in ("basic", "as_dict", "replaced", "cleared"):
+            with self.subTest(function):
+                self.assertEqual(self.records(worker, function), [(30, "x")])
+                self.assertEqual(self.records(worker, "log"), [(30, "x")])
+        self.assertEqual(worker.call("own"), "x\n" * 2)
+        worker.shutdown()
+        self.assertEqual(worker.printed, {"stdout": b"", "stderr": b""})
+
+    def test_no_kind_of_handler_tells_a_record_twice(self) -> None:
+        source = """
+            import logging, logging.handlers, os, queue, sys
+            class Subclass(logging.StreamHandler): pass
+            class Prints(logging.Handler):
+                def emit(self, record): print(self.format(record)); print("!", file=sys.stderr)
+            class Console:
+                @property
+                def file(self): return sys.stdout
+            class Rich(logging.Handler):
+                console = Console()
+                def emit(self, record): self.console.file.write(self.format(record)); self.console.file.flush()
+            class Fails(logging.Handler):
+                def emit(self, record):
+                    try: 1 / 0
+                    except ZeroDivisionError: self.handleError(record)
+            waiting = queue.SimpleQueue()
+            listener = logging.handlers.QueueListener(waiting, logging.StreamHandler(), Prints())
+            handlers = {
+                "subclass": lambda: Subclass(),
+                "descriptor": lambda: logging.StreamHandler(open(os.dup(2), "w")),
+                "file": lambda: logging.FileHandler("/dev/stderr"),
+                "prints": Prints,
+                "rich": Rich,
+                "memory": lambda: logging.handlers.MemoryHandler(1, target=logging.StreamHandler()),
+                "queue": lambda: logging.handlers.QueueHandler(waiting),
+                "fails": Fails,
+            }
+            def log(kind, name=""):
+                listener.start()
+                handler = handlers[kind]()
+                logger = logging.getLogger(name)
+                logger.addHandler(handler)
+                logger.warning("x")
+                logger.removeHandler(handler)
+                listener.stop()
+                print("printed", flush=True)
+            def own(name):
+                logger = logging.getLogger("alone")
+                logger.propagate = False
+                log(name, "alone")
+        """
+        worker = self.worker(source)
+        kinds = ("subclass", "descriptor", "file", "prints", "rich", "memory", "queue", "fails")
+        for name in ("", "app"):
+            for kind in kinds:
+                with self.subTest(kind, logger=name):
+                    call_id = worker.send_call("log", [kind, name])
+                    self.assertEqual(worker.receive()[0::2], (LOG, {"logger": name or "root", "message": "x"}))
+                    self.assertEqual(worker.answer(call_id), (RESULT, None))
+        self.assertIsNone(worker.call("own", "subclass"))  # its records do not reach the root logger
+        self.assertIsNone(worker.call("own", "prints"))
+        worker.shutdown()
+        self.assertEqual(worker.printed["stdout"], b"printed\n" * (2 * len(kinds) + 1) + b"x\nprinted\n")
+        errors = worker.printed["stderr"].decode()
+        self.assertEqual(errors.count("ZeroDivisionError: division by zero"), 2)
+        self.assertEqual([line for line in errors.splitlines() if line in ("x", "!")], ["x", "!"])
 
     def test_imported_by_a_call(self) -> None:
         source = """
