@@ -31,6 +31,7 @@ pub(super) const SOURCES: &[(&str, &str)] = &[
     ("hatchery._streams", include_str!("../python/hatchery/_streams.py")),
     ("hatchery._threads", include_str!("../python/hatchery/_threads.py")),
     ("hatchery._title", include_str!("../python/hatchery/_title.py")),
+    ("hatchery._tracker", include_str!("../python/hatchery/_tracker.py")),
     ("hatchery._values", include_str!("../python/hatchery/_values.py")),
     ("hatchery._watch", include_str!("../python/hatchery/_watch.py")),
     ("hatchery._wire", include_str!("../python/hatchery/_wire.py")),
@@ -40,3 +41,25 @@ pub(super) const SOURCES: &[(&str, &str)] = &[
 
 /// The exit code of a worker whose Python is not the one that compiled the package.
 pub(super) const EXIT_WRONG_PACKAGE: i32 = 78;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn package_holds_every_module_of_the_folder() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/python/hatchery");
+        let mut files: Vec<String> = std::fs::read_dir(folder)
+            .expect("the sources are there")
+            .map(|entry| entry.expect("it can be read").file_name().to_string_lossy().into_owned())
+            .filter(|name| name.ends_with(".py"))
+            .collect();
+        files.sort();
+        let mut named: Vec<String> = SOURCES
+            .iter()
+            .map(|(name, _)| format!("{}.py", name.split_once('.').map_or("__init__", |(_, module)| module)))
+            .collect();
+        named.sort();
+        assert_eq!(named, files);
+    }
+}
