@@ -176,7 +176,7 @@ impl Launch for Blueprint {
     }
 
     fn validate(&self, parent: &str, id: &str) -> Result<(), SpecError> {
-        self.check(&format!("{parent}/{id}"))
+        self.check(&[parent, id].join("/"))
     }
 }
 

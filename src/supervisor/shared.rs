@@ -105,7 +105,7 @@ impl Shared {
     }
 
     pub(crate) fn path_of(&self, id: &str) -> Arc<str> {
-        format!("{}/{id}", self.path).into()
+        [&*self.path, id].join("/").into()
     }
 
     pub(crate) fn parent(&self) -> Option<Arc<Shared>> {
