@@ -6,7 +6,7 @@ use std::{future::pending, time::Duration};
 use actix::prelude::*;
 use actix_rt::Arbiter;
 use futures_util::future::join_all;
-use hatchery::supervisor::{ExitReason, ReportEvent, SendError, Shutdown, Supervisor};
+use hatchery::supervisor::{ExitReason, ReportEvent, SendError, Shutdown, Strategy, Supervisor};
 
 use crate::support::*;
 
@@ -259,4 +259,46 @@ async fn response_act_future_panics_as_its_actor() {
     assert_eq!(terminated(&mut reports, "a").await, ExitReason::Panic("in a response".into()));
     started(&mut reports, "a").await;
     stop(app, &diary).await;
+}
+
+/// A future of the actor's is the actor's own: its panic counts, unlike those of the messages beside it.
+#[test]
+fn future_that_panics_in_drop_counts_as_its_actor() {
+    fn spawn_bomb(puppet: &mut Puppet, ctx: &mut Context<Puppet>) {
+        let bomb = Bomb;
+        let future = async move {
+            pending::<()>().await;
+            drop(bomb);
+        };
+        ctx.spawn(future.into_actor(puppet));
+    }
+    let ways: [(Then, &str); 2] = [
+        (
+            |puppet, ctx| {
+                spawn_bomb(puppet, ctx);
+                ctx.stop();
+            },
+            "in a message's drop",
+        ),
+        (
+            |puppet, ctx| {
+                spawn_bomb(puppet, ctx);
+                ctx.wait(async { panic!("in a future") }.into_actor(puppet));
+            },
+            "in a future",
+        ),
+    ];
+    alone("mailboxes::future_that_panics_in_drop_counts_as_its_actor", || {
+        System::new().block_on(async {
+            let diary = Diary::default();
+            let app = group(&diary, Strategy::OneForOne, u32::MAX, &["a"]).start().await.unwrap();
+            let mut reports = app.subscribe();
+            for (bombs, (then, message)) in (0..4).flat_map(|bombs| ways.map(|way| (bombs, way))) {
+                puppet(&app, "a").do_send(Fill(bombs, then)).unwrap();
+                assert_eq!(terminated(&mut reports, "a").await, ExitReason::Panic(message.into()));
+                started(&mut reports, "a").await;
+            }
+            stop(app, &diary).await;
+        });
+    });
 }
