@@ -49,7 +49,10 @@ pub(crate) fn escaped_lines(text: &str) -> Cow<'_, str> {
 
 /// The beginning of a text that has at most so many bytes, and how many more it has.
 pub(crate) fn beginning(text: &str, most: usize) -> (&str, usize) {
-    let end = text.floor_char_boundary(most);
+    let mut end = most.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
     (&text[..end], text.len() - end)
 }
 

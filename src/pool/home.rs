@@ -10,7 +10,7 @@
 
 use std::future::Future;
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -82,27 +82,55 @@ impl Place {
     }
 
     /// Ends the thread, and waits for its end and that of the processes that had to be killed.
-    pub(super) async fn stop_and_join(mut self) {
+    pub(super) async fn stop_and_join(self) {
+        self.stop_and_join_by(|join| {
+            // This blocks for a moment, which no executor's thread should.
+            std::thread::Builder::new().name("hatchery-join".into()).spawn(join).map(drop)
+        })
+        .await;
+    }
+
+    /// `spawn` starts a thread, or cannot: then this one waits.
+    async fn stop_and_join_by(mut self, spawn: impl FnOnce(Box<dyn FnOnce() + Send>) -> io::Result<()>) {
         let thread = self.thread.take();
-        let (joined, join) = oneshot::channel();
-        let join_thread = move || {
-            if let Some(thread) = thread {
-                thread.stop();
-                match thread {
-                    Thread::Arbiter(arbiter) => drop(arbiter.join()),
-                    Thread::System { thread, .. } => drop(thread.join()),
-                }
-            }
-            if !port::wait_until_reaped(REAP_TIMEOUT) {
-                log::error!(target: "hatchery::pool", "a worker's process cannot be killed and is left behind");
-            }
-            let _ = joined.send(());
-        };
-        // This blocks for a moment, which no executor's thread should.
-        match std::thread::Builder::new().name("hatchery-join".into()).spawn(join_thread) {
-            Ok(_) => drop(join.await),
-            Err(error) => log::error!(target: "hatchery::pool", "cannot join the pool's thread: {error}"),
+        // It is dropped with whatever runs on the thread.
+        let (held, gone) = oneshot::channel::<()>();
+        if let Some(thread) = &thread {
+            let _ = self.arbiter.spawn(async move {
+                let _held = held;
+                std::future::pending::<()>().await;
+            });
+            thread.stop();
         }
+        let thread = Arc::new(Mutex::new(thread));
+        let (joined, join) = oneshot::channel();
+        let on_other_thread = {
+            let thread = thread.clone();
+            move || {
+                join_thread(&thread);
+                let _ = joined.send(());
+            }
+        };
+        match spawn(Box::new(on_other_thread)) {
+            Ok(()) => drop(join.await),
+            Err(error) => {
+                log::warn!(target: "hatchery::pool", "cannot start a thread to join the pool's: {error}");
+                let _ = gone.await;
+                join_thread(&thread);
+            }
+        }
+    }
+}
+
+/// Waits for the end of a thread that has been stopped, and of the processes that had to be killed.
+fn join_thread(thread: &Mutex<Option<Thread>>) {
+    match thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        Some(Thread::Arbiter(arbiter)) => drop(arbiter.join()),
+        Some(Thread::System { thread, .. }) => drop(thread.join()),
+        None => {}
+    }
+    if !port::wait_until_reaped(REAP_TIMEOUT) {
+        log::error!(target: "hatchery::pool", "a worker's process cannot be killed and is left behind");
     }
 }
 
@@ -177,4 +205,45 @@ impl Home {
 pub(super) async fn end(root: Supervisor, place: Place) {
     root.stop().await;
     place.stop_and_join().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Something that lives on a place's thread; its end is the other end's.
+    async fn resident(place: &Place) -> Arc<()> {
+        let ours = Arc::new(());
+        let theirs = ours.clone();
+        place
+            .run(move || async move {
+                actix_rt::spawn(async move {
+                    let _held = theirs;
+                    std::future::pending::<()>().await;
+                });
+            })
+            .await
+            .expect("it runs");
+        ours
+    }
+
+    async fn ends_without_a_thread() {
+        let place = Place::new().expect("there are threads");
+        let resident = resident(&place).await;
+        place.stop_and_join_by(|_| Err(io::Error::other("no more threads"))).await;
+        assert_eq!(Arc::strong_count(&resident), 1, "the thread has ended");
+    }
+
+    #[test]
+    fn place_of_a_system_ends_when_no_thread_can_be_made() {
+        tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime")
+            .block_on(ends_without_a_thread());
+    }
+
+    #[test]
+    fn place_of_an_arbiter_ends_when_no_thread_can_be_made() {
+        System::new().block_on(ends_without_a_thread());
+    }
 }

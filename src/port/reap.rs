@@ -3,7 +3,7 @@
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -85,10 +85,47 @@ pub(super) fn wait_for_group(leader: Pid) {
     while wait4(-leader.as_raw_nonzero().get()).is_some() {}
 }
 
+type Work = Box<dyn FnOnce() + Send>;
+
+/// What waits for a thread, since none could be made.
+static WAITING: Mutex<Vec<Work>> = Mutex::new(Vec::new());
+
+fn waiting() -> MutexGuard<'static, Vec<Work>> {
+    WAITING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn in_background(pid: Pid, work: impl FnOnce() + Send + 'static) {
-    let reaper = std::thread::Builder::new().name("hatchery-reaper".into());
-    if let Err(error) = reaper.spawn(work) {
-        log::error!(target: "hatchery::port", "cannot reap process {pid}: {error}");
+    if let Err((error, work)) = on_new_thread(Box::new(work)) {
+        log::warn!(target: "hatchery::port", "process {pid} is reaped later: no thread can be made: {error}");
+        waiting().push(work);
+    }
+}
+
+/// Does the work on a thread of its own, and then what has waited for one.
+///
+/// # Errors
+/// When no thread can be made, with the work.
+fn on_new_thread(work: Work) -> Result<(), (io::Error, Work)> {
+    let work = Arc::new(Mutex::new(Some(work)));
+    let take = |work: &Mutex<Option<Work>>| work.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let theirs = work.clone();
+    let reaper = std::thread::Builder::new().name("hatchery-reaper".into()).spawn(move || {
+        let mut next = take(&theirs);
+        while let Some(work) = next {
+            work();
+            next = waiting().pop();
+        }
+    });
+    let Err(error) = reaper else { return Ok(()) };
+    take(&work).map_or(Ok(()), |work| Err((error, work)))
+}
+
+/// Does what still waits for a thread: on one, or else here.
+fn work_off() {
+    while let Some(work) = { waiting().pop() } {
+        if let Err((_, work)) = on_new_thread(work) {
+            work();
+        }
     }
 }
 
@@ -116,6 +153,7 @@ impl Drop for Dying {
 /// Blocks until every dropped process has been reaped, at most for `timeout`: one that the kernel holds in an
 /// uninterruptible state cannot be ended by anybody. Whether all are.
 pub(crate) fn wait_until_reaped(timeout: Duration) -> bool {
+    work_off();
     let dying = DYING.lock().unwrap_or_else(PoisonError::into_inner);
     let (dying, _) =
         REAPED.wait_timeout_while(dying, timeout, |dying| *dying > 0).unwrap_or_else(PoisonError::into_inner);

@@ -154,7 +154,7 @@ impl Shared {
             status.warnings.clone_from(&ready.warnings);
         }
         for warning in &ready.warnings {
-            log::warn!(target: "hatchery::zygote", "{}: {}", self.spec.name, escaped(&warning));
+            log::warn!(target: "hatchery::zygote", "{}: {}", self.spec.name, escaped(warning));
         }
         self.first.send_if_modified(|first| first.is_none() && first.replace(Ok(())).is_none());
     }
@@ -206,7 +206,7 @@ impl Shared {
 
     /// A forked worker did not become ready, though a cold one does. Whether more should be forked.
     pub(super) fn fork_failed(&self, worker: &str, why: &str) -> bool {
-        log::warn!(target: "hatchery::zygote", "{worker}: {}; it was started cold", escaped_lines(&why.to_string()));
+        log::warn!(target: "hatchery::zygote", "{worker}: {}; it was started cold", escaped_lines(why));
         let mut facts = self.facts();
         facts.status.failed_forks += 1;
         facts.status.last_failure = Some(format!("{worker}: {why}"));
