@@ -379,6 +379,18 @@ pub enum WorkerStartError {
         /// The last lines it printed.
         output: String,
     },
+    /// The launcher, or a wrapper given as the interpreter, started Python as a child. It must become Python instead:
+    /// signals, limits and the end of the worker are tied to the process that was started.
+    #[error(
+        "{program} runs Python as its child (process {pid}), but must become Python itself: end a script with `exec`, and leave \
+         out a launcher that forks or waits"
+    )]
+    NotReplaced {
+        /// What was started.
+        program: String,
+        /// The process that Python runs as, as Python says.
+        pid: u32,
+    },
     /// It ended for another reason, or right after it had become ready.
     #[error("the worker ended: {reason}")]
     Ended {

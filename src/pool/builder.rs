@@ -102,16 +102,45 @@ impl PoolBuilder {
     }
 
     /// The interpreter: a path, or a name to be found on `PATH`. Default: the active virtual environment's
-    /// (`VIRTUAL_ENV`), else `python3` on `PATH`. A wrapper script is run once, to be asked for the interpreter behind it
-    /// (`sys.executable`), which the workers then are: what else the script sets belongs in [`env`](PoolBuilder::env).
+    /// (`VIRTUAL_ENV`), else `python3` on `PATH`.
+    ///
+    /// A wrapper script is kept: each worker starts through it, so it must end with `exec`. A program in a directory
+    /// named `shims` (pyenv, asdf, mise) is asked once for the interpreter that it chooses, which the workers then are.
     pub fn python(mut self, interpreter: impl Into<PathBuf>) -> Self {
         self.port.python = Some(interpreter.into());
         self
     }
 
+    /// A command line that starts each worker: `.launcher(["prlimit", "--as=2000000000", "setpriv", "--no-new-privs"])` runs
+    /// `prlimit --as=2000000000 setpriv --no-new-privs PYTHON …`. Default: none.
+    ///
+    /// The first word is a path, or a name to be found on this process's `PATH`. Each launcher must become the program
+    /// that follows it, as `prlimit`, `setpriv`, `nice`, `taskset`, `numactl` and `env` do; one that runs it as a child
+    /// fails the start. With a [zygote](PoolBuilder::zygote) it starts the template, and forked workers inherit its
+    /// limits and privileges. The interpreter is asked for its version without it.
+    pub fn launcher<S: Into<OsString>>(mut self, command: impl IntoIterator<Item = S>) -> Self {
+        self.port.launcher = command.into_iter().map(Into::into).collect();
+        self
+    }
+
     /// An environment variable for the workers, beside those of this process.
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
-        self.port.env.push((name.into(), value.into()));
+        self.port.env.set(name.into(), value.into());
+        self
+    }
+
+    /// Keeps a variable of this process's environment from the workers, or takes back an earlier
+    /// [`env`](PoolBuilder::env).
+    pub fn env_remove(mut self, name: impl Into<OsString>) -> Self {
+        self.port.env.remove(name.into());
+        self
+    }
+
+    /// Keeps this process's whole environment from the workers, and takes back every earlier
+    /// [`env`](PoolBuilder::env): workers have only the variables that are set after it. Python itself needs none; a shim
+    /// of a version manager needs `PATH` and `HOME`.
+    pub fn env_clear(mut self) -> Self {
+        self.port.env.clear();
         self
     }
 

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::OnceCell;
 
+use super::environment::Environment;
 use super::process::{self, CommandLine, Spawned};
 use super::start::PortSpec;
 use crate::error::WorkerStartError;
@@ -31,8 +32,9 @@ const ENDED_GRACE: Duration = Duration::from_secs(1);
 /// An interpreter that has been asked.
 #[derive(Debug)]
 pub(super) struct Interpreter {
-    /// What it calls itself: past every wrapper script, still inside its virtual environment.
-    pub(super) executable: PathBuf,
+    /// What workers are started with: a wrapper, which may set limits or variables for them, or else what the interpreter
+    /// calls itself, still inside its virtual environment.
+    pub(super) program: PathBuf,
     /// The embedded package, compiled by it.
     pub(super) package: Bytes,
     key: Key,
@@ -43,7 +45,7 @@ pub(super) struct Interpreter {
 struct Key {
     program: PathBuf,
     changed: Option<SystemTime>,
-    env: Vec<(OsString, OsString)>,
+    env: Environment,
     current_dir: Option<PathBuf>,
 }
 
@@ -76,18 +78,10 @@ fn with_known<T>(use_it: impl FnOnce(&mut HashMap<Key, Cell>) -> T) -> T {
 /// The program to start: the one chosen, else the active virtual environment's, else `python3` on `PATH`.
 fn locate(chosen: Option<&Path>) -> Result<PathBuf, WorkerStartError> {
     let missing = |looked_for: String| WorkerStartError::NoInterpreter { looked_for };
-    let path = std::env::var_os("PATH").unwrap_or_default();
     if let Some(chosen) = chosen {
-        if chosen.components().count() > 1 || chosen.is_absolute() {
-            let absolute = std::path::absolute(chosen).unwrap_or_else(|_| chosen.into());
-            return if is_program(&absolute) {
-                Ok(absolute)
-            } else {
-                Err(missing(format!("{} is not an executable file", chosen.display())))
-            };
-        }
-        return search(chosen.as_os_str(), &path)
-            .ok_or_else(|| missing(format!("{} is not on PATH", chosen.display())));
+        let is_not = if is_path(chosen) { "is not an executable file" } else { "is not on PATH" };
+        return find_program(chosen.as_os_str())
+            .ok_or_else(|| missing(format!("{} {is_not}", chosen.display())));
     }
     if let Some(environment) = std::env::var_os("VIRTUAL_ENV").filter(|dir| !dir.is_empty()) {
         let program = Path::new(&environment).join("bin/python3");
@@ -98,7 +92,21 @@ fn locate(chosen: Option<&Path>) -> Result<PathBuf, WorkerStartError> {
             Err(missing(format!("VIRTUAL_ENV is set, but {program} is not an executable file")))
         };
     }
-    search(OsStr::new("python3"), &path).ok_or_else(|| missing("python3 is not on PATH".into()))
+    find_program(OsStr::new("python3")).ok_or_else(|| missing("python3 is not on PATH".into()))
+}
+
+/// The absolute path of a program that is given by its path, or by a name to be found on `PATH`.
+pub(crate) fn find_program(program: &OsStr) -> Option<PathBuf> {
+    let path = Path::new(program);
+    if is_path(path) {
+        std::path::absolute(path).ok().filter(|path| is_program(path))
+    } else {
+        search(program, &std::env::var_os("PATH").unwrap_or_default())
+    }
+}
+
+fn is_path(program: &Path) -> bool {
+    program.components().count() > 1 || program.is_absolute()
 }
 
 fn search(name: &OsStr, path: &OsStr) -> Option<PathBuf> {
@@ -183,7 +191,16 @@ async fn probe(key: Key) -> Result<Interpreter, WorkerStartError> {
     };
     let executable = unhex(&facts.executable).map(|path| PathBuf::from(OsString::from_vec(path.into())));
     let executable = executable.filter(|path| path.is_absolute()).unwrap_or_else(|| key.program.clone());
-    Ok(Interpreter { executable, package, key })
+    let program = if is_wrapper(&key.program, &executable) { key.program.clone() } else { executable };
+    Ok(Interpreter { program, package, key })
+}
+
+/// Whether a program is another one than the interpreter that it runs, and may do more than choose it. A program in a
+/// directory named `shims` only chooses: those of pyenv, asdf and mise take longer than a bare interpreter's start.
+fn is_wrapper(program: &Path, interpreter: &Path) -> bool {
+    let is_shim = program.parent().is_some_and(|directory| directory.ends_with("shims"));
+    let canonical = |path: &Path| path.canonicalize().ok();
+    !is_shim && canonical(program) != canonical(interpreter)
 }
 
 fn unhex(text: &str) -> Option<Bytes> {

@@ -25,6 +25,7 @@ mod channel;
 mod codec;
 mod decode;
 mod descriptors;
+mod environment;
 mod frame;
 mod interpreter;
 mod lifeline;
@@ -59,6 +60,7 @@ pub(crate) use decode::decode_result;
 #[cfg(test)]
 pub(crate) use descriptors::Descriptors;
 pub(crate) use frame::{Frame, FrameError};
+pub(crate) use interpreter::find_program;
 pub use memory::Memory;
 pub(crate) use message::{
     CANCEL_SIGNAL, CallOptions, HostRequest, LogRecord, Ready, Reply, STACK_SIGNAL, WorkerError, call_frame,

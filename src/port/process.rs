@@ -17,19 +17,20 @@ use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 
 use super::descriptors::Descriptors;
+use super::environment::Environment;
 use super::reap::{
     Dying, child_dropped, orphaned, reap, reap_in_background, template_dropped, template_reaped,
 };
 use super::zygote::{Children, Orphan, Reaper};
 use super::{lifeline, pidfd};
 
-/// What to start. Everything of this process's environment that `env` does not change is inherited.
+/// What to start.
 #[derive(Debug, Clone)]
 pub(crate) struct CommandLine {
     /// Absolute, so that nothing is searched for between fork and exec.
     pub(crate) program: PathBuf,
     pub(crate) args: Vec<OsString>,
-    pub(crate) env: Vec<(OsString, OsString)>,
+    pub(crate) env: Environment,
     pub(crate) current_dir: Option<PathBuf>,
 }
 
@@ -77,11 +78,11 @@ pub(crate) fn spawn(line: &CommandLine, shared: Option<BorrowedFd<'_>>) -> io::R
     let mut command = Command::new(&line.program);
     command
         .args(&line.args)
-        .envs(line.env.iter().map(|(k, v)| (k, v)))
         .stdin(Stdio::from(theirs))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0);
+    line.env.apply(&mut command);
     if let Some(dir) = &line.current_dir {
         command.current_dir(dir);
     }
@@ -95,6 +96,14 @@ pub(crate) fn spawn(line: &CommandLine, shared: Option<BorrowedFd<'_>>) -> io::R
         // The system says the same as for a missing program.
         Some(dir) if !dir.is_dir() => {
             io::Error::new(error.kind(), format!("its current directory {} is none", dir.display()))
+        }
+        _ if error.raw_os_error() == Some(libc::E2BIG) => {
+            let environment = line.env.describe_size();
+            let what_to_do =
+                "leave out what the workers do not need with `.env_remove(name)` or `.env_clear()`";
+            let text =
+                format!("its environment is larger than the system allows: {environment}; {what_to_do}");
+            io::Error::new(error.kind(), text)
         }
         _ => error,
     })?;

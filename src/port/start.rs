@@ -13,6 +13,7 @@ use super::begun::{Begun, BegunMark};
 use super::capture::Capture;
 use super::channel::{Channel, ChannelError, FrameReader, FrameWriter};
 use super::codec::Codec;
+use super::environment::Environment;
 use super::frame::{DEFAULT_MAX_FRAME_BYTES, PROTOCOL};
 use super::interpreter::Interpreter;
 use super::message::{CANCEL_SIGNAL, Hello, Ready, Reply, STACK_SIGNAL, TemplateHello, WorkerError};
@@ -32,7 +33,9 @@ pub(crate) const CLOSED_GRACE: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub(crate) struct PortSpec {
     pub(crate) python: Option<PathBuf>,
-    pub(crate) env: Vec<(OsString, OsString)>,
+    /// Put before the interpreter's command line. The first is an absolute path; empty for none.
+    pub(crate) launcher: Vec<OsString>,
+    pub(crate) env: Environment,
     pub(crate) current_dir: Option<PathBuf>,
     pub(crate) module: String,
     pub(crate) path: Vec<PathBuf>,
@@ -53,10 +56,10 @@ impl PortSpec {
 }
 
 impl fmt::Debug for PortSpec {
-    /// The environment's values may be secrets: only its names are shown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             python,
+            launcher,
             env,
             current_dir,
             module,
@@ -69,10 +72,10 @@ impl fmt::Debug for PortSpec {
             codec,
             host_functions,
         } = self;
-        let env: Vec<_> = env.iter().map(|(name, _)| name).collect();
         f.debug_struct("PortSpec")
             .field("python", python)
-            .field("env", &env)
+            .field("launcher", launcher)
+            .field("env", env)
             .field("current_dir", current_dir)
             .field("module", module)
             .field("path", path)
@@ -91,7 +94,8 @@ impl Default for PortSpec {
     fn default() -> Self {
         Self {
             python: None,
-            env: Vec::new(),
+            launcher: Vec::new(),
+            env: Environment::default(),
             current_dir: None,
             module: String::new(),
             path: Vec::new(),
@@ -171,6 +175,7 @@ impl Port {
         let process = forked.await.unwrap_or(Err(ForkError::NoTemplate))?;
         drop(turn);
         let starting = Starting {
+            program: String::new(),
             process,
             channel: Channel::new(socket, descriptors, spec.max_frame_bytes),
             stacks: Stacks::new(stacks),
@@ -204,6 +209,8 @@ fn python_level(level: log::LevelFilter) -> u32 {
 
 /// A process that is not ready yet.
 pub(super) struct Starting {
+    /// What was started, for errors; empty for a forked worker.
+    program: String,
     pub(super) process: Process,
     pub(super) channel: Channel,
     stacks: Stacks,
@@ -223,14 +230,18 @@ enum Failure {
     Told(WorkerError),
     Channel(ChannelError),
     Protocol(String),
+    /// Python runs as another process than the one that was started.
+    NotReplaced(u32),
     Ended,
 }
 
 impl Starting {
     fn spawn(spec: &PortSpec, worker: &str, interpreter: &Interpreter) -> Result<Self, WorkerStartError> {
+        let python = [interpreter.program.clone().into(), "-c".into(), package::STUB.into(), worker.into()];
+        let mut words = spec.launcher.iter().cloned().chain(python);
         let line = CommandLine {
-            program: interpreter.executable.clone(),
-            args: vec!["-c".into(), package::STUB.into(), worker.into()],
+            program: words.next().map(PathBuf::from).unwrap_or_default(),
+            args: words.collect(),
             env: spec.env.clone(),
             current_dir: spec.current_dir.clone(),
         };
@@ -257,7 +268,8 @@ impl Starting {
         let channel = Channel::new(socket, descriptors, spec.max_frame_bytes);
         let capture = Capture::start(worker, stdout, stderr);
         let stacks = Stacks::new(stacks);
-        Ok(Self { process, channel, stacks, stack_fd, begun, fd_socket, lifeline_fd, capture })
+        let program = line.program.display().to_string();
+        Ok(Self { program, process, channel, stacks, stack_fd, begun, fd_socket, lifeline_fd, capture })
     }
 
     /// Starts a Python and waits until it is ready: a template when it is told what to preload, else a worker.
@@ -351,6 +363,10 @@ impl Starting {
         })
         .await?;
         match Reply::from_frame(frame).map_err(|error| Failure::Protocol(error.to_string()))? {
+            // A forked worker is no child of ours, and its pid comes from the template.
+            Reply::Ready(ready) if interpreter.is_some() && ready.pid != self.process.pid() => {
+                Err(Failure::NotReplaced(ready.pid))
+            }
             Reply::Ready(ready) if ready.protocol == PROTOCOL => Ok(ready),
             Reply::Ready(ready) => {
                 let detail = format!("the worker speaks version {}, not {PROTOCOL}", ready.protocol);
@@ -363,7 +379,10 @@ impl Starting {
 
     /// Ends what is left of it, and says why it failed.
     async fn failed(mut self, failure: Failure, interpreter: Option<&Interpreter>) -> WorkerStartError {
-        if matches!(failure, Failure::Protocol(_) | Failure::Channel(ChannelError::Frame(_))) {
+        if matches!(
+            failure,
+            Failure::Protocol(_) | Failure::NotReplaced(_) | Failure::Channel(ChannelError::Frame(_))
+        ) {
             self.process.kill();
         }
         let exit = match tokio::time::timeout(CLOSED_GRACE, self.process.ended()).await {
@@ -381,6 +400,7 @@ impl Starting {
             Failure::Channel(ChannelError::Frame(error)) => {
                 WorkerStartError::Protocol { detail: error.to_string(), output }
             }
+            Failure::NotReplaced(pid) => WorkerStartError::NotReplaced { program: self.program, pid },
             Failure::Channel(_) | Failure::Ended => {
                 if exit.code == Some(package::EXIT_WRONG_PACKAGE)
                     && let Some(interpreter) = interpreter

@@ -1,12 +1,13 @@
 //! Whether the settings of a builder can be used, and what they mean.
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use super::PoolBuilder;
 use crate::error::ConfigError;
 use crate::pool::{actor, core};
+use crate::port::find_program;
 use crate::worker::{self, Spawner};
 
 /// The smallest frame limit: room for any error.
@@ -71,13 +72,23 @@ impl PoolBuilder {
         if self.max_sessions == 0 {
             return refuse("max_sessions", &0, "at least 1");
         }
-        if let Some((name, _)) = self.port.env.iter().find(|(name, _)| !is_variable(name)) {
-            return refuse("env", name, "names that are not empty and hold neither `=` nor a zero byte");
+        if let Some((name, _)) = self.port.env.changes().find(|(name, _)| !is_variable(name)) {
+            return refuse("env", &name, "names that are not empty and hold neither `=` nor a zero byte");
         }
-        if let Some((name, _)) = self.port.env.iter().find(|(_, value)| value.as_encoded_bytes().contains(&0))
-        {
+        let has_zero_byte = |text: &OsStr| text.as_encoded_bytes().contains(&0);
+        if let Some((name, _)) = self.port.env.changes().find(|(_, value)| value.is_some_and(has_zero_byte)) {
             // The value itself may be a secret.
-            return refuse("env", name, "values that hold no zero byte");
+            return refuse("env", &name, "values that hold no zero byte");
+        }
+        let mut launcher = self.port.launcher.clone();
+        if let Some(word) = launcher.iter().find(|word| has_zero_byte(word)) {
+            return refuse("launcher", word, "words that hold no zero byte");
+        }
+        if let Some(program) = launcher.first_mut() {
+            let Some(found) = find_program(program) else {
+                return refuse("launcher", program, "a program on PATH, or the path of an executable file");
+            };
+            *program = found.into();
         }
         if let Some(directory) = self.port.path.iter().find(|directory| directory.to_str().is_none()) {
             return refuse("path", directory, "a path that is UTF-8");
@@ -101,6 +112,7 @@ impl PoolBuilder {
         };
         let mut port = self.port.clone();
         port.module = module;
+        port.launcher = launcher;
         port.in_flight = core.in_flight;
         port.threads = self.threads as u32;
         port.host_functions = self.host.names();
@@ -137,7 +149,7 @@ fn is_module(name: &str) -> bool {
         })
 }
 
-fn is_variable(name: &OsString) -> bool {
+fn is_variable(name: &OsStr) -> bool {
     let bytes = name.as_encoded_bytes();
     !bytes.is_empty() && !bytes.contains(&b'=') && !bytes.contains(&0)
 }

@@ -10,7 +10,7 @@ use hatchery::{Pool, WorkerStartError};
 
 use super::pools::{LONG, pool_of, serves, start, start_error};
 use crate::support::{
-    alone_test, cont, python, role, role_command, rss_bytes, scratch, state, stop, test_path,
+    alone_test, cont, kill, python, role, role_command, rss_bytes, scratch, state, stop, test_path,
     wait_until_blocking,
 };
 
@@ -198,16 +198,16 @@ alone_test! {
 
 alone_test! {
     async fn a_wrapper_that_leaves_a_process_behind_is_not_waited_for() {
-        // It left the group, so that nothing of ours ends it, and holds the wrapper's output.
+        // The process left the group, so that nothing of ours ends it, and holds the output of the wrapper's first run.
         let left = scratch().join("left");
         let (file, python) = (left.display(), python());
-        let lines = format!("setsid sh -c 'echo $$ > {file}; exec sleep 60' &\nuntil [ -s {file} ]; do sleep 0.01; done\nexec {} \"$@\"", python.display());
+        let leaves = format!("setsid sh -c 'echo $$ > {file}; exec sleep 60' &\nuntil [ -s {file} ]; do sleep 0.01; done");
+        let lines = format!("if [ ! -e {file} ]; then {leaves}\nfi\nexec {} \"$@\"", python.display());
         let wrapper = script("leaves", &lines);
         let pool = start(pool_of("def serves(): return 1").python(wrapper).spawn_timeout(Duration::from_secs(25))).await;
         assert_eq!(pool.call::<_, u32>("serves", ()).await.expect("it runs"), 1);
         pool.shutdown().await;
         let left = std::fs::read_to_string(left).expect("the wrapper wrote it");
-        let killed = Command::new("kill").args(["-KILL", left.trim()]).status().expect("kill is there");
-        assert!(killed.success());
+        kill(left.trim().parse().expect("a process id"));
     }
 }

@@ -17,6 +17,7 @@ mod deaths;
 mod descriptors;
 mod exceptions;
 mod interpreter;
+mod launcher;
 mod output;
 pub(crate) mod pools;
 mod protocol;
