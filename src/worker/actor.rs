@@ -23,6 +23,7 @@ use super::in_flight::InFlight;
 use super::messages::{
     Attach, Attached, Checkin, Credit, Grant, LeaseId, Load, Look, RequestId, Run, WorkerEvent, WorkerId,
 };
+use super::zygote::Trial;
 use crate::budget::FRAMES_PER_TURN;
 use crate::port::{Frame, Port};
 use crate::supervisor::ChildContext;
@@ -40,6 +41,10 @@ pub(crate) struct Worker {
     name: Arc<str>,
     context: ChildContext,
     port: Port,
+    /// Of a forked worker, until it has answered a call.
+    trial: Option<Trial>,
+    /// Calls up to this id belong to a hang that has been told.
+    hung_until: u64,
     /// How long Python may take to give up a call.
     cancel_grace: Duration,
     pool: Option<Recipient<WorkerEvent>>,
@@ -111,6 +116,7 @@ impl Worker {
         generation: u32,
         name: &str,
         mut port: Port,
+        trial: Option<Trial>,
         settings: Settings,
         context: ChildContext,
     ) -> Self {
@@ -121,6 +127,8 @@ impl Worker {
             name: name.into(),
             context,
             port,
+            trial,
+            hung_until: 0,
             cancel_grace,
             pool: None,
             lease: None,

@@ -6,6 +6,7 @@ mod calls;
 mod conversation;
 #[path = "../pool/faults/mod.rs"]
 mod faults;
+mod hangs;
 #[path = "../pool/kills/mod.rs"]
 mod kills;
 #[path = "../pool/leases.rs"]

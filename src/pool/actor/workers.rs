@@ -48,7 +48,9 @@ impl PoolActor {
                     checked
                         .map_err(|problem| Arc::new(WorkerStartError::Declaration(problem.to_string())))?;
                 }
-                Ok::<_, Arc<WorkerStartError>>(Worker::new(slot, generation, &name, port, settings, context))
+                let trial = spawner.trial(&port);
+                let worker = Worker::new(slot, generation, &name, port, trial, settings, context);
+                Ok::<_, Arc<WorkerStartError>>(worker)
             }
         })
         .shutdown(Shutdown::Timeout(self.config.shutdown_timeout))

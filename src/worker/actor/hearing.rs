@@ -10,7 +10,7 @@ use crate::port::{
     Attachment, Body, ChannelError, FrameError, HostRequest, LogRecord, Reply, WorkerError, credit_frame,
     host_result_frame, python_record,
 };
-use crate::worker::dispatch::StreamId;
+use crate::worker::dispatch::{Dispatch, StreamId, Work};
 use crate::worker::host::{Ended, HostContext};
 use crate::worker::in_flight::Current;
 
@@ -127,6 +127,10 @@ impl Worker {
 
     fn answered(&mut self, current: Current, outcome: Result<Body, CallError>) {
         self.context.mark_settled();
+        let is_call = matches!(&current.dispatch, Some(Dispatch { work: Work::Call { .. }, .. }));
+        if is_call && !matches!(outcome, Err(CallError::Timeout { .. } | CallError::Cancelled)) {
+            self.passed();
+        }
         // The pool knows that the worker is free before the caller can ask for it again: a session's next call would
         // find its own worker busy.
         if let Some(request) = current.assigned {
@@ -152,6 +156,14 @@ impl Worker {
         stream.credit = left;
         if let Some(dispatch) = dispatch {
             dispatch.item(stream.unread.count(body));
+            self.passed();
+        }
+    }
+
+    /// A caller got what it waited for.
+    fn passed(&mut self) {
+        if let Some(trial) = self.trial.take() {
+            trial.passed();
         }
     }
 

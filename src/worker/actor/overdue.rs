@@ -94,10 +94,16 @@ impl Worker {
                     dispatch.fail(error);
                 }
                 self.cancel(call_id);
+                if begun {
+                    self.hung(call_id);
+                }
             }
             Step::Cancel => self.cancel(call_id),
             Step::SignalAgain => self.signal(),
-            Step::Kill => self.gave_up(),
+            Step::Kill => {
+                self.hung(call_id);
+                self.must_go("a call did not give up in time");
+            }
         }
     }
 
@@ -174,12 +180,25 @@ impl Worker {
         }
     }
 
-    /// A call has not given up within its grace. The worker must go; its other calls get as long to end.
-    fn gave_up(&mut self) {
+    /// A call went on beyond its deadline, or its grace. Tells the zygote, if this worker was forked and never answered
+    /// one; a worker without hope is replaced by a cold one.
+    fn hung(&mut self, call_id: u64) {
+        // Calls that hang side by side, or one that first times out and is then killed, are one hang.
+        if call_id <= self.hung_until || self.is_ending() {
+            return;
+        }
+        let Some(trial) = &self.trial else { return };
+        self.hung_until = self.last_call_id;
+        if trial.hung(&self.name) {
+            self.must_go("calls hang in forked workers, which are replaced by cold ones");
+        }
+    }
+
+    /// The worker takes no more calls and ends. Those that it has get the grace to end.
+    fn must_go(&mut self, why: &str) {
         if self.leaving.is_none() {
-            let why = "a call did not give up in time".to_owned();
             let at = Some(Instant::now() + self.cancel_grace);
-            self.leaving = Some(Leaving { why, at });
+            self.leaving = Some(Leaving { why: why.to_owned(), at });
             self.withdraw();
             self.tell_leaving();
         }

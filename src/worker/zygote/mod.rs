@@ -12,6 +12,8 @@
 mod actor;
 mod spawner;
 mod state;
+mod trial;
 
 pub(crate) use spawner::Spawner;
 pub use state::{ZygoteState, ZygoteStatus};
+pub(crate) use trial::Trial;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::actor::{Disable, Fork, Renew, Settle, Zygote};
 use super::state::{Shared, ZygoteStatus};
+use super::trial::Trial;
 use crate::error::WorkerStartError;
 use crate::port::{ForkError, Port, PortSpec, TemplateSpec};
 use crate::supervisor::{Backoff, ChildSpec};
@@ -63,6 +64,11 @@ impl Spawner {
                 Ok(port)
             }
         }
+    }
+
+    /// What hears how the calls of a worker with this process fare; `None` for a cold one.
+    pub(crate) fn trial(&self, port: &Port) -> Option<Trial> {
+        port.forked.then(|| self.zygote.clone().map(Trial::new))?
     }
 
     async fn cold(&self, worker: &str) -> Result<Port, Arc<WorkerStartError>> {

@@ -14,6 +14,8 @@ use crate::text::{escaped, escaped_lines};
 
 /// After so many failures in a row the pool starts its workers cold.
 const MOST_FAILURES: u32 = 3;
+/// After so many hangs of forked workers, none of which has answered a call, the pool starts its workers cold.
+const MOST_HANGS: u32 = 3;
 /// How many workers are asked of a template at once, which forks one after the other. Each has twelve descriptors open
 /// here until it is forked, or fourteen, and seven or eight after that.
 const MOST_ORDERS: usize = 8;
@@ -53,7 +55,7 @@ pub enum ZygoteState {
     Ready,
     /// The template ended, and the next one imports; workers are started cold meanwhile.
     Restarting,
-    /// It failed too often, or this Python cannot fork workers. Workers are started cold until a [`reload`](crate::Pool::reload).
+    /// It failed too often, calls hang in forked workers, or this Python cannot fork workers. Workers are started cold until a [`reload`](crate::Pool::reload).
     Disabled {
         /// Why.
         reason: String,
@@ -73,6 +75,11 @@ struct Facts {
     actor: Option<Addr<Zygote>>,
     status: ZygoteStatus,
     failures: u32,
+    /// Which code the template has imported: a reload counts up.
+    code: u64,
+    /// A forked worker has answered a call: what this code imports survives a fork.
+    proven: bool,
+    hangs: u32,
 }
 
 impl Shared {
@@ -88,7 +95,7 @@ impl Shared {
             warnings: Vec::new(),
             memory: None,
         };
-        let facts = Mutex::new(Facts { actor: None, status, failures: 0 });
+        let facts = Mutex::new(Facts { actor: None, status, failures: 0, code: 0, proven: false, hangs: 0 });
         Self { spec, facts, first: watch::Sender::new(None), turns: Semaphore::new(MOST_ORDERS) }
     }
 
@@ -139,7 +146,46 @@ impl Shared {
 
     /// Failures of the former code do not count against the present one.
     pub(super) fn forgive(&self) {
-        self.facts().failures = 0;
+        let mut facts = self.facts();
+        facts.failures = 0;
+        facts.hangs = 0;
+        facts.proven = false;
+        facts.code += 1;
+    }
+
+    /// Which code workers are forked with now.
+    pub(super) fn code(&self) -> u64 {
+        self.facts().code
+    }
+
+    /// A worker that was forked with this code has answered a call.
+    pub(super) fn answered(&self, code: u64) {
+        let mut facts = self.facts();
+        facts.proven |= facts.code == code;
+    }
+
+    /// A call hung in a worker that was forked with this code and has not answered any. Whether such workers are given up.
+    pub(super) fn hung(&self, code: u64, worker: &str) -> bool {
+        let mut facts = self.facts();
+        if matches!(facts.status.state, ZygoteState::Disabled { .. }) {
+            return true;
+        }
+        if facts.code != code || facts.proven {
+            return false;
+        }
+        facts.hangs += 1;
+        let why = format!("{worker}: a call hung, and no forked worker has answered a call yet");
+        log::warn!(target: "hatchery::zygote", "{why}");
+        facts.status.last_failure = Some(why);
+        if facts.hangs < MOST_HANGS {
+            return false;
+        }
+        let reason = format!(
+            "{MOST_HANGS} calls hung in forked workers, and none was answered: what the module imports or computes at the \
+             import does not survive a fork"
+        );
+        facts.disable(&self.spec.name, reason);
+        true
     }
 
     /// Workers are forked of this one now.

@@ -1,0 +1,34 @@
+//! Whether calls end in forked workers.
+
+use std::sync::Arc;
+
+use super::actor::Disable;
+use super::state::Shared;
+
+/// Told of the calls of one forked worker until it has answered the first: a module that has started threads, or whose
+/// locks were held, at the fork may hang in every call.
+pub(crate) struct Trial {
+    zygote: Arc<Shared>,
+    code: u64,
+}
+
+impl Trial {
+    pub(super) fn new(zygote: Arc<Shared>) -> Self {
+        let code = zygote.code();
+        Self { zygote, code }
+    }
+
+    /// The worker has answered a call.
+    pub(crate) fn passed(self) {
+        self.zygote.answered(self.code);
+    }
+
+    /// A call of the worker hung. Whether forked workers that have not answered any call are to be replaced by cold ones.
+    pub(crate) fn hung(&self, worker: &str) -> bool {
+        let given_up = self.zygote.hung(self.code, worker);
+        if given_up && let Some(actor) = self.zygote.actor() {
+            actor.do_send(Disable);
+        }
+        given_up
+    }
+}
