@@ -105,12 +105,15 @@ pub enum CallError {
         detail: String,
     },
     /// The module exports no such function.
-    #[error("no function `{name}` in the module{}", did_you_mean(.similar))]
+    #[error("no function `{name}` in the module{}{}", because(.reason), did_you_mean(.similar))]
     NoSuchFunction {
         /// The name asked for.
         name: String,
         /// Names that are there and look like it, best first.
         similar: Vec<String>,
+        /// Why something of that name in the module cannot be called, and what to do: it is imported from another module,
+        /// for example. `None` when the module has no such name.
+        reason: Option<String>,
     },
     /// The arguments do not fit the function's signature. The function was not called.
     #[error("{message}")]
@@ -254,6 +257,10 @@ impl CallError {
         }
         self
     }
+}
+
+fn because(reason: &Option<String>) -> String {
+    reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default()
 }
 
 fn did_you_mean(similar: &[String]) -> String {

@@ -82,8 +82,9 @@ impl PoolBuilder {
         self
     }
 
-    /// A directory to look for modules in, before all others; may be given several times, the first is looked in
-    /// first. A relative one is relative to the worker's current directory.
+    /// A directory, or a zip archive, to look for modules in before all others; may be given several times, the first is
+    /// looked in first. A relative one is relative to the worker's current directory. The start fails when it does not
+    /// exist ([`WorkerStartError::Python`](crate::WorkerStartError)). It need not be UTF-8.
     pub fn path(mut self, directory: impl Into<PathBuf>) -> Self {
         self.port.path.push(directory.into());
         self

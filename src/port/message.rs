@@ -1,5 +1,8 @@
 //! What frames say: their typed bodies, JSON.
 
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -22,7 +25,7 @@ pub(crate) struct Hello {
     /// The module to import.
     pub(crate) module: String,
     /// Goes to the front of `sys.path`, in this order.
-    pub(crate) path: Vec<String>,
+    pub(crate) path: Vec<Folder>,
     /// Narrows what the module exports; None = all of it.
     pub(crate) functions: Option<Vec<String>>,
     /// The limit of a frame's payload, for both sides.
@@ -50,6 +53,23 @@ pub(crate) struct Hello {
     /// Be a template, of which workers are forked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) template: Option<TemplateHello>,
+}
+
+/// A folder's path; bytes where it is not UTF-8, which JSON cannot hold otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Folder {
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+impl From<&Path> for Folder {
+    fn from(path: &Path) -> Self {
+        match path.to_str() {
+            Some(text) => Self::Text(text.to_owned()),
+            None => Self::Bytes(path.as_os_str().as_bytes().to_owned()),
+        }
+    }
 }
 
 /// What only a template is told.
@@ -158,6 +178,9 @@ pub(crate) enum WorkerError {
         name: String,
         /// Near names, best first, at most three.
         similar: Vec<String>,
+        /// Why something of that name in the module cannot be called.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
     },
     /// The function's signature refuses the arguments.
     Arguments { message: String, signature: Option<String> },
@@ -208,8 +231,8 @@ impl WorkerError {
             Self::Python { type_name, message, traceback } => {
                 CallError::Python { type_name, message, traceback, attempts: 1 }
             }
-            Self::NoSuchFunction { name, similar } => {
-                CallError::NoSuchFunction { name: text::name(&name).into_owned(), similar }
+            Self::NoSuchFunction { name, similar, reason } => {
+                CallError::NoSuchFunction { name: text::name(&name).into_owned(), similar, reason }
             }
             Self::Arguments { message, signature } => CallError::Arguments {
                 message: match signature {

@@ -27,7 +27,7 @@ fn the_host_writes_the_golden_frames() {
         protocol: PROTOCOL,
         worker: "textstats-1".to_owned(),
         module: "textstats".to_owned(),
-        path: vec!["/srv/app".to_owned(), "/srv/naïve".to_owned()],
+        path: vec![Path::new("/srv/app").into(), Path::new("/srv/naïve").into()],
         functions: Some(vec!["count_words".to_owned()]),
         max_frame_bytes: 67_108_864,
         cancel_signal: 44,

@@ -295,7 +295,7 @@ impl Starting {
             protocol: PROTOCOL,
             worker: worker.into(),
             module: spec.module.clone(),
-            path: spec.path.iter().map(|dir| dir.to_string_lossy().into_owned()).collect(),
+            path: spec.path.iter().map(|folder| folder.as_path().into()).collect(),
             functions: spec.functions.clone(),
             max_frame_bytes: spec.max_frame_bytes,
             cancel_signal: CANCEL_SIGNAL,

@@ -43,8 +43,6 @@ pub(crate) struct Worker {
     port: Port,
     /// Of a forked worker, until it has answered a call.
     trial: Option<Trial>,
-    /// Calls up to this id belong to a hang that has been told.
-    hung_until: u64,
     /// How long Python may take to give up a call.
     cancel_grace: Duration,
     pool: Option<Recipient<WorkerEvent>>,
@@ -128,7 +126,6 @@ impl Worker {
             context,
             port,
             trial,
-            hung_until: 0,
             cancel_grace,
             pool: None,
             lease: None,

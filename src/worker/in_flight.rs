@@ -14,6 +14,8 @@ use super::running::{Running, Step};
 pub(super) struct Current {
     pub(super) call_id: u64,
     pub(super) call: Running,
+    /// When Python got it.
+    pub(super) since: Instant,
     /// `None` when the caller has its answer, or has gone, and only Python's end of it is awaited.
     pub(super) dispatch: Option<Dispatch>,
     /// Of one that the pool counts: by this it waits to hear that its place is free.

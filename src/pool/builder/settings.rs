@@ -90,9 +90,6 @@ impl PoolBuilder {
             };
             *program = found.into();
         }
-        if let Some(directory) = self.port.path.iter().find(|directory| directory.to_str().is_none()) {
-            return refuse("path", directory, "a path that is UTF-8");
-        }
         let name = self.name.clone().unwrap_or_else(|| module.clone());
         if name.is_empty() || name.contains(|letter: char| letter == '/' || letter.is_control()) {
             return refuse(

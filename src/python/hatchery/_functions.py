@@ -74,10 +74,52 @@ def exported(
         return functions
     for name in wanted:
         if name not in functions:
+            why = why_not(module, name)
             near = similar(name, functions)
             hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-            raise ExportError(f"module {module.__name__!r} exports no function {name!r}{hint}")
+            raise ExportError(
+                f"module {module.__name__!r} exports no function {name!r}{f': {why}' if why else ''}{hint}"
+            )
     return {name: functions[name] for name in wanted}
+
+
+def why_not(module: ModuleType, name: str, wanted: list[str] | None = None) -> str | None:
+    """Tell why a name of the module cannot be called, and what to do; None when the module has no such name.
+
+    `wanted` is what the host has narrowed the functions to.
+    """
+    try:
+        return _why_not(module, name, wanted)
+    except Exception:  # a proxy object may do anything
+        return None
+
+
+def _why_not(module: ModuleType, name: str, wanted: list[str] | None) -> str | None:
+    members = vars(module)
+    if wanted is not None and name in exported(module, None, _hooks.exports):
+        return "the pool narrows what can be called: add it to `.functions([...])`"
+    first, dot, _ = name.partition(".")
+    if dot and first in members:
+        return "names with a dot are not looked up: write a function in the module"
+    if name not in members:
+        return None
+    value = members[name]
+    kind = type_name(type(value))
+    if not callable(value):
+        return f"it is {'an' if kind[0] in 'aeiou' else 'a'} {kind}, which cannot be called"
+    if _hooks.exports:
+        return "it is not marked with @hatchery.export, as other functions are: mark it, too"
+    if hasattr(module, "__all__"):
+        return "it is not in the module's __all__: add it there"
+    do = "list in __all__ what can be called, or write a function around it"
+    if name.startswith("_"):
+        return f"a name with a leading underscore is private: rename it, or {do}"
+    if isinstance(value, type):
+        return f"it is a class: {do}"
+    home = getattr(value, "__module__", None)
+    if isinstance(home, str) and type(value).__module__ != home:
+        return f"it is defined in module {home!r} and only imported here: {do}"
+    return f"it is a {kind}, of which Python does not know that it is the module's own: {do}"
 
 
 def _home(function: Callable[..., Any]) -> str:

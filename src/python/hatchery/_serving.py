@@ -33,6 +33,8 @@ class Worker:
         """Begin without functions: start hooks may need the event loop before there are any."""
         hello = hello or {}
         self.channel = channel
+        self.module: str = hello.get("module", "")
+        self.wanted: list[str] | None = hello.get("functions")  # what the host has narrowed the functions to
         self.functions: Functions = {}
         # Calls that go on while other frames are served: on the event loop, and streams.
         self.active: dict[int, _calls.Call] = {}
@@ -432,8 +434,13 @@ class Worker:
         except Exception as second:  # the C scanner alone does not always say what is wrong
             name, error = None, second
         if isinstance(name, str) and isinstance(error, KeyError):
-            near = _functions.similar(name, self.functions)
-            self._send_error(call_id, {"kind": "no_such_function", "name": name, "similar": near})
+            unknown: dict[str, Any] = {"kind": "no_such_function", "name": name}
+            unknown["similar"] = _functions.similar(name, self.functions)
+            module = sys.modules.get(self.module)
+            reason = module and _functions.why_not(module, name, self.wanted)
+            if reason:
+                unknown["reason"] = reason
+            self._send_error(call_id, unknown)
         else:
             message = f"the call is not [function, args, kwargs, options]: {type(error).__name__}: {error}"
             self._send_error(call_id, {"kind": "decode", "message": message})

@@ -112,12 +112,37 @@ def _take_signals(channel: _wire.Channel, hello: dict[str, Any]) -> None:
     sys.unraisablehook = hook
 
 
+def search_path(given: list[str | list[int]]) -> list[str]:
+    """Return the folders that `.path()` names as this process's file system knows them; raises when one is not there.
+
+    What is not UTF-8 comes as a list of bytes. A locale may have another encoding than UTF-8 for what is.
+    """
+    folders = [os.fsdecode(folder.encode() if isinstance(folder, str) else bytes(folder)) for folder in given]
+    for folder in folders:
+        if not os.path.isdir(folder) and not _is_archive(folder):
+            what = "is neither a directory nor a zip archive" if os.path.exists(folder) else "does not exist"
+            raise FileNotFoundError(
+                f"{folder!r}, which .path() names, {what} (the worker's current directory is {os.getcwd()!r})"
+            )
+    return folders
+
+
+def _is_archive(path: str) -> bool:
+    from zipimport import zipimporter
+
+    try:
+        zipimporter(path)
+    except Exception:
+        return False
+    return True
+
+
 def _start(worker: _serving.Worker, hello: dict[str, Any]) -> None:
     """Import the module and say ready; send the error and exit when that fails."""
     channel = worker.channel
     phase = "import"
     try:
-        sys.path[0:0] = hello["path"]
+        sys.path[0:0] = search_path(hello["path"])
         began = perf_counter()
         __import__(hello["module"])
         phase = "on_preload"

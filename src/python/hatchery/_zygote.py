@@ -109,7 +109,9 @@ class _Template:
         watch = _watch.Watch()
         phase = "import"
         try:
-            sys.path[0:0] = self.hello["path"]
+            from hatchery import _worker
+
+            sys.path[0:0] = _worker.search_path(self.hello["path"])
             for name in [*self.hello["template"]["preload"], module]:
                 __import__(name)
                 watch.look(f"module {name!r}")

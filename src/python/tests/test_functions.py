@@ -52,6 +52,22 @@ class Exported(unittest.TestCase):
         expected = "module 'usermodule' exports no function 'count_wrods'; did you mean 'count_words'?"
         self.assertEqual(str(caught.exception), expected)
 
+    def test_why_a_name_cannot_be_called(self) -> None:
+        cases = [
+            ("__all__ = ['f']\ndef f(): pass\ndef g(): pass", "g", "not in the module's __all__"),
+            ("__all__ = ['x']\nx = 1.5", "x", "it is a float, which cannot be called"),
+            ("from os.path import join as f", "f", "defined in module 'posixpath' and only imported here"),
+            ("import functools\nf = functools.partial(print)", "f", "it is a functools.partial"),
+            ("import operator\nf = operator.itemgetter(1)", "f", "it is an? operator.itemgetter"),
+        ]
+        for source, name, why in cases:
+            with self.subTest(name=name, source=source):
+                self.assertRegex(_functions.why_not(module_of(source), name) or "", why)
+        self.assertIsNone(_functions.why_not(module_of("x = 1"), "absent"))
+        with self.assertRaises(_functions.ExportError) as caught:
+            names("from os.path import join", ["join"])
+        self.assertIn("only imported here", str(caught.exception))
+
     def test_functions_without_a_module_are_found(self) -> None:
         source = """
 from math import sqrt

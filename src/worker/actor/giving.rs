@@ -96,6 +96,7 @@ impl Worker {
         self.calls.push(Current {
             call_id,
             call: Running::new(dispatch.deadline, self.cancel_grace),
+            since: now,
             assigned: dispatch.assigned,
             dispatch: Some(dispatch),
             session: of_session,

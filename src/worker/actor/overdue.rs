@@ -101,8 +101,8 @@ impl Worker {
             Step::Cancel => self.cancel(call_id),
             Step::SignalAgain => self.signal(),
             Step::Kill => {
-                self.hung(call_id);
                 self.must_go("a call did not give up in time");
+                self.hung(call_id);
             }
         }
     }
@@ -183,13 +183,8 @@ impl Worker {
     /// A call went on beyond its deadline, or its grace. Tells the zygote, if this worker was forked and never answered
     /// one; a worker without hope is replaced by a cold one.
     fn hung(&mut self, call_id: u64) {
-        // Calls that hang side by side, or one that first times out and is then killed, are one hang.
-        if call_id <= self.hung_until || self.is_ending() {
-            return;
-        }
-        let Some(trial) = &self.trial else { return };
-        self.hung_until = self.last_call_id;
-        if trial.hung(&self.name) {
+        let (Some(trial), Some(current)) = (&self.trial, self.calls.get(call_id)) else { return };
+        if trial.hung(&self.name, current.since) {
             self.must_go("calls hang in forked workers, which are replaced by cold ones");
         }
     }

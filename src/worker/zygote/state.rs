@@ -1,7 +1,7 @@
 //! What is known of a zygote on every thread.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::Addr;
 use serde::Serialize;
@@ -80,6 +80,8 @@ struct Facts {
     /// A forked worker has answered a call: what this code imports survives a fork.
     proven: bool,
     hangs: u32,
+    /// When the last hang was counted.
+    hung_at: Option<Instant>,
 }
 
 impl Shared {
@@ -95,7 +97,15 @@ impl Shared {
             warnings: Vec::new(),
             memory: None,
         };
-        let facts = Mutex::new(Facts { actor: None, status, failures: 0, code: 0, proven: false, hangs: 0 });
+        let facts = Mutex::new(Facts {
+            actor: None,
+            status,
+            failures: 0,
+            code: 0,
+            proven: false,
+            hangs: 0,
+            hung_at: None,
+        });
         Self { spec, facts, first: watch::Sender::new(None), turns: Semaphore::new(MOST_ORDERS) }
     }
 
@@ -149,6 +159,7 @@ impl Shared {
         let mut facts = self.facts();
         facts.failures = 0;
         facts.hangs = 0;
+        facts.hung_at = None;
         facts.proven = false;
         facts.code += 1;
     }
@@ -165,15 +176,17 @@ impl Shared {
     }
 
     /// A call hung in a worker that was forked with this code and has not answered any. Whether such workers are given up.
-    pub(super) fn hung(&self, code: u64, worker: &str) -> bool {
+    pub(super) fn hung(&self, code: u64, worker: &str, since: Instant) -> bool {
         let mut facts = self.facts();
         if matches!(facts.status.state, ZygoteState::Disabled { .. }) {
             return true;
         }
-        if facts.code != code || facts.proven {
+        // Calls that hang side by side, or one that first times out and is then killed, are one hang.
+        if facts.code != code || facts.proven || facts.hung_at.is_some_and(|at| since <= at) {
             return false;
         }
         facts.hangs += 1;
+        facts.hung_at = Some(Instant::now());
         let why = format!("{worker}: a call hung, and no forked worker has answered a call yet");
         log::warn!(target: "hatchery::zygote", "{why}");
         facts.status.last_failure = Some(why);
@@ -181,7 +194,7 @@ impl Shared {
             return false;
         }
         let reason = format!(
-            "{MOST_HANGS} calls hung in forked workers, and none was answered: what the module imports or computes at the \
+            "{MOST_HANGS} calls in a row hung in forked workers, and none was answered: what the module imports or computes at the \
              import does not survive a fork"
         );
         facts.disable(&self.spec.name, reason);

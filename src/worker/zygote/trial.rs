@@ -1,6 +1,7 @@
 //! Whether calls end in forked workers.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::actor::Disable;
 use super::state::Shared;
@@ -23,9 +24,9 @@ impl Trial {
         self.zygote.answered(self.code);
     }
 
-    /// A call of the worker hung. Whether forked workers that have not answered any call are to be replaced by cold ones.
-    pub(crate) fn hung(&self, worker: &str) -> bool {
-        let given_up = self.zygote.hung(self.code, worker);
+    /// A call of the worker hung, which Python got then. Whether forked workers that have not answered any call are to be replaced by cold ones.
+    pub(crate) fn hung(&self, worker: &str, since: Instant) -> bool {
+        let given_up = self.zygote.hung(self.code, worker, since);
         if given_up && let Some(actor) = self.zygote.actor() {
             actor.do_send(Disable);
         }

@@ -98,7 +98,7 @@ fn each_error_says_whether_it_is_safe_to_try_again_and_how_often_it_was_tried() 
         (CallError::Encode { message: text() }, false, 1),
         (CallError::Decode { path: text(), message: text() }, false, 1),
         (CallError::Protocol { detail: text() }, false, 1),
-        (CallError::NoSuchFunction { name: text(), similar: vec![] }, false, 1),
+        (CallError::NoSuchFunction { name: text(), similar: vec![], reason: None }, false, 1),
         (CallError::Arguments { message: text() }, false, 1),
         (CallError::FrameTooLarge { size: 1, limit: 0 }, false, 1),
         (CallError::Draining, false, 0),

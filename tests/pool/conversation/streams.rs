@@ -342,7 +342,7 @@ alone_test! {
         let pool = pool(1).await;
         let workers = pids(&pool).await;
         let (items, error) = read(pool.stream::<u32>("numberz", (3,)).await.expect("free")).await;
-        let Some(CallError::NoSuchFunction { name, similar }) = &error else { panic!("{error:?}") };
+        let Some(CallError::NoSuchFunction { name, similar, .. }) = &error else { panic!("{error:?}") };
         assert!(items.is_empty() && name == "numberz" && similar.contains(&"numbers".to_owned()), "{error:?}");
         for function in ["numbers", "async_numbers"] {
             let (items, error) = read(pool.stream::<u32>(function, (1, 2, 3)).await.expect("free")).await;

@@ -113,7 +113,7 @@ alone_test! {
     async fn an_unknown_function_is_answered_with_those_near_to_it() {
         let pool = start(pool_of(SOURCE)).await;
         let error = pool.call::<_, Value>("count_word", ("text",)).await.expect_err("there is none");
-        let CallError::NoSuchFunction { name, similar } = &error else { panic!("{error:?}") };
+        let CallError::NoSuchFunction { name, similar, .. } = &error else { panic!("{error:?}") };
         assert_eq!((name.as_str(), similar[0].as_str()), ("count_word", "count_words"));
         assert!(similar.len() <= 3, "{similar:?}");
         assert!(error.to_string().contains("did you mean `count_words`"), "{error}");
@@ -125,5 +125,44 @@ alone_test! {
         serves(&pool).await;
         assert_eq!(status(&pool).await.restarts, 0);
         pool.shutdown().await;
+    }
+}
+
+/// Names that are there and cannot be called, and a part of why.
+const NOT_CALLABLE: [(&str, &str); 7] = [
+    ("join", "is defined in module 'posixpath' and only imported here"),
+    ("again", "is a functools.partial"),
+    ("_private", "leading underscore"),
+    ("number", "is an int, which cannot be called"),
+    ("json", "is a module, which cannot be called"),
+    ("Class", "it is a class"),
+    ("Class.method", "names with a dot"),
+];
+
+alone_test! {
+    async fn name_that_cannot_be_called_says_why() {
+        let source = "
+import functools, json
+from os.path import join
+def nothing(): return None
+def _private(): pass
+class Class:
+    def method(self): pass
+number = 1
+again = functools.partial(nothing)
+";
+        let pool = start(pool_of(source)).await;
+        for (name, why) in NOT_CALLABLE {
+            let error = pool.call::<_, Value>(name, ()).await.expect_err("it cannot be called");
+            let told = matches!(&error, CallError::NoSuchFunction { reason: Some(reason), .. } if reason.contains(why));
+            assert!(told && error.to_string().contains(why), "{name}: {error:?}");
+        }
+        let error = pool.call::<_, Value>("absent", ()).await.expect_err("there is none");
+        assert!(matches!(error, CallError::NoSuchFunction { reason: None, .. }), "{error:?}");
+        pool.shutdown().await;
+        let narrowed = start(pool_of(source).functions(Vec::<String>::new())).await;
+        let error = narrowed.call::<_, Value>("nothing", ()).await.expect_err("it is left out").to_string();
+        assert!(error.contains("`.functions([...])`"), "{error}");
+        narrowed.shutdown().await;
     }
 }

@@ -94,12 +94,12 @@ alone_test! {
                 assert!(fds.remove(&pipe).is_some_and(|target| target.starts_with("pipe:")), "{fds:?}");
             }
             fds.retain(|fd, target| inherited.get(fd) != Some(target));
-            // The protocol, the lifeline and the socket for memfds, and the pipe for stacks; where it may have several
+            // The protocol, the lifeline and the socket for memfds, the pipe for stacks, and the package for children; where it may have several
             // calls, the mark of those that it has begun.
             let marks = usize::from(crate::IN_FLIGHT > 1);
             let sockets = fds.values().filter(|target| target.starts_with("socket:")).count();
             let pipes = fds.values().filter(|target| target.starts_with("pipe:")).count();
-            assert_eq!((sockets, pipes, fds.len()), (3, 1, 4 + marks), "{fds:?}");
+            assert_eq!((sockets, pipes, fds.len()), (3, 1, 5 + marks), "{fds:?}");
         }
         assert_eq!(pool.call::<_, u32>("own_sockets", ()).await.expect("it runs"), 3);
         pool.shutdown().await;

@@ -1,5 +1,7 @@
 //! What the builder sets for the worker, and what a module exports.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use hatchery::{CallError, PoolStartError};
@@ -49,6 +51,36 @@ alone_test! {
         let paths: Vec<PathBuf> = pool.call("first_paths", (2,)).await.expect("it runs");
         assert_eq!(paths, [PathBuf::from("lib"), PathBuf::from("more")]);
         pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn path_that_the_locale_cannot_write_is_searched() {
+        for (name, locale) in [(&b"caf\xe9"[..], "C.UTF-8"), ("café".as_bytes(), "C"), (&b"na\xefve"[..], "C")] {
+            let folder = scratch().join(OsStr::from_bytes(name));
+            std::fs::create_dir_all(&folder).expect("the test's own folder");
+            python_module(&folder, "abroad", SOURCE);
+            // Without these two Python takes UTF-8 in the locale C, too.
+            let builder = builder().module("abroad").path(&folder).size(1);
+            let builder = builder.env("LC_ALL", locale).env("PYTHONUTF8", "0").env("PYTHONCOERCECLOCALE", "0");
+            let pool = start(builder).await;
+            let set: String = pool.call("variable", ("LC_ALL",)).await.expect("it runs");
+            assert_eq!(set, locale);
+            pool.shutdown().await;
+        }
+    }
+}
+
+alone_test! {
+    async fn path_that_does_not_exist_fails_the_start() {
+        let file = scratch().join("abroad.py");
+        std::fs::write(&file, SOURCE).expect("the test's own folder");
+        for (path, said) in [(scratch().join("none"), "does not exist"), (file, "is neither a directory nor a zip archive")] {
+            let error = pool_of(SOURCE).path(&path).start().await.expect_err("it cannot be searched");
+            let error = error.worker_error().expect("the worker cannot start").to_string();
+            let named = path.display().to_string();
+            assert!(error.contains(said) && error.contains(&named) && error.contains(".path()"), "{error}");
+        }
     }
 }
 
