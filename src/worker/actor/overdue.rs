@@ -183,6 +183,9 @@ impl Worker {
     /// A call went on beyond its deadline, or its grace. Tells the zygote, if this worker was forked and never answered
     /// one; a worker without hope is replaced by a cold one.
     fn hung(&mut self, call_id: u64) {
+        if self.found_stopped {
+            return; // by somebody, and not by the fork
+        }
         let (Some(trial), Some(current)) = (&self.trial, self.calls.get(call_id)) else { return };
         if trial.hung(&self.name, current.since) {
             self.must_go("calls hang in forked workers, which are replaced by cold ones");
