@@ -22,7 +22,8 @@ import hatchery
 
 def _channel():
     from hatchery import _wire
-    return next(it for it in gc.get_objects() if isinstance(it, _wire.Channel)).fd
+    gc.unfreeze()  # a template freezes what it has made
+    return [it.fd for it in gc.get_objects() if isinstance(it, _wire.Channel) and it.fd >= 0][-1]
 
 def _frame(kind, call_id, body=b'', codec=1, number=0):
     payload = struct.pack('>BBHIQI', kind, codec, 0, number, call_id, len(body)) + body
