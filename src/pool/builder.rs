@@ -350,6 +350,26 @@ impl PoolBuilder {
         self
     }
 
+    /// Tells nothing of the threads and files that this module leaves open in the [`zygote`](PoolBuilder::zygote)'s template,
+    /// since it is known to stand a fork. May be given several times; each is the pool's module or one of
+    /// [`preload`](PoolBuilder::preload), under whose name the warning came. What a hook of the pool's module leaves is
+    /// the module's. Default: everything is told.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = hatchery::Pool::builder()
+    ///     .module("shop")
+    ///     .preload(["telemetry"])
+    ///     .zygote_allow("telemetry") // its thread starts anew in each worker
+    ///     .start()
+    ///     .await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn zygote_allow(mut self, module: impl Into<String>) -> Self {
+        self.port.zygote_allow.push(module.into());
+        self
+    }
+
     /// Modules that the template imports before the pool's own, in this order; what threads or files each of them leaves
     /// open is told under its name. Turns the [`zygote`](PoolBuilder::zygote) on.
     pub fn preload<S: Into<String>>(mut self, modules: impl IntoIterator<Item = S>) -> Self {

@@ -77,6 +77,9 @@ impl From<&Path> for Folder {
 pub(crate) struct TemplateHello {
     /// Imported before the module, in this order.
     pub(crate) preload: Vec<String>,
+    /// Those of them, or the pool's own, of which nothing is told: threads and files that they leave.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) allow: Vec<String>,
     /// Its end of its lifeline, which its workers must not keep.
     pub(crate) lifeline_fd: i32,
 }

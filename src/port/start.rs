@@ -39,6 +39,8 @@ pub(crate) struct PortSpec {
     pub(crate) current_dir: Option<PathBuf>,
     pub(crate) module: String,
     pub(crate) path: Vec<PathBuf>,
+    /// Modules whose threads and open files in a template are nothing to tell.
+    pub(crate) zygote_allow: Vec<String>,
     pub(crate) functions: Option<Vec<String>>,
     pub(crate) max_frame_bytes: u32,
     pub(crate) in_flight: u32,
@@ -64,6 +66,7 @@ impl fmt::Debug for PortSpec {
             current_dir,
             module,
             path,
+            zygote_allow,
             functions,
             max_frame_bytes,
             in_flight,
@@ -79,6 +82,7 @@ impl fmt::Debug for PortSpec {
             .field("current_dir", current_dir)
             .field("module", module)
             .field("path", path)
+            .field("zygote_allow", zygote_allow)
             .field("functions", functions)
             .field("max_frame_bytes", max_frame_bytes)
             .field("in_flight", in_flight)
@@ -99,6 +103,7 @@ impl Default for PortSpec {
             current_dir: None,
             module: String::new(),
             path: Vec::new(),
+            zygote_allow: Vec::new(),
             functions: None,
             max_frame_bytes: DEFAULT_MAX_FRAME_BYTES,
             in_flight: 1,
@@ -285,7 +290,11 @@ impl Starting {
             .unwrap_or_else(|_| Err(WorkerStartError::TimedOut { after, output: String::new() }))?;
         let starting = Self::spawn(spec, name, &interpreter)?;
         let lifeline_fd = starting.lifeline_fd;
-        let template = preload.map(|preload| TemplateHello { preload: preload.to_vec(), lifeline_fd });
+        let template = preload.map(|preload| TemplateHello {
+            preload: preload.to_vec(),
+            allow: spec.zygote_allow.clone(),
+            lifeline_fd,
+        });
         let hello = Hello { template, ..starting.hello(spec, name) };
         starting.shake_hands(&hello, Some(&interpreter), deadline, after).await
     }

@@ -2,6 +2,7 @@
 
 use hatchery::{Pool, PoolStartError, PoolStatus, StartPhase, WorkerStartError, ZygoteState, ZygoteStatus};
 
+use crate::payloads::python_with_extras;
 use crate::support::{
     BRIEF_START, SOON, alone_test, descendants, kill, pids, pool_of, python, python_module, scratch,
     status_when, wait_until, zombies,
@@ -55,12 +56,50 @@ alone_test! {
 
 alone_test! {
     async fn modules_that_are_known_to_break_are_named() {
-        python_module(&scratch(), "grpc", "");
+        python_module(&scratch(), "grpc", "class Channel: pass\nchannel = Channel()\n");
         python_module(&scratch(), "torch", "class cuda:\n    is_initialized = staticmethod(lambda: True)\n");
         let zygote = zygote_of(PLAIN, &["torch", "grpc"]).await;
         let [cuda, grpc] = &zygote.warnings[..] else { panic!("{:?}", zygote.warnings) };
         assert!(cuda.starts_with("module 'torch': CUDA is initialised"), "{cuda}");
-        assert!(grpc.starts_with("module 'grpc': gRPC is imported"), "{grpc}");
+        assert!(grpc.starts_with("module 'grpc': a gRPC channel or server exists"), "{grpc}");
+    }
+}
+
+alone_test! {
+    async fn grpc_that_is_only_imported_is_no_warning() {
+        python_module(&scratch(), "grpc", "class Channel: pass\n");
+        assert_eq!(zygote_of(PLAIN, &["grpc"]).await.warnings, [""; 0]);
+    }
+}
+
+alone_test! {
+    async fn allowed_module_is_not_warned_of() {
+        python_module(&scratch(), "polls", THREAD);
+        python_module(&scratch(), "connects", SOCKET);
+        let source = format!("{THREAD}{PLAIN}");
+        let builder = pool_of(&source).preload(["polls", "connects"]).size(1);
+        let pool = builder.zygote_allow("polls").zygote_allow("subject").start().await.expect("it starts");
+        let warnings = pool.status().await.expect("it runs").zygote.expect("it has one").warnings;
+        assert!(warnings.len() == 2 && warnings.iter().all(|it| it.starts_with("module 'connects' ")), "{warnings:?}");
+        pool.shutdown().await;
+        let refused = pool_of(PLAIN).zygote().zygote_allow("pols").start().await.expect_err("no such module");
+        assert!(matches!(&refused, PoolStartError::Config(error) if error.field == "zygote_allow"), "{refused:?}");
+    }
+}
+
+alone_test! {
+    async fn threads_of_openblas_are_no_warning_and_others_beside_them_are() {
+        let Some(python) = python_with_extras() else { return };
+        python_module(&scratch(), "beside", &format!("import numpy\n{THREAD}"));
+        for (module, count) in [("numpy", 0), ("beside", 1)] {
+            let builder = pool_of(PLAIN).python(&python).preload([module]).size(1);
+            // As on a machine with so many processors.
+            let pool = builder.env("OPENBLAS_NUM_THREADS", "4").start().await.expect("it starts");
+            let warnings = pool.status().await.expect("it runs").zygote.expect("it has one").warnings;
+            assert_eq!(warnings.len(), count, "{warnings:?}");
+            assert!(warnings.iter().all(|it| it.contains("left 1 thread ") && it.contains("a-poller")), "{warnings:?}");
+            pool.shutdown().await;
+        }
     }
 }
 

@@ -49,6 +49,10 @@ impl PoolBuilder {
         if let Some(module) = self.preload.iter().find(|module| !is_module(module)) {
             return refuse("preload", module, "Python modules' names, as in `import`");
         }
+        let is_imported = |allowed: &String| *allowed == module || self.preload.contains(allowed);
+        if let Some(allowed) = self.port.zygote_allow.iter().find(|allowed| !is_imported(allowed)) {
+            return refuse("zygote_allow", allowed, "the pool's module, or one that is given to `preload`");
+        }
         let limit = self.port.max_frame_bytes;
         if limit < LEAST_FRAME_BYTES {
             return refuse("max_frame_bytes", &limit, "at least 65536 bytes (64 KiB)");

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
+
+# Prefixes and suffixes depend on the build.
+_OPENBLAS_NAMES = [
+    f"{prefix}openblas_get_num_threads{suffix}" for prefix in ("", "scipy_") for suffix in ("", "64_", "_64")
+]
+_GRPC_NAMES = {"Channel", "Server", "_Server"}
 
 
 class Watch:
@@ -13,13 +20,29 @@ class Watch:
         """Take the first look."""
         self.warnings: list[str] = []
         self.threads = _threads()
+        self.openblas = _openblas_threads()
         self.descriptors = descriptors()
         self.dangers: set[str] = set()
 
-    def look(self, who: str) -> None:
-        """Note what is new since the last look as the doing of `who`."""
+    def look(self, who: str, *, allowed: bool = False) -> None:
+        """Note what is new since the last look as the doing of `who`; forget it if that is allowed."""
+        found = self.warnings
+        if allowed:
+            self.warnings = []
+        self._look(who)
+        self.warnings = found
+
+    def _look(self, who: str) -> None:
         threads = _threads()
         new = [name for thread, name in threads.items() if thread not in self.threads]
+        if new:
+            # OpenBLAS ends its threads before a fork and starts them anew. They have the name of the process.
+            openblas = _openblas_threads()
+            own_name = _comm("self")
+            for _ in range(openblas - self.openblas):
+                if own_name in new:
+                    new.remove(own_name)
+            self.openblas = openblas
         if new:
             self.warnings.append(
                 f"{who} left {len(new)} thread{'s' * (len(new) > 1)} running in the template ({', '.join(new)}): "
@@ -55,12 +78,38 @@ def _dangers(open_files: dict[int, str]) -> list[str]:
         cuda = False
     if cuda or any(to.startswith("/dev/nvidia") for to in open_files.values()):
         found.append("CUDA is initialised, which cannot be used after a fork; use it first in an on_start hook")
-    if "grpc" in sys.modules:
-        found.append(
-            "gRPC is imported: channels and servers that exist before a fork hang after it; "
-            "make them in an on_start hook"
-        )
+    if "grpc" in sys.modules and any(map(_is_of_grpc, gc.get_objects())):
+        found.append("a gRPC channel or server exists, which hangs after a fork; make it in an on_start hook")
     return found
+
+
+def _is_of_grpc(thing: object) -> bool:
+    kind = type(thing)
+    return kind.__name__ in _GRPC_NAMES and str(kind.__module__).partition(".")[0] == "grpc"
+
+
+def _openblas_threads() -> int:
+    """Return how many threads the OpenBLAS libraries in this process have started: numpy and scipy each bring one."""
+    threads = 0
+    for path in _openblas_libraries():
+        try:
+            from ctypes import CDLL
+
+            library = CDLL(path)
+            count = next(getattr(library, name) for name in _OPENBLAS_NAMES if hasattr(library, name))()
+        except Exception:  # no ctypes, or a build with other names: OpenBLAS starts as many as there are processors
+            count = len(os.sched_getaffinity(0))
+        threads += max(count - 1, 0)  # the one that calls is one of them
+    return threads
+
+
+def _openblas_libraries() -> set[str]:
+    try:
+        with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
+            paths = {line.rstrip("\n").partition("/")[2] for line in maps if "openblas" in line}
+    except OSError:
+        return set()
+    return {"/" + path for path in paths if "openblas" in path.rpartition("/")[2]}
 
 
 def _threads() -> dict[str, str]:
@@ -71,11 +120,15 @@ def _threads() -> dict[str, str]:
             names[thread] = python[int(thread)]
             continue
         try:
-            with open(f"/proc/self/task/{thread}/comm", encoding="utf-8", errors="replace") as comm:
-                names[thread] = comm.read().strip()
+            names[thread] = _comm(f"self/task/{thread}")
         except OSError:
             continue  # it has ended
     return names
+
+
+def _comm(of: str) -> str:
+    with open(f"/proc/{of}/comm", encoding="utf-8", errors="replace") as comm:
+        return comm.read().strip()
 
 
 def _python_threads() -> dict[int, str]:

@@ -112,12 +112,13 @@ class _Template:
             from hatchery import _worker
 
             sys.path[0:0] = _worker.search_path(self.hello["path"])
+            allowed = self.hello["template"].get("allow", ())
             for name in [*self.hello["template"]["preload"], module]:
                 __import__(name)
-                watch.look(f"module {name!r}")
+                watch.look(f"module {name!r}", allowed=name in allowed)
             phase = "on_preload"
             _hooks.preload()
-            watch.look(f"an on_preload hook of module {module!r}")
+            watch.look(f"an on_preload hook of module {module!r}", allowed=module in allowed)
         except BaseException as error:
             failure = _errors.of_exception("start", error)
             failure["phase"] = phase
