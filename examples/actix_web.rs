@@ -17,6 +17,7 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
+use std::net::TcpListener;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -24,7 +25,7 @@ use actix_web::http::header::{RETRY_AFTER, TryIntoHeaderValue};
 use actix_web::rt::signal::unix::{SignalKind, signal};
 use actix_web::{App, HttpResponse, HttpServer, ResponseError, rt, web};
 use futures_util::{StreamExt, stream};
-use hatchery::{CallError, Pool};
+use hatchery::{CallError, Direction, Pool};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -51,9 +52,15 @@ impl ResponseError for Failure {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             CallError::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
-            CallError::Arguments { .. } | CallError::Encode { .. } => StatusCode::BAD_REQUEST,
-            CallError::FrameTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
+            // The client's fault only where the arguments are what it sent.
+            error => match (error, error.direction()) {
+                (CallError::FrameTooLarge { .. }, Some(Direction::Arguments)) => {
+                    StatusCode::PAYLOAD_TOO_LARGE
+                }
+                (_, Some(Direction::Arguments)) => StatusCode::BAD_REQUEST,
+                (_, Some(_)) => StatusCode::BAD_GATEWAY,
+                (_, None) => StatusCode::INTERNAL_SERVER_ERROR,
+            },
         }
     }
 
@@ -66,13 +73,13 @@ impl ResponseError for Failure {
                 }
                 response.json(json!({"type": "Overloaded", "message": self.to_string()}))
             }
-            // The traceback is for the log, not for whoever asked.
-            CallError::Python { type_name, message, traceback, .. } => {
-                log::error!("{traceback}");
+            // The traceback is for the log, not for the client.
+            error @ CallError::Python { type_name, message, .. } => {
+                log::error!("{error:#}");
                 response.json(json!({"type": type_name, "message": message}))
             }
             error => {
-                log::warn!("{error}");
+                log::warn!("{error:#}");
                 response.json(json!({"type": "CallError", "message": error.to_string()}))
             }
         }
@@ -129,7 +136,7 @@ async fn generate(pool: web::Data<Pool>, query: web::Query<Generate>) -> Result<
         Some(match words.next().await {
             Some(Ok(word)) => (format!("data: {}\n\n", json!(word)), Some(words)),
             Some(Err(error)) => {
-                log::error!("{error}");
+                log::error!("{error:#}");
                 // The status has been sent long ago.
                 (format!("event: error\ndata: {}\n\n", json!(error.to_string().lines().next())), None)
             }
@@ -160,6 +167,10 @@ where
 #[actix_web::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     env_logger::init_from_env(env_logger::Env::default().default_filter_or("info"));
+    // A port that is in use is found before Python starts.
+    let address = setting("ADDRESS", "127.0.0.1:8080".to_string())?;
+    let listener =
+        TcpListener::bind(&address).map_err(|error| format!("cannot listen on {address}: {error}"))?;
     let pool = Pool::builder()
         .module("service")
         .path(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/python"))
@@ -177,7 +188,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             .route("/generate", web::get().to(generate))
             .route("/health", web::get().to(health))
     })
-    .bind(setting("ADDRESS", "127.0.0.1:8080".to_string())?)?
+    .listen(listener)?
     // Else a client that leaves is noticed when something is written to it, and not while its handler waits for Python:
     // the call would go on for nobody. With this, the handler's future is dropped, and that cancels the call. The price: a
     // client that closes its own direction and still reads (`nc -N`) gets no answer.

@@ -74,7 +74,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             }
             Err(error) => {
                 totals.failed += 1;
-                progress.suspend(|| eprintln!("{file}: {error}"));
+                progress.suspend(|| eprintln!("{file}: {error:#}"));
             }
         }
         if totals.files == files.len() as u64 / 2 {

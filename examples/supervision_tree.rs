@@ -143,7 +143,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 match carry_out(&app, command, path.trim()).await {
                     Ok(text) if text.is_empty() => {}
                     Ok(text) => println!("{text}"),
-                    Err(error) => println!("error: {error}"),
+                    Err(error) => println!("error: {error:#}"),
                 }
                 // Let the supervisors act before the next line is read, so that piped commands read well.
                 actix_rt::time::sleep(Duration::from_millis(20)).await;

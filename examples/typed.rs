@@ -51,7 +51,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     match textstats().declares::<Mistaken>().start().await {
         Ok(_) => println!("it started, which it should not"),
-        Err(error) => println!("not started: {error}"),
+        Err(error) => println!("not started: {error:#}"),
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ mod status;
 mod workers;
 
 use std::error::Error;
+use std::fmt;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -25,7 +26,7 @@ use super::messages::{Abandon, Item, LossHeard, TellStartup};
 use super::reload;
 use super::stream::Opened;
 use crate::budget::LOG_RECORD_BYTES;
-use crate::error::{CallError, Phase, UnavailableCause, WorkerStartError};
+use crate::error::{CallError, UnavailableCause, WorkerStartError};
 use crate::supervisor::{Backoff, ChildContext, ChildSpec, Reports, SupervisorRef};
 use crate::text;
 use crate::timer::{LONGEST, Timer, deadline};
@@ -54,9 +55,8 @@ pub(super) struct Config {
     pub(super) handle: Arc<OnceLock<Weak<Inner>>>,
 }
 
-/// Why a worker could not start.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("worker {worker}: {cause}")]
+/// Why a worker could not start. `{}` writes one line, `{:#}` and `Debug` the whole report.
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct StartupFailure {
     /// The worker's name.
@@ -64,6 +64,21 @@ pub struct StartupFailure {
     /// Why.
     pub cause: Arc<WorkerStartError>,
 }
+
+impl fmt::Display for StartupFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "worker {} could not start: ", self.worker)?;
+        fmt::Display::fmt(&self.cause, f)
+    }
+}
+
+impl fmt::Debug for StartupFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:#}")
+    }
+}
+
+impl Error for StartupFailure {}
 
 /// The broker's place in the pool's tree.
 pub(super) fn child_spec(config: Config) -> ChildSpec {
@@ -270,7 +285,7 @@ impl PoolActor {
 
 /// Nobody else hears of it.
 fn log_failed_end(session: &str, error: &CallError) {
-    let (name, error) = (text::name(session), error.to_string());
+    let (name, error) = (text::name(session), format!("{error:#}"));
     let error = text::escaped_lines(text::beginning(&error, LOG_RECORD_BYTES).0);
     log::error!(target: "hatchery::pool", "the end of session {name:?}: {error}");
 }
@@ -278,7 +293,7 @@ fn log_failed_end(session: &str, error: &CallError) {
 fn rejected(reason: Rejection<StartupFailure>) -> CallError {
     match reason {
         Rejection::Overloaded { queue_len, retry_after } => CallError::Overloaded { queue_len, retry_after },
-        Rejection::TimedOut => CallError::Timeout { phase: Phase::Queue, stack: None, attempts: 0 },
+        Rejection::TimedOut => CallError::timed_out_waiting(),
         Rejection::Unavailable { cause } => {
             CallError::Unavailable { cause: UnavailableCause::StartFailed(cause.cause) }
         }

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::handle::{Inner, Pool};
-use crate::error::{CallError, HostCallCause};
+use crate::error::{CallError, Direction, HostCallCause};
 use crate::port::{self, Body, HostRequest};
 use crate::worker::{HostContext, HostFunction, HostFunctions, HostOutcome};
 
@@ -63,7 +63,8 @@ impl HostCall {
         let (json, attachments) = (Bytes::copy_from_slice(text.as_bytes()), self.context.attachments.clone());
         port::decode_result(&Body { json, attachments }).map_err(|error| {
             let path = error.path.replacen("result", root, 1);
-            CallError::Decode { path, message: error.message }
+            let (direction, context) = (Direction::Arguments, Box::default());
+            CallError::Decode { path, message: error.message, direction, context }
         })
     }
 

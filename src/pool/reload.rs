@@ -1,5 +1,7 @@
 //! The reload of a pool: new code, worker by worker, while the others serve.
 
+use std::error::Error;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,18 +25,16 @@ const LEASE_TIMEOUT: Duration = Duration::from_secs(30);
 #[rtype(result = "Result<(), ReloadError>")]
 pub struct ReloadWorkers;
 
-/// Why a reload did not replace all workers.
-#[derive(Debug, Clone, thiserror::Error)]
+/// Why a reload did not replace all workers. `{}` writes one line, `{:#}` and `Debug` the whole report.
+#[derive(Clone)]
 #[non_exhaustive]
 pub enum ReloadError {
     /// The new template, or the first new worker, could not start. Nothing has changed: the old workers serve on.
-    #[error("the new code does not start, the old workers serve on: {cause}")]
     RolledBack {
         /// Why.
         cause: Arc<WorkerStartError>,
     },
     /// A later worker could not start. Those that were replaced serve the new code, the others the old one.
-    #[error("only {replaced} workers were replaced: {cause}")]
     Partial {
         /// How many serve the new code.
         replaced: u32,
@@ -42,12 +42,38 @@ pub enum ReloadError {
         cause: Arc<WorkerStartError>,
     },
     /// Another reload runs.
-    #[error("another reload runs")]
     Running,
     /// The pool has ended, or its broker was restarted meanwhile.
-    #[error("the reload was cut short: {0}")]
     Unavailable(UnavailableCause),
 }
+
+impl fmt::Display for ReloadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RolledBack { cause } => {
+                f.write_str("the new code does not start, the old workers serve on: ")?;
+                fmt::Display::fmt(cause, f)
+            }
+            Self::Partial { replaced, cause } => {
+                write!(f, "only {replaced} workers were replaced: ")?;
+                fmt::Display::fmt(cause, f)
+            }
+            Self::Running => f.write_str("another reload runs"),
+            Self::Unavailable(cause) => {
+                f.write_str("the reload was cut short: ")?;
+                fmt::Display::fmt(cause, f)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for ReloadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:#}")
+    }
+}
+
+impl Error for ReloadError {}
 
 /// A reload that runs.
 pub(super) struct Running {
@@ -127,7 +153,7 @@ impl PoolActor {
                 match &outcome {
                     Ok(()) => log::info!(target: "hatchery::pool", "{}: reloaded", self.config.name),
                     Err(error) => {
-                        log::error!(target: "hatchery::pool", "{}: {}", self.config.name, escaped_lines(&error.to_string()))
+                        log::error!(target: "hatchery::pool", "{}: {}", self.config.name, escaped_lines(&format!("{error:#}")))
                     }
                 }
                 let _ = reload.done.send(outcome);

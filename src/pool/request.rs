@@ -12,9 +12,9 @@ use super::handle::Inner;
 use super::lease::LeaseToken;
 use super::messages::Item;
 use super::progress::{Handle, Listener, Progress};
-use super::stream::{CallStream, Opening};
+use super::stream::{CallStream, Name, Opening};
 use crate::budget::FREE_ATTEMPTS;
-use crate::error::{CallError, Phase};
+use crate::error::{CallError, Direction, Phase};
 use crate::port::{Body, CallOptions};
 use crate::worker::{Order, Outcome, Reply, ReplyTo, StreamId, Work};
 use crate::{port, timer};
@@ -173,7 +173,9 @@ impl<'a, A: Serialize, K: Serialize> Request<'a, A, K> {
     ///
     /// Any [`CallError`].
     pub async fn send<T: DeserializeOwned>(self) -> Result<T, CallError> {
-        self.send_raw().await?.decode()
+        let (function, request_id) = (self.call.function, self.call.request_id.clone());
+        let reply = self.send_raw().await?;
+        reply.decode().map_err(|error| error.of_call(function, request_id.as_deref()))
     }
 
     /// Like [`send`](Request::send), with the result left as it came, and with the worker that served it.
@@ -184,7 +186,8 @@ impl<'a, A: Serialize, K: Serialize> Request<'a, A, K> {
     pub async fn send_raw(self) -> Result<Reply, CallError> {
         let Self { call, args, kwargs, on_progress } = self;
         let mut listener = on_progress.map(Listener::new);
-        let body = call.encode(&args, kwargs.as_ref(), None, listener.is_some())?;
+        let body = call.encode(&args, kwargs.as_ref(), None, listener.is_some());
+        let body = body.map_err(|error| call.named(error))?;
         let deadline = timer::deadline(Instant::now(), call.timeout);
         let (mut attempts, mut free_attempts) = (0, 0);
         loop {
@@ -192,7 +195,7 @@ impl<'a, A: Serialize, K: Serialize> Request<'a, A, K> {
             let attempt = call.attempt(body.clone(), deadline, progress);
             let error = match Listener::during(&mut listener, attempt).await {
                 Ok(reply) => return Ok(reply),
-                Err(error) if call.lease.is_some() => return Err(error),
+                Err(error) if call.lease.is_some() => return Err(call.named(error)),
                 Err(error) => error,
             };
             let again = match &error {
@@ -213,7 +216,7 @@ impl<'a, A: Serialize, K: Serialize> Request<'a, A, K> {
                 }
             };
             if !again || Instant::now() >= deadline {
-                return Err(error.with_attempts(attempts));
+                return Err(call.named(error.with_attempts(attempts)));
             }
         }
     }
@@ -238,7 +241,8 @@ impl<'a, A: Serialize, K: Serialize> Request<'a, A, K> {
     pub async fn stream<T: DeserializeOwned>(self) -> Result<CallStream<T>, CallError> {
         let Self { call, args, kwargs, on_progress } = self;
         let listener = on_progress.map(Listener::new);
-        let body = call.encode(&args, kwargs.as_ref(), Some(call.window), listener.is_some())?;
+        let body = call.encode(&args, kwargs.as_ref(), Some(call.window), listener.is_some());
+        let body = body.map_err(|error| call.named(error))?;
         let deadline = timer::deadline(Instant::now(), call.timeout);
         let (reply, outcome) = oneshot::channel();
         let (sender, items) = mpsc::unbounded_channel();
@@ -249,7 +253,9 @@ impl<'a, A: Serialize, K: Serialize> Request<'a, A, K> {
             progress: listener.as_ref().map(Listener::sender),
         };
         let order = Order { work: call.work(body, Some((id, window))), deadline, reply };
-        let opening = Opening { items, outcome, listener, id, window };
+        let name =
+            Name { function: call.function.into(), request_id: call.request_id.as_deref().map(Into::into) };
+        let opening = Opening { items, outcome, listener, id, window, name };
         if let Some(lease) = call.lease {
             lease.run(order).answered(); // the worker is told of streams at once
             return Ok(opening.opened(lease.opened(), call.pool.clone()));
@@ -266,13 +272,18 @@ impl<'a, A: Serialize, K: Serialize> Request<'a, A, K> {
             Err(_) => {
                 let error = opening.refused(call.pool).await;
                 caller.answered(Some(&error));
-                Err(error)
+                Err(call.named(error))
             }
         }
     }
 }
 
 impl Unsent<'_> {
+    /// Has an error say which call it is about.
+    fn named(&self, error: CallError) -> CallError {
+        error.of_call(self.function, self.request_id.as_deref())
+    }
+
     /// The call's body, under the wire's rules and the frame limit.
     fn encode(
         &self,
@@ -330,7 +341,7 @@ impl Unsent<'_> {
 
 /// A body that fits no frame must not get to a worker, which could only be ended then.
 pub(super) fn fitting(body: Body, max_frame_bytes: u32) -> Result<Body, CallError> {
-    let too_large = |size| CallError::FrameTooLarge { size: size as u64, limit: u64::from(max_frame_bytes) };
+    let too_large = |size| CallError::too_large(Direction::Arguments, size as u64, max_frame_bytes);
     body.fitting(max_frame_bytes).map_err(too_large)
 }
 

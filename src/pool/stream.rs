@@ -33,11 +33,18 @@ pub struct CallStream<T> {
     id: StreamId,
     opened: Opened,
     window: u32,
+    name: Name,
     /// Items taken since the last credit was given.
     taken: u32,
     /// Keeps the pool going.
     _pool: Arc<Inner>,
     item: PhantomData<fn() -> T>,
+}
+
+/// Which call a stream is of, for its errors.
+pub(super) struct Name {
+    pub(super) function: Box<str>,
+    pub(super) request_id: Option<Box<str>>,
 }
 
 /// Which worker has a stream.
@@ -54,11 +61,12 @@ pub(super) struct Opening {
     pub(super) listener: Option<Listener>,
     pub(super) id: StreamId,
     pub(super) window: u32,
+    pub(super) name: Name,
 }
 
 impl Opening {
     pub(super) fn opened<T>(self, opened: Opened, pool: Arc<Inner>) -> CallStream<T> {
-        let Self { items, outcome, listener, id, window } = self;
+        let Self { items, outcome, listener, id, window, name } = self;
         CallStream {
             items,
             outcome: Some(outcome),
@@ -66,6 +74,7 @@ impl Opening {
             id,
             opened,
             window,
+            name,
             taken: 0,
             _pool: pool,
             item: PhantomData,
@@ -102,7 +111,7 @@ impl<T: DeserializeOwned> CallStream<T> {
         }
         let outcome = ready!(Pin::new(outcome).poll(cx)).unwrap_or_else(|_| Err(gone()));
         self.end();
-        Poll::Ready(outcome.err().map(Err))
+        Poll::Ready(outcome.err().map(|error| Err(self.named(error))))
     }
 
     fn take(&mut self, body: &Body) -> Result<T, CallError> {
@@ -114,12 +123,16 @@ impl<T: DeserializeOwned> CallStream<T> {
         }
         port::decode_result(body).map_err(|error| {
             self.end();
-            error.into()
+            self.named(CallError::from(error).on_worker(&self.opened.worker))
         })
     }
 }
 
 impl<T> CallStream<T> {
+    fn named(&self, error: CallError) -> CallError {
+        error.of_call(&self.name.function, self.name.request_id.as_deref())
+    }
+
     /// The name of the worker that serves it.
     pub fn worker(&self) -> &str {
         &self.opened.worker

@@ -20,7 +20,7 @@ use super::array::ARRAY_NEWTYPE;
 use super::attachment::{Attachment, Body, PLACEHOLDER};
 use super::offer::{self, ArrayType, Offer};
 use super::value::{PLACEHOLDER_START, place, reason};
-use crate::error::CallError;
+use crate::error::{CallError, Direction};
 
 /// The name by which serde_json knows its `RawValue`.
 const RAW_VALUE_NEWTYPE: &str = "$serde_json::private::RawValue";
@@ -37,7 +37,7 @@ pub(crate) struct DecodeError {
 
 impl From<DecodeError> for CallError {
     fn from(DecodeError { path, message }: DecodeError) -> Self {
-        CallError::Decode { path, message }
+        CallError::Decode { path, message, direction: Direction::Result, context: Box::default() }
     }
 }
 

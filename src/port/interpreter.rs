@@ -17,7 +17,7 @@ use tokio::sync::OnceCell;
 use super::environment::Environment;
 use super::process::{self, CommandLine, Spawned};
 use super::start::PortSpec;
-use crate::error::WorkerStartError;
+use crate::error::{WorkerStartError, ended_by};
 
 /// The oldest Python that the embedded package runs on.
 const OLDEST: [u32; 2] = [3, 9];
@@ -26,6 +26,9 @@ const PROBE: &str = include_str!("../python/probe.py");
 const MARK: &str = "HATCHERY-PROBE ";
 /// More than any Python answers: what is no Python may print without end.
 const MOST_BYTES: u64 = 4 << 20;
+/// How much of what an interpreter printed goes into an error, of each stream.
+const MOST_PRINTED_BYTES: usize = 8 << 10;
+const MOST_PRINTED_LINES: usize = 30;
 /// How long the pipes of an interpreter that has ended are read on.
 const ENDED_GRACE: Duration = Duration::from_secs(1);
 
@@ -61,7 +64,7 @@ impl Interpreter {
         let changed = std::fs::metadata(&program).and_then(|file| file.modified()).ok();
         let key = Key { program, changed, env: spec.env.clone(), current_dir: spec.current_dir.clone() };
         let cell = with_known(|known| known.entry(key.clone()).or_default().clone());
-        cell.get_or_try_init(|| async { probe(key).await.map(Arc::new) }).await.cloned()
+        cell.get_or_try_init(|| async { probe(key, spec).await.map(Arc::new) }).await.cloned()
     }
 
     /// Has it asked again at the next start: it is not what it was.
@@ -130,7 +133,7 @@ struct Facts {
 }
 
 /// Runs the probe. Whoever waits for it has a deadline: dropping this future kills it.
-async fn probe(key: Key) -> Result<Interpreter, WorkerStartError> {
+async fn probe(key: Key, spec: &PortSpec) -> Result<Interpreter, WorkerStartError> {
     let path = key.program.display().to_string();
     let line = CommandLine {
         program: key.program.clone(),
@@ -138,8 +141,8 @@ async fn probe(key: Key) -> Result<Interpreter, WorkerStartError> {
         env: key.env.clone(),
         current_dir: key.current_dir.clone(),
     };
-    let Spawned { mut process, mut socket, stdout, stderr, .. } = process::spawn(&line, None)
-        .map_err(|error| WorkerStartError::Spawn { program: path.clone(), source: Arc::new(error) })?;
+    let Spawned { mut process, mut socket, stdout, stderr, .. } =
+        process::spawn(&line, None).map_err(|error| spec.spawn_failed(&key.program, error))?;
     let sources: HashMap<_, _> = super::package::SOURCES.iter().copied().collect();
     let sources = serde_json::to_vec(&sources).expect("a map of strings has a JSON form");
     let (mut out, mut err) = (Vec::new(), Vec::new());
@@ -166,19 +169,13 @@ async fn probe(key: Key) -> Result<Interpreter, WorkerStartError> {
         .filter_map(|line| line.strip_prefix(MARK))
         .find_map(|facts| serde_json::from_str(facts).ok());
     let unusable = |detail: String| {
-        let printed = String::from_utf8_lossy(&err);
-        let detail = if printed.trim().is_empty() {
-            detail
-        } else {
-            format!("{detail}; it printed:\n{}", printed.trim_end())
-        };
-        Err(WorkerStartError::InterpreterUnusable { path: path.clone(), detail })
+        let output = printed(&out, &err);
+        Err(WorkerStartError::InterpreterUnusable { path: path.clone(), detail, output })
     };
     let Some(facts) = facts else {
         return unusable(match (exit.code, exit.signal) {
-            (Some(code), _) => format!("it ended with exit code {code}, without answering"),
-            (_, Some(signal)) => format!("it was ended by signal {signal}, without answering"),
-            _ => "it did not answer".into(),
+            (None, None) => "it did not say what it is".into(),
+            _ => format!("it did not say what it is, and ended ({})", ended_by(exit.code, exit.signal)),
         });
     };
     let [major, minor, micro] = facts.version;
@@ -201,6 +198,19 @@ fn is_wrapper(program: &Path, interpreter: &Path) -> bool {
     let is_shim = program.parent().is_some_and(|directory| directory.ends_with("shims"));
     let canonical = |path: &Path| path.canonicalize().ok();
     !is_shim && canonical(program) != canonical(interpreter)
+}
+
+/// The last lines that an interpreter printed, without the probe's own answer: standard output first.
+fn printed(out: &[u8], err: &[u8]) -> String {
+    let mut lines = Vec::new();
+    for stream in [out, err] {
+        let stream = &stream[stream.len().saturating_sub(MOST_PRINTED_BYTES)..];
+        let text = String::from_utf8_lossy(stream);
+        let own: Vec<_> = text.lines().filter(|line| !line.starts_with(MARK) && !line.is_empty()).collect();
+        let last = own.len().saturating_sub(MOST_PRINTED_LINES);
+        lines.extend(own[last..].iter().map(|line| (*line).to_owned()));
+    }
+    lines.join("\n")
 }
 
 fn unhex(text: &str) -> Option<Bytes> {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::budget::LOG_FRAME_BYTES;
-use crate::error::{CallError, HostCallCause, StartPhase, WorkerStartError};
+use crate::error::{CallError, Direction, HostCallCause, StartPhase, WorkerStartError};
 
 use super::attachment::{Attachment, Body};
 use super::codec;
@@ -175,6 +175,9 @@ pub(crate) enum WorkerError {
         message: String,
         /// Begins at user code; with chained causes, cut in the middle at 64 Ki characters.
         traceback: String,
+        /// Of an `ImportError`: which interpreter, where it looks, and what may be wrong with that.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        environment: Option<String>,
     },
     /// The module exports no such function.
     NoSuchFunction {
@@ -222,6 +225,8 @@ pub(crate) enum WorkerError {
         type_name: String,
         message: String,
         traceback: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        environment: Option<String>,
     },
     /// The host sent what is no frame of this protocol. The worker then exits with code 76.
     Protocol { message: String },
@@ -230,39 +235,37 @@ pub(crate) enum WorkerError {
 impl WorkerError {
     /// As the answer to a call.
     pub(crate) fn into_call_error(self) -> CallError {
+        let context = Box::default();
         match self {
-            Self::Python { type_name, message, traceback } => {
-                CallError::Python { type_name, message, traceback, attempts: 1 }
+            Self::Python { type_name, message, traceback, environment } => {
+                CallError::Python { type_name, message, traceback, environment, attempts: 1, context }
             }
             Self::NoSuchFunction { name, similar, reason } => {
-                CallError::NoSuchFunction { name: text::name(&name).into_owned(), similar, reason }
+                CallError::NoSuchFunction { name: text::name(&name).into_owned(), similar, reason, context }
             }
             Self::Arguments { message, signature } => CallError::Arguments {
                 message: match signature {
                     Some(signature) => format!("{message}; the signature is {signature}"),
                     None => message,
                 },
+                context,
             },
-            Self::Encode { message } => CallError::Encode { message },
-            Self::FrameTooLarge { size, limit } => CallError::FrameTooLarge { size, limit: limit.into() },
-            Self::Decode { message } | Self::Protocol { message } => CallError::Protocol { detail: message },
+            Self::Encode { message } => CallError::Encode { message, direction: Direction::Result, context },
+            Self::FrameTooLarge { size, limit } => CallError::too_large(Direction::Result, size, limit),
+            Self::Decode { message } | Self::Protocol { message } => CallError::protocol(message),
             Self::Cancelled => CallError::Cancelled,
             Self::HostCall { name, message, cause } => {
-                CallError::HostCall { name: text::name(&name).into_owned(), message, cause }
+                CallError::HostCall { name: text::name(&name).into_owned(), message, cause, context }
             }
-            Self::Start { message, .. } => {
-                CallError::Protocol { detail: format!("it had started: {message}") }
-            }
-            Self::Stop { message, .. } => {
-                CallError::Protocol { detail: format!("it was not told to stop: {message}") }
-            }
+            Self::Start { message, .. } => CallError::protocol(format!("it had started: {message}")),
+            Self::Stop { message, .. } => CallError::protocol(format!("it was not told to stop: {message}")),
         }
     }
 
     /// As what was wrong with the protocol.
     pub(crate) fn into_detail(self) -> String {
         match self.into_call_error() {
-            CallError::Protocol { detail } => detail,
+            CallError::Protocol { detail, .. } => detail,
             other => other.to_string(),
         }
     }
@@ -270,8 +273,8 @@ impl WorkerError {
     /// As the answer to hello.
     pub(crate) fn into_start_error(self, output: String) -> WorkerStartError {
         match self {
-            Self::Start { phase, type_name, message, traceback } => {
-                WorkerStartError::Python { phase, type_name, message, traceback }
+            Self::Start { phase, type_name, message, traceback, environment } => {
+                WorkerStartError::Python { phase, type_name, message, traceback, environment }
             }
             other => WorkerStartError::Protocol { detail: other.into_detail(), output },
         }

@@ -29,6 +29,7 @@ mod environment;
 mod frame;
 mod interpreter;
 mod lifeline;
+mod limits;
 mod memfd;
 mod memory;
 mod message;

@@ -17,6 +17,7 @@ pub(super) const SOURCES: &[(&str, &str)] = &[
     ("hatchery._children", include_str!("../python/hatchery/_children.py")),
     ("hatchery._codecs", include_str!("../python/hatchery/_codecs.py")),
     ("hatchery._embedded", include_str!("../python/hatchery/_embedded.py")),
+    ("hatchery._environment", include_str!("../python/hatchery/_environment.py")),
     ("hatchery._errors", include_str!("../python/hatchery/_errors.py")),
     ("hatchery._functions", include_str!("../python/hatchery/_functions.py")),
     ("hatchery._hooks", include_str!("../python/hatchery/_hooks.py")),

@@ -35,6 +35,15 @@ impl Stacks {
 
     /// Ready when a stack has come whole. Pending for ever once the pipe is closed: a worker may close anything.
     pub(crate) fn poll_stack(&mut self, cx: &mut Context<'_>) -> Poll<Stack> {
+        self.poll_parsed(cx, Stack::parse)
+    }
+
+    /// The same of a worker that is not ready yet: the text of its stack.
+    pub(crate) fn poll_start_stack(&mut self, cx: &mut Context<'_>) -> Poll<String> {
+        self.poll_parsed(cx, Stack::parse_start)
+    }
+
+    fn poll_parsed<T>(&mut self, cx: &mut Context<'_>, parse: fn(&str) -> Option<T>) -> Poll<T> {
         loop {
             let mut buffer = [0; 4096];
             match self.pipe.try_read(&mut buffer) {
@@ -45,7 +54,7 @@ impl Stacks {
                 // What is not of faulthandler's making.
                 Ok(_) => self.text.clear(),
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                    if let Some(stack) = Stack::parse(&String::from_utf8_lossy(&self.text)) {
+                    if let Some(stack) = parse(&String::from_utf8_lossy(&self.text)) {
                         self.text.clear();
                         return Poll::Ready(stack);
                     }
@@ -72,40 +81,60 @@ pub(crate) struct Stack {
 impl Stack {
     /// The newest whole stack of user code in what a worker wrote; None while there is none, as of an idle worker.
     pub(super) fn parse(written: &str) -> Option<Self> {
-        let mut frames = Vec::new();
-        let mut whole = None;
-        let mut is_over = false;
-        let whole_lines = written.rfind('\n').map_or("", |end| &written[..end]);
-        for line in whole_lines.lines() {
-            if line.starts_with(OURS) || line == CUT {
-                // Ours stand above user code too, where that calls `hatchery.progress`.
-                if !is_over && !frames.is_empty() {
-                    whole = Some(std::mem::take(&mut frames));
-                    is_over = true;
-                }
-            } else if line.starts_with(FRAME) {
-                if !is_over {
-                    frames.push(line);
-                    if frames.len() == MOST_FRAMES {
-                        whole = Some(std::mem::take(&mut frames));
-                        is_over = true;
-                    }
-                }
-            } else {
-                // A heading: another stack begins.
-                frames.clear();
-                is_over = false;
-            }
-        }
-        let mut frames = whole?;
+        let mut frames = user_frames(written)?;
         // An import right above ours is our own, as of what is to tell the stack: nothing of the user's runs.
-        if frames.last().is_some_and(|frame| frame[FRAME.len()..].starts_with("<frozen importlib")) {
+        if frames.last().is_some_and(|frame| is_import(frame)) {
             frames.clear();
         }
         let is_waiting = frames.iter().all(|frame| is_machinery(frame));
-        let text = frames.iter().rev().map(|frame| readable(frame)).collect::<Vec<_>>().join("\n");
-        Some(Self { text, is_waiting })
+        Some(Self { text: text(&frames), is_waiting })
     }
+
+    /// The same of a worker that is not ready yet: an import right above ours is that of the user's module, and the
+    /// import system's own frames say nothing.
+    pub(super) fn parse_start(written: &str) -> Option<String> {
+        let mut frames = user_frames(written)?;
+        frames.retain(|frame| !is_import(frame));
+        Some(text(&frames))
+    }
+}
+
+/// The frames of the newest whole stack, innermost first, down to ours.
+fn user_frames(written: &str) -> Option<Vec<&str>> {
+    let mut frames = Vec::new();
+    let mut whole = None;
+    let mut is_over = false;
+    let whole_lines = written.rfind('\n').map_or("", |end| &written[..end]);
+    for line in whole_lines.lines() {
+        if line.starts_with(OURS) || line == CUT {
+            // Ours stand above user code too, where that calls `hatchery.progress`.
+            if !is_over && !frames.is_empty() {
+                whole = Some(std::mem::take(&mut frames));
+                is_over = true;
+            }
+        } else if line.starts_with(FRAME) {
+            if !is_over {
+                frames.push(line);
+                if frames.len() == MOST_FRAMES {
+                    whole = Some(std::mem::take(&mut frames));
+                    is_over = true;
+                }
+            }
+        } else {
+            // A heading: another stack begins.
+            frames.clear();
+            is_over = false;
+        }
+    }
+    whole
+}
+
+fn text(frames: &[&str]) -> String {
+    frames.iter().rev().map(|frame| readable(frame)).collect::<Vec<_>>().join("\n")
+}
+
+fn is_import(frame: &str) -> bool {
+    frame[FRAME.len()..].starts_with("<frozen importlib")
 }
 
 /// Whether a frame is of the event loop. Only a loop that waits has `select` innermost and none but such frames.

@@ -3,8 +3,9 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::future::poll_fn;
+use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use super::codec::Codec;
 use super::environment::Environment;
 use super::frame::{DEFAULT_MAX_FRAME_BYTES, PROTOCOL};
 use super::interpreter::Interpreter;
+use super::limits;
 use super::message::{CANCEL_SIGNAL, Hello, Ready, Reply, STACK_SIGNAL, TemplateHello, WorkerError};
 use super::outgoing::Purpose;
 use super::package;
@@ -29,6 +31,9 @@ use crate::timer::deadline;
 /// How long a worker that closed its channel is given to end by itself, so that its own exit code is told.
 pub(crate) const CLOSED_GRACE: Duration = Duration::from_secs(1);
 
+/// How long Python may take to say what it is doing when its start takes too long.
+const STACK_WAIT: Duration = Duration::from_millis(500);
+
 /// What to start, and how.
 #[derive(Clone)]
 pub(crate) struct PortSpec {
@@ -37,6 +42,9 @@ pub(crate) struct PortSpec {
     pub(crate) launcher: Vec<OsString>,
     pub(crate) env: Environment,
     pub(crate) current_dir: Option<PathBuf>,
+    /// How many workers the pool has, and whether they are forked: for errors that say what a pool needs.
+    pub(crate) workers: u32,
+    pub(crate) zygote: bool,
     pub(crate) module: String,
     pub(crate) path: Vec<PathBuf>,
     /// Modules whose threads and open files in a template are nothing to tell.
@@ -52,8 +60,14 @@ pub(crate) struct PortSpec {
 
 impl PortSpec {
     /// Whether a worker may get several calls at a time.
-    fn needs_begun_mark(&self) -> bool {
+    pub(super) fn needs_begun_mark(&self) -> bool {
         self.in_flight > 1 || self.threads > 0
+    }
+
+    /// The system refused to start this program, or what it needs.
+    pub(super) fn spawn_failed(&self, program: &Path, error: io::Error) -> WorkerStartError {
+        let hint = limits::hint(&error, self);
+        WorkerStartError::Spawn { program: program.display().to_string(), source: Arc::new(error), hint }
     }
 }
 
@@ -64,6 +78,8 @@ impl fmt::Debug for PortSpec {
             launcher,
             env,
             current_dir,
+            workers,
+            zygote,
             module,
             path,
             zygote_allow,
@@ -80,6 +96,8 @@ impl fmt::Debug for PortSpec {
             .field("launcher", launcher)
             .field("env", env)
             .field("current_dir", current_dir)
+            .field("workers", workers)
+            .field("zygote", zygote)
             .field("module", module)
             .field("path", path)
             .field("zygote_allow", zygote_allow)
@@ -101,6 +119,8 @@ impl Default for PortSpec {
             launcher: Vec::new(),
             env: Environment::default(),
             current_dir: None,
+            workers: 1,
+            zygote: false,
             module: String::new(),
             path: Vec::new(),
             zygote_allow: Vec::new(),
@@ -255,10 +275,7 @@ impl Starting {
             let shared = begun.as_ref().map(|begun| begun.as_fd());
             Ok((process::spawn(&line, shared)?, begun))
         });
-        let (spawned, begun) = spawned.map_err(|error| WorkerStartError::Spawn {
-            program: line.program.display().to_string(),
-            source: Arc::new(error),
-        })?;
+        let (spawned, begun) = spawned.map_err(|error| spec.spawn_failed(&line.program, error))?;
         let Spawned {
             process,
             socket,
@@ -285,9 +302,10 @@ impl Starting {
     ) -> Result<(Self, Ready), WorkerStartError> {
         let after = spec.spawn_timeout;
         let deadline = deadline(Instant::now(), after);
-        let interpreter = tokio::time::timeout_at(deadline.into(), Interpreter::find(spec))
-            .await
-            .unwrap_or_else(|_| Err(WorkerStartError::TimedOut { after, output: String::new() }))?;
+        let interpreter =
+            tokio::time::timeout_at(deadline.into(), Interpreter::find(spec)).await.unwrap_or_else(|_| {
+                Err(WorkerStartError::TimedOut { after, stack: None, output: String::new() })
+            })?;
         let starting = Self::spawn(spec, name, &interpreter)?;
         let lifeline_fd = starting.lifeline_fd;
         let template = preload.map(|preload| TemplateHello {
@@ -340,11 +358,23 @@ impl Starting {
             Ok(Ok(ready)) => Ok((self, ready)),
             Ok(Err(failure)) => Err(self.failed(failure, interpreter).await),
             Err(_) => {
+                let stack = self.stack().await;
                 self.process.kill();
                 self.process.ended().await;
                 self.capture.finish().await;
-                Err(WorkerStartError::TimedOut { after, output: self.capture.output_tail() })
+                Err(WorkerStartError::TimedOut { after, stack, output: self.capture.output_tail() })
             }
+        }
+    }
+
+    /// What Python is doing, where it says so in time. The signal ends a process that has not come as far as to
+    /// take it.
+    async fn stack(&mut self) -> Option<String> {
+        self.process.signal(STACK_SIGNAL);
+        let stack = tokio::time::timeout(STACK_WAIT, poll_fn(|cx| self.stacks.poll_start_stack(cx)));
+        tokio::select! {
+            stack = stack => stack.ok().filter(|stack| !stack.is_empty()),
+            _ = self.process.ended() => None,
         }
     }
 

@@ -12,11 +12,11 @@ use serde_json::ser::{CharEscape, CompactFormatter, Formatter};
 
 use super::attachment::{Body, Collected};
 use super::offer::{self, ArrayType};
-use crate::error::CallError;
+use crate::error::{CallError, Direction};
 
 impl From<EncodeError> for CallError {
     fn from(EncodeError { message }: EncodeError) -> Self {
-        CallError::Encode { message }
+        CallError::Encode { message, direction: Direction::Arguments, context: Box::default() }
     }
 }
 

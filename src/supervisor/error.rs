@@ -1,25 +1,56 @@
 //! What can go wrong, as values.
 
-use std::{error::Error, sync::Arc};
+use std::{error::Error, fmt, sync::Arc};
 
-use thiserror::Error;
+use thiserror::Error as DeriveError;
+
+use crate::error::report::one_line;
 
 /// The cause of a failed start: whatever the child's factory returned, shared and downcastable.
 pub type Cause = Arc<dyn Error + Send + Sync>;
 
 /// A supervisor did not start: a child of it could not, and those started before it have been stopped.
-#[derive(Debug, Clone, Error)]
-#[error("could not start `{path}`: {cause}")]
+///
+/// `{}` writes one line, `{:#}` the cause's whole report and what is behind it. `Debug` writes the report too, for a `main` that
+/// returns this error. The cause is part of the text, so [`source`](Error::source) is what is behind the cause.
+#[derive(Clone)]
 pub struct StartError {
     /// The path of the child that could not start, from the root ("app/pools/cache").
     pub path: Arc<str>,
     /// What its factory returned, or a [`StartFailure`] or [`SpecError`].
-    #[source]
     pub cause: Cause,
 }
 
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "could not start `{}`: ", self.path)?;
+        if !f.alternate() {
+            return f.write_str(&one_line(&self.cause.to_string()));
+        }
+        write!(f, "{:#}", self.cause)?;
+        let mut behind = self.cause.source();
+        while let Some(error) = behind {
+            write!(f, "\n  caused by: {error:#}")?;
+            behind = error.source();
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:#}")
+    }
+}
+
+impl Error for StartError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.cause.source()
+    }
+}
+
 /// A failed start whose cause did not come from the child's factory as an error.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, DeriveError)]
 #[non_exhaustive]
 pub enum StartFailure {
     /// The factory, or the actor's `started`, panicked with this message.
@@ -44,12 +75,12 @@ pub enum StartFailure {
 ///
 /// The specification is kept, not running; that of a temporary child, or of a child of a dynamic supervisor,
 /// goes away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, DeriveError)]
 #[error("declined to start")]
 pub struct Declined;
 
 /// A specification that was refused when declared.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, DeriveError)]
 #[error("`{path}`: {field} = {value} is not allowed: {allowed}")]
 pub struct SpecError {
     /// The path of the supervisor or child.
@@ -63,7 +94,7 @@ pub struct SpecError {
 }
 
 /// An operation on a child was refused or failed.
-#[derive(Debug, Clone, Error)]
+#[derive(Debug, Clone, DeriveError)]
 #[non_exhaustive]
 pub enum ChildError {
     /// A child of this id is running, or starting.
@@ -116,12 +147,12 @@ pub enum ChildError {
 }
 
 /// A tree had not stopped in time and was killed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, DeriveError)]
 #[error("the supervisor did not stop in time and was killed")]
 pub struct StopTimedOut;
 
 /// A path did not lead to what was asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, DeriveError)]
 #[non_exhaustive]
 pub enum LookupError {
     /// No child has this path.
@@ -149,7 +180,7 @@ pub enum LookupError {
 }
 
 /// A name is taken.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, DeriveError)]
 #[error("the name `{name}` is taken by `{owner}`")]
 pub struct NameTaken {
     /// The name.
@@ -159,7 +190,7 @@ pub struct NameTaken {
 }
 
 /// A message was not answered by a child.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, DeriveError)]
 pub enum SendError {
     /// The child is not up but will be: the message was surely never delivered, and may be sent again.
     #[error("the child is restarting")]

@@ -12,6 +12,7 @@ use futures_util::Stream;
 use tokio::sync::mpsc;
 
 use super::{Cause, ChildOptions, ExitReason};
+use crate::error::report::human;
 
 /// Something that a supervisor did or saw.
 #[derive(Debug, Clone)]
@@ -136,6 +137,7 @@ impl fmt::Display for ShutdownCause {
     }
 }
 
+/// `{}` writes the cause of a failed start as its own `{}` does, `{:#}` as its `{:#}`.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let supervisor = &self.supervisor;
@@ -143,11 +145,14 @@ impl fmt::Display for Report {
             ReportEvent::Started { id, incarnation } => {
                 write!(f, "{supervisor}/{id}: started (incarnation {incarnation})")
             }
-            ReportEvent::StartFailed { id, cause, retry_in: Some(delay), .. } => {
-                write!(f, "{supervisor}/{id}: could not start, again in {delay:?}: {cause}")
-            }
-            ReportEvent::StartFailed { id, cause, retry_in: None, .. } => {
-                write!(f, "{supervisor}/{id}: could not start: {cause}")
+            ReportEvent::StartFailed { id, cause, retry_in, .. } => {
+                let next = match retry_in {
+                    Some(Duration::ZERO) => "; trying again at once".to_owned(),
+                    Some(delay) => format!("; trying again in {}", human(*delay)),
+                    None => String::new(),
+                };
+                write!(f, "{supervisor}/{id}: could not start{next}: ")?;
+                fmt::Display::fmt(cause, f)
             }
             ReportEvent::Declined { id } => write!(f, "{supervisor}/{id}: declined to start"),
             ReportEvent::ChildTerminated { id, incarnation, reason } => {

@@ -256,7 +256,7 @@ impl Shared {
         let report = Report { supervisor: self.path.clone(), child, event };
         if is_logged {
             // The cause of a failed start is the user's, and so may be the logger.
-            let text = guarded(|| report.to_string());
+            let text = guarded(|| format!("{report:#}"));
             let text =
                 text.unwrap_or_else(|message| format!("{}: no text: panic: {message}", report.supervisor));
             let text = escaped_lines(&text);

@@ -70,10 +70,12 @@ pub(crate) struct Worker {
     /// Its process was stopped when it was looked at last.
     found_stopped: bool,
     kill_at: Option<Instant>,
+    /// It was killed since its connection was closed and its process went on.
+    closed_by_code: bool,
     /// A call did not give up: the others are awaited, none is taken any more.
     leaving: Option<Leaving>,
-    /// Why it is about to end, when that is our doing.
-    ending: Option<String>,
+    /// It is about to end.
+    ending: Option<Ending>,
     /// Python takes no more, since its end of the channel is closed. What it had said before is still read.
     deaf: bool,
     /// Asked to stop: it finishes what runs, then tells Python to exit.
@@ -89,6 +91,11 @@ pub(crate) struct Worker {
     /// The turns in which frames of an ended process are still read.
     turns_left: usize,
     ended: bool,
+}
+
+struct Ending {
+    /// Why, when that is our doing, or the process does not end by itself.
+    why: Option<String>,
 }
 
 struct Leaving {
@@ -143,6 +150,7 @@ impl Worker {
             sample_memory_at: None,
             found_stopped: false,
             kill_at: None,
+            closed_by_code: false,
             leaving: None,
             ending: None,
             deaf: false,

@@ -196,6 +196,7 @@ impl Drop for Dispatch {
             stderr_tail: String::new(),
             reason: None,
             attempts: u32::from(self.is_sent()),
+            context: Box::default(),
         };
         self.answer(Err(error));
     }

@@ -23,7 +23,7 @@ impl Reply {
     ///
     /// [`CallError::Decode`] with the place where it does not fit.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, CallError> {
-        Ok(port::decode_result(&self.body)?)
+        port::decode_result(&self.body).map_err(|error| CallError::from(error).on_worker(&self.worker))
     }
 
     /// The result as the JSON text that came from Python. Where bytes are in it, something else stands for them: decode it

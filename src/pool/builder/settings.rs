@@ -114,6 +114,8 @@ impl PoolBuilder {
         let mut port = self.port.clone();
         port.module = module;
         port.launcher = launcher;
+        port.workers = core.size;
+        port.zygote = self.zygote;
         port.in_flight = core.in_flight;
         port.threads = self.threads as u32;
         port.host_functions = self.host.names();

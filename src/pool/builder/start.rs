@@ -1,5 +1,6 @@
 //! The start of a pool.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,7 +92,10 @@ async fn start_tree(config: actor::Config) -> Result<(Supervisor, ChildRef<PoolA
 }
 
 /// Why a pool did not start. Nothing of it is left running.
-#[derive(Debug, Clone, thiserror::Error)]
+///
+/// `{}` writes one line, `{:#}` the whole report: traceback or what was printed, interpreter, search path. `Debug` writes the
+/// report too, for a `main` that returns this error.
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum PoolStartError {
     /// A setting cannot be used.
@@ -109,6 +113,12 @@ pub enum PoolStartError {
     /// The arbiter or system that the pool was to live on stopped meanwhile.
     #[error("the arbiter or system stopped during the start")]
     Stopped,
+}
+
+impl fmt::Debug for PoolStartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:#}")
+    }
 }
 
 impl PoolStartError {

@@ -14,6 +14,9 @@ MESSAGE_CHARS = 16 * 1024
 TRACEBACK_CHARS = 64 * 1024
 # Code through which every traceback of user code passes: ours, the import system's, the event loop's.
 _MACHINERY = ("hatchery.", "importlib.", "_frozen_importlib", "asyncio.base_events")
+# What the host asked for: where to look for modules, and the module to import.
+user_path: list[str] = []
+module = ""
 _CAUSES = ("no_such_function", "depth", "failed", "timeout", "cancelled")
 
 
@@ -33,12 +36,26 @@ def of_exception(kind: str, error: BaseException) -> dict[str, Any]:
         message = str(error)
     except BaseException as second:
         message = f"<its __str__ raised {type(second).__name__}>"
-    return {
+    described = {
         "kind": kind,
         "type": type_name(type(error)),
         "message": cut(message, MESSAGE_CHARS),
         "traceback": cut(traceback_of(error), TRACEBACK_CHARS),
     }
+    if issubclass(type(error), ImportError):
+        environment = _environment(error)
+        if environment:
+            described["environment"] = cut(environment, MESSAGE_CHARS)
+    return described
+
+
+def _environment(error: Any) -> str | None:
+    try:
+        from hatchery._environment import describe
+
+        return describe(error)
+    except BaseException:
+        return None  # the path may be full of strange things
 
 
 def of_function(call: _calls.Call, function: Any, args: Any, kwargs: Any, error: BaseException) -> dict[str, Any]:

@@ -143,6 +143,8 @@ def _start(worker: _serving.Worker, hello: dict[str, Any]) -> None:
     phase = "import"
     try:
         sys.path[0:0] = search_path(hello["path"])
+        _errors.module = hello["module"]
+        _errors.user_path = hello["path"] or _errors.user_path  # a forked worker has its template's
         began = perf_counter()
         __import__(hello["module"])
         phase = "on_preload"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]
 import _socket  # type: ignore[import-not-found]
 import array
+import faulthandler
 import fcntl
 import gc
 import os
@@ -46,7 +47,12 @@ def become(channel: _wire.Channel, hello: dict[str, Any], rss_bytes: Callable[[]
     template = _Template(channel, hello)
     began = perf_counter()
     cannot_fork = template.look_for_pidfds()
+    if hello.get("stack_signal"):
+        # While it imports, the host may ask what takes so long. A worker asks for its own pipe.
+        faulthandler.register(hello["stack_signal"], hello["stack_fd"], all_threads=False, chain=False)
     warnings = [] if cannot_fork else template.load()
+    if hello.get("stack_signal"):
+        faulthandler.unregister(hello["stack_signal"])
     ready = {
         "protocol": _wire.PROTOCOL,
         "pid": os.getpid(),
@@ -112,7 +118,7 @@ class _Template:
             from hatchery import _worker
 
             sys.path[0:0] = _worker.search_path(self.hello["path"])
-            allowed = self.hello["template"].get("allow", ())
+            _errors.module, _errors.user_path = module, self.hello["path"]
             for name in [*self.hello["template"]["preload"], module]:
                 __import__(name)
                 watch.look(f"module {name!r}", allowed=name in allowed)

@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
-use super::Worker;
 use std::task::{Context, Poll};
 
+use super::overdue::CLOSED_BY_CODE;
+use super::{Ending, Worker};
 use crate::budget::LOG_RECORD_BYTES;
-use crate::error::CallError;
+use crate::error::{CallError, ended_by};
 use crate::port::{CLOSED_GRACE, ChannelError, Exit, WorkerError, shutdown_frame};
 use crate::supervisor::ExitReason;
 use crate::text::{beginning, escaped_lines, name};
@@ -31,7 +32,7 @@ impl Worker {
         self.tell_leaving();
         for current in self.calls.drain() {
             if let Some(dispatch) = current.dispatch {
-                dispatch.fail(CallError::Protocol { detail: detail.clone() });
+                dispatch.fail(CallError::protocol(detail.clone()).on_worker(&self.name));
             }
         }
         self.end(format!("protocol error: {detail}"));
@@ -58,9 +59,13 @@ impl Worker {
     pub(super) fn channel_failed(&mut self, error: ChannelError) {
         match error {
             ChannelError::Closed => {
+                // The process has most likely ended, and its exit says why.
                 if self.ending.is_none() {
-                    let why = if self.exiting { "asked to" } else { "it closed its channel" };
-                    self.ending = Some(why.into());
+                    let why = match self.exiting {
+                        true => Some("asked to".to_owned()),
+                        false => self.closed_by_code.then(|| CLOSED_BY_CODE.to_owned()),
+                    };
+                    self.ending = Some(Ending { why });
                     if !self.exiting {
                         self.kill_at.get_or_insert(Instant::now() + CLOSED_GRACE);
                     }
@@ -85,7 +90,7 @@ impl Worker {
     }
 
     pub(super) fn end(&mut self, why: String) {
-        self.ending.get_or_insert(why);
+        self.ending.get_or_insert(Ending { why: Some(why) });
         self.port.process.kill();
     }
 
@@ -109,15 +114,19 @@ impl Worker {
         for (call_id, dispatch) in running.chain(waiting).chain(at_desk) {
             // What the socket did not take whole, or Python had not begun with, did not run.
             let started = dispatch.has_arrived(written) && begun.is_none_or(|begun| call_id <= begun.last);
-            dispatch.fail(CallError::WorkerDied {
-                started,
-                exit: exit.code,
-                signal: exit.signal,
-                max_rss_bytes: exit.max_rss_bytes,
-                stderr_tail: stderr_tail.clone(),
-                reason: self.ending.clone(),
-                attempts: u32::from(started),
-            });
+            dispatch.fail(
+                CallError::WorkerDied {
+                    started,
+                    exit: exit.code,
+                    signal: exit.signal,
+                    max_rss_bytes: exit.max_rss_bytes,
+                    stderr_tail: stderr_tail.clone(),
+                    reason: self.ending.as_ref().and_then(|ending| ending.why.clone()),
+                    attempts: u32::from(started),
+                    context: Box::default(),
+                }
+                .on_worker(&self.name),
+            );
         }
         self.ended = true;
         if let Some(failure) = self.stop_failure.take() {
@@ -129,12 +138,8 @@ impl Worker {
 
     /// Why it ends, for the supervisor's report.
     pub(super) fn reason(&self, exit: Exit) -> String {
-        let how = match (exit.code, exit.signal) {
-            (Some(code), _) => format!("exit code {code}"),
-            (None, Some(signal)) => format!("signal {signal}"),
-            (None, None) => "unknown exit".into(),
-        };
-        match &self.ending {
+        let how = ended_by(exit.code, exit.signal);
+        match self.ending.as_ref().and_then(|ending| ending.why.as_ref()) {
             Some(why) => format!("{how} ({why})"),
             None if self.exiting => format!("{how} (asked to)"),
             None => how,

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{MEMORY_INTERVAL, Worker};
-use crate::error::{CallError, Phase};
+use crate::error::{CallError, Direction};
 use crate::port::{ChannelError, FrameError};
 use crate::timer::deadline;
 use crate::worker::desk::{Desk, Submitted};
@@ -54,7 +54,7 @@ impl Worker {
     /// Hands a call to Python, unless nobody waits for it any more.
     fn start(&mut self, mut dispatch: Dispatch) {
         let now = Instant::now();
-        let timeout = CallError::Timeout { phase: Phase::Queue, stack: None, attempts: 0 };
+        let timeout = CallError::timed_out_waiting();
         if dispatch.is_abandoned() || dispatch.deadline <= now {
             return self.refuse(dispatch, timeout);
         }
@@ -66,7 +66,7 @@ impl Worker {
             Ok(end) => dispatch.mark_sent(end),
             // Its memfds did not find their way, and within the frame they are too much.
             Err(ChannelError::Frame(FrameError::TooLarge { size, limit })) => {
-                return self.refuse(dispatch, CallError::FrameTooLarge { size, limit: limit.into() });
+                return self.refuse(dispatch, CallError::too_large(Direction::Arguments, size, limit));
             }
             // It is answered when the process has ended, which then is near: that tells why.
             Err(error) => self.writing_failed(error),

@@ -141,7 +141,7 @@ impl Worker {
         if let Some(dispatch) = current.dispatch {
             match outcome {
                 Ok(body) => dispatch.succeed(body, &self.name),
-                Err(error) => dispatch.fail(error),
+                Err(error) => dispatch.fail(error.on_worker(&self.name)),
             }
         }
     }

@@ -3,13 +3,16 @@
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use super::{Leaving, MEMORY_INTERVAL, Worker};
+use super::{Ending, Leaving, MEMORY_INTERVAL, Worker};
 use crate::error::{CallError, Phase};
 use crate::port::{CANCEL_SIGNAL, STACK_SIGNAL, cancel_frame, stack_frame};
 use crate::timer::deadline;
 use crate::worker::dispatch::{Dispatch, Work};
 use crate::worker::host::OnBehalf;
 use crate::worker::running::Step;
+
+/// Why a worker is killed whose connection is closed, and whose process goes on.
+pub(super) const CLOSED_BY_CODE: &str = "Python code closed its connection to the pool";
 
 impl Worker {
     pub(super) fn next_deadline(&self) -> Option<Instant> {
@@ -39,6 +42,11 @@ impl Worker {
     fn on_time(&mut self, now: Instant) {
         if self.kill_at.is_some_and(|at| at <= now) {
             self.kill_at = None;
+            // It was given time to end by itself. What it said before is still read.
+            self.closed_by_code = true;
+            if let Some(Ending { why: why @ None }) = &mut self.ending {
+                *why = Some(CLOSED_BY_CODE.into());
+            }
             self.port.process.kill();
         }
         if self.leaving.as_ref().and_then(|leaving| leaving.at).is_some_and(|at| at <= now) {
@@ -54,7 +62,7 @@ impl Worker {
         }
         for dispatch in std::mem::take(&mut self.waiting) {
             if dispatch.deadline <= now {
-                self.refuse(dispatch, CallError::Timeout { phase: Phase::Queue, stack: None, attempts: 0 });
+                self.refuse(dispatch, CallError::timed_out_waiting());
             } else {
                 self.waiting.push_back(dispatch);
             }
@@ -91,7 +99,7 @@ impl Worker {
                 let Some(current) = self.calls.get(call_id) else { return };
                 if let Some(dispatch) = current.dispatch.take() {
                     let error = timeout(dispatch.has_arrived(written) && begun, current.stack.take());
-                    dispatch.fail(error);
+                    dispatch.fail(error.on_worker(&self.name));
                 }
                 self.cancel(call_id);
                 if begun {
@@ -164,15 +172,19 @@ impl Worker {
             let Some(dispatch) = self.calls.get(call_id).and_then(|current| current.dispatch.take()) else {
                 continue;
             };
-            dispatch.fail(CallError::WorkerDied {
-                started,
-                exit: None,
-                signal: None,
-                max_rss_bytes: None,
-                stderr_tail: String::new(),
-                reason: Some(why.into()),
-                attempts: u32::from(started),
-            });
+            dispatch.fail(
+                CallError::WorkerDied {
+                    started,
+                    exit: None,
+                    signal: None,
+                    max_rss_bytes: None,
+                    stderr_tail: String::new(),
+                    reason: Some(why.into()),
+                    attempts: u32::from(started),
+                    context: Box::default(),
+                }
+                .on_worker(&self.name),
+            );
             let step = self.calls.get(call_id).and_then(|current| current.call.caller_left(Instant::now()));
             if let Some(step) = step {
                 self.take_step(call_id, step);
@@ -276,5 +288,6 @@ fn timeout(started: bool, stack: Option<String>) -> CallError {
         phase: if started { Phase::Run } else { Phase::Queue },
         stack: stack.filter(|stack| !stack.is_empty()),
         attempts: u32::from(started),
+        context: Box::default(),
     }
 }

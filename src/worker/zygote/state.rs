@@ -230,7 +230,7 @@ impl Shared {
 
     /// A template could not start. Whether another one should be tried.
     pub(super) fn template_failed(&self, cause: &Arc<WorkerStartError>) -> bool {
-        log::warn!(target: "hatchery::zygote", "{}: the template could not start: {}", self.spec.name, escaped_lines(&cause.to_string()));
+        log::warn!(target: "hatchery::zygote", "{}: the template could not start: {}", self.spec.name, escaped_lines(&format!("{cause:#}")));
         let again = {
             let mut facts = self.facts();
             facts.status.last_failure = Some(format!("the template could not start: {cause}"));

@@ -50,7 +50,7 @@ alone_test! {
             pool.call::<_, Value>("echo", "text").await.expect_err("a text"),
             pool.call::<_, Value>("echo", true).await.expect_err("a bool"),
         ] {
-            let CallError::Encode { message } = &error else { panic!("{error:?}") };
+            let CallError::Encode { message, .. } = &error else { panic!("{error:?}") };
             assert!(message.contains("(value,)"), "{message}");
             assert!(!error.is_retryable());
         }

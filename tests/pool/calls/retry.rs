@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hatchery::{CallError, Phase, UnavailableCause, WorkerStartError};
+use hatchery::{CallContext, CallError, Direction, Phase, UnavailableCause, WorkerStartError};
 
 use crate::support::{BRIEF, MODULE, SOON, alone_test, lines, pool_of, started, status_when};
 
@@ -46,7 +46,7 @@ alone_test! {
     async fn an_exception_is_never_tried_again() {
         let pool = started(2).await;
         let error = pool.request("fail").args(("no",)).idempotent().send::<()>().await.expect_err("it raises");
-        let CallError::Python { type_name, message, traceback, attempts: 1 } = &error else { panic!("{error:?}") };
+        let CallError::Python { type_name, message, traceback, attempts: 1, .. } = &error else { panic!("{error:?}") };
         assert_eq!((type_name.as_str(), message.as_str()), ("ValueError", "no"));
         assert!(traceback.contains("in fail"), "{traceback}");
         assert!(!error.is_retryable());
@@ -74,7 +74,8 @@ alone_test! {
 
 #[test]
 fn each_error_says_whether_it_is_safe_to_try_again_and_how_often_it_was_tried() {
-    let timeout = |phase, attempts| CallError::Timeout { phase, stack: None, attempts };
+    let context = || Box::<CallContext>::default();
+    let timeout = |phase, attempts| CallError::Timeout { phase, stack: None, attempts, context: context() };
     let died = |started, attempts| CallError::WorkerDied {
         started,
         exit: None,
@@ -83,11 +84,22 @@ fn each_error_says_whether_it_is_safe_to_try_again_and_how_often_it_was_tried() 
         stderr_tail: String::new(),
         reason: None,
         attempts,
+        context: context(),
     };
     let unavailable = |cause| CallError::Unavailable { cause };
     let ended = Arc::new(WorkerStartError::Ended { reason: "x".into() });
     let text = || String::from("text");
-    let python = CallError::Python { type_name: text(), message: text(), traceback: text(), attempts: 1 };
+    let python = CallError::Python {
+        type_name: text(),
+        message: text(),
+        traceback: text(),
+        environment: None,
+        attempts: 1,
+        context: context(),
+    };
+    let encode = |direction| CallError::Encode { message: text(), direction, context: context() };
+    let too_large = |direction| CallError::FrameTooLarge { size: 1, limit: 0, direction, context: context() };
+    let direction = Direction::Result;
     let cases = [
         (CallError::Overloaded { queue_len: 3, retry_after: Duration::from_secs(1) }, true, 0),
         (timeout(Phase::Queue, 0), true, 0),
@@ -95,12 +107,18 @@ fn each_error_says_whether_it_is_safe_to_try_again_and_how_often_it_was_tried() 
         (python, false, 1),
         (died(false, 0), true, 0),
         (died(true, 2), false, 2),
-        (CallError::Encode { message: text() }, false, 1),
-        (CallError::Decode { path: text(), message: text() }, false, 1),
-        (CallError::Protocol { detail: text() }, false, 1),
-        (CallError::NoSuchFunction { name: text(), similar: vec![], reason: None }, false, 1),
-        (CallError::Arguments { message: text() }, false, 1),
-        (CallError::FrameTooLarge { size: 1, limit: 0 }, false, 1),
+        (encode(Direction::Arguments), false, 0),
+        (encode(direction), false, 1),
+        (CallError::Decode { path: text(), message: text(), direction, context: context() }, false, 1),
+        (CallError::Protocol { detail: text(), context: context() }, false, 1),
+        (
+            CallError::NoSuchFunction { name: text(), similar: vec![], reason: None, context: context() },
+            false,
+            1,
+        ),
+        (CallError::Arguments { message: text(), context: context() }, false, 1),
+        (too_large(Direction::Arguments), false, 0),
+        (too_large(direction), false, 1),
         (CallError::Draining, false, 0),
         (unavailable(UnavailableCause::StartFailed(ended)), true, 0),
         (unavailable(UnavailableCause::BrokerRestarting), true, 0),

@@ -59,7 +59,7 @@ fn line_of(function: &str) -> String {
 async fn time_out(pool: &Pool, function: &str, timeout: Duration) -> Option<String> {
     let request = pool.request(function).timeout(timeout);
     match request.send::<()>().await {
-        Err(CallError::Timeout { phase: Phase::Run, attempts: 1, stack }) => stack,
+        Err(CallError::Timeout { phase: Phase::Run, attempts: 1, stack, .. }) => stack,
         other => panic!("{function}: {other:?}"),
     }
 }
@@ -137,7 +137,7 @@ alone_test! {
         });
         assert!(is_alive(worker), "it is answered before the kill");
         let error = answer.expect_err("it never ends");
-        assert!(matches!(error, CallError::Timeout { phase: Phase::Run, stack: None, attempts: 1 }), "{error:?}");
+        assert!(matches!(error, CallError::Timeout { phase: Phase::Run, stack: None, attempts: 1, .. }), "{error:?}");
         assert_ne!(pool.call::<_, u32>("pid", ()).await.expect("another one serves"), worker);
         assert!(!is_alive(worker));
         pool.shutdown().await;

@@ -65,7 +65,7 @@ alone_test! {
             );
             let error = pool_with(&source).size(2).start().await.expect_err("it cannot start");
             assert!(descendants(std::process::id()).is_empty());
-            let Some(WorkerStartError::Python { phase, type_name, message, traceback }) = error.worker_error() else {
+            let Some(WorkerStartError::Python { phase, type_name, message, traceback, .. }) = error.worker_error() else {
                 panic!("{error:?}")
             };
             assert_eq!(
@@ -91,7 +91,7 @@ alone_test! {
             python_module(&scratch(), name, &source);
             let pool = builder().module(name).path(scratch()).size(1).spawn_timeout(BRIEF_START);
             let error = pool.start().await.expect_err("it hangs");
-            let Some(WorkerStartError::TimedOut { after, output }) = error.worker_error() else {
+            let Some(WorkerStartError::TimedOut { after, output, .. }) = error.worker_error() else {
                 panic!("{error:?}")
             };
             assert!(*after == BRIEF_START && output.contains("loading the model"), "{output}");

@@ -183,7 +183,7 @@ alone_test! {
                 let items = pool.stream::<u32>(function, (count,)).await.expect("a worker is free");
                 let (items, error) = read(items).await;
                 assert_eq!(items, (0..count).collect::<Vec<_>>());
-                let Some(CallError::Python { type_name, message, traceback, attempts: 1 }) = &error else {
+                let Some(CallError::Python { type_name, message, traceback, attempts: 1, .. }) = &error else {
                     panic!("{error:?}")
                 };
                 assert_eq!((type_name.as_str(), message.as_str()), ("KeyError", "'half-way'"));
@@ -320,7 +320,7 @@ alone_test! {
         let workers = pids(&pool).await;
         for function in ["numbers", "async_numbers"] {
             let error = pool.call::<_, Value>(function, (3,)).await.expect_err("it is no value");
-            let CallError::Encode { message } = &error else { panic!("{error:?}") };
+            let CallError::Encode { message, .. } = &error else { panic!("{error:?}") };
             assert!(message.contains("generator") && message.contains("stream"), "{message}");
         }
         for (function, args, told) in [
@@ -329,7 +329,7 @@ alone_test! {
             ("exists", json!(["x"]), "a bool, not an iterator"),
         ] {
             let (items, error) = read(pool.stream::<Value>(function, args).await.expect("free")).await;
-            let Some(CallError::Encode { message }) = &error else { panic!("{function}: {error:?}") };
+            let Some(CallError::Encode { message, .. }) = &error else { panic!("{function}: {error:?}") };
             assert!(items.is_empty() && message.contains(told), "{message}");
         }
         unharmed(&pool, &workers).await;
@@ -346,7 +346,7 @@ alone_test! {
         assert!(items.is_empty() && name == "numberz" && similar.contains(&"numbers".to_owned()), "{error:?}");
         for function in ["numbers", "async_numbers"] {
             let (items, error) = read(pool.stream::<u32>(function, (1, 2, 3)).await.expect("free")).await;
-            let Some(CallError::Arguments { message }) = &error else { panic!("{error:?}") };
+            let Some(CallError::Arguments { message, .. }) = &error else { panic!("{error:?}") };
             assert!(items.is_empty() && message.contains("count"), "{message}");
         }
         unharmed(&pool, &workers).await;
@@ -360,7 +360,7 @@ alone_test! {
         let workers = pids(&pool).await;
         for function in ["odd_item", "async_odd_item"] {
             let (items, error) = read(pool.stream::<u32>(function, (function,)).await.expect("free")).await;
-            let Some(CallError::Encode { message }) = &error else { panic!("{error:?}") };
+            let Some(CallError::Encode { message, .. }) = &error else { panic!("{error:?}") };
             assert!(items == [1] && message.contains("item['rows'][0]"), "{items:?}, {message}");
             noted(&format!("{function}.closed")).await;
         }

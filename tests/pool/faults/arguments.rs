@@ -58,11 +58,11 @@ alone_test! {
         ];
         for (function, args, reason) in cases {
             let error = pool.call::<_, Value>(function, &args).await.expect_err("it does not fit");
-            let told = matches!(&error, CallError::Arguments { message } if message.contains(reason));
+            let told = matches!(&error, CallError::Arguments { message, .. } if message.contains(reason));
             assert!(told && !error.is_retryable(), "{function} {args}: {error:?}");
         }
         let doubled = pool.request("greet").args(("you",)).kwargs(json!({"name": "me"})).send::<Value>().await;
-        let told = matches!(&doubled, Err(CallError::Arguments { message }) if message.contains("name"));
+        let told = matches!(&doubled, Err(CallError::Arguments { message, .. }) if message.contains("name"));
         assert!(told, "{doubled:?}");
         serves(&pool).await;
         assert_eq!(status(&pool).await.restarts, 0);

@@ -46,15 +46,18 @@ alone_test! {
             script("uncompiled", "echo 'HATCHERY-PROBE {\"version\": [3, 12, 0], \"executable\": \"\"}'");
         let cases = [
             (PathBuf::from("true"), "exit code 0"),
-            (rubbish, "exit code 5, without answering; it printed:\nand more"),
+            (rubbish, "exit code 5"),
             (killed, "signal 9"),
-            (marked, "exit code 0, without answering"),
+            (marked, "did not say what it is"),
             (uncompiled, "did not compile"),
         ];
         for (program, told) in cases {
             let error = start_error(pool_of("").python(&program)).await;
-            let WorkerStartError::InterpreterUnusable { path, detail } = &error else { panic!("{error:?}") };
+            let WorkerStartError::InterpreterUnusable { path, detail, output } = &error else { panic!("{error:?}") };
             assert!(path.ends_with(&*program.to_string_lossy()) && detail.contains(told), "{error}");
+            if program.ends_with("rubbish") {
+                assert!(output == "rubbish\nand more" && format!("{error:#}").contains("    rubbish\n    and more"), "{error:?}");
+            }
         }
     }
 }

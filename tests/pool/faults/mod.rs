@@ -21,6 +21,7 @@ mod launcher;
 mod output;
 pub(crate) mod pools;
 mod protocol;
+mod reports;
 mod settings;
 mod shutdown;
 mod start;

@@ -127,7 +127,7 @@ async fn broken(pool: &Pool, function: &str, what: &str, told: &str) {
     let before = status(pool).await;
     let pid = before.workers[0].pid.expect("it is ready");
     let error = pool.call::<_, Value>(function, (what,)).await.expect_err("the protocol is broken");
-    let CallError::Protocol { detail } = &error else { panic!("{what}: {error:?}") };
+    let CallError::Protocol { detail, .. } = &error else { panic!("{what}: {error:?}") };
     assert!(detail.contains(told) && !error.is_retryable(), "{what}: {error}");
     serves(pool).await;
     let after = status(pool).await;
@@ -221,7 +221,7 @@ alone_test! {
                 assert_eq!(items.next().await.expect("another one").expect("a good item"), 1, "{what}");
             }
             let error = items.next().await.expect("an error").expect_err("the protocol is broken");
-            let CallError::Protocol { detail } = &error else { panic!("{what}: {error:?}") };
+            let CallError::Protocol { detail, .. } = &error else { panic!("{what}: {error:?}") };
             assert!(detail.contains(told), "{what}: {error}");
             assert!(items.next().await.is_none(), "{what}");
             serves(&pool).await;

@@ -43,7 +43,7 @@ async fn value(pool: &Pool, expression: &str) -> Result<Value, CallError> {
 /// Refused as a result; the worker lives on.
 async fn refused(pool: &Pool, call: Result<Value, CallError>) -> String {
     match call {
-        Err(CallError::Encode { message }) => {
+        Err(CallError::Encode { message, .. }) => {
             serves(pool).await;
             message
         }
@@ -212,7 +212,7 @@ alone_test! {
             assert!(told && !error.is_retryable(), "{error:?}");
         }
         let error = pool.call::<_, String>("echo", (1,)).await.expect_err("it does not fit");
-        let told = matches!(&error, CallError::Decode { path, message } if path == "result" && message.contains("string"));
+        let told = matches!(&error, CallError::Decode { path, message, .. } if path == "result" && message.contains("string"));
         assert!(told, "{error:?}");
         serves(&pool).await;
         pool.shutdown().await;
@@ -229,12 +229,12 @@ alone_test! {
         assert_eq!(pool.call::<_, String>("text", (most,)).await.expect("just so").len(), most);
         for size in [most + 1, 30_000_000] {
             let error = pool.call::<_, String>("text", (size,)).await.expect_err("too large");
-            let told = matches!(error, CallError::FrameTooLarge { size: told, limit }
+            let told = matches!(error, CallError::FrameTooLarge { size: told, limit, .. }
                 if told == size as u64 + 22 && limit == LIMIT as u64);
             assert!(told, "{error:?}");
             serves(&pool).await;
             let error = pool.call::<_, usize>("length", ("x".repeat(size),)).await.expect_err("too large");
-            let told = matches!(error, CallError::FrameTooLarge { size: told, limit }
+            let told = matches!(error, CallError::FrameTooLarge { size: told, limit, .. }
                 if told > size as u64 && limit == LIMIT as u64);
             assert!(told, "{error:?}");
             serves(&pool).await;

@@ -84,7 +84,7 @@ alone_test! {
             ("[np.float32(1)]", "numpy.float32; JSON has no such type: convert it (for example with .item())"),
         ] {
             let error = pool.call::<_, Array<f64>>("evaluate", (expression,)).await.expect_err(expression);
-            assert!(matches!(&error, CallError::Encode { message } if message.contains(says)), "{error:?}");
+            assert!(matches!(&error, CallError::Encode { message, .. } if message.contains(says)), "{error:?}");
         }
         let error = pool.call::<_, Array<f32>>("evaluate", ("np.zeros(2)",)).await.expect_err("f8");
         assert!(matches!(&error, CallError::Decode { message, .. } if message.contains("is an array of <f8, not of <f4")), "{error:?}");

@@ -77,7 +77,7 @@ alone_test! {
     async fn what_is_too_much_is_said_before_anything_is_sent() {
         let pool = pool_of(SOURCE).max_frame_bytes(64 * 1024).start().await.expect("it starts");
         let error = pool.call::<_, Value>("echo", (Bytes::from(vec![0; 65_536]),)).await.expect_err("too large");
-        let CallError::FrameTooLarge { size, limit: 65_536 } = error else { panic!("{error:?}") };
+        let CallError::FrameTooLarge { size, limit: 65_536, .. } = error else { panic!("{error:?}") };
         assert!((65_536..65_700).contains(&size), "{size}");
         let error = pool.call::<_, Value>("make", (65_536,)).await.expect_err("too large");
         assert!(matches!(error, CallError::FrameTooLarge { limit: 65_536, .. }), "{error:?}");
@@ -86,9 +86,9 @@ alone_test! {
         assert_eq!(back.len(), MIB);
 
         let error = pool.call::<_, Value>("echo", (vec![Buffer::default(); 65_536],)).await.expect_err("too many");
-        assert!(matches!(&error, CallError::Encode { message } if message.contains("more than the 65535 bytes values")), "{error:?}");
+        assert!(matches!(&error, CallError::Encode { message, .. } if message.contains("more than the 65535 bytes values")), "{error:?}");
         let error = pool.call::<_, Value>("many", (65_536, 0)).await.expect_err("too many");
-        assert!(matches!(&error, CallError::Encode { message } if message.contains("more than the 65535 bytes values")), "{error:?}");
+        assert!(matches!(&error, CallError::Encode { message, .. } if message.contains("more than the 65535 bytes values")), "{error:?}");
         assert_eq!(pool.status().await.expect("it lives").restarts, 0);
         pool.shutdown().await;
     }
@@ -161,7 +161,7 @@ alone_test! {
     async fn json_values_refuse_bytes_and_say_where() {
         let pool = pool_of(SOURCE).start().await.expect("it starts");
         let error = pool.call::<_, Value>("later", (Bytes::from_static(b"x"),)).await.expect_err("no JSON");
-        let CallError::Decode { path, message } = error else { panic!("{error:?}") };
+        let CallError::Decode { path, message, .. } = error else { panic!("{error:?}") };
         assert_eq!((&path[..], &message[..]), (r#"result["data"]"#, "invalid type: byte array, expected any valid JSON value"));
         pool.shutdown().await;
     }

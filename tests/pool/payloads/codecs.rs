@@ -35,11 +35,11 @@ alone_test! {
                 assert_eq!(pool.call::<_, Value>("echo", (&rows,)).await.expect("it comes back"), rows, "{codec:?}");
             }
             let error = pool.call::<_, Value>("colours", ()).await.expect_err("enums do not travel");
-            let CallError::Encode { message } = error else { panic!("{codec:?}: {error:?}") };
+            let CallError::Encode { message, .. } = error else { panic!("{codec:?}: {error:?}") };
             assert!(message.starts_with("result[0] is a"), "{codec:?}: {message}");
             pool.call::<_, Value>("deep", (120,)).await.expect("that deep");
             let error = pool.call::<_, Value>("deep", (121,)).await.expect_err("too deep");
-            assert!(matches!(&error, CallError::Encode { message } if message.contains("120 levels")), "{error:?}");
+            assert!(matches!(&error, CallError::Encode { message, .. } if message.contains("120 levels")), "{error:?}");
             assert_eq!(pool.call::<_, Vec<String>>("loaded", ()).await.expect("it looks"), loaded, "{codec:?}");
             pool.shutdown().await;
         }

@@ -101,7 +101,7 @@ alone_test! {
             assert_eq!(pool.call::<_, u32>("echo", (1,)).await.expect("small calls go on"), 1);
             // The worker does not know how it is here: its memfd cannot be received.
             let error = pool.call::<_, Bytes>("make", (MIB,)).await.expect_err("no descriptor for it");
-            assert!(matches!(&error, CallError::Protocol { detail } if detail.contains("too many open files")), "{error:?}");
+            assert!(matches!(&error, CallError::Protocol { detail, .. } if detail.contains("too many open files")), "{error:?}");
         }
         // The caller is told before the pool is.
         status_when(&pool, "it is replaced", |status| status.restarts == 1 && status.ready == 1).await;
@@ -151,7 +151,7 @@ alone_test! {
         assert!(pool.call::<_, Buffer>("echo", (&data,)).await.expect("it comes back") == data);
         pool.call::<_, ()>("exhaust", ()).await.expect("it opens files");
         let error = pool.call::<_, Buffer>("echo", (&data,)).await.expect_err("no descriptor for it");
-        assert!(matches!(&error, CallError::Protocol { detail } if detail.contains("too many open files")), "{error:?}");
+        assert!(matches!(&error, CallError::Protocol { detail, .. } if detail.contains("too many open files")), "{error:?}");
         status_when(&pool, "it is replaced", |status| status.restarts == 1 && status.ready == 1).await;
         assert!(pool.call::<_, Buffer>("echo", (&data,)).await.expect("another serves") == data);
         pool.shutdown().await;

@@ -133,7 +133,7 @@ alone_test! {
             // Each has a pool of its own: one whose workers die again and again waits before it starts the next.
             let pool = pool_of(SOURCE).max_frame_bytes(NO_ROOM).start().await.expect("it starts");
             let error = pool.call::<_, Buffer>(function, ()).await.expect_err(function);
-            let CallError::Protocol { detail } = &error else { panic!("{function}: {error:?}") };
+            let CallError::Protocol { detail, .. } = &error else { panic!("{function}: {error:?}") };
             assert!(detail.contains("attachments of a frame"), "{function}: {detail}");
             status_when(&pool, "it is replaced", |it| it.restarts == 1 && it.ready == 1).await;
             assert_eq!(pool.call::<_, String>("ping", ()).await.expect("the pool serves"), "pong");

@@ -104,7 +104,7 @@ alone_test! {
             assert!(told.2.contains(message), "{told:?}");
         }
         let error = pool.call::<_, ()>("let_pass", ("fail",)).await.expect_err("nobody catches it");
-        let CallError::HostCall { name, message, cause: HostCallCause::Failed } = &error else { panic!("{error:?}") };
+        let CallError::HostCall { name, message, cause: HostCallCause::Failed, .. } = &error else { panic!("{error:?}") };
         assert_eq!((&**name, &**message), ("fail", "as ordered"));
         assert_eq!(pool.status().await.expect("it runs").restarts, 0);
         pool.shutdown().await;

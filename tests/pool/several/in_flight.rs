@@ -181,7 +181,7 @@ alone_test! {
         );
         held.expect("it was let go");
         let late = late.expect_err("the other one held the worker");
-        assert!(matches!(late, CallError::Timeout { phase: Phase::Queue, stack: None, attempts: 0 }), "{late:?}");
+        assert!(matches!(late, CallError::Timeout { phase: Phase::Queue, stack: None, attempts: 0, .. }), "{late:?}");
         pool.shutdown().await;
     }
 }

@@ -48,7 +48,7 @@ fn start_failed(answer: Result<u32, CallError>) -> WorkerStartError {
 
 #[track_caller]
 fn assert_traceback(error: &WorkerStartError) {
-    let WorkerStartError::Python { phase, type_name, message, traceback } = error else {
+    let WorkerStartError::Python { phase, type_name, message, traceback, .. } = error else {
         panic!("not Python's own: {error:?}")
     };
     assert_eq!(
@@ -103,7 +103,7 @@ alone_test! {
         let source = "import time\nprint('loading the model')\ntime.sleep(600)\n";
         let timeout = BRIEF_START;
         let error = refused(pool_of(source).size(1).spawn_timeout(timeout).start().await);
-        let WorkerStartError::TimedOut { after, output } = &error else { panic!("it hung: {error:?}") };
+        let WorkerStartError::TimedOut { after, output, .. } = &error else { panic!("it hung: {error:?}") };
         assert_eq!(*after, timeout);
         assert!(output.contains("loading the model"), "{output:?}");
     }

@@ -1,0 +1,32 @@
+//! Settings that cannot be used.
+
+use std::error::Error;
+use std::fmt;
+
+use super::report::one_line;
+
+/// A setting that cannot be used. `Debug` writes the same text as `Display`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The setting.
+    pub field: &'static str,
+    /// What it was set to.
+    pub value: String,
+    /// What is allowed.
+    pub allowed: &'static str,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { field, value, allowed } = self;
+        write!(f, "the setting {field} = {} cannot be used; allowed: {allowed}", one_line(value))
+    }
+}
+
+impl fmt::Debug for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl Error for ConfigError {}

@@ -1,0 +1,53 @@
+//! Typed errors. This room lies at the bottom: it knows none of the others.
+//!
+//! - [`CallError`]: why a call or a checkout failed, and whether it may be tried again.
+//! - [`WorkerStartError`]: why a worker did not become ready.
+//! - [`ConfigError`]: a setting that cannot be used: which, its value, what is allowed.
+//!
+//! `{}` writes an error on one line, `{:#}` writes the whole report, and so does `Debug`, which is what a failing
+//! `main` and `expect` print. [`report`] has the rules.
+
+mod call;
+mod config;
+#[cfg(test)]
+mod docs_tests;
+pub(crate) mod report;
+mod start;
+
+pub use call::{CallContext, CallError, Direction, HostCallCause, Phase, UnavailableCause};
+pub use config::ConfigError;
+pub use start::{StartPhase, WorkerStartError};
+
+/// How a process ended, such as `exit code 3` or `signal 11, SIGSEGV`.
+pub(crate) fn ended_by(exit: Option<i32>, signal: Option<i32>) -> String {
+    match (exit, signal) {
+        (Some(74), _) => "exit code 74: its connection to the pool broke".into(),
+        (Some(76), _) => "exit code 76: it could not read what the pool sent".into(),
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => match signal_name(signal) {
+            Some(name) => format!("signal {signal}, {name}"),
+            None => format!("signal {signal}"),
+        },
+        (None, None) => "how is not known".into(),
+    }
+}
+
+/// The signals that end processes in practice.
+fn signal_name(signal: i32) -> Option<&'static str> {
+    Some(match signal {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        4 => "SIGILL",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        11 => "SIGSEGV",
+        13 => "SIGPIPE",
+        14 => "SIGALRM",
+        15 => "SIGTERM",
+        24 => "SIGXCPU",
+        25 => "SIGXFSZ",
+        _ => return None,
+    })
+}

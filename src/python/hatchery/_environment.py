@@ -1,0 +1,72 @@
+"""What to say of an import that failed: which interpreter, where it looks, and what may be wrong with that."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from hatchery import _errors
+
+_MOST_PATHS = 12
+_VENVS = (".venv", "venv")
+
+
+def describe(error: ImportError) -> str:
+    """Return lines of `label: text`; the one that says what to do is labelled `hint`."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    paths = [str(path) or os.getcwd() for path in sys.path]
+    if len(paths) > _MOST_PATHS:
+        paths[_MOST_PATHS:] = [f"... {len(paths) - _MOST_PATHS} more"]
+    lines = [f"interpreter: {sys.executable} (Python {version})", "search path: " + ", ".join(paths)]
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    if missing:
+        lines.append("hint: " + _hint(missing.partition(".")[0]).replace("\n", " "))
+    return "\n".join(lines)
+
+
+def _hint(missing: str) -> str:
+    """Return what may help against the lack of this module."""
+    unused = _unused_venv()
+    if missing == _errors.module.partition(".")[0]:
+        hint = _where_it_looked(missing)
+        return f"{hint}; {unused}" if unused else hint
+    return unused or f"install it for this interpreter: `{sys.executable} -m pip install {missing}`"
+
+
+def _where_it_looked(module: str) -> str:
+    here = os.getcwd()
+    given = [os.path.abspath(path) for path in _errors.user_path]
+    for folder in (here, *(os.path.dirname(path) for path in given)):
+        if any(os.path.exists(os.path.join(folder, name)) for name in (module + ".py", module)):
+            return f"`{module}` is in {folder}: add `.path({_quoted(folder)})`"
+    if not given:
+        return f"no directory was given: name that of `{module}` with `.path(directory)`; the current one is {here}"
+    looked = [path if os.path.isdir(path) else f"{path} (which is no directory)" for path in given]
+    return f"`{module}` is not in {', '.join(looked)}: name its directory with `.path(directory)`"
+
+
+def _unused_venv() -> str | None:
+    active = os.environ.get("VIRTUAL_ENV")
+    if active:
+        if _is_used(active):
+            return None
+        program = _quoted(os.path.join(active, "bin", "python3"))
+        return f"VIRTUAL_ENV is {active}, but this interpreter is not of it: name its own with `.python({program})`"
+    folders = [os.getcwd()]
+    folders += [os.path.abspath(path) for path in _errors.user_path]
+    folders += [os.path.dirname(folder) for folder in folders]
+    for folder in folders:
+        for name in _VENVS:
+            venv = os.path.join(folder, name)
+            if os.path.isfile(os.path.join(venv, "pyvenv.cfg")) and not _is_used(venv):
+                program = _quoted(os.path.join(venv, "bin", "python3"))
+                return f"the virtual environment {venv} is not used: activate it, or name it with `.python({program})`"
+    return None
+
+
+def _is_used(venv: str) -> bool:
+    return os.path.realpath(venv) == os.path.realpath(sys.prefix)
+
+
+def _quoted(path: str) -> str:
+    return '"' + path + '"'
