@@ -118,6 +118,7 @@ class _Template:
             from hatchery import _worker
 
             sys.path[0:0] = _worker.search_path(self.hello["path"])
+            allowed = self.hello["template"].get("allow", ())
             _errors.module, _errors.user_path = module, self.hello["path"]
             for name in [*self.hello["template"]["preload"], module]:
                 __import__(name)
