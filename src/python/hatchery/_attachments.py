@@ -192,7 +192,14 @@ class _Meanings:
 
 
 def scan(body: Any, attachments: tuple[Any, ...]) -> Any:
-    """Read a body with attachments. Raises `ProtocolError` for placeholders that are none, `ValueError` otherwise."""
+    """Read a body with attachments.
+
+    Raises `ProtocolError` for a wrong placeholder, `UnmappedError` for an attachment that this process could not map,
+    and `ValueError` otherwise.
+    """
+    for data in attachments:
+        if isinstance(data, _wire.UnmappedError):
+            raise data
     text = str(body, "utf-8")
     meanings = _Meanings(attachments, escaped=text.count("\\u0000") != len(attachments))
     value, end = _values.scanner(meanings.members)(text, 0)

@@ -75,9 +75,12 @@ def receive(fd_socket: int, call_id: int, attachments: tuple[Any, ...]) -> tuple
         for level, kind, rights in parts:
             if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
                 fds.extend(array("i", rights[: len(rights) // 4 * 4]))
+        if data != _CALL_ID.pack(call_id):
+            raise _wire.ProtocolError("the memfds that came belong to another frame")
         if flags & _socket.MSG_CTRUNC:
-            raise _wire.ProtocolError("memfds got lost: this process has too many open files")
-        if data != _CALL_ID.pack(call_id) or len(fds) != awaited:
+            lost = _wire.UnmappedError("the memfds of a call got lost: this process has too many open files")
+            return tuple(lost if _is_length(part) else part for part in attachments)
+        if len(fds) != awaited:
             raise _wire.ProtocolError("the memfds that came belong to another frame")
         mapped = iter([_map(fd, length) for fd, length in zip(fds, filter(_is_length, attachments))])
         return tuple(next(mapped) if _is_length(part) else part for part in attachments)
@@ -90,8 +93,11 @@ def _is_length(part: Any) -> bool:
     return type(part) is int
 
 
-def _map(fd: int, length: int) -> memoryview:
-    """Map a memfd of the host's. The mapping lives as long as any view of it."""
+def _map(fd: int, length: int) -> memoryview | _wire.UnmappedError:
+    """Map a memfd of the host's. The mapping lives as long as any view of it.
+
+    Return the error when this process lacks memory or descriptors for it: that concerns one call only.
+    """
     try:
         sealed = fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS == _SEALS
     except OSError:
@@ -106,7 +112,7 @@ def _map(fd: int, length: int) -> memoryview:
         os.close(spare)  # the number is free for the copy of the descriptor that a mapping keeps
         mapping = Mapping(fd, length, MAP_PRIVATE, PROT_READ)
     except (OSError, ValueError, OverflowError) as error:
-        raise _wire.ProtocolError(f"a memfd cannot be mapped: {error}") from error
+        return _wire.UnmappedError(f"{length} bytes that came in a memfd cannot be mapped: {error}")
     mapping.fd, mapping.file = spare, (status.st_dev, status.st_ino)
     return memoryview(mapping)
 

@@ -434,13 +434,8 @@ class Worker:
         except Exception as second:  # the C scanner alone does not always say what is wrong
             name, error = None, second
         if isinstance(name, str) and isinstance(error, KeyError):
-            unknown: dict[str, Any] = {"kind": "no_such_function", "name": name}
-            unknown["similar"] = _functions.similar(name, self.functions)
-            module = sys.modules.get(self.module)
-            reason = module and _functions.why_not(module, name, self.wanted)
-            if reason:
-                unknown["reason"] = reason
-            self._send_error(call_id, unknown)
+        elif isinstance(error, _wire.UnmappedError):
+            self._send_error(call_id, {"kind": "decode", "message": str(error)})
         else:
             message = f"the call is not [function, args, kwargs, options]: {type(error).__name__}: {error}"
             self._send_error(call_id, {"kind": "decode", "message": message})

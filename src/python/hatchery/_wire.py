@@ -84,6 +84,10 @@ class ProtocolError(Exception):
     """The host sent what is no frame of this protocol."""
 
 
+class UnmappedError(Exception):
+    """Takes the place of an attachment whose memfd could not be received or mapped; raised when its frame is read."""
+
+
 class FrameTooLargeError(Exception):
     """A frame would be larger than the host takes."""
 

@@ -101,10 +101,13 @@ class _Template:
         self.exports: Any = None
 
     def look_for_pidfds(self) -> str | None:
-        """Find out how to open a pidfd. Return why it is impossible, if it is."""
+        """Find out how to open a pidfd. Return why no worker can be forked, if none can."""
         try:
             self.pidfd_open = getattr(os, "pidfd_open", None) or _pidfd_open_by_number()
             os.close(self.pidfd_open(os.getpid()))
+            os.listdir("/proc/self/fd")
+        except FileNotFoundError as error:
+            return f"a zygote needs /proc: {error}"
         except Exception as error:
             return f"a zygote needs pidfds, which this Python cannot open: {type(error).__name__}: {error}"
         return None

@@ -491,6 +491,23 @@ class Serving(unittest.TestCase):
                 self.assertEqual((kind, call_id, body["kind"]), (ERROR, 0, "protocol"), body)
                 self.assertEqual(host.worker.end(), _wire.EXIT_PROTOCOL)
 
+    def test_memfd_that_cannot_be_mapped_is_an_error_of_its_call(self):
+        source = ECHO + (
+            "def limit():\n"
+            "    import resource\n"
+            "    with open('/proc/self/statm') as statm:\n"
+            "        size = int(statm.read().split()[0]) * resource.getpagesize() + (32 << 20)\n"
+            "    resource.setrlimit(resource.RLIMIT_AS, (size, size))\n"
+        )
+        with Host(source) as host:
+            host.worker.call("limit")
+            before = host.worker.call("fds")
+            host.send(77, r'["echo",[{"\u0000":[0]}],null]', sealed(bytes(64 * MIB)))
+            kind, call_id, body = host.worker.receive()
+            self.assertEqual((kind, call_id, body["kind"]), (ERROR, 77, "decode"), body)
+            self.assertIn("cannot be mapped", body["message"])
+            self.assertEqual(host.worker.call("fds"), before)
+
 
 if __name__ == "__main__":
     unittest.main()
