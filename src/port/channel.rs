@@ -1,19 +1,22 @@
 //! The framed channel to a worker: frames in and out of a non-blocking socket.
 
-use std::io;
-use std::pin::Pin;
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut, Bytes, BytesMut};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags};
+use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_util::codec::Decoder;
-use tokio_util::io::poll_read_buf;
 
 use super::attachment::Attachment;
 use super::blocks;
 use super::descriptors::Descriptors;
+use super::foreign::Foreign;
 use super::frame::{Frame, FrameDecoder, FrameError, LENGTH_BYTES};
 use super::outgoing::{Outgoing, Purpose};
 use crate::budget::UNWRITTEN_BYTES;
@@ -64,6 +67,7 @@ pub(crate) struct FrameReader {
     incoming: BytesMut,
     /// Of a large payload what has come, and how long it will be. Nothing is in `incoming` then.
     large: Option<(Vec<u8>, usize)>,
+    _hold: Option<Arc<Foreign>>,
 }
 
 /// Frames out, from whatever thread.
@@ -76,10 +80,15 @@ pub(crate) struct FrameWriter {
     outgoing: Outgoing,
     /// Nothing that follows would be understood.
     failed: Option<io::ErrorKind>,
+    /// Behind `socket`, so that it is dropped last.
+    _hold: Option<Arc<Foreign>>,
 }
 
 impl Channel {
     pub(crate) fn new(stream: UnixStream, descriptors: Descriptors, max_frame_bytes: u32) -> Self {
+        // Older kernels let a worker pass descriptors here, which are closed with the socket if they were not received.
+        let refuses = set_passes_rights(&stream, false).is_ok();
+        let hold = if refuses { None } else { hold(&stream) };
         let (reading, writing) = stream.into_split();
         let descriptors = Arc::new(descriptors);
         let reader = FrameReader {
@@ -88,6 +97,7 @@ impl Channel {
             decoder: FrameDecoder { max_frame_bytes },
             incoming: BytesMut::with_capacity(READ_BYTES),
             large: None,
+            _hold: hold.clone(),
         };
         let writer = FrameWriter {
             socket: writing,
@@ -95,6 +105,7 @@ impl Channel {
             max_frame_bytes,
             outgoing: Outgoing::default(),
             failed: None,
+            _hold: hold,
         };
         Self { reader, writer }
     }
@@ -196,7 +207,7 @@ impl FrameReader {
                 while payload.len() < *size {
                     let missing = *size - payload.len();
                     let mut rest = payload.limit(missing);
-                    if ready!(poll_read_buf(Pin::new(&mut self.socket), cx, &mut rest))? == 0 {
+                    if ready!(poll_receive(&self.socket, cx, &mut rest))? == 0 {
                         return Poll::Ready(Err(ChannelError::Closed));
                     }
                 }
@@ -218,11 +229,89 @@ impl FrameReader {
                 // Takes the same memory again once the frames cut from it are gone.
                 self.incoming.reserve(READ_BYTES);
             }
-            if ready!(poll_read_buf(Pin::new(&mut self.socket), cx, &mut self.incoming))? == 0 {
+            if ready!(poll_receive(&self.socket, cx, &mut self.incoming))? == 0 {
                 return Poll::Ready(Err(ChannelError::Closed));
             }
         }
     }
+}
+
+/// A second descriptor of a socket. The last descriptor that is closed closes what is still in the socket, so it is left
+/// to another thread. `None` when this process has no descriptor left.
+pub(super) fn hold(socket: &UnixStream) -> Option<Arc<Foreign>> {
+    Some(Arc::new(Foreign::new(socket.as_fd().try_clone_to_owned().ok()?)))
+}
+
+/// `asm-generic/socket.h`, from Linux 6.16 on; the libc crate lacks it.
+const SO_PASSRIGHTS: libc::c_int = 83;
+
+/// Whether the other end of a socket may pass descriptors.
+///
+/// # Errors
+/// The kernel is older than Linux 6.16, and always lets them pass.
+pub(super) fn set_passes_rights(socket: &UnixStream, passes: bool) -> io::Result<()> {
+    let value = libc::c_int::from(passes);
+    // SAFETY: the descriptor is open, and the pointer is to a live integer of the length that is given.
+    #[allow(unsafe_code)]
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PASSRIGHTS,
+            (&raw const value).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if set == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Reads what the socket has; 0 at its end.
+///
+/// Not by `read`: that closes descriptors that came with the bytes at once, and such a close may block.
+fn poll_receive(
+    socket: &OwnedReadHalf,
+    cx: &mut Context<'_>,
+    into: &mut impl BufMut,
+) -> Poll<Result<usize, ChannelError>> {
+    let socket: &UnixStream = socket.as_ref();
+    loop {
+        ready!(socket.poll_read_ready(cx))?;
+        match socket.try_io(Interest::READABLE, || receive(socket, into)) {
+            Ok(Some(read)) => return Poll::Ready(Ok(read)),
+            Ok(None) => return Poll::Ready(Err(FrameError::Descriptors.into())),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Poll::Ready(Err(error.into())),
+        }
+    }
+}
+
+/// `None` when descriptors came, which do not belong on this socket.
+fn receive(socket: &UnixStream, into: &mut impl BufMut) -> io::Result<Option<usize>> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let chunk = into.chunk_mut();
+    let len = chunk.len();
+    // SAFETY: the slice is of this length, and only the kernel writes to it, initialized bytes.
+    #[allow(unsafe_code)]
+    let bytes = unsafe { std::slice::from_raw_parts_mut(chunk.as_mut_ptr(), len) };
+    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+    let received = rustix::net::recvmsg(socket, &mut [IoSliceMut::new(bytes)], &mut control, flags)?;
+    let mut came = false;
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+            came = true;
+            descriptors.for_each(|fd| drop(Foreign::new(fd)));
+        }
+    }
+    if came || received.flags.contains(ReturnFlags::CTRUNC) {
+        return Ok(None);
+    }
+    // SAFETY: the kernel has written so many bytes.
+    #[allow(unsafe_code)]
+    unsafe {
+        into.advance_mut(received.bytes);
+    }
+    Ok(Some(received.bytes))
 }
 
 /// The same frame without memfds.
@@ -232,4 +321,40 @@ fn inline(frame: &Frame) -> Frame {
         *attachment = Attachment::Inline(attachment.buffer().to_bytes());
     }
     frame
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::IoSlice;
+
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+
+    use super::*;
+
+    /// Passes a descriptor together with the bytes.
+    fn pass(socket: &UnixStream, bytes: &[u8]) -> rustix::io::Result<usize> {
+        let file = std::fs::File::open("/proc/version").expect("Linux");
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let files = [file.as_fd()];
+        assert!(control.push(SendAncillaryMessage::ScmRights(&files)));
+        rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)
+    }
+
+    #[tokio::test]
+    async fn descriptor_on_the_channel_is_refused() {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let (descriptors, _) = Descriptors::pair().expect("a pair");
+        let mut channel = Channel::new(ours, descriptors, 1 << 20);
+        // As on a kernel before Linux 6.16.
+        let socket: &UnixStream = channel.reader.socket.as_ref();
+        if set_passes_rights(socket, true).is_ok() {
+            set_passes_rights(socket, false).expect("as before");
+            assert_eq!(pass(&theirs, b"x"), Err(rustix::io::Errno::PERM), "the kernel refuses it");
+            set_passes_rights(socket, true).expect("as before");
+        }
+        pass(&theirs, b"x").expect("the kernel passes it");
+        let frame = std::future::poll_fn(|cx| channel.reader.poll_frame(cx)).await;
+        assert!(matches!(frame, Err(ChannelError::Frame(FrameError::Descriptors))), "{frame:?}");
+    }
 }

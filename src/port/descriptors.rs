@@ -12,15 +12,16 @@ use rustix::net::{
 };
 
 use super::attachment::{Attachment, MOST_MEMFDS};
+use super::foreign::Foreign;
 use super::frame::Frame;
 use super::memfd::Memfd;
 
 /// Room for what the kernel puts into one message at most, so that nothing is cut off unseen.
 const SPACE: usize = cmsg_space!(ScmRights(253));
 
-/// Our end of it.
+/// Our end of it. Descriptors that were sent and not received are closed with it, so it is itself closed elsewhere.
 #[derive(Debug)]
-pub(crate) struct Descriptors(OwnedFd);
+pub(crate) struct Descriptors(Foreign);
 
 impl Descriptors {
     /// Both ends; the second is the worker's.
@@ -28,7 +29,7 @@ impl Descriptors {
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-        Ok((Self(ours), theirs))
+        Ok((Self(Foreign::new(ours)), theirs))
     }
 
     /// Sends the memfds of a frame, if it has any, before the frame itself.
@@ -86,7 +87,7 @@ impl Descriptors {
         Ok(())
     }
 
-    fn receive_message(&self, call_id: u64) -> Result<Vec<OwnedFd>, String> {
+    fn receive_message(&self, call_id: u64) -> Result<Vec<Foreign>, String> {
         let mut space = [MaybeUninit::uninit(); SPACE];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut data = [0; 9];
@@ -96,11 +97,10 @@ impl Descriptors {
             rustix::io::Errno::AGAIN => "the memfds of a frame did not come before it".to_owned(),
             error => format!("the memfds of a frame cannot be received: {error}"),
         })?;
-        // What came is open now, and closed again with this list.
         let mut fds = Vec::new();
         for part in control.drain() {
             if let RecvAncillaryMessage::ScmRights(came) = part {
-                fds.extend(came);
+                fds.extend(came.map(Foreign::new));
             }
         }
         if message.flags.contains(ReturnFlags::CTRUNC) {

@@ -168,6 +168,8 @@ pub(crate) enum FrameError {
     Attachments { kind: Kind, message: String },
     #[error("the body of a frame of kind {kind:?} cannot be read: {message}")]
     Body { kind: Kind, message: String },
+    #[error("descriptors came on the channel; only memfds may be passed, on the socket for them")]
+    Descriptors,
     #[error("the connection failed: {0}")]
     Io(#[from] std::io::Error),
 }

@@ -3,9 +3,80 @@
 //! a hang-up is made to raise SIGKILL for the group; this process alone holds the other.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::sync::Once;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use rustix::process::Pid;
+
+/// The host's end of a lifeline. It is the host's alone: a child that the host forks does not keep it, so that the
+/// workers end with the host although the child lives on.
+#[derive(Debug)]
+pub(super) struct Held {
+    slot: Option<&'static AtomicI32>,
+    _fd: OwnedFd,
+}
+
+/// How many ends are kept from forked children. Beyond that a child without exec keeps the workers alive.
+const MOST_HELD: usize = 4096;
+const FREE: i32 = -1;
+static HELD: [AtomicI32; MOST_HELD] = [const { AtomicI32::new(FREE) }; MOST_HELD];
+static AT_FORK: Once = Once::new();
+
+impl Held {
+    pub(super) fn new(fd: OwnedFd) -> Self {
+        AT_FORK.call_once(|| {
+            // SAFETY: the handler makes system calls and reads atomics only, as a child of a program with threads may.
+            #[allow(unsafe_code)]
+            let failed = unsafe { libc::pthread_atfork(None, None, Some(let_go_in_child)) };
+            if failed != 0 {
+                log::warn!(target: "hatchery::port", "forked children of this program will keep its workers alive");
+            }
+        });
+        let number = fd.as_raw_fd();
+        let take = |slot: &&AtomicI32| {
+            slot.compare_exchange(FREE, number, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        };
+        Self { slot: HELD.iter().find(take), _fd: fd }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Before the descriptor is closed: its number may then be another's.
+        if let Some(slot) = self.slot {
+            slot.store(FREE, Ordering::Release);
+        }
+    }
+}
+
+/// Puts `/dev/null` in the place of each end. The numbers stay open, since the child's copies of their owners close them.
+extern "C" fn let_go_in_child() {
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+    // SAFETY: a string that ends with a zero, and integers.
+    #[allow(unsafe_code)]
+    let null = unsafe { libc::open(c"/dev/null".as_ptr(), flags) };
+    for slot in &HELD {
+        let held = slot.load(Ordering::Acquire);
+        if held == FREE {
+            continue;
+        }
+        // SAFETY: integers only. Without `/dev/null` the end is closed all the same.
+        #[allow(unsafe_code)]
+        unsafe {
+            if null == -1 || libc::dup3(null, held, libc::O_CLOEXEC) == -1 {
+                libc::close(held);
+            }
+        }
+    }
+    if null != -1 {
+        // SAFETY: it was opened above.
+        #[allow(unsafe_code)]
+        unsafe {
+            libc::close(null);
+        }
+    }
+}
 
 /// `asm-generic/fcntl.h`; the libc crate lacks them.
 const F_SETSIG: libc::c_int = 10;
@@ -22,6 +93,16 @@ pub(super) fn arm(fd: impl AsFd, group: Pid) -> io::Result<()> {
         if unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), command, argument) } == -1 {
             return Err(io::Error::last_os_error());
         }
+    }
+    Ok(())
+}
+
+/// Ends what [`arm`] did: nothing is signalled any more.
+pub(super) fn disarm(fd: impl AsFd) -> io::Result<()> {
+    // SAFETY: the descriptor is open, and the command takes an integer.
+    #[allow(unsafe_code)]
+    if unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), libc::F_SETOWN, 0) } == -1 {
+        return Err(io::Error::last_os_error());
     }
     Ok(())
 }

@@ -9,14 +9,19 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
-use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::mm::{MapFlags, ProtFlags};
+
+use super::foreign::Foreign;
 
 /// What must be sealed. Whoever has a memfd with these seals may rely on its bytes.
 const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::WRITE);
 
 /// `linux/magic.h`: the file system of memfds with ordinary pages.
 const TMPFS_MAGIC: i64 = 0x0102_1994;
+
+/// The largest memfd that is taken from a worker: 16 GiB.
+const MOST_BYTES: u64 = 16 << 30;
 
 /// A sealed memfd, mapped read-only.
 #[derive(Debug)]
@@ -28,12 +33,12 @@ pub(crate) struct Memfd {
 impl Memfd {
     /// A new one with these bytes: they are copied once.
     pub(crate) fn copy_of(bytes: &[u8]) -> io::Result<Self> {
-        let fd = create()?;
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            match rustix::io::write(&fd, rest) {
+        let fd = create(bytes.len())?;
+        let mut at = 0;
+        while at < bytes.len() {
+            match rustix::io::pwrite(&fd, &bytes[at..], at as u64) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => rest = &rest[written..],
+                Ok(written) => at += written,
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -47,7 +52,7 @@ impl Memfd {
     ///
     /// # Errors
     /// What is wrong with it; nothing of it has been touched then.
-    pub(crate) fn received(fd: OwnedFd, len: u64) -> Result<Self, String> {
+    pub(crate) fn received(fd: Foreign, len: u64) -> Result<Self, String> {
         // Only shared memory has seals at all.
         let seals = rustix::fs::fcntl_get_seals(&fd).map_err(|_| "it is no memfd".to_owned())?;
         if !seals.contains(SEALS) {
@@ -58,11 +63,21 @@ impl Memfd {
         if file_system.f_type as i64 != TMPFS_MAGIC {
             return Err("it has pages of another size".into());
         }
-        let size = rustix::fs::fstat(&fd).map_err(|error| error.to_string())?.st_size;
-        if u64::try_from(size).unwrap_or(0) < len {
+        let stat = rustix::fs::fstat(&fd).map_err(|error| error.to_string())?;
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        if size < len {
             return Err(format!("it has {size} bytes, not {len}"));
         }
+        if size > MOST_BYTES {
+            return Err(format!("it has {size} bytes, more than {MOST_BYTES}"));
+        }
+        // Each page that is missing would cost this process memory when it is read.
+        if u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512) < size {
+            return Err("it has holes".into());
+        }
         let len = usize::try_from(len).map_err(|error| error.to_string())?;
+        // It closes at once: it is a memfd.
+        let fd = fd.into_inner();
         let map = Map::read_only(fd.as_fd(), len).map_err(|error| format!("it cannot be mapped: {error}"))?;
         Ok(Self { fd, map })
     }
@@ -88,8 +103,7 @@ pub(crate) struct OpenMemfd {
 impl OpenMemfd {
     /// A new one of so many zeroes.
     pub(crate) fn zeroed(len: usize) -> io::Result<Self> {
-        let fd = create()?;
-        rustix::fs::ftruncate(&fd, len as u64)?;
+        let fd = create(len)?;
         let map = Map::new(fd.as_fd(), len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED)?;
         map.keep_from_children()?;
         Ok(Self { fd, map })
@@ -131,9 +145,28 @@ impl OpenMemfd {
     }
 }
 
-fn create() -> io::Result<OwnedFd> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    Ok(rustix::fs::memfd_create("hatchery", flags)?)
+/// A memfd of so many zeroes, which can neither shrink nor grow: a mapping of it never ends this process by SIGBUS. Its
+/// pages are there, for the same reason.
+///
+/// # Errors
+/// The kernel has no memory or no descriptor for it, or the limit of file sizes (`ulimit -f`) forbids it: the kernel
+/// would end this process by SIGXFSZ.
+fn create(len: usize) -> io::Result<OwnedFd> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
+    if limit.is_some_and(|limit| limit < len as u64) {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    let fd = rustix::fs::memfd_create("hatchery", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    rustix::fs::ftruncate(&fd, len as u64)?;
+    rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW)?;
+    // A process of the same user may have opened it by /proc before it was sealed.
+    if rustix::fs::fstat(&fd)?.st_size as u64 != len as u64 {
+        return Err(io::Error::other("another process changed the size of a memfd"));
+    }
+    if len > 0 {
+        rustix::fs::fallocate(&fd, FallocateFlags::empty(), 0, len as u64)?;
+    }
+    Ok(fd)
 }
 
 /// A mapping of the beginning of a file.

@@ -26,6 +26,7 @@ mod codec;
 mod decode;
 mod descriptors;
 mod environment;
+mod foreign;
 mod frame;
 mod interpreter;
 mod lifeline;

@@ -11,15 +11,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use rustix::pipe::PipeFlags;
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::process::{Pid, PidfdFlags};
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 
+use super::channel::set_passes_rights;
 use super::descriptors::Descriptors;
 use super::environment::Environment;
+use super::lifeline::Held;
 use super::reap::{
-    Dying, child_dropped, orphaned, reap, reap_in_background, template_dropped, template_reaped,
+    Dying, child_dropped, end_unwatched, orphaned, reap_in_background, template_dropped, template_reaped,
 };
 use super::zygote::{Children, Orphan, Reaper};
 use super::{lifeline, pidfd};
@@ -87,6 +89,7 @@ pub(crate) fn spawn(line: &CommandLine, shared: Option<BorrowedFd<'_>>) -> io::R
         command.current_dir(dir);
     }
     let (lifeline, held) = StdUnixStream::pair()?;
+    let lifeline = Held::new(lifeline.into());
     let (stacks, written) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     let (descriptors, fd_socket) = Descriptors::pair()?;
     let inherited: Vec<_> =
@@ -108,14 +111,24 @@ pub(crate) fn spawn(line: &CommandLine, shared: Option<BorrowedFd<'_>>) -> io::R
         _ => error,
     })?;
     let pid = Pid::from_child(&child);
-    lifeline::arm(held.as_fd(), pid).inspect_err(|_| {
-        kill_group(pid);
-        let _ = reap(pid);
-    })?;
+    // No flags: `NONBLOCK` needs Linux 5.10, and a pidfd is only polled.
+    let pidfd = match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(pidfd) => Arc::new(pidfd),
+        Err(error) => {
+            end_unwatched(child);
+            return Err(error.into());
+        }
+    };
+    // From here on the child is killed and reaped when this function fails.
+    let process = Process::new(pid, pidfd.clone(), lifeline, Reaper::Us)?;
+    lifeline::arm(held.as_fd(), pid)?;
+    if !pidfd::keeps_number(&pidfd, pid) {
+        // The program ignores SIGCHLD, or reaps all children: the child is gone, and its number may be another's.
+        lifeline::disarm(held.as_fd())?;
+    }
     let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
         unreachable!("both were asked for as pipes");
     };
-    let process = Process::spawned(pid, lifeline.into())?;
     Ok(Spawned {
         process,
         socket,
@@ -136,7 +149,10 @@ pub(super) fn socketpair() -> io::Result<(UnixStream, OwnedFd)> {
         rustix::net::sockopt::set_socket_send_buffer_size(end, SEND_BUFFER_BYTES)?;
     }
     ours.set_nonblocking(true)?;
-    Ok((UnixStream::from_std(ours)?, theirs.into()))
+    let ours = UnixStream::from_std(ours)?;
+    // Older kernels cannot; the channel then refuses descriptors when they come.
+    let _ = set_passes_rights(&ours, false);
+    Ok((ours, theirs.into()))
 }
 
 /// Starts the command with these descriptors open under their own numbers.
@@ -156,45 +172,37 @@ fn spawn_inheriting(command: &mut Command, inherited: &[BorrowedFd<'_>]) -> io::
 pub(crate) struct Process {
     pid: Pid,
     /// Readable once the process has ended.
-    pidfd: AsyncFd<OwnedFd>,
-    /// Nobody but us can reap it.
-    is_child: bool,
+    pidfd: AsyncFd<Arc<OwnedFd>>,
     reaper: Reaper,
     /// It is dead, and its group killed; its number may be another's from now on.
     ended: bool,
     exit: Option<Exit>,
     /// The most memory seen while it ran: a dead process no longer tells.
     peak_rss_bytes: Option<u64>,
-    _lifeline: OwnedFd,
+    _lifeline: Held,
     /// What it has forked for us.
     forked: Option<Arc<Children>>,
 }
 
 impl Process {
-    fn spawned(pid: Pid, lifeline: OwnedFd) -> io::Result<Self> {
-        // Until this object is whole nobody else would end the child.
-        // No flags: `NONBLOCK` needs Linux 5.10, and a pidfd is only polled.
-        rustix::process::pidfd_open(pid, PidfdFlags::empty())
-            .map_err(io::Error::from)
-            .and_then(|pidfd| Self::new(pid, pidfd, lifeline, Reaper::Us))
-            .inspect_err(|_| {
-                kill_group(pid);
-                let _ = reap(pid);
-            })
-    }
-
     /// A process that need not be our child. `pidfd` is surely its own.
-    pub(super) fn forked(pid: Pid, pidfd: OwnedFd, lifeline: OwnedFd, reaper: Reaper) -> io::Result<Self> {
+    pub(super) fn forked(pid: Pid, pidfd: Arc<OwnedFd>, lifeline: Held, reaper: Reaper) -> io::Result<Self> {
         Self::new(pid, pidfd, lifeline, reaper).inspect_err(|error| {
             log::error!(target: "hatchery::port", "cannot watch process {pid}: {error}");
         })
     }
 
-    fn new(pid: Pid, pidfd: OwnedFd, lifeline: OwnedFd, reaper: Reaper) -> io::Result<Self> {
+    /// Kills a child of ours when it fails.
+    fn new(pid: Pid, pidfd: Arc<OwnedFd>, lifeline: Held, reaper: Reaper) -> io::Result<Self> {
+        let watched = watch(pidfd.clone()).inspect_err(|_| {
+            if matches!(reaper, Reaper::Us) {
+                pidfd::kill_group(&pidfd, pid);
+                child_dropped(Orphan::new(pid, pidfd.clone()), Dying::new());
+            }
+        })?;
         Ok(Self {
             pid,
-            pidfd: watch(pidfd)?,
-            is_child: matches!(reaper, Reaper::Us),
+            pidfd: watched,
             reaper,
             ended: false,
             exit: None,
@@ -214,6 +222,10 @@ impl Process {
         self.ended
     }
 
+    pub(super) fn id(&self) -> Pid {
+        self.pid
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.pid.as_raw_nonzero().get().unsigned_abs()
     }
@@ -226,12 +238,7 @@ impl Process {
     }
 
     fn kill_all(&self) {
-        if self.is_child {
-            // Not reaped yet: its number is its own.
-            kill_group(self.pid);
-        } else {
-            pidfd::kill_group(&self.pidfd, self.pid, self.reaper.keeps_number());
-        }
+        pidfd::kill_group(&self.pidfd, self.pid);
     }
 
     /// Sends the process itself, not its group, a signal.
@@ -269,10 +276,11 @@ impl Process {
             self.kill_all();
             self.ended = true;
         }
-        let exit = ready!(self.reaper.poll_reaped(self.pid, &self.pidfd, cx)).map(|(status, peak)| {
-            let max_rss_bytes = self.peak_rss_bytes.max(peak);
-            Exit { code: status.code(), signal: status.signal(), max_rss_bytes }
-        });
+        let exit =
+            ready!(self.reaper.poll_reaped(self.pid, self.pidfd.get_ref(), cx)).map(|(status, peak)| {
+                let max_rss_bytes = self.peak_rss_bytes.max(peak);
+                Exit { code: status.code(), signal: status.signal(), max_rss_bytes }
+            });
         // `None` when somebody else has reaped it: how it ended is then lost.
         let exit = exit.unwrap_or(Exit { code: None, signal: None, max_rss_bytes: self.peak_rss_bytes });
         self.exit = Some(exit);
@@ -287,7 +295,7 @@ impl Process {
     }
 }
 
-fn watch(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+fn watch(pidfd: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
     // SAFETY: the descriptor is open, and nobody takes it out of the `AsyncFd` again.
     #[allow(unsafe_code)]
     unsafe {
@@ -304,24 +312,17 @@ impl Drop for Process {
             self.kill_all();
         }
         // A killed process takes a moment to end; a drop may not wait for it.
-        let (pid, dying) = (self.pid, Dying::new());
+        let dying = Dying::new();
+        let orphan = Orphan::new(self.pid, self.pidfd.get_ref().clone());
         match (&self.reaper, self.forked.take()) {
-            (Reaper::Us, Some(forked)) => template_dropped(pid, forked, dying),
-            (Reaper::Us, None) => child_dropped(pid, dying),
-            (Reaper::Template { children, asked }, _) => {
-                orphaned(children, pid, asked.is_some(), Orphan::new(pid, self.pidfd.get_ref()));
-            }
-            (Reaper::Whoever, _) => reap_in_background(pid, Orphan::new(pid, self.pidfd.get_ref()), dying),
+            (Reaper::Us | Reaper::Thread(_), Some(forked)) => template_dropped(orphan, forked, dying),
+            (Reaper::Us, None) => child_dropped(orphan, dying),
+            // Its thread reaps it.
+            (Reaper::Thread(_), None) => {}
+            (Reaper::Template { children, asked }, _) => orphaned(children, asked.is_some(), orphan),
+            (Reaper::Whoever, _) => reap_in_background(orphan, dying),
         }
     }
-}
-
-fn kill_group(pid: Pid) {
-    // It fails only when nothing is left in the group.
-    let _ = rustix::process::kill_process_group(pid, Signal::KILL);
-    // The process itself may have left its group (`os.setpgid`); it is not reaped yet, so the number
-    // is still its own.
-    let _ = rustix::process::kill_process(pid, Signal::KILL);
 }
 
 /// `VmHWM` of `/proc/PID/status`.

@@ -1,45 +1,68 @@
 //! Reaping: on the spot, or in the background for processes that nobody waits for any more.
 
 use std::io;
-use std::os::unix::process::ExitStatusExt;
-use std::process::ExitStatus;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, waitpgid};
+use tokio::sync::oneshot;
 
-use super::process::peak_rss_bytes;
+use super::pidfd::Reaped;
 use super::zygote::{Children, Orphan};
 
 /// Has a killed process reaped that a template has forked. `asked`: the template has been told to already.
-pub(super) fn orphaned(children: &Children, pid: Pid, asked: bool, orphan: Orphan) {
-    if let Err((orphan, dying)) = children.reap_dropped(pid, asked, orphan, Dying::new()) {
-        reap_in_background(pid, orphan, dying);
+pub(super) fn orphaned(children: &Children, asked: bool, orphan: Orphan) {
+    if let Err((orphan, dying)) = children.reap_dropped(asked, orphan, Dying::new()) {
+        reap_in_background(orphan, dying);
     }
 }
 
-pub(super) fn reap_in_background(pid: Pid, orphan: Orphan, dying: Dying) {
-    in_background(pid, move || {
+pub(super) fn reap_in_background(orphan: Orphan, dying: Dying) {
+    in_background(orphan.pid, move || {
         orphan.reap();
         drop(dying);
     });
 }
 
 /// Reaps a child of ours that is sure to end, and its group.
-pub(super) fn child_dropped(pid: Pid, dying: Dying) {
-    in_background(pid, move || {
-        reap(pid);
-        wait_for_group(pid);
+pub(super) fn child_dropped(child: Orphan, dying: Dying) {
+    in_background(child.pid, move || {
+        child.reap();
+        wait_for_group(child.pid);
         drop(dying);
     });
 }
 
+/// Ends a child that has just been started and cannot be watched.
+pub(super) fn end_unwatched(mut child: std::process::Child) {
+    let dying = Dying::new();
+    // Without a pidfd there is only its number. No user code has run in the child yet that could have left a group behind.
+    let _ = child.kill();
+    in_background(Pid::from_child(&child), move || {
+        let _ = child.wait();
+        drop(dying);
+    });
+}
+
+/// Waits on a thread for the end of a child that has ended, but that its tracer holds; tells it.
+pub(super) fn reap_elsewhere(child: Orphan) -> oneshot::Receiver<Reaped> {
+    let (owner, told) = oneshot::channel();
+    let dying = Dying::new();
+    in_background(child.pid, move || {
+        if let Some(reaped) = child.reap() {
+            let _ = owner.send(reaped);
+        }
+        drop(dying);
+    });
+    told
+}
+
 /// Reaps a template that is sure to end, then what has fallen to us by that.
-pub(super) fn template_dropped(pid: Pid, forked: Arc<Children>, dying: Dying) {
-    in_background(pid, move || {
-        reap(pid);
-        reap_orphans(pid, &forked);
+pub(super) fn template_dropped(template: Orphan, forked: Arc<Children>, dying: Dying) {
+    in_background(template.pid, move || {
+        template.reap();
+        reap_orphans(template.pid, &forked);
         drop(dying);
     });
 }
@@ -82,7 +105,7 @@ pub(super) fn reap_group(leader: Pid) {
 
 /// As [`reap_group`], until nothing of it is left.
 pub(super) fn wait_for_group(leader: Pid) {
-    while wait4(-leader.as_raw_nonzero().get()).is_some() {}
+    while matches!(waitpgid(leader, WaitOptions::empty()), Ok(Some(_)) | Err(Errno::INTR)) {}
 }
 
 type Work = Box<dyn FnOnce() + Send>;
@@ -158,34 +181,4 @@ pub(crate) fn wait_until_reaped(timeout: Duration) -> bool {
     let (dying, _) =
         REAPED.wait_timeout_while(dying, timeout, |dying| *dying > 0).unwrap_or_else(PoisonError::into_inner);
     *dying == 0
-}
-
-/// Waits for the end of a process that has ended or is sure to; `None` when it is not ours to reap.
-/// With its peak memory, where `wait4` tells the truth about it.
-pub(super) fn reap(pid: Pid) -> Option<(ExitStatus, Option<u64>)> {
-    let (status, peak) = wait4(pid.as_raw_nonzero().get())?;
-    // posix_spawn shares our memory until the exec, and the kernel counts that as the child's peak:
-    // the figure says something about the child only above our own.
-    let own = peak_rss_bytes(std::process::id()).unwrap_or(u64::MAX);
-    Some((status, (peak > own).then_some(peak)))
-}
-
-/// Waits for the end of a child of ours, or of one in a group; `None` when there is none.
-fn wait4(pid: i32) -> Option<(ExitStatus, u64)> {
-    let mut status = 0;
-    // SAFETY: all zeroes is a valid `rusage`, a struct of integers.
-    #[allow(unsafe_code)]
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    loop {
-        // SAFETY: both pointers are to live locals of the right type.
-        #[allow(unsafe_code)]
-        let got = unsafe { libc::wait4(pid, &mut status, 0, &mut usage) };
-        if got != -1 {
-            let peak = u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024;
-            return Some((ExitStatus::from_raw(status), peak));
-        }
-        if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
-            return None;
-        }
-    }
 }

@@ -1,7 +1,7 @@
 //! The ends of forked workers: who reaps them, and how that is told.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt as _;
 use std::pin::Pin;
 use std::process::ExitStatus;
@@ -9,79 +9,57 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::process::Pid;
 use serde::Deserialize;
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep};
 
+use super::super::foreign::Foreign;
 use super::super::frame::{Codec, Frame, Kind};
-use super::super::reap::{Dying, reap, reap_group, wait_for_group};
+use super::super::pidfd::{self, Look, Reaped};
+use super::super::reap::{Dying, reap_elsewhere, reap_group, wait_for_group};
 use super::control::send;
 
-/// How long a template may take to tell the exit status of a worker that is dead. It answers within a fraction of a
+/// How long a template, or a tracer, may hold back the exit status of a worker that is dead. A template answers within a fraction of a
 /// millisecond, unless it is stopped, or the machine very busy.
 const REAP_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A process that will be reaped by init, or by us if it falls to us.
-pub(in super::super) enum Orphan {
-    /// By its pidfd, which never means another child of ours.
-    Known(Pid, OwnedFd),
-    /// One whose template did not live to hand over a pidfd.
-    Numbered(Pid),
+pub(in super::super) struct Orphan {
+    pub(in super::super) pid: Pid,
+    /// `None` when only its template has said that there is such a process: we then neither signal nor reap it.
+    pidfd: Option<Arc<OwnedFd>>,
 }
 
 impl Orphan {
-    pub(in super::super) fn new(pid: Pid, pidfd: impl AsFd) -> Self {
-        match pidfd.as_fd().try_clone_to_owned() {
-            Ok(pidfd) => Self::Known(pid, pidfd),
-            Err(_) => Self::Numbered(pid),
-        }
+    pub(in super::super) fn new(pid: Pid, pidfd: Arc<OwnedFd>) -> Self {
+        Self { pid, pidfd: Some(pidfd) }
+    }
+
+    pub(super) fn unseen(pid: Pid) -> Self {
+        Self { pid, pidfd: None }
     }
 
     /// Waits for its end and that of its group, if they are ours.
-    pub(in super::super) fn reap(&self) {
-        let (pid, reaped) = match self {
-            Self::Known(pid, pidfd) => (*pid, reap_by_pidfd(*pid, pidfd)),
-            Self::Numbered(pid) => (*pid, reap(*pid)),
-        };
-        if reaped.is_some() {
-            wait_for_group(pid);
+    pub(in super::super) fn reap(&self) -> Option<Reaped> {
+        let pidfd = self.pidfd.as_ref()?;
+        if !pidfd::is_running(pidfd) {
+            // Older kernels know a group by nothing but its leader's number.
+            pidfd::kill_group(pidfd, self.pid);
         }
+        let reaped = pidfd::reap(pidfd)?;
+        wait_for_group(self.pid);
+        Some(reaped)
     }
 }
-
-/// Waits for the end of a process that has ended or is sure to; `None` when it is not ours to reap.
-fn reap_by_pidfd(pid: Pid, pidfd: impl AsFd) -> Option<Reaped> {
-    let wait = |options| waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | options);
-    if let Ok(Some(_)) = wait(WaitIdOptions::NOWAIT) {
-        // Its number is its own as long as we have not reaped it. Older kernels know a group by nothing else.
-        let _ = kill_process_group(pid, Signal::KILL);
-    }
-    loop {
-        match wait(WaitIdOptions::empty()) {
-            Ok(Some(ended)) => {
-                // As `wait4` would tell it, but for the core dump's bit.
-                let status = match (ended.exit_status(), ended.terminating_signal()) {
-                    (Some(code), _) => code << 8,
-                    (None, signal) => signal.unwrap_or(0),
-                };
-                return Some((ExitStatus::from_raw(status), None));
-            }
-            Err(Errno::INTR) => {}
-            Ok(None) | Err(_) => return None,
-        }
-    }
-}
-
-/// What is known of the end of a process: its status, and its peak memory where that is true.
-pub(in super::super) type Reaped = (ExitStatus, Option<u64>);
 
 /// What a template has forked, as far as that must be reaped. Shared by the template and the processes forked of it.
 pub(in super::super) struct Children {
     stream: Arc<UnixStream>,
     state: Mutex<State>,
+    /// Dropped after `stream`, see [`hold`](super::super::channel::hold).
+    _hold: Option<Arc<Foreign>>,
 }
 
 #[derive(Default)]
@@ -99,17 +77,12 @@ enum Waiting {
 }
 
 impl Children {
-    pub(super) fn new(stream: Arc<UnixStream>) -> Self {
-        Self { stream, state: Mutex::default() }
+    pub(super) fn new(stream: Arc<UnixStream>, hold: Option<Arc<Foreign>>) -> Self {
+        Self { stream, state: Mutex::default(), _hold: hold }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether the template has been reaped.
-    pub(in super::super) fn is_gone(&self) -> bool {
-        self.state().gone
     }
 
     /// Has a process reaped that is dead or sure to die soon; gives `waiting` back when the template is gone.
@@ -130,15 +103,14 @@ impl Children {
     /// has been told to already, and would count a second answer as another process's.
     pub(in super::super) fn reap_dropped(
         &self,
-        pid: Pid,
         asked: bool,
         orphan: Orphan,
         dying: Dying,
     ) -> Result<(), (Orphan, Dying)> {
         if asked {
-            return self.give_up(pid, orphan, dying);
+            return self.give_up(orphan, dying);
         }
-        self.reap(pid, Waiting::Dropped(orphan, dying)).map_err(|waiting| match waiting {
+        self.reap(orphan.pid, Waiting::Dropped(orphan, dying)).map_err(|waiting| match waiting {
             Waiting::Dropped(orphan, dying) => (orphan, dying),
             Waiting::Owner(_) => unreachable!("it was given the other one"),
         })
@@ -146,13 +118,13 @@ impl Children {
 
     /// Nobody waits any more for the end of a dead process that the template was told to reap. It stays known, for the
     /// case that the template ends without having done it; gives it back when that has happened.
-    fn give_up(&self, pid: Pid, orphan: Orphan, dying: Dying) -> Result<(), (Orphan, Dying)> {
+    fn give_up(&self, orphan: Orphan, dying: Dying) -> Result<(), (Orphan, Dying)> {
         let mut state = self.state();
         if state.gone {
             return Err((orphan, dying));
         }
         // There is none when its end has just been told.
-        if let Some(waiting) = state.waiting.get_mut(&number(pid)) {
+        if let Some(waiting) = state.waiting.get_mut(&number(orphan.pid)) {
             *waiting = Waiting::Dropped(orphan, dying);
         }
         Ok(())
@@ -172,7 +144,7 @@ impl Children {
                 let _ = owner.send((ExitStatus::from_raw(status), body.max_rss_bytes));
             }
             // An owner sees to the group itself.
-            (Some(Waiting::Dropped(Orphan::Known(pid, _) | Orphan::Numbered(pid), _)), _) => reap_group(pid),
+            (Some(Waiting::Dropped(Orphan { pid, pidfd: Some(_) }, _)), _) => reap_group(pid),
             _ => {}
         }
     }
@@ -198,16 +170,24 @@ fn number(pid: Pid) -> u32 {
 pub(in super::super) enum Reaper {
     /// We do: it is our child.
     Us,
+    /// A thread of ours does: it is our child, but its tracer has not let go of it.
+    Thread(Asked),
     /// Its template is gone: init, or we if it has fallen to us.
     Whoever,
     /// The template that it was forked of, when we say so.
     Template { children: Arc<Children>, asked: Option<Asked> },
 }
 
-/// A template that was told to reap.
+/// A template, or a thread, that was told to reap.
 pub(in super::super) struct Asked {
     told: oneshot::Receiver<Reaped>,
     late: Pin<Box<Sleep>>,
+}
+
+impl Asked {
+    fn new(told: oneshot::Receiver<Reaped>) -> Self {
+        Self { told, late: Box::pin(sleep(REAP_TIMEOUT)) }
+    }
 }
 
 impl Reaper {
@@ -215,31 +195,32 @@ impl Reaper {
         Self::Template { children, asked: None }
     }
 
-    /// Whether a process that this looks after surely has not been reaped.
-    pub(in super::super) fn keeps_number(&self) -> bool {
-        matches!(self, Self::Template { children, asked: None } if !children.is_gone())
-    }
-
     /// How a process ended that is dead; `None` when that cannot be learned.
     pub(in super::super) fn poll_reaped(
         &mut self,
         pid: Pid,
-        pidfd: impl AsFd,
+        pidfd: &Arc<OwnedFd>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Reaped>> {
         loop {
             let (children, asked) = match self {
-                Self::Us => {
-                    let reaped = reap(pid);
-                    reap_group(pid);
-                    return Poll::Ready(reaped);
-                }
-                Self::Whoever => {
-                    let reaped = reap_by_pidfd(pid, pidfd);
-                    if reaped.is_some() {
+                Self::Us | Self::Whoever => match pidfd::try_reap(pidfd) {
+                    Look::Reaped(reaped) => {
                         reap_group(pid);
+                        return Poll::Ready(Some(reaped));
                     }
-                    return Poll::Ready(reaped);
+                    Look::NotOurs => return Poll::Ready(None),
+                    Look::NotYet => {
+                        *self = Self::Thread(Asked::new(reap_elsewhere(Orphan::new(pid, pidfd.clone()))));
+                        continue;
+                    }
+                },
+                // After the timeout its thread waits on; how it ended is then lost.
+                Self::Thread(Asked { told, late }) => {
+                    return match Pin::new(told).poll(cx) {
+                        Poll::Ready(told) => Poll::Ready(told.ok()),
+                        Poll::Pending => late.as_mut().poll(cx).map(|()| None),
+                    };
                 }
                 Self::Template { children, asked } => (children, asked),
             };
@@ -247,7 +228,7 @@ impl Reaper {
                 None => {
                     let (owner, told) = oneshot::channel();
                     match children.reap(pid, Waiting::Owner(owner)) {
-                        Ok(()) => *asked = Some(Asked { told, late: Box::pin(sleep(REAP_TIMEOUT)) }),
+                        Ok(()) => *asked = Some(Asked::new(told)),
                         Err(_) => *self = Self::Whoever,
                     }
                 }
@@ -261,7 +242,7 @@ impl Reaper {
                     Poll::Ready(Err(_)) => *self = Self::Whoever,
                     Poll::Pending => {
                         ready!(late.as_mut().poll(cx));
-                        match children.give_up(pid, Orphan::new(pid, &pidfd), Dying::new()) {
+                        match children.give_up(Orphan::new(pid, pidfd.clone()), Dying::new()) {
                             Ok(()) => return Poll::Ready(None),
                             Err(_) => *self = Self::Whoever,
                         }
@@ -286,13 +267,14 @@ mod tests {
     #[tokio::test]
     async fn a_template_is_told_once_to_reap_a_process_that_is_dropped_meanwhile() {
         let (ours, template) = UnixStream::pair().expect("a pair");
-        let children = Arc::new(Children::new(Arc::new(ours)));
+        let children = Arc::new(Children::new(Arc::new(ours), None));
         // None of it touches the process.
-        let (pid, pidfd) = (getpid(), pidfd_open(getpid(), PidfdFlags::empty()).expect("it lives"));
+        let pid = getpid();
+        let pidfd = Arc::new(pidfd_open(pid, PidfdFlags::empty()).expect("it lives"));
         let mut reaper = Reaper::template(children.clone());
         assert!(reaper.poll_reaped(pid, &pidfd, &mut Context::from_waker(Waker::noop())).is_pending());
         let Reaper::Template { asked, .. } = reaper else { panic!("the template lives") };
-        orphaned(&children, pid, asked.is_some(), Orphan::new(pid, &pidfd));
+        orphaned(&children, asked.is_some(), Orphan::new(pid, pidfd));
 
         let (mut bytes, mut decoder) = (BytesMut::new(), FrameDecoder { max_frame_bytes: 1000 });
         template.readable().await.expect("it is open");

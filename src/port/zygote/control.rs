@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -16,7 +16,8 @@ use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio_util::codec::Decoder as _;
 
-use super::super::channel::ChannelError;
+use super::super::channel::{ChannelError, hold, set_passes_rights};
+use super::super::foreign::Foreign;
 use super::super::frame::{Frame, FrameDecoder};
 
 /// More than any frame of a template has.
@@ -24,16 +25,29 @@ const MAX_FRAME_BYTES: u32 = 64 * 1024;
 /// The most descriptors that a frame comes with, in either direction.
 const MOST_DESCRIPTORS: usize = 7;
 
+/// How many descriptors of frames that have not come whole are held at most. A template that sends more is broken.
+const MOST_HELD_DESCRIPTORS: usize = 64;
+
 /// The reading half. What is written is written at once, from wherever somebody has to say something; see [`send`].
 pub(super) struct Control {
     stream: Arc<UnixStream>,
     incoming: BytesMut,
-    descriptors: VecDeque<OwnedFd>,
+    descriptors: VecDeque<Foreign>,
+    /// Dropped after `stream`.
+    hold: Option<Arc<Foreign>>,
 }
 
 impl Control {
     pub(super) fn new(stream: Arc<UnixStream>) -> Self {
-        Self { stream, incoming: BytesMut::new(), descriptors: VecDeque::new() }
+        // Kernels that do not know the option always let pidfds pass.
+        let _ = set_passes_rights(&stream, true);
+        let hold = hold(&stream);
+        Self { stream, incoming: BytesMut::new(), descriptors: VecDeque::new(), hold }
+    }
+
+    /// To be dropped after each reference to the stream.
+    pub(super) fn hold(&self) -> Option<Arc<Foreign>> {
+        self.hold.clone()
     }
 
     pub(super) fn stream(&self) -> &Arc<UnixStream> {
@@ -41,7 +55,7 @@ impl Control {
     }
 
     /// The oldest descriptor that came and was not taken: they belong to the frames in their order.
-    pub(super) fn take_descriptor(&mut self) -> Option<OwnedFd> {
+    pub(super) fn take_descriptor(&mut self) -> Option<Foreign> {
         self.descriptors.pop_front()
     }
 
@@ -63,6 +77,10 @@ impl Control {
                 .try_io(Interest::READABLE, || receive(&self.stream, &mut bytes, &mut self.descriptors))
             {
                 Ok(0) => return Poll::Ready(Err(ChannelError::Closed)),
+                Ok(_) if self.descriptors.len() > MOST_HELD_DESCRIPTORS => {
+                    let error = io::Error::other("a template passed descriptors without end");
+                    return Poll::Ready(Err(error.into()));
+                }
                 Ok(read) => self.incoming.extend_from_slice(&bytes[..read]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(error.into())),
@@ -71,14 +89,14 @@ impl Control {
     }
 }
 
-fn receive(stream: &UnixStream, bytes: &mut [u8], into: &mut VecDeque<OwnedFd>) -> io::Result<usize> {
+fn receive(stream: &UnixStream, bytes: &mut [u8], into: &mut VecDeque<Foreign>) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
     let received = rustix::net::recvmsg(stream, &mut [IoSliceMut::new(bytes)], &mut ancillary, flags)?;
     for message in ancillary.drain() {
         if let RecvAncillaryMessage::ScmRights(descriptors) = message {
-            into.extend(descriptors);
+            into.extend(descriptors.map(Foreign::new));
         }
     }
     Ok(received.bytes)

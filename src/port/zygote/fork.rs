@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::super::begun::BegunMark;
 use super::super::descriptors::Descriptors;
+use super::super::lifeline::Held;
 use super::super::process::{Process, socketpair};
 use crate::error::WorkerStartError;
 
@@ -40,7 +41,7 @@ pub(crate) struct ForkOrder {
     pub(super) worker: String,
     /// In the order in which they are sent.
     pub(super) theirs: Theirs,
-    pub(super) lifeline: OwnedFd,
+    pub(super) lifeline: Held,
     pub(super) reply: oneshot::Sender<Result<Process, ForkError>>,
 }
 
@@ -80,6 +81,7 @@ pub(in super::super) fn order(worker: &str, several: bool) -> io::Result<(ForkOr
     let (stderr, their_stderr) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     let (stacks, their_stacks) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     let (lifeline, their_lifeline) = StdUnixStream::pair()?;
+    let lifeline = Held::new(lifeline.into());
     let (descriptors, fd_socket) = Descriptors::pair()?;
     let begun = several.then(BegunMark::new).transpose()?;
     let their_begun = begun.as_ref().map(|begun| begun.as_fd().try_clone_to_owned()).transpose()?;
@@ -102,5 +104,5 @@ pub(in super::super) fn order(worker: &str, several: bool) -> io::Result<(ForkOr
         begun,
         forked,
     };
-    Ok((ForkOrder { worker: worker.to_owned(), theirs, lifeline: lifeline.into(), reply }, ours))
+    Ok((ForkOrder { worker: worker.to_owned(), theirs, lifeline, reply }, ours))
 }

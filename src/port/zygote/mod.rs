@@ -17,6 +17,7 @@
 mod children;
 mod control;
 mod fork;
+mod identity;
 mod template;
 
 pub(super) use children::{Children, Orphan, Reaper};

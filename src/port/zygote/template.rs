@@ -15,7 +15,7 @@ use tokio::time::{Sleep, sleep};
 use super::super::capture::Capture;
 use super::super::channel::ChannelError;
 use super::super::frame::{Codec, Frame, FrameError, Kind};
-use super::super::lifeline;
+use super::super::lifeline::{self, Held};
 use super::super::message::{Ready, shutdown_frame};
 use super::super::process::{Exit, Process};
 use super::super::reap::orphaned;
@@ -23,6 +23,7 @@ use super::super::start::{PortSpec, Starting};
 use super::children::{Children, Orphan, Reaper};
 use super::control::{Control, send};
 use super::fork::{ForkError, ForkOrder};
+use super::identity;
 use crate::error::WorkerStartError;
 
 /// How long a template may be silent while workers are asked of it. It takes a few milliseconds for each.
@@ -69,7 +70,7 @@ pub(crate) struct Template {
 struct Fork {
     /// The worker's end, which is still open here, so that it can be armed; and ours.
     held: OwnedFd,
-    lifeline: OwnedFd,
+    lifeline: Held,
     reply: oneshot::Sender<Result<Process, ForkError>>,
 }
 
@@ -79,7 +80,7 @@ impl Template {
         let (starting, ready) = Starting::start(&spec.port, &spec.name, Some(&spec.preload)).await?;
         let Starting { mut process, channel, capture, .. } = starting;
         let control = Control::new(Arc::new(channel.into_stream()));
-        let children = Arc::new(Children::new(control.stream().clone()));
+        let children = Arc::new(Children::new(control.stream().clone(), control.hold()));
         process.forks(children.clone());
         Ok(Self {
             process,
@@ -228,11 +229,11 @@ impl Template {
 
     /// Ends a worker that a dead template may have forked without telling.
     fn give_up(&self, Fork { held, lifeline: ours, reply }: Fork, error: ForkError) {
-        let forked = lifeline::owner(&held);
+        let forked = lifeline::owner(&held).and_then(|pid| identity::holder(pid, self.process.id(), &held));
         // The kernel kills it now, if it is there: it has seen to that before it left the template's group.
         drop(ours);
-        if let Some(pid) = forked {
-            orphaned(&self.children, pid, false, Orphan::Numbered(pid));
+        if let Some(orphan) = forked {
+            orphaned(&self.children, false, orphan);
         }
         let _ = reply.send(Err(error));
     }
@@ -282,17 +283,27 @@ impl Template {
         let Some(Fork { held, lifeline: ours, reply }) = fork else {
             return Err(FrameError::Body { kind: frame.kind, message: "nobody asked for it".into() });
         };
-        // The worker does the same, but perhaps never comes to it: handlers of a fork run before.
-        let armed = lifeline::arm(&held, pid);
         let Some(pidfd) = self.control.take_descriptor() else {
             // This process is at its limit of open files. The kernel kills the worker.
             drop(ours);
-            orphaned(&self.children, pid, false, Orphan::Numbered(pid));
+            orphaned(&self.children, false, Orphan::unseen(pid));
             let _ = reply.send(Err(ForkError::Refused("its pidfd did not arrive".into())));
             return Ok(());
         };
-        let process = Process::forked(pid, pidfd, ours, Reaper::template(self.children.clone()))
-            .inspect_err(|_| orphaned(&self.children, pid, false, Orphan::Numbered(pid)))?;
+        // Nothing is armed, signalled or reaped that a template merely claims to have forked.
+        let pidfd = match identity::check(pidfd, pid, self.process.id()) {
+            Ok(pidfd) => Arc::new(pidfd),
+            Err(why) => {
+                self.blamed = true;
+                self.give_up(Fork { held, lifeline: ours, reply }, ForkError::Refused(why.clone()));
+                return Err(FrameError::Body { kind: frame.kind, message: why });
+            }
+        };
+        // The worker does the same, but perhaps never comes to it: handlers of a fork run before.
+        let armed = lifeline::arm(&held, pid);
+        let reaper = Reaper::template(self.children.clone());
+        let process = Process::forked(pid, pidfd.clone(), ours, reaper)
+            .inspect_err(|_| orphaned(&self.children, false, Orphan::new(pid, pidfd)))?;
         // Dropped when nobody waits for it any more, and killed then.
         let _ = reply.send(armed.map(|()| process).map_err(ForkError::Descriptors));
         Ok(())

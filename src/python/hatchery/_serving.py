@@ -425,7 +425,10 @@ class Worker:
             call.items = call.async_items = call.task = None
 
     def refuse(self, call_id: int, body: _wire.Buffer, error: Exception) -> None:
-        """Answer a call that does not name an exported function, or is no call at all."""
+        """Answer a call that does not name an exported function, or that cannot be read."""
+        if isinstance(error, _wire.UnmappedError):
+            self._send_error(call_id, {"kind": "decode", "message": str(error)})
+            return
         try:
             import json
 
@@ -434,8 +437,13 @@ class Worker:
         except Exception as second:  # the C scanner alone does not always say what is wrong
             name, error = None, second
         if isinstance(name, str) and isinstance(error, KeyError):
-        elif isinstance(error, _wire.UnmappedError):
-            self._send_error(call_id, {"kind": "decode", "message": str(error)})
+            unknown: dict[str, Any] = {"kind": "no_such_function", "name": name}
+            unknown["similar"] = _functions.similar(name, self.functions)
+            module = sys.modules.get(self.module)
+            reason = module and _functions.why_not(module, name, self.wanted)
+            if reason:
+                unknown["reason"] = reason
+            self._send_error(call_id, unknown)
         else:
             message = f"the call is not [function, args, kwargs, options]: {type(error).__name__}: {error}"
             self._send_error(call_id, {"kind": "decode", "message": message})

@@ -11,7 +11,6 @@ use crate::support::{alone_test, descendants, kill, python, scratch, status_when
 const SOURCE: &str = "
 import os, resource
 def limit(): return resource.getrlimit(resource.RLIMIT_CORE)[0]
-def niceness(): return os.nice(0)
 def variable(name): return os.environ.get(name)
 def variables(): return sorted(os.environ)
 ";
@@ -34,11 +33,10 @@ fn script(path: &Path, lines: &str) {
 
 alone_test! {
     async fn launcher_starts_each_worker() {
-        let launcher = ["sh", "-c", "ulimit -c 0; exec \"$@\"", "sh", "env", "LAUNCHED=yes", "nice", "-n", "5"];
+        let launcher = ["sh", "-c", "ulimit -c 0; exec \"$@\"", "sh", "env", "LAUNCHED=yes"];
         let pool = start(pool_of(SOURCE).launcher(launcher)).await;
         for _ in 0..2 {
             assert_eq!(pool.call::<_, i64>("limit", ()).await.expect("it runs"), 0);
-            assert_eq!(pool.call::<_, i64>("niceness", ()).await.expect("it runs"), 5);
             let launched: Option<String> = pool.call("variable", ("LAUNCHED",)).await.expect("it runs");
             assert_eq!(launched.as_deref(), Some("yes"));
             replace_worker(&pool).await;

@@ -14,8 +14,8 @@ use serde_json::Value;
 
 use crate::faults::pools::{LONG, pool_of_module, serves, start, status, write_module};
 use crate::support::{
-    Seed, alone_test, descendants, describe, in_system, is_alive, marked, role, scratch, start_role, state,
-    stop, test_path, wait_until, wait_until_blocking,
+    Seed, alone_test, descendants, describe, in_system, is_alive, kill, marked, role, scratch, start_role,
+    state, stop, test_path, wait_until, wait_until_blocking,
 };
 
 /// How long what the host leaves may live.
@@ -254,5 +254,46 @@ alone_test! {
     within 3600 seconds:
     fn host_killed_at_any_moment() {
         host_killed_at_random(test_path!(host_killed_at_any_moment));
+    }
+}
+
+alone_test! {
+    within 120 seconds:
+    fn host_killed_after_a_fork_without_exec_takes_its_workers_along() {
+        let test = test_path!(host_killed_after_a_fork_without_exec_takes_its_workers_along);
+        if role().is_some() {
+            return in_system(|| async {
+                let pool = start(pool_of_module().size(2)).await;
+                serves(&pool).await;
+                // SAFETY: the child makes no call but `pause`, until it is killed.
+                #[allow(unsafe_code)]
+                let child = unsafe {
+                    let child = libc::fork();
+                    while child == 0 {
+                        libc::pause();
+                    }
+                    child
+                };
+                println!("ready {child}");
+                std::io::stdout().flush().expect("a pipe");
+                std::future::pending::<()>().await;
+            })();
+        }
+        write_module(SOURCE);
+        let mut host = start_role(test, "host");
+        let lines = BufReader::new(host.stdout.take().expect("a pipe")).lines();
+        let child = lines
+            .map_while(Result::ok)
+            .find_map(|line| line.strip_prefix("ready ")?.parse::<u32>().ok())
+            .expect("the host forked");
+        let below = descendants(host.id());
+        assert!(below.len() >= 3 && below.contains(&child), "two workers and the child: {below:?}");
+        host.kill().expect("it is ours");
+        host.wait().expect("it is ours");
+        let living = || below.iter().copied().filter(|&pid| pid != child && is_alive(pid)).collect::<Vec<_>>();
+        wait_until_blocking("the workers are dead", SOON, || living().is_empty());
+        assert!(is_alive(child), "the forked child lives on");
+        kill(child);
+        nothing_of_ours_lives();
     }
 }
