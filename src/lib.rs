@@ -1,15 +1,40 @@
+// Where the front page's links lead in this documentation; of two definitions Markdown takes the first. See `guide.rs`.
+//! [actix_web]: guide::examples::actix_web
+//! [batching]: guide::batching
+//! [benchmarks]: guide::benchmarks
+//! [changelog]: guide::changelog
+//! [deployment]: guide::deployment
+//! [design]: guide::design
+//! [errors]: guide::errors
+//! [examples]: guide::examples
+//! [faults]: guide::faults
+//! [getting-started]: guide::getting_started
+//! [otp-and-actix]: guide::otp_and_actix
+//! [otp-cases]: guide::otp_cases
+//! [payloads]: guide::payloads
+//! [python-workers]: guide::python_workers
+//! [security]: guide::security
+//! [supervision]: guide::supervision
+//! [when-not]: guide::when_not
+//! [wire-protocol]: guide::wire_protocol
+//! [zygote]: guide::zygote
+//! [license-apache]: https://www.apache.org/licenses/LICENSE-2.0
+//! [license-mit]: https://opensource.org/license/mit
+#![doc = ""]
 #![doc = include_str!("../README.md")]
 //!
 //! # Where to begin
 //!
 //! [`Pool::builder`] starts a pool, [`Pool::call`] calls a function, [`CallError`] says what can go wrong. Supervision of
-//! your own actors is in [`supervisor`].
+//! your own actors is in [`supervisor`]. The guides are in [`guide`].
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("hatchery needs Linux: pidfd and the lifeline have no equivalent elsewhere yet");
 
 mod budget;
 mod error;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 mod pool;
 mod port;
 pub mod supervisor;
@@ -35,19 +60,3 @@ pub use worker::{Placement, Reply, ZygoteState, ZygoteStatus};
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub use port::fuzzing;
-
-/// The guides' snippets are compiled with the tests.
-#[cfg(doctest)]
-mod guides {
-    #[doc = include_str!("../docs/getting-started.md")]
-    struct GettingStarted;
-
-    #[doc = include_str!("../docs/payloads.md")]
-    struct Payloads;
-
-    #[doc = include_str!("../docs/supervision.md")]
-    struct Supervision;
-
-    #[doc = include_str!("../docs/zygote.md")]
-    struct Zygote;
-}

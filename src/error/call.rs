@@ -11,6 +11,16 @@ use super::report::{block, field, human, one_line, place};
 use super::{WorkerStartError, ended_by};
 
 /// The part of a call's life in which its deadline passed.
+///
+/// ```no_run
+/// # async fn example(pool: hatchery::Pool) -> Result<(), Box<dyn std::error::Error>> {
+/// use hatchery::{CallError, Phase};
+///
+/// if let Err(CallError::Timeout { phase: Phase::Queue, .. }) = pool.call::<_, u64>("price", ("pen",)).await {
+///     println!("no worker became free in time");
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Phase {
     /// It still waited for a worker: the function was not called.
@@ -68,6 +78,19 @@ pub struct CallContext {
 ///
 /// `{}` writes one line, with the place in user code where one is known; `{:#}` and `Debug` write the whole report: traceback or
 /// stack, the last lines of standard error, worker, attempts, request id. Log `{:#}`.
+///
+/// ```no_run
+/// # async fn example(pool: hatchery::Pool) -> Result<(), Box<dyn std::error::Error>> {
+/// use hatchery::CallError;
+///
+/// match pool.call::<_, u64>("price", ("spoon",)).await {
+///     Ok(cents) => println!("{cents}"),
+///     Err(CallError::Python { type_name, message, .. }) => println!("{type_name}: {message}"),
+///     Err(error) if error.is_retryable() => println!("nothing ran, try again: {error}"),
+///     Err(error) => println!("{error}"),
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum CallError {
@@ -219,6 +242,16 @@ pub enum CallError {
 }
 
 /// In which way a host call failed.
+///
+/// ```no_run
+/// # async fn example(pool: hatchery::Pool) -> Result<(), Box<dyn std::error::Error>> {
+/// use hatchery::{CallError, HostCallCause};
+///
+/// if let Err(CallError::HostCall { cause: HostCallCause::NoSuchFunction, .. }) = pool.call::<_, u64>("total", ()).await {
+///     println!("the module calls a host function that is not registered");
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -248,6 +281,16 @@ impl fmt::Display for HostCallCause {
 }
 
 /// Why a pool cannot serve. `{}` writes one line, `{:#}` and `Debug` the whole report.
+///
+/// ```no_run
+/// # async fn example(pool: hatchery::Pool) -> Result<(), Box<dyn std::error::Error>> {
+/// use hatchery::{CallError, UnavailableCause};
+///
+/// if let Err(CallError::Unavailable { cause: UnavailableCause::StartFailed(why), .. }) = pool.call::<_, u64>("price", ("pen",)).await {
+///     println!("no worker can start: {why}");
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum UnavailableCause {

@@ -6,6 +6,16 @@ use std::fmt;
 use super::report::one_line;
 
 /// A setting that cannot be used. `Debug` writes the same text as `Display`.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use hatchery::{Pool, PoolStartError};
+///
+/// if let Err(PoolStartError::Config(error)) = Pool::builder().module("shop").size(0).start().await {
+///     println!("{}: {} is not {}", error.field, error.value, error.allowed);
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct ConfigError {
     /// The setting.

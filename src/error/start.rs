@@ -11,6 +11,16 @@ use super::ended_by;
 use super::report::{block, human, one_line, place};
 
 /// What a worker was doing when its start failed.
+///
+/// ```no_run
+/// # async fn example(cause: hatchery::WorkerStartError) -> Result<(), Box<dyn std::error::Error>> {
+/// use hatchery::{StartPhase, WorkerStartError};
+///
+/// if let WorkerStartError::Python { phase: StartPhase::Import, message, .. } = cause {
+///     println!("the module cannot be imported: {message}");
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -37,6 +47,17 @@ impl fmt::Display for StartPhase {
 }
 
 /// Why a worker did not become ready. `{}` writes one line, `{:#}` and `Debug` the whole report.
+///
+/// ```no_run
+/// # async fn example(cause: hatchery::WorkerStartError) -> Result<(), Box<dyn std::error::Error>> {
+/// use hatchery::WorkerStartError;
+///
+/// match cause {
+///     WorkerStartError::Python { phase, traceback, .. } => println!("{phase}: {traceback}"),
+///     other => println!("{other}"),
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum WorkerStartError {

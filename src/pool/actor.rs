@@ -56,6 +56,18 @@ pub(super) struct Config {
 }
 
 /// Why a worker could not start. `{}` writes one line, `{:#}` and `Debug` the whole report.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use hatchery::{Pool, PoolStartError, StartupFailure};
+///
+/// match Pool::builder().module("shop").start().await {
+///     Err(PoolStartError::Worker(StartupFailure { worker, cause, .. })) => println!("{worker}: {cause}"),
+///     Err(error) => println!("{error}"),
+///     Ok(pool) => pool.shutdown().await,
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct StartupFailure {
@@ -93,6 +105,16 @@ pub(super) fn child_spec(config: Config) -> ChildSpec {
 ///
 /// It is reached by [`Pool::actor`](super::Pool::actor) and takes [`Call`](super::Call), [`Checkout`](super::Checkout) and
 /// [`GetStatus`](super::GetStatus).
+///
+/// ```no_run
+/// # async fn example(pool: hatchery::Pool) -> Result<(), Box<dyn std::error::Error>> {
+/// use hatchery::supervisor::ChildRef;
+/// use hatchery::{Call, PoolActor};
+///
+/// let broker: ChildRef<PoolActor> = pool.actor();
+/// let reply = broker.send(Call::new("price", ("pen",))?).await??;
+/// # Ok(()) }
+/// ```
 pub struct PoolActor {
     pub(super) config: Config,
     core: Core<Item, StartupFailure>,

@@ -21,6 +21,21 @@ pub use start::PoolStartError;
 /// A pool to be started, from [`Pool::builder`](super::Pool::builder).
 ///
 /// Only [`module`](PoolBuilder::module) must be set. Settings are checked by [`start`](PoolBuilder::start).
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use hatchery::Pool;
+/// use std::time::Duration;
+///
+/// let pool = Pool::builder()
+///     .module("textstats")
+///     .path("python")
+///     .size(4)
+///     .call_timeout(Duration::from_secs(10))
+///     .start()
+///     .await?;
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "a pool does nothing until it is started"]
 pub struct PoolBuilder {

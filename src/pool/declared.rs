@@ -7,6 +7,19 @@ use crate::port::{Function, ParameterKind};
 use super::handle::Pool;
 
 /// Functions of a Python module with their Rust signatures, made by [`module!`](crate::module).
+///
+/// ```no_run
+/// # async fn example(pool: hatchery::Pool) -> Result<(), Box<dyn std::error::Error>> {
+/// use hatchery::Module;
+///
+/// hatchery::module! {
+///     struct Texts;
+///     fn count_words(text: &str) -> u64;
+/// }
+///
+/// let words = Texts::of(pool).count_words("to be or not to be").await?;
+/// # Ok(()) }
+/// ```
 pub trait Module {
     /// What is declared.
     const FUNCTIONS: &'static [Declaration];
@@ -17,6 +30,18 @@ pub trait Module {
 }
 
 /// One function's name and the names of its parameters.
+///
+/// ```
+/// use hatchery::Module;
+///
+/// hatchery::module! {
+///     struct Texts;
+///     fn count_words(text: &str) -> u64;
+/// }
+///
+/// assert_eq!(Texts::FUNCTIONS[0].name, "count_words");
+/// assert_eq!(Texts::FUNCTIONS[0].parameters, ["text"]);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Declaration {
     /// The function's name.
@@ -141,17 +166,22 @@ macro_rules! module {
             }
         }
 
-        $crate::module!(@methods $Module, $vis, $($functions)*);
+        $crate::__module!(@methods $Module, $vis, $($functions)*);
 
         impl $crate::Module for $Module {
-            const FUNCTIONS: &'static [$crate::Declaration] = $crate::module!(@declarations [] $($functions)*);
+            const FUNCTIONS: &'static [$crate::Declaration] = $crate::__module!(@declarations [] $($functions)*);
 
             fn of(pool: $crate::Pool) -> Self {
                 Self { pool }
             }
         }
     };
+}
 
+/// The internal rules of [`module!`](crate::module).
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __module {
     (@methods $Module:ident, $vis:vis,) => {};
     (@methods $Module:ident, $vis:vis,
         $(#[$meta:meta])* fn $name:ident($($arg:ident: $Arg:ty),* $(,)?) $(-> $Result:ty)?; $($rest:tt)*
@@ -159,11 +189,11 @@ macro_rules! module {
         impl $Module {
             $(#[$meta])*
             #[allow(dead_code)]
-            $vis async fn $name(&self, $($arg: $Arg),*) -> ::std::result::Result<$crate::module!(@type $($Result)?), $crate::CallError> {
+            $vis async fn $name(&self, $($arg: $Arg),*) -> ::std::result::Result<$crate::__module!(@type $($Result)?), $crate::CallError> {
                 self.pool.call($crate::Declaration::in_python(stringify!($name)), ($($arg,)*)).await
             }
         }
-        $crate::module!(@methods $Module, $vis, $($rest)*);
+        $crate::__module!(@methods $Module, $vis, $($rest)*);
     };
     (@methods $Module:ident, $vis:vis,
         $(#[$meta:meta])* stream fn $name:ident($($arg:ident: $Arg:ty),* $(,)?) -> $Item:ty; $($rest:tt)*
@@ -175,7 +205,7 @@ macro_rules! module {
                 self.pool.stream($crate::Declaration::in_python(stringify!($name)), ($($arg,)*)).await
             }
         }
-        $crate::module!(@methods $Module, $vis, $($rest)*);
+        $crate::__module!(@methods $Module, $vis, $($rest)*);
     };
 
     (@type) => { () };
@@ -185,7 +215,7 @@ macro_rules! module {
     (@declarations [$($done:tt)*]
         $(#[$meta:meta])* $(stream)? fn $name:ident($($arg:ident: $Arg:ty),* $(,)?) $(-> $Result:ty)?; $($rest:tt)*
     ) => {
-        $crate::module!(@declarations [$($done)* $crate::Declaration {
+        $crate::__module!(@declarations [$($done)* $crate::Declaration {
             name: $crate::Declaration::in_python(stringify!($name)),
             parameters: &[$($crate::Declaration::in_python(stringify!($arg))),*],
         },] $($rest)*)

@@ -29,6 +29,16 @@ use crate::timer;
 ///
 /// The pool ends when [`shutdown`](Pool::shutdown) is called, or when its last `Pool` and [`Lease`] are dropped:
 /// then its workers are killed, without waiting.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use hatchery::Pool;
+///
+/// let pool = Pool::builder().module("textstats").path("python").start().await?;
+/// let words: u64 = pool.call("count_words", ("to be or not to be",)).await?;
+/// pool.shutdown().await;
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Pool {
     inner: Arc<Inner>,

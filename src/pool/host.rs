@@ -25,6 +25,21 @@ const MAX_DEPTH: u32 = 8;
 ///
 /// It comes to a closure ([`PoolBuilder::host_function`](super::PoolBuilder::host_function)) or, as a message, to an actor
 /// ([`PoolBuilder::host_recipient`](super::PoolBuilder::host_recipient)).
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use hatchery::{HostCall, HostError, Pool};
+///
+/// let pool = Pool::builder()
+///     .module("orders")
+///     .host_function("price", |call: HostCall| async move {
+///         let (item,): (String,) = call.args().map_err(|error| HostError(error.to_string()))?;
+///         if item == "pen" { Ok(120) } else { Err(HostError(format!("we do not sell {item}"))) }
+///     })
+///     .start()
+///     .await?;
+/// # Ok(()) }
+/// ```
 #[derive(Message, Debug)]
 #[rtype(result = "Result<HostReply, HostError>")]
 pub struct HostCall {
@@ -97,6 +112,13 @@ impl HostCall {
 }
 
 /// What an actor answers a [`HostCall`] with.
+///
+/// ```
+/// use hatchery::HostReply;
+///
+/// let reply = HostReply::new(&120)?;
+/// # Ok::<(), hatchery::HostError>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct HostReply(Body);
 
@@ -112,6 +134,21 @@ impl HostReply {
 }
 
 /// Why an actor cannot do what a [`HostCall`] asks: Python sees `hatchery.HostCallError` with this message.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use hatchery::{HostCall, HostError, Pool};
+///
+/// let pool = Pool::builder()
+///     .module("orders")
+///     .host_function("price", |call: HostCall| async move {
+///         let (item,): (String,) = call.args().map_err(|error| HostError(error.to_string()))?;
+///         if item == "pen" { Ok(120) } else { Err(HostError(format!("we do not sell {item}"))) }
+///     })
+///     .start()
+///     .await?;
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct HostError(

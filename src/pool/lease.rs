@@ -22,6 +22,15 @@ use crate::worker::{Checkin, Desk, Dispatch, LeaseId, Look, Order, Placement, Wo
 /// Dropping it checks the worker in; a call of it that still runs is awaited first. Nothing ends a lease but
 /// the drop and the worker's death: after that its calls fail with
 /// [`WorkerDied`](CallError::WorkerDied)`{started: false}`, and another checkout gives another worker.
+///
+/// ```no_run
+/// # async fn example(pool: hatchery::Pool) -> Result<(), Box<dyn std::error::Error>> {
+/// let lease = pool.checkout().await?;
+/// let _: () = lease.call("load", ("model.bin",)).await?;
+/// let answer: String = lease.call("ask", ("to be?",)).await?;
+/// drop(lease); // checked in
+/// # Ok(()) }
+/// ```
 #[must_use = "dropping a lease checks its worker in"]
 pub struct Lease {
     token: LeaseToken,

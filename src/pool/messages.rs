@@ -27,6 +27,15 @@ use crate::worker::{Order, Reply};
 ///
 /// Nothing is known of where it comes from: sent by a host function, it does not count as nested. Calls through
 /// [`HostCall::pool`](super::HostCall::pool) do.
+///
+/// ```no_run
+/// # async fn example(pool: hatchery::Pool) -> Result<(), Box<dyn std::error::Error>> {
+/// use hatchery::Call;
+///
+/// let reply = pool.actor().send(Call::new("price", ("pen",))?).await??;
+/// let cents: u64 = reply.decode()?;
+/// # Ok(()) }
+/// ```
 #[derive(Message, Debug, Clone)]
 #[rtype(result = "Result<Reply, CallError>")]
 pub struct Call {
@@ -63,6 +72,16 @@ impl Call {
 }
 
 /// Ask for a worker of one's own. Answered with a [`Lease`], or why there is none.
+///
+/// ```no_run
+/// # async fn example(pool: hatchery::Pool) -> Result<(), Box<dyn std::error::Error>> {
+/// use hatchery::Checkout;
+/// use std::time::Duration;
+///
+/// let lease = pool.actor().send(Checkout { timeout: Some(Duration::from_secs(1)) }).await??;
+/// let answer: String = lease.call("ask", ("to be?",)).await?;
+/// # Ok(()) }
+/// ```
 #[derive(Message, Debug, Clone, Default)]
 #[rtype(result = "Result<Lease, CallError>")]
 pub struct Checkout {
@@ -72,6 +91,14 @@ pub struct Checkout {
 
 /// End a session: its state is dropped in every worker that has some, and the module's `@on_session_end` hooks run
 /// there. Answered when they have.
+///
+/// ```no_run
+/// # async fn example(pool: hatchery::Pool) -> Result<(), Box<dyn std::error::Error>> {
+/// use hatchery::EndSession;
+///
+/// pool.actor().send(EndSession("alice".into())).await??;
+/// # Ok(()) }
+/// ```
 #[derive(Message, Debug, Clone)]
 #[rtype(result = "Result<(), CallError>")]
 pub struct EndSession(
@@ -80,6 +107,14 @@ pub struct EndSession(
 );
 
 /// Ask how the pool is.
+///
+/// ```no_run
+/// # async fn example(pool: hatchery::Pool) -> Result<(), Box<dyn std::error::Error>> {
+/// use hatchery::GetStatus;
+///
+/// let status = pool.actor().send(GetStatus).await?;
+/// # Ok(()) }
+/// ```
 #[derive(Message, Debug, Clone, Copy)]
 #[rtype(result = "PoolStatus")]
 pub struct GetStatus;

@@ -12,6 +12,17 @@ use crate::port::{self, Body};
 use crate::worker::{UpdateReceiver, UpdateSender, updates};
 
 /// An update from `hatchery.progress(value)`, not decoded yet.
+///
+/// ```no_run
+/// # async fn example(pool: hatchery::Pool) -> Result<(), Box<dyn std::error::Error>> {
+/// let trained: f64 = pool
+///     .request("train")
+///     .args((10,))
+///     .on_progress(|progress| println!("{}", String::from_utf8_lossy(progress.as_json())))
+///     .send()
+///     .await?;
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
     body: Body,

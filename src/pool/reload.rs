@@ -21,11 +21,30 @@ use crate::worker::{Attach, Attached, Load, Worker, WorkerEvent};
 const LEASE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Replace all workers by new ones of the present code. Answered when that is done.
+///
+/// ```no_run
+/// # async fn example(pool: hatchery::Pool) -> Result<(), Box<dyn std::error::Error>> {
+/// use hatchery::ReloadWorkers;
+///
+/// pool.actor().send(ReloadWorkers).await??;
+/// # Ok(()) }
+/// ```
 #[derive(Message, Debug, Clone, Copy)]
 #[rtype(result = "Result<(), ReloadError>")]
 pub struct ReloadWorkers;
 
 /// Why a reload did not replace all workers. `{}` writes one line, `{:#}` and `Debug` the whole report.
+///
+/// ```no_run
+/// # async fn example(pool: hatchery::Pool) -> Result<(), Box<dyn std::error::Error>> {
+/// use hatchery::ReloadError;
+///
+/// match pool.reload().await {
+///     Err(ReloadError::RolledBack { .. }) => println!("the new code does not start; the old code serves on"),
+///     other => other?,
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum ReloadError {

@@ -9,6 +9,13 @@ use crate::port::{Function, Memory, Ready};
 use crate::worker::ZygoteStatus;
 
 /// A pool at one moment, from [`Pool::status`](super::Pool::status).
+///
+/// ```no_run
+/// # async fn example(pool: hatchery::Pool) -> Result<(), Box<dyn std::error::Error>> {
+/// let status = pool.status().await?;
+/// println!("{} of {} workers are ready, {} requests wait", status.ready, status.size, status.waiting);
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct PoolStatus {
@@ -73,6 +80,14 @@ impl PoolStatus {
 }
 
 /// One worker of a pool.
+///
+/// ```no_run
+/// # async fn example(pool: hatchery::Pool) -> Result<(), Box<dyn std::error::Error>> {
+/// for worker in pool.status().await?.workers {
+///     println!("{}: {:?}, restarted {} times", worker.name, worker.state, worker.restarts);
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct WorkerStatus {
@@ -101,6 +116,16 @@ pub struct WorkerStatus {
 }
 
 /// What a worker's Python says of itself when it is ready.
+///
+/// ```no_run
+/// # async fn example(pool: hatchery::Pool) -> Result<(), Box<dyn std::error::Error>> {
+/// for worker in pool.status().await?.workers {
+///     if let Some(python) = worker.python {
+///         println!("Python {}, imported in {:?}", python.version, python.import_time);
+///     }
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct PythonInfo {
@@ -126,6 +151,15 @@ impl From<Ready> for PythonInfo {
 }
 
 /// What a worker does.
+///
+/// ```no_run
+/// # async fn example(pool: hatchery::Pool) -> Result<(), Box<dyn std::error::Error>> {
+/// use hatchery::WorkerState;
+///
+/// let workers = pool.status().await?.workers;
+/// let failed = workers.iter().filter(|worker| worker.state == WorkerState::Failed).count();
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

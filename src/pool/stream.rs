@@ -24,6 +24,15 @@ use crate::worker::{Credit, Item, Outcome, Placement, StreamId, Worker};
 /// reading stops the generator there, and earlier once 64 MiB of items are unread: nothing is read from the worker then. The deadline holds for the whole of it.
 ///
 /// Dropping it cancels the generator: `Cancelled` is raised where it stands, so that its `finally` blocks run.
+///
+/// ```no_run
+/// # async fn example(pool: hatchery::Pool) -> Result<(), Box<dyn std::error::Error>> {
+/// let mut words = pool.stream::<String>("describe", ("pen",)).await?;
+/// while let Some(word) = words.next().await {
+///     println!("{}", word?);
+/// }
+/// # Ok(()) }
+/// ```
 #[must_use = "dropping a stream cancels it"]
 pub struct CallStream<T> {
     items: mpsc::UnboundedReceiver<Item>,

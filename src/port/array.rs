@@ -46,6 +46,13 @@ pub struct Array<T> {
 }
 
 /// A length, or the alignment of memory, does not fit the shape or element type asked for.
+///
+/// ```
+/// use hatchery::Array;
+///
+/// let error = Array::from_vec(vec![1.0, 2.0, 3.0], &[2, 2]).unwrap_err();
+/// assert_eq!(error.shape, [2, 2]);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{bytes} bytes are no array of shape {shape:?} with elements of {element} bytes")]
 pub struct ShapeError {
@@ -58,6 +65,16 @@ pub struct ShapeError {
 }
 
 /// What an [`Array`] may hold: `f32`, `f64` and the integers of 8 to 64 bits.
+///
+/// ```
+/// use hatchery::{Array, Element};
+///
+/// fn bytes<T: Element>(array: &Array<T>) -> usize {
+///     size_of_val(array.as_slice())
+/// }
+///
+/// assert_eq!(bytes(&Array::from(vec![1_u16, 2])), 4);
+/// ```
 pub trait Element: Pod + Send + Sync + private::Sealed {}
 
 mod private {

@@ -190,6 +190,13 @@ impl<'de> Deserialize<'de> for Buffer {
 }
 
 /// Memory to be written in place, from [`Buffer::new`]. Frozen it becomes a [`Buffer`].
+///
+/// ```
+/// let mut image = hatchery::Buffer::new(2 << 20);
+/// image[0] = 255;
+/// let image = image.freeze(); // Python reads it in place
+/// assert_eq!(image[0], 255);
+/// ```
 pub struct BufferMut {
     memory: OpenMemory,
 }

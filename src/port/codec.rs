@@ -4,6 +4,12 @@ use serde::{Deserialize, Serialize};
 
 /// What the workers read and write JSON with. The values that cross, and the errors of those that do not, are the same with
 /// each.
+///
+/// ```
+/// use hatchery::{Codec, Pool};
+///
+/// let pool = Pool::builder().module("rows").codec(Codec::Orjson);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

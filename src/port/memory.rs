@@ -3,6 +3,13 @@
 use serde::Serialize;
 
 /// The memory of one process, from `/proc/PID/smaps_rollup`.
+///
+/// ```no_run
+/// # async fn example(pool: hatchery::Pool) -> Result<(), Box<dyn std::error::Error>> {
+/// let workers = pool.status().await?.workers;
+/// let bytes: u64 = workers.iter().filter_map(|worker| worker.memory.as_ref()).map(|memory| memory.pss_bytes).sum();
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Memory {

@@ -121,6 +121,16 @@ pub(crate) struct Ready {
 }
 
 /// A function that may be called.
+///
+/// ```no_run
+/// # async fn example(pool: hatchery::Pool) -> Result<(), Box<dyn std::error::Error>> {
+/// for worker in pool.status().await?.workers {
+///     for function in worker.python.iter().flat_map(|python| &python.functions) {
+///         println!("{}{}", function.name, function.signature.as_deref().unwrap_or("(…)"));
+///     }
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Function {
@@ -135,6 +145,14 @@ pub struct Function {
 }
 
 /// A function's parameter.
+///
+/// ```no_run
+/// # async fn example(function: hatchery::Function) -> Result<(), Box<dyn std::error::Error>> {
+/// for parameter in function.parameters.iter().flatten() {
+///     println!("{}: required: {}", parameter.name, parameter.required);
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Parameter {
@@ -147,6 +165,15 @@ pub struct Parameter {
 }
 
 /// How an argument finds its parameter; the terms are Python's.
+///
+/// ```no_run
+/// # async fn example(function: hatchery::Function) -> Result<(), Box<dyn std::error::Error>> {
+/// use hatchery::ParameterKind;
+///
+/// let parameters = function.parameters.iter().flatten();
+/// let keywords = parameters.filter(|parameter| parameter.kind == ParameterKind::KeywordOnly).count();
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

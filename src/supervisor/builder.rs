@@ -23,6 +23,21 @@ use super::{
 
 /// A supervisor that has yet to start; also the specification of a nested one, by [`supervisor`](Self::supervisor)
 /// or by turning it into a [`ChildSpec`].
+///
+/// ```
+/// # struct Db;
+/// # impl actix::Actor for Db { type Context = actix::Context<Self>; }
+/// use hatchery::supervisor::{Strategy, Supervisor};
+/// use std::convert::Infallible;
+/// use std::time::Duration;
+///
+/// let app = Supervisor::builder("app")
+///     .strategy(Strategy::OneForAll)
+///     .intensity(3, Duration::from_secs(5))
+///     .child("db", || async { Ok::<_, Infallible>(Db) });
+/// app.validate()?;
+/// # Ok::<(), hatchery::supervisor::SpecError>(())
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until it is started"]
 pub struct SupervisorBuilder {

@@ -6,6 +6,18 @@ use super::{ExitReason, NameTaken, SupervisorRef, control::Control, registry::Na
 
 /// A child's view of its own place in the tree, given to the factory of
 /// [`ChildSpec::with_context`](super::ChildSpec::with_context), and made to be kept by the actor.
+///
+/// ```
+/// # struct Db;
+/// # impl actix::Actor for Db { type Context = actix::Context<Self>; }
+/// use hatchery::supervisor::{ChildContext, ChildSpec};
+/// use std::convert::Infallible;
+///
+/// let db = ChildSpec::with_context("db", |context: ChildContext| async move {
+///     println!("{} starts, incarnation {}", context.path(), context.incarnation());
+///     Ok::<_, Infallible>(Db)
+/// });
+/// ```
 #[derive(Clone)]
 pub struct ChildContext {
     id: Arc<str>,

@@ -13,6 +13,16 @@ pub type Cause = Arc<dyn Error + Send + Sync>;
 ///
 /// `{}` writes one line, `{:#}` the cause's whole report and what is behind it. `Debug` writes the report too, for a `main` that
 /// returns this error. The cause is part of the text, so [`source`](Error::source) is what is behind the cause.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use hatchery::supervisor::Supervisor;
+///
+/// if let Err(error) = Supervisor::builder("app").start().await {
+///     println!("{} did not start: {}", error.path, error.cause);
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct StartError {
     /// The path of the child that could not start, from the root ("app/pools/cache").
@@ -50,6 +60,16 @@ impl Error for StartError {
 }
 
 /// A failed start whose cause did not come from the child's factory as an error.
+///
+/// ```no_run
+/// # async fn example(error: hatchery::supervisor::StartError) -> Result<(), Box<dyn std::error::Error>> {
+/// use hatchery::supervisor::StartFailure;
+///
+/// if let Some(StartFailure::Panicked(message)) = error.cause.downcast_ref() {
+///     println!("{} panicked: {message}", error.path);
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, DeriveError)]
 #[non_exhaustive]
 pub enum StartFailure {
@@ -75,11 +95,30 @@ pub enum StartFailure {
 ///
 /// The specification is kept, not running; that of a temporary child, or of a child of a dynamic supervisor,
 /// goes away.
+///
+/// ```
+/// # struct Db;
+/// # impl actix::Actor for Db { type Context = actix::Context<Self>; }
+/// use hatchery::supervisor::{ChildSpec, Declined};
+///
+/// // Not started where it is not wanted; the supervisor starts its other children.
+/// let db = ChildSpec::new("db", || async {
+///     if std::env::var_os("WITHOUT_DB").is_some() { Err(Declined) } else { Ok(Db) }
+/// });
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, DeriveError)]
 #[error("declined to start")]
 pub struct Declined;
 
 /// A specification that was refused when declared.
+///
+/// ```
+/// use hatchery::supervisor::Supervisor;
+///
+/// if let Err(error) = Supervisor::builder("").validate() {
+///     println!("{}: {} is {}, allowed: {}", error.path, error.field, error.value, error.allowed);
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, DeriveError)]
 #[error("`{path}`: {field} = {value} is not allowed: {allowed}")]
 pub struct SpecError {
@@ -94,6 +133,17 @@ pub struct SpecError {
 }
 
 /// An operation on a child was refused or failed.
+///
+/// ```no_run
+/// # async fn example(app: hatchery::supervisor::Supervisor) -> Result<(), Box<dyn std::error::Error>> {
+/// use hatchery::supervisor::ChildError;
+///
+/// match app.restart_child("db").await {
+///     Err(ChildError::NotFound) => println!("there is no such child"),
+///     other => println!("{other:?}"),
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, DeriveError)]
 #[non_exhaustive]
 pub enum ChildError {
@@ -147,11 +197,35 @@ pub enum ChildError {
 }
 
 /// A tree had not stopped in time and was killed.
+///
+/// ```no_run
+/// # async fn example(app: hatchery::supervisor::Supervisor) -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+///
+/// if app.stop_within(Duration::from_secs(5)).await.is_err() {
+///     println!("some children were killed");
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, DeriveError)]
 #[error("the supervisor did not stop in time and was killed")]
 pub struct StopTimedOut;
 
 /// A path did not lead to what was asked for.
+///
+/// ```no_run
+/// # struct Db;
+/// # impl actix::Actor for Db { type Context = actix::Context<Self>; }
+/// # async fn example(app: hatchery::supervisor::Supervisor) -> Result<(), Box<dyn std::error::Error>> {
+/// use hatchery::supervisor::LookupError;
+///
+/// match app.child::<Db>("db") {
+///     Ok(db) => println!("found {}", db.path()),
+///     Err(error @ LookupError::WrongType { .. }) => println!("it is another actor: {error}"),
+///     Err(error) => println!("{error}"),
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, DeriveError)]
 #[non_exhaustive]
 pub enum LookupError {
@@ -180,6 +254,14 @@ pub enum LookupError {
 }
 
 /// A name is taken.
+///
+/// ```no_run
+/// # async fn example(context: hatchery::supervisor::ChildContext) -> Result<(), Box<dyn std::error::Error>> {
+/// if let Err(taken) = context.register("database") {
+///     println!("{} belongs to {}", taken.name, taken.owner);
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, DeriveError)]
 #[error("the name `{name}` is taken by `{owner}`")]
 pub struct NameTaken {
@@ -190,6 +272,21 @@ pub struct NameTaken {
 }
 
 /// A message was not answered by a child.
+///
+/// ```no_run
+/// # struct Db;
+/// # impl actix::Actor for Db { type Context = actix::Context<Self>; }
+/// # #[derive(actix::Message)]
+/// # #[rtype(result = "u32")]
+/// # struct Count;
+/// # impl actix::Handler<Count> for Db { type Result = u32; fn handle(&mut self, _: Count, _: &mut Self::Context) -> u32 { 42 } }
+/// # async fn example(db: hatchery::supervisor::ChildRef<Db>) -> Result<(), Box<dyn std::error::Error>> {
+/// match db.send(Count).await {
+///     Err(error) if error.is_retryable() => println!("not delivered: {error}"),
+///     other => println!("{}", other?),
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, DeriveError)]
 pub enum SendError {
     /// The child is not up but will be: the message was surely never delivered, and may be sent again.

@@ -142,6 +142,13 @@ impl fmt::Debug for Supervisor {
 /// Cheap to clone, usable from any thread. A path names what is below the supervisor: a child's id ("cache"), the ids on
 /// the way to it ("pools/cache"), or the same after the supervisor's own [`path`](Self::path) ("app/pools/cache"). The empty path,
 /// or its own, is the supervisor itself.
+///
+/// ```no_run
+/// # async fn example(app: hatchery::supervisor::Supervisor) -> Result<(), Box<dyn std::error::Error>> {
+/// let pools = app.supervisor("pools")?;
+/// println!("{} holds {} children", pools.path(), pools.count_children().await?.active);
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct SupervisorRef {
     shared: Arc<Shared>,

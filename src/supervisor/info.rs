@@ -10,6 +10,14 @@ use super::{
 };
 
 /// A child, as its supervisor sees it.
+///
+/// ```no_run
+/// # async fn example(app: hatchery::supervisor::Supervisor) -> Result<(), Box<dyn std::error::Error>> {
+/// for child in app.which_children().await? {
+///     println!("{}: {:?}, restarted {} times", child.options.id, child.state, child.restarts);
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ChildInfo {
@@ -28,6 +36,15 @@ pub struct ChildInfo {
 }
 
 /// What a child is doing.
+///
+/// ```no_run
+/// # async fn example(app: hatchery::supervisor::Supervisor) -> Result<(), Box<dyn std::error::Error>> {
+/// use hatchery::supervisor::ChildState;
+///
+/// let children = app.which_children().await?;
+/// let all_up = children.iter().all(|child| child.state == ChildState::Running);
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -82,6 +99,13 @@ impl From<ChildView<'_>> for ChildInfo {
 }
 
 /// How many children a supervisor has.
+///
+/// ```no_run
+/// # async fn example(app: hatchery::supervisor::Supervisor) -> Result<(), Box<dyn std::error::Error>> {
+/// let count = app.count_children().await?;
+/// println!("{} of {} children run", count.active, count.specs);
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ChildCount {
     /// Specifications, running or not.

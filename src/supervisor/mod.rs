@@ -13,10 +13,6 @@
 //! restarted and stopped; [`SupervisorBuilder`] puts children under a supervisor; [`Supervisor`] is the running
 //! tree. What a panic, a stop or a kill means is said by [`ExitReason`].
 
-#[cfg(doctest)]
-#[doc = include_str!("../../docs/supervision.md")]
-mod guide {}
-
 mod actor;
 mod backoff;
 mod builder;

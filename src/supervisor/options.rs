@@ -7,6 +7,12 @@ use serde::Serialize;
 use super::Backoff;
 
 /// Which children a supervisor restarts when one of them dies.
+///
+/// ```
+/// use hatchery::supervisor::{Strategy, Supervisor};
+///
+/// let app = Supervisor::builder("app").strategy(Strategy::RestForOne);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Strategy {
@@ -20,6 +26,15 @@ pub enum Strategy {
 }
 
 /// Whether a child is started again after it has ended.
+///
+/// ```
+/// # struct Db;
+/// # impl actix::Actor for Db { type Context = actix::Context<Self>; }
+/// use hatchery::supervisor::{ChildSpec, Restart};
+/// use std::convert::Infallible;
+///
+/// let db = ChildSpec::new("db", || async { Ok::<_, Infallible>(Db) }).restart(Restart::Transient);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Restart {
     /// Always, also after a normal end. The default.
@@ -32,6 +47,15 @@ pub enum Restart {
 }
 
 /// How a child is stopped.
+///
+/// ```
+/// # struct Db;
+/// # impl actix::Actor for Db { type Context = actix::Context<Self>; }
+/// use hatchery::supervisor::{ChildSpec, Shutdown};
+/// use std::convert::Infallible;
+///
+/// let db = ChildSpec::new("db", || async { Ok::<_, Infallible>(Db) }).shutdown(Shutdown::Brutal);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shutdown {
     /// Killed at once: neither `stopping` nor `stopped` runs.
@@ -44,6 +68,16 @@ pub enum Shutdown {
 }
 
 /// What a child is.
+///
+/// ```
+/// # struct Db;
+/// # impl actix::Actor for Db { type Context = actix::Context<Self>; }
+/// use hatchery::supervisor::{ChildSpec, Kind};
+/// use std::convert::Infallible;
+///
+/// let db = ChildSpec::new("db", || async { Ok::<_, Infallible>(Db) });
+/// assert_eq!(db.options().kind, Kind::Worker);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -63,6 +97,12 @@ impl fmt::Display for Kind {
 }
 
 /// When the end of its [significant](super::ChildSpec::significant) children ends a supervisor.
+///
+/// ```
+/// use hatchery::supervisor::{AutoShutdown, Supervisor};
+///
+/// let job = Supervisor::builder("job").auto_shutdown(AutoShutdown::AnySignificant);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AutoShutdown {
     /// Never. The default; no child may then be significant.
@@ -75,6 +115,17 @@ pub enum AutoShutdown {
 }
 
 /// The part of a child's specification that is plain data.
+///
+/// ```
+/// # struct Db;
+/// # impl actix::Actor for Db { type Context = actix::Context<Self>; }
+/// use hatchery::supervisor::ChildSpec;
+/// use std::convert::Infallible;
+///
+/// let db = ChildSpec::new("db", || async { Ok::<_, Infallible>(Db) });
+/// assert_eq!(&*db.options().id, "db");
+/// assert!(!db.options().significant);
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ChildOptions {

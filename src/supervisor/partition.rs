@@ -87,6 +87,17 @@ impl SupervisorRef {
 
 /// The children of a partition supervisor: [`ChildRef`]s from [`SupervisorRef::partitions`], or [`SupervisorRef`]s from
 /// [`SupervisorRef::supervisor_partitions`]. Follows restarts.
+///
+/// ```no_run
+/// # struct Db;
+/// # impl actix::Actor for Db { type Context = actix::Context<Self>; }
+/// # async fn example(app: hatchery::supervisor::Supervisor) -> Result<(), Box<dyn std::error::Error>> {
+/// let shards = app.partitions::<Db>("shards")?;
+/// if let Some(shard) = shards.route(&"alice") {
+///     println!("alice's rows are in {}", shard.path()); // the same key, the same partition
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Partitions<R> {
     supervisor: SupervisorRef,

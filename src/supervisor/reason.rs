@@ -6,6 +6,13 @@ use std::fmt;
 ///
 /// Actix has no exit reasons; this is what the supervisor derives from the way in which the child's future
 /// ended, or what the child set itself through [`ChildContext::exit`](super::ChildContext::exit).
+///
+/// ```
+/// use hatchery::supervisor::ExitReason;
+///
+/// assert!(ExitReason::Normal.is_normal());
+/// assert!(!ExitReason::Panic("no such row".into()).is_normal());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ExitReason {

@@ -15,6 +15,15 @@ use super::{Cause, ChildOptions, ExitReason};
 use crate::error::report::human;
 
 /// Something that a supervisor did or saw.
+///
+/// ```no_run
+/// # async fn example(app: hatchery::supervisor::Supervisor) -> Result<(), Box<dyn std::error::Error>> {
+/// let mut reports = app.subscribe();
+/// while let Some(report) = reports.recv().await {
+///     println!("{}: {:?}", report.supervisor, report.event);
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Report {
     /// The path of the supervisor, from the root ("app/pools").
@@ -32,6 +41,19 @@ pub struct Report {
 /// [`Stopped`](Self::Stopped), [`ShutdownError`](Self::ShutdownError) of the same incarnation, always before
 /// the next `Started` of that child, unless the supervisor is dropped with its arbiter. An
 /// [`Unkillable`](Self::Unkillable) child's end is reported when it comes, unless its supervisor has ended before.
+///
+/// ```no_run
+/// # async fn example(app: hatchery::supervisor::Supervisor) -> Result<(), Box<dyn std::error::Error>> {
+/// use hatchery::supervisor::ReportEvent;
+///
+/// let mut reports = app.subscribe();
+/// while let Some(report) = reports.recv().await {
+///     if let ReportEvent::ChildTerminated { .. } = report.event {
+///         println!("{report}");
+///     }
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum ReportEvent {
@@ -99,6 +121,19 @@ pub enum ReportEvent {
 }
 
 /// Why a supervisor ends.
+///
+/// ```no_run
+/// # async fn example(app: hatchery::supervisor::Supervisor) -> Result<(), Box<dyn std::error::Error>> {
+/// use hatchery::supervisor::{ReportEvent, ShutdownCause};
+///
+/// let mut reports = app.subscribe();
+/// while let Some(report) = reports.recv().await {
+///     if let ReportEvent::Shutdown { cause: ShutdownCause::IntensityExceeded { .. }, .. } = report.event {
+///         println!("too many restarts: {report}");
+///     }
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ShutdownCause {
@@ -196,6 +231,15 @@ impl ReportEvent {
 /// [`SupervisorRef::subscribe`](super::SupervisorRef::subscribe).
 ///
 /// Unbounded: a reader that stops reading should drop it. It ends when the supervisor can never run again.
+///
+/// ```no_run
+/// # async fn example(app: hatchery::supervisor::Supervisor) -> Result<(), Box<dyn std::error::Error>> {
+/// let mut reports = app.subscribe();
+/// while let Some(report) = reports.recv().await {
+///     println!("{report}");
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Reports {
     receiver: mpsc::UnboundedReceiver<Report>,

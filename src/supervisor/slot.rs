@@ -97,6 +97,21 @@ impl<A: Actor> AnySlot for Slot<A> {
 ///
 /// Errors tell whether a message may be sent again: with [`SendError::Restarting`] it was surely never
 /// delivered; [`SendError::Lost`] stands for every doubt.
+///
+/// ```no_run
+/// # struct Db;
+/// # impl actix::Actor for Db { type Context = actix::Context<Self>; }
+/// # #[derive(actix::Message)]
+/// # #[rtype(result = "u32")]
+/// # struct Count;
+/// # impl actix::Handler<Count> for Db { type Result = u32; fn handle(&mut self, _: Count, _: &mut Self::Context) -> u32 { 42 } }
+/// # async fn example(app: hatchery::supervisor::Supervisor) -> Result<(), Box<dyn std::error::Error>> {
+/// use hatchery::supervisor::ChildRef;
+///
+/// let db: ChildRef<Db> = app.child("db")?;
+/// println!("{}", db.send(Count).await?); // follows restarts
+/// # Ok(()) }
+/// ```
 pub struct ChildRef<A: Actor> {
     slot: Arc<Slot<A>>,
     path: Arc<str>,

@@ -9,6 +9,14 @@ use crate::error::CallError;
 use crate::port::{self, Body};
 
 /// What a function returned, not decoded yet, and which worker served it.
+///
+/// ```no_run
+/// # async fn example(pool: hatchery::Pool) -> Result<(), Box<dyn std::error::Error>> {
+/// let reply = pool.request("price").args(("pen",)).send_raw().await?;
+/// let cents: u64 = reply.decode()?;
+/// println!("{cents} cents, says {}", reply.worker());
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     pub(super) body: Body,
@@ -44,6 +52,17 @@ impl Reply {
 }
 
 /// Where a session's call went.
+///
+/// ```no_run
+/// # async fn example(pool: hatchery::Pool) -> Result<(), Box<dyn std::error::Error>> {
+/// use hatchery::Placement;
+///
+/// let reply = pool.session("alice").request("add").args(("pen",)).send_raw().await?;
+/// if reply.placement() == Some(Placement::Elsewhere) {
+///     println!("{} served the call without the session's state", reply.worker());
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

@@ -95,6 +95,18 @@ async fn start_tree(config: actor::Config) -> Result<(Supervisor, ChildRef<PoolA
 ///
 /// `{}` writes one line, `{:#}` the whole report: traceback or what was printed, interpreter, search path. `Debug` writes the
 /// report too, for a `main` that returns this error.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use hatchery::{Pool, PoolStartError, StartupFailure};
+///
+/// match Pool::builder().module("shop").start().await {
+///     Err(PoolStartError::Worker(StartupFailure { worker, cause, .. })) => println!("{worker}: {cause}"),
+///     Err(error) => println!("{error}"),
+///     Ok(pool) => pool.shutdown().await,
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum PoolStartError {

@@ -8,6 +8,15 @@ use crate::worker::{Load, Placement};
 pub(crate) use crate::worker::{RequestId, WorkerId};
 
 /// How strongly a session's calls are tied to the worker that holds its state.
+///
+/// ```no_run
+/// # async fn example(pool: hatchery::Pool) -> Result<(), Box<dyn std::error::Error>> {
+/// use hatchery::Affinity;
+///
+/// let alice = pool.session("alice").affinity(Affinity::StrictQueue);
+/// let cart: Vec<String> = alice.call("add", ("pen",)).await?;
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Affinity {

@@ -21,6 +21,14 @@ const MOST_HANGS: u32 = 3;
 const MOST_ORDERS: usize = 8;
 
 /// A pool's zygote at one moment, in [`PoolStatus`](crate::PoolStatus).
+///
+/// ```no_run
+/// # async fn example(pool: hatchery::Pool) -> Result<(), Box<dyn std::error::Error>> {
+/// if let Some(zygote) = pool.status().await?.zygote {
+///     println!("{:?}: {} workers forked, {} forks failed", zygote.state, zygote.forked, zygote.failed_forks);
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct ZygoteStatus {
@@ -45,6 +53,16 @@ pub struct ZygoteStatus {
 }
 
 /// What a zygote does.
+///
+/// ```no_run
+/// # async fn example(pool: hatchery::Pool) -> Result<(), Box<dyn std::error::Error>> {
+/// use hatchery::ZygoteState;
+///
+/// if let Some(ZygoteState::Disabled { reason }) = pool.status().await?.zygote.map(|zygote| zygote.state) {
+///     println!("workers are started cold: {reason}");
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
