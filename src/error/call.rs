@@ -105,7 +105,7 @@ pub enum CallError {
     Timeout {
         /// Where the call was then.
         phase: Phase,
-        /// What Python was doing at the deadline, where that could be had.
+        /// What Python was doing at the deadline, where that could be had; or that its process was stopped.
         stack: Option<String>,
         /// How often the call was handed to a worker.
         attempts: u32,

@@ -258,8 +258,27 @@ impl Process {
 
     /// Whether a signal such as `SIGSTOP` has stopped it.
     pub(crate) fn is_stopped(&self) -> bool {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
-        status.is_ok_and(|status| status.lines().any(|line| line.starts_with("State:\tT")))
+        self.state() == Some('T')
+    }
+
+    /// What stands in place of the stack of a process that is stopped, which can tell none; `None` when it is not stopped.
+    pub(crate) fn stop_reason(&self) -> Option<String> {
+        let (state, why) = match self.state()? {
+            'T' => ('T', "by a signal such as SIGSTOP or SIGTTIN; SIGCONT lets it go on"),
+            't' => ('t', "by a debugger"),
+            _ => return None,
+        };
+        Some(format!("  the worker's process is stopped, state {state}: {why}"))
+    }
+
+    /// The kernel's letter for what the process does; `None` once it has ended, or without `/proc`.
+    fn state(&self) -> Option<char> {
+        if self.ended {
+            return None;
+        }
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).ok()?;
+        // The name of the program stands in parentheses, and may hold some itself.
+        stat.rsplit_once(") ")?.1.chars().next()
     }
 
     /// Ready once the process has ended, by whatever cause; the rest of its group is killed then,

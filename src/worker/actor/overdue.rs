@@ -98,7 +98,8 @@ impl Worker {
                 let written = if self.is_ending() { self.desk.written() } else { u64::MAX };
                 let Some(current) = self.calls.get(call_id) else { return };
                 if let Some(dispatch) = current.dispatch.take() {
-                    let error = timeout(dispatch.has_arrived(written) && begun, current.stack.take());
+                    let stack = current.stack.take().or_else(|| self.port.process.stop_reason());
+                    let error = timeout(dispatch.has_arrived(written) && begun, stack);
                     dispatch.fail(error.on_worker(&self.name));
                 }
                 self.cancel(call_id);

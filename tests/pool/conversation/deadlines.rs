@@ -127,7 +127,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_process_that_is_stopped_tells_no_stack_and_is_killed() {
+    async fn a_process_that_is_stopped_says_so_and_is_killed() {
         let pool = pool_with(&source()).size(1).cancel_grace(BRIEF).start().await.expect("it starts");
         let worker = pids(&pool).await[0];
         let call = pool.request("sleeping").timeout(BRIEF);
@@ -137,7 +137,10 @@ alone_test! {
         });
         assert!(is_alive(worker), "it is answered before the kill");
         let error = answer.expect_err("it never ends");
-        assert!(matches!(error, CallError::Timeout { phase: Phase::Run, stack: None, attempts: 1, .. }), "{error:?}");
+        let CallError::Timeout { phase: Phase::Run, stack: Some(stack), attempts: 1, .. } = &error else {
+            panic!("{error:?}")
+        };
+        assert!(stack.contains("stopped, state T"), "{stack}");
         assert_ne!(pool.call::<_, u32>("pid", ()).await.expect("another one serves"), worker);
         assert!(!is_alive(worker));
         pool.shutdown().await;

@@ -1,10 +1,12 @@
 //! Processes and threads that user code starts.
 
+use std::path::PathBuf;
+
 use hatchery::CallError;
 use serde_json::Value;
 
 use super::pools::{LONG, pid, pool_of, serves, start, status};
-use crate::support::{alone_test, is_alive, kill, pgid, status_when, wait_until};
+use crate::support::{alone_test, is_alive, kill, pgid, scratch, status_when, terminate, wait_until};
 
 const SOURCE: &str = "
 import os, subprocess, threading, time
@@ -38,6 +40,18 @@ def run_on():
         while True:
             counted[0] += 1
     threading.Thread(target=count, daemon=True).start()
+
+kept = []
+def make_shared_memory():
+    from multiprocessing.shared_memory import SharedMemory
+    kept.append(SharedMemory(create=True, size=4096))
+    return '/dev/shm/' + kept[-1].name.lstrip('/')
+
+def wait_for(path):
+    open(path + '.began', 'w').close()
+    while not os.path.exists(path):
+        time.sleep(0.001)
+    return 'finished'
 
 counted = [0]
 def count():
@@ -120,6 +134,42 @@ alone_test! {
         assert_eq!(mapped, [1, 2, 3]);
         serves(&pool).await;
         assert_eq!(status(&pool).await.restarts, 0);
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn shared_memory_ends_with_its_worker() {
+        let pool = start(pool_of(SOURCE)).await;
+        let killed: PathBuf = pool.call("make_shared_memory", ()).await.expect("it works");
+        let restarts = status(&pool).await.restarts;
+        kill(pid(&pool).await);
+        wait_until("the tracker has removed it", LONG, || !killed.exists()).await;
+        status_when(&pool, "it is replaced", |status| status.restarts > restarts && status.ready == 1).await;
+        let kept: PathBuf = pool.call("make_shared_memory", ()).await.expect("it works");
+        assert!(kept.exists());
+        pool.shutdown().await;
+        assert!(!kept.exists(), "an orderly end waits for the tracker");
+    }
+}
+
+alone_test! {
+    async fn a_call_outlives_sigterm_to_its_worker() {
+        let pool = start(pool_of(SOURCE)).await;
+        let worker = pid(&pool).await;
+        let go = scratch().join("go");
+        let running = tokio::spawn({
+            let (pool, go) = (pool.clone(), go.clone());
+            async move { pool.call::<_, String>("wait_for", (go,)).await }
+        });
+        let began = scratch().join("go.began");
+        wait_until("it has begun", LONG, || began.exists()).await;
+        terminate(worker);
+        std::fs::write(go, "").expect("the test's own folder");
+        assert_eq!(running.await.expect("no panic").expect("it is left alone"), "finished");
+        terminate(worker);
+        serves(&pool).await;
+        assert_eq!((pid(&pool).await, status(&pool).await.restarts), (worker, 0));
         pool.shutdown().await;
     }
 }

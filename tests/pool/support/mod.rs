@@ -27,7 +27,8 @@ pub(crate) use pools::{
     noted_blocking, pids, pool_of, pool_with, started, status_when, touch, unharmed,
 };
 pub(crate) use processes::{
-    cont, descendants, describe, fds, is_alive, kill, marked, pgid, rss_bytes, state, stop, threads, zombies,
+    cont, descendants, describe, fds, is_alive, kill, marked, pgid, rss_bytes, state, stop, terminate,
+    threads, zombies,
 };
 pub(crate) use python::{python, python_module, unittest, unittest_with};
 pub(crate) use role::{role, role_command, start_role};

@@ -113,6 +113,11 @@ pub(crate) fn kill(pid: u32) {
     signal(pid, Signal::KILL);
 }
 
+/// SIGTERM. A process that has ended is no error.
+pub(crate) fn terminate(pid: u32) {
+    signal(pid, Signal::TERM);
+}
+
 /// SIGSTOP. A process that has ended is no error.
 pub(crate) fn stop(pid: u32) {
     signal(pid, Signal::STOP);
