@@ -388,7 +388,7 @@ impl CallError {
     /// The last lines that a worker that died wrote to its standard error.
     pub fn stderr_tail(&self) -> Option<&str> {
         match self {
-            CallError::WorkerDied { stderr_tail, .. } => Some(stderr_tail).map(String::as_str),
+            CallError::WorkerDied { stderr_tail, .. } => Some(stderr_tail.as_str()),
             _ => None,
         }
     }

@@ -269,8 +269,10 @@ alone_test! {
                 #[allow(unsafe_code)]
                 let child = unsafe {
                     let child = libc::fork();
-                    while child == 0 {
-                        libc::pause();
+                    if child == 0 {
+                        loop {
+                            libc::pause();
+                        }
                     }
                     child
                 };

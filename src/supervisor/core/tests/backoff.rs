@@ -151,11 +151,11 @@ fn unsettled_child_waits_no_longer_than_told_and_failed_starts_do() {
     pool.starts("1", &[Start::Fail]);
     pool.crash("1");
     pool.pass(600 * S);
-    let waits = pool.reports.iter().filter_map(|report| match report {
+    let mut waits = pool.reports.iter().filter_map(|report| match report {
         ReportEvent::StartFailed { retry_in, .. } => *retry_in,
         _ => None,
     });
-    assert_eq!(waits.last(), Some(30 * S));
+    assert_eq!(waits.next_back(), Some(30 * S));
     // What an earlier incarnation did counts no more.
     let child = pool.core.key("1").unwrap();
     pool.event(Event::Settled { child, incarnation: 1 });
