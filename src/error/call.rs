@@ -39,6 +39,16 @@ impl fmt::Display for Phase {
 }
 
 /// Which side of a call a value belongs to.
+///
+/// ```no_run
+/// # async fn example(pool: hatchery::Pool) -> Result<(), Box<dyn std::error::Error>> {
+/// use hatchery::{CallError, Direction};
+///
+/// if let Err(CallError::FrameTooLarge { direction: Direction::Arguments, .. }) = pool.call::<_, u64>("sum", ("data",)).await {
+///     println!("send less at a time");
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Direction {
@@ -59,6 +69,16 @@ impl fmt::Display for Direction {
 }
 
 /// Which call an error is about, as far as it is known.
+///
+/// ```no_run
+/// # async fn example(pool: hatchery::Pool) -> Result<(), Box<dyn std::error::Error>> {
+/// use hatchery::CallError;
+///
+/// if let Err(CallError::Timeout { context, .. }) = pool.call::<_, u64>("price", ("pen",)).await {
+///     println!("{:?} was late in {:?}", context.function, context.worker);
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CallContext {

@@ -20,6 +20,12 @@ use super::{ChildInfo, ChildState, ExitReason, Kind};
 /// `- pools [supervisor] running, up 12.1 s
 ///    `- cache [worker] restarting, 3 restarts, last exit: panic: out of cheese
 /// ```
+///
+/// ```no_run
+/// # async fn example(app: hatchery::supervisor::Supervisor) -> Result<(), Box<dyn std::error::Error>> {
+/// println!("{}", app.tree().await?);
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Tree {
