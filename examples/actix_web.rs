@@ -204,11 +204,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let server = server.run();
     let stopper = server.handle();
     rt::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        stopper.stop(true).await;
+        let mut asked = async || {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        asked().await;
+        rt::spawn(stopper.stop(true));
+        // A second signal ends the service at once; the kernel ends the workers with it.
+        asked().await;
+        eprintln!("ended without waiting for the requests in progress");
+        std::process::exit(1);
     });
     // Returns when the requests in progress have been answered.
     server.await?;

@@ -43,5 +43,5 @@ pub(crate) const UPDATES_PER_POLL: usize = 64;
 /// Bytes of a name from outside that a message repeats.
 pub(crate) const NAME_BYTES: usize = 200;
 
-/// How often a call that had not begun is given to another worker because its worker died.
+/// How often a call that had not begun, but was the next to be read, is given to another worker because its worker died.
 pub(crate) const FREE_ATTEMPTS: u32 = 3;

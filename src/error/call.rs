@@ -88,6 +88,8 @@ pub struct CallContext {
     pub worker: Option<String>,
     /// What [`Request::request_id`](crate::Request::request_id) was given.
     pub request_id: Option<String>,
+    /// Of a call that had not begun when its worker died: whether reading it may have been the cause.
+    pub(crate) may_be_the_cause: bool,
 }
 
 /// Why a call or a checkout failed.

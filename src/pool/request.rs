@@ -112,8 +112,9 @@ impl<'a, A: Serialize, K: Serialize> Request<'a, A, K> {
     /// same deadline. A worker whose process is found stopped (`SIGSTOP`) counts as dead for it. Default: off. A stream is
     /// never sent twice.
     ///
-    /// Any call whose worker died before the call began is given to another worker, at most three times, whatever the
-    /// workers died of; then it fails with [`WorkerDied`](CallError::WorkerDied) and the cause of the last death.
+    /// Any call whose worker died before the call began is given to another worker. Where the call was the next to be read,
+    /// so that it may be the cause of the death, that happens at most three times; then it fails with
+    /// [`WorkerDied`](CallError::WorkerDied) and the cause of the last death.
     pub fn idempotent(mut self) -> Self {
         self.call.idempotent = true;
         self
@@ -199,10 +200,10 @@ impl<'a, A: Serialize, K: Serialize> Request<'a, A, K> {
                 Err(error) => error,
             };
             let again = match &error {
-                // The call had surely not begun: another worker gets it, though not for ever, since the call itself may
-                // be what kills them.
-                CallError::WorkerDied { started: false, .. } => {
-                    free_attempts += 1;
+                // The call had surely not begun: another worker gets it. A call that may itself be what kills them is given
+                // up after a few.
+                CallError::WorkerDied { started: false, context, .. } => {
+                    free_attempts += u32::from(context.may_be_the_cause);
                     free_attempts <= FREE_ATTEMPTS
                 }
                 CallError::WorkerDied { .. } => {

@@ -167,7 +167,7 @@ alone_test! {
         kill(workers[0]);
         assert!(lines.any(|line| line == "event: error"));
         let why = lines.next().expect("it says why");
-        assert!(why.starts_with("data: \"the worker died (signal 9) while it had the call"), "{why}");
+        assert!(why.starts_with("data: \"the worker died (signal 9, SIGKILL) while it ran `generate`"), "{why}");
         let status = service.end();
         assert!(status.success(), "{status}");
     }
@@ -233,6 +233,37 @@ alone_test! {
         assert!(descendants(std::process::id()).is_empty());
         let exits = lines("exits");
         assert!(workers.iter().all(|pid| exits.contains(&pid.to_string())), "{workers:?} in order: {exits:?}");
+    }
+}
+
+alone_test! {
+    fn second_signal_ends_the_service_at_once() {
+        let mut service = Service::start(1, 100);
+        let (workers, _) = service.workers();
+        let _running = service.send("/think?seconds=1000");
+        service.health_when("it runs", |health| health["busy"] == 1);
+        service.terminate();
+        let address = service.url.strip_prefix("http://").expect("it is a URL");
+        wait_until_blocking("it takes no more requests", SOON, || TcpStream::connect(address).is_err());
+        service.terminate();
+        assert_eq!(service.process.wait().expect("it is ours").code(), Some(1));
+        wait_until_blocking("its worker has ended with it", SOON, || !is_alive(workers[0]));
+    }
+}
+
+alone_test! {
+    fn used_port_is_found_before_python_starts() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = taken.local_addr().expect("it is bound").to_string();
+        python_module(&scratch(), "sitecustomize", "open(__file__ + '.ran', 'w').close()");
+        let output = Command::new(example("actix_web"))
+            .env("ADDRESS", &address)
+            .env("PYTHONPATH", scratch())
+            .output()
+            .expect("the example starts");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && told.contains(&format!("cannot listen on {address}")), "{told}");
+        assert!(!note("sitecustomize.py.ran").exists(), "Python was started");
     }
 }
 

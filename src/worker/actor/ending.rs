@@ -7,11 +7,12 @@ use std::task::{Context, Poll};
 use super::overdue::CLOSED_BY_CODE;
 use super::{Ending, Worker};
 use crate::budget::LOG_RECORD_BYTES;
-use crate::error::{CallError, ended_by};
+use crate::error::{CallContext, CallError, ended_by};
 use crate::port::{CLOSED_GRACE, ChannelError, Exit, WorkerError, shutdown_frame};
 use crate::supervisor::ExitReason;
 use crate::text::{beginning, escaped_lines, name};
 use crate::worker::desk::Submitted;
+use crate::worker::dispatch::Dispatch;
 
 impl Worker {
     /// An error that is no call's.
@@ -111,9 +112,17 @@ impl Worker {
             Submitted::Waits(dispatch) => (u64::MAX, dispatch),
         });
         let waiting = self.waiting.drain(..).map(|dispatch| (u64::MAX, dispatch));
-        for (call_id, dispatch) in running.chain(waiting).chain(at_desk) {
-            // What the socket did not take whole, or Python had not begun with, did not run.
-            let started = dispatch.has_arrived(written) && begun.is_none_or(|begun| call_id <= begun.last);
+        let owed: Vec<_> = running.chain(waiting).chain(at_desk).collect();
+        // What the socket did not take whole, or Python had not begun with, did not run.
+        let has_begun = |call_id: u64, dispatch: &Dispatch| {
+            dispatch.has_arrived(written) && begun.as_ref().is_none_or(|begun| call_id <= begun.last)
+        };
+        // Python reads calls in order: of those that did not run only the first can have ended it.
+        let unread = owed.iter().filter(|(id, dispatch)| dispatch.is_sent() && !has_begun(*id, dispatch));
+        let first_unread = unread.map(|(call_id, _)| *call_id).min();
+        for (call_id, dispatch) in owed {
+            let started = has_begun(call_id, &dispatch);
+            let may_be_the_cause = !started && first_unread == Some(call_id);
             dispatch.fail(
                 CallError::WorkerDied {
                     started,
@@ -123,7 +132,7 @@ impl Worker {
                     stderr_tail: stderr_tail.clone(),
                     reason: self.ending.as_ref().and_then(|ending| ending.why.clone()),
                     attempts: u32::from(started),
-                    context: Box::default(),
+                    context: Box::new(CallContext { may_be_the_cause, ..CallContext::default() }),
                 }
                 .on_worker(&self.name),
             );
