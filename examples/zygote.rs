@@ -7,10 +7,12 @@
 
 use std::time::{Duration, Instant};
 
-use hatchery::{CallError, GetStatus, Memory, Pool};
+use hatchery::{CallError, GetStatus, Memory, Pool, WorkerState};
 use rustix::process::{Pid, Signal, kill_process};
 
 const WORKERS: usize = 6;
+/// How long a worker's start may fail again and again.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What there is to tell of a pool.
 struct Figures {
@@ -56,6 +58,13 @@ async fn measure(zygote: bool) -> Result<Figures, Box<dyn std::error::Error>> {
     while ready.len() < WORKERS {
         let status = pool.actor().send(GetStatus).await?;
         ready.resize(ready.len().max(status.ready as usize), begun.elapsed());
+        // The supervisor tries for ever; this program gives up.
+        let failed = status.workers.iter().find(|worker| worker.state == WorkerState::Failed);
+        if let Some(worker) = failed.filter(|_| begun.elapsed() > PATIENCE) {
+            let why = worker.last_exit.clone().unwrap_or_default();
+            pool.shutdown().await;
+            return Err(format!("{} of {WORKERS} workers are ready: {why}", ready.len()).into());
+        }
         actix_rt::time::sleep(Duration::from_micros(200)).await;
     }
 

@@ -147,6 +147,19 @@ alone_test! {
 }
 
 alone_test! {
+    within 120 seconds:
+    fn zygote_with_few_descriptors_ends_and_says_how_many() {
+        let limited = r#"ulimit -n 64; exec "$0""#;
+        let output = Command::new("sh").args(["-c", limited]).arg(example("zygote")).output().expect("it starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        for part in ["Too many open files", "may open 64 files (`ulimit -n`)", "a pool of 6 workers needs about"] {
+            assert!(said.contains(part), "{said}");
+        }
+    }
+}
+
+alone_test! {
     fn numpy_bytes_says_what_to_install() {
         let missing = "raise ModuleNotFoundError(\"No module named 'numpy'\", name='numpy')";
         python_module(&scratch(), "numpy", missing);
