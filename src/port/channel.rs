@@ -67,6 +67,8 @@ pub(crate) struct FrameReader {
     incoming: BytesMut,
     /// Of a large payload what has come, and how long it will be. Nothing is in `incoming` then.
     large: Option<(Vec<u8>, usize)>,
+    /// The kernel refuses descriptors on this socket.
+    refuses: bool,
     _hold: Option<Arc<Foreign>>,
 }
 
@@ -97,6 +99,7 @@ impl Channel {
             decoder: FrameDecoder { max_frame_bytes },
             incoming: BytesMut::with_capacity(READ_BYTES),
             large: None,
+            refuses,
             _hold: hold.clone(),
         };
         let writer = FrameWriter {
@@ -207,7 +210,7 @@ impl FrameReader {
                 while payload.len() < *size {
                     let missing = *size - payload.len();
                     let mut rest = payload.limit(missing);
-                    if ready!(poll_receive(&self.socket, cx, &mut rest))? == 0 {
+                    if ready!(poll_receive(&self.socket, self.refuses, cx, &mut rest))? == 0 {
                         return Poll::Ready(Err(ChannelError::Closed));
                     }
                 }
@@ -229,7 +232,7 @@ impl FrameReader {
                 // Takes the same memory again once the frames cut from it are gone.
                 self.incoming.reserve(READ_BYTES);
             }
-            if ready!(poll_receive(&self.socket, cx, &mut self.incoming))? == 0 {
+            if ready!(poll_receive(&self.socket, self.refuses, cx, &mut self.incoming))? == 0 {
                 return Poll::Ready(Err(ChannelError::Closed));
             }
         }
@@ -267,16 +270,23 @@ pub(super) fn set_passes_rights(socket: &UnixStream, passes: bool) -> io::Result
 
 /// Reads what the socket has; 0 at its end.
 ///
-/// Not by `read`: that closes descriptors that came with the bytes at once, and such a close may block.
+/// Where the kernel does not refuse descriptors they are received, since `read` closes those that came with the bytes at
+/// once, and such a close may block. Where it does, `read` costs less.
 fn poll_receive(
     socket: &OwnedReadHalf,
+    refuses: bool,
     cx: &mut Context<'_>,
     into: &mut impl BufMut,
 ) -> Poll<Result<usize, ChannelError>> {
     let socket: &UnixStream = socket.as_ref();
     loop {
         ready!(socket.poll_read_ready(cx))?;
-        match socket.try_io(Interest::READABLE, || receive(socket, into)) {
+        let read = if refuses {
+            socket.try_read_buf(into).map(Some)
+        } else {
+            socket.try_io(Interest::READABLE, || receive(socket, into))
+        };
+        match read {
             Ok(Some(read)) => return Poll::Ready(Ok(read)),
             Ok(None) => return Poll::Ready(Err(FrameError::Descriptors.into())),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -353,6 +363,7 @@ mod tests {
             assert_eq!(pass(&theirs, b"x"), Err(rustix::io::Errno::PERM), "the kernel refuses it");
             set_passes_rights(socket, true).expect("as before");
         }
+        channel.reader.refuses = false;
         pass(&theirs, b"x").expect("the kernel passes it");
         let frame = std::future::poll_fn(|cx| channel.reader.poll_frame(cx)).await;
         assert!(matches!(frame, Err(ChannelError::Frame(FrameError::Descriptors))), "{frame:?}");
