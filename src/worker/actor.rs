@@ -238,12 +238,15 @@ impl ActorFuture<Worker> for Drive {
         let mut turn = FRAMES_PER_TURN;
         // Each pass hears less than the turn has left, then sees to the time: a flood holds up no deadline.
         loop {
-            let mut busy = act.hear(&mut turn, cx);
+            act.hear(&mut turn, cx);
             act.flush(cx);
-            busy |= act.poll_host_calls(cx);
-            busy |= act.poll_time(cx);
+            let told = act.poll_host_calls(cx);
+            // What this does may be to be written, and what is written may free the way for more.
+            if !(act.poll_time(cx) | told) {
+                break;
+            }
             act.flush(cx);
-            if !busy || turn == 0 {
+            if turn == 0 {
                 break;
             }
         }

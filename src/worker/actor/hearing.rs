@@ -18,13 +18,11 @@ use crate::worker::in_flight::Current;
 const LONGEST_WITHOUT_READING: Duration = Duration::from_secs(1);
 
 impl Worker {
-    /// Reads frames until the socket is empty or the turn is over. Whether there was one.
-    pub(super) fn hear(&mut self, turn: &mut usize, cx: &mut Context<'_>) -> bool {
-        let mut heard = false;
+    /// Reads frames until the socket is empty or the turn is over.
+    pub(super) fn hear(&mut self, turn: &mut usize, cx: &mut Context<'_>) {
         // Of a worker that is about to end only its end is of interest.
         while *turn > 0 && self.ending.is_none() && self.may_hear(cx) {
             let Poll::Ready(frame) = self.port.reader.poll_frame(cx) else { break };
-            heard = true;
             // What the frame is about may still lie at the desk.
             self.take_over();
             match frame {
@@ -38,7 +36,6 @@ impl Worker {
                 Err(error) => self.channel_failed(error),
             }
         }
-        heard
     }
 
     /// Whether there is room for what the worker may say. What an ended process has left in the socket is always read.
