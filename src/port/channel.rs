@@ -3,6 +3,7 @@
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -12,6 +13,7 @@ use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_util::codec::Decoder;
+use tokio_util::io::poll_read_buf;
 
 use super::attachment::Attachment;
 use super::blocks;
@@ -210,7 +212,7 @@ impl FrameReader {
                 while payload.len() < *size {
                     let missing = *size - payload.len();
                     let mut rest = payload.limit(missing);
-                    if ready!(poll_receive(&self.socket, self.refuses, cx, &mut rest))? == 0 {
+                    if ready!(poll_receive(&mut self.socket, self.refuses, cx, &mut rest))? == 0 {
                         return Poll::Ready(Err(ChannelError::Closed));
                     }
                 }
@@ -232,7 +234,7 @@ impl FrameReader {
                 // Takes the same memory again once the frames cut from it are gone.
                 self.incoming.reserve(READ_BYTES);
             }
-            if ready!(poll_receive(&self.socket, self.refuses, cx, &mut self.incoming))? == 0 {
+            if ready!(poll_receive(&mut self.socket, self.refuses, cx, &mut self.incoming))? == 0 {
                 return Poll::Ready(Err(ChannelError::Closed));
             }
         }
@@ -271,22 +273,21 @@ pub(super) fn set_passes_rights(socket: &UnixStream, passes: bool) -> io::Result
 /// Reads what the socket has; 0 at its end.
 ///
 /// Where the kernel does not refuse descriptors they are received, since `read` closes those that came with the bytes at
-/// once, and such a close may block. Where it does, `read` costs less.
+/// once, and such a close may block. Where it does, tokio's own reading costs less: it knows after a short read that
+/// nothing is left.
 fn poll_receive(
-    socket: &OwnedReadHalf,
+    socket: &mut OwnedReadHalf,
     refuses: bool,
     cx: &mut Context<'_>,
     into: &mut impl BufMut,
 ) -> Poll<Result<usize, ChannelError>> {
+    if refuses {
+        return poll_read_buf(Pin::new(socket), cx, into).map_err(ChannelError::from);
+    }
     let socket: &UnixStream = socket.as_ref();
     loop {
         ready!(socket.poll_read_ready(cx))?;
-        let read = if refuses {
-            socket.try_read_buf(into).map(Some)
-        } else {
-            socket.try_io(Interest::READABLE, || receive(socket, into))
-        };
-        match read {
+        match socket.try_io(Interest::READABLE, || receive(socket, into)) {
             Ok(Some(read)) => return Poll::Ready(Ok(read)),
             Ok(None) => return Poll::Ready(Err(FrameError::Descriptors.into())),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
