@@ -10,17 +10,20 @@ use super::super::foreign::Foreign;
 use super::super::pidfd;
 use super::children::Orphan;
 
-/// Checks that a descriptor is the pidfd of the process `pid`, and that this is a child of the template.
+/// Checks that a descriptor is the pidfd of the process `pid`, and that the template has forked this process: it is the
+/// template's child, or holds the lifeline that the template got for it. The kernel gives the child another parent when
+/// the template dies.
 ///
 /// # Errors
 /// What does not hold.
-pub(super) fn check(pidfd: Foreign, pid: Pid, template: Pid) -> Result<OwnedFd, String> {
+pub(super) fn check(pidfd: Foreign, pid: Pid, template: Pid, lifeline: impl AsFd) -> Result<OwnedFd, String> {
     let number =
         pidfd::number(&pidfd).map_err(|error| format!("a worker's pidfd cannot be checked: {error}"))?;
     if number != Some(pid) {
         return Err(format!("the template's descriptor is not the pidfd of its worker {pid}"));
     }
-    if pid == getpid() || pid == template || pidfd::parent(&pidfd, pid) != Some(template) {
+    let is_forked = || pidfd::parent(&pidfd, pid) == Some(template) || holds(pid, lifeline);
+    if pid == getpid() || pid == template || !is_forked() {
         return Err(format!("process {pid} is not a child of the template"));
     }
     Ok(pidfd.into_inner())
@@ -77,16 +80,17 @@ mod tests {
 
     #[test]
     fn process_that_is_no_child_of_the_template_is_refused() {
+        let (_ours, held) = UnixStream::pair().expect("a pair");
         let (worker, other) = (Bystander::new(), Bystander::new());
         // Their parent is this process: it stands for the template.
-        assert!(check(worker.pidfd(), worker.pid(), getpid()).is_ok());
-        assert!(check(worker.pidfd(), other.pid(), getpid()).is_err(), "another process's pidfd");
-        assert!(check(worker.pidfd(), worker.pid(), other.pid()).is_err(), "another parent");
+        assert!(check(worker.pidfd(), worker.pid(), getpid(), &held).is_ok());
+        assert!(check(worker.pidfd(), other.pid(), getpid(), &held).is_err(), "another process's pidfd");
+        assert!(check(worker.pidfd(), worker.pid(), other.pid(), &held).is_err(), "another parent");
         let own = || Foreign::new(pidfd_open(getpid(), PidfdFlags::empty()).expect("it lives"));
         let parent = rustix::process::getppid().expect("it has one");
-        assert!(check(own(), getpid(), parent).is_err(), "the host itself");
+        assert!(check(own(), getpid(), parent, &held).is_err(), "the host itself");
         let file = Foreign::new(std::fs::File::open("/proc/version").expect("Linux").into());
-        assert!(check(file, worker.pid(), getpid()).is_err(), "no pidfd");
+        assert!(check(file, worker.pid(), getpid(), &held).is_err(), "no pidfd");
     }
 
     #[test]

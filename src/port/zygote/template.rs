@@ -291,7 +291,7 @@ impl Template {
             return Ok(());
         };
         // Nothing is armed, signalled or reaped that a template merely claims to have forked.
-        let pidfd = match identity::check(pidfd, pid, self.process.id()) {
+        let pidfd = match identity::check(pidfd, pid, self.process.id(), &held) {
             Ok(pidfd) => Arc::new(pidfd),
             Err(why) => {
                 self.blamed = true;
