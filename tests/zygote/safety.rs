@@ -180,6 +180,23 @@ alone_test! {
     }
 }
 
+alone_test! {
+    async fn children_of_a_forked_worker_import_hatchery_from_it() {
+        let source = "
+import os, subprocess, sys
+
+def file_in_a_child():
+    print_it = 'import hatchery; print(hatchery.__file__)'
+    return os.getpid(), subprocess.check_output([sys.executable, '-c', print_it], text=True)
+";
+        let pool = pool_of(source).size(1).start().await.expect("it starts");
+        let (worker, file): (u32, String) = pool.call("file_in_a_child", ()).await.expect("it serves");
+        assert_eq!(pool.status().await.expect("it runs").workers[0].forked, Some(true));
+        assert!(file.starts_with(&format!("/proc/{worker}/fd/")), "{file}");
+        pool.shutdown().await;
+    }
+}
+
 /// A pool whose Python is bent like this before anything else.
 async fn pool_of_bent(python: &str) -> (Pool, PoolStatus) {
     python_module(&scratch(), "sitecustomize", python);

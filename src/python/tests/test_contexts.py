@@ -80,6 +80,8 @@ class Contexts(unittest.TestCase):
                     self.assertEqual(worker.call(function, "b"), fresh[:2])
                     call_id = worker.send_call(function, ["c"], request_id="r")  # options take another way
                     self.assertEqual(worker.answer(call_id), (RESULT, fresh[:2]))
+                self.assertEqual(worker.call("replace", value="d"), fresh[:2])
+                self.assertEqual(worker.call("look"), fresh)
                 self.assertEqual(worker.call("fails", "d")["type"], "ValueError")
                 self.assertEqual(worker.call("replace_and_look_later", "e"), ["e", "e", 5])
                 for function in ("look", "look_later"):
