@@ -39,6 +39,7 @@ macro_rules! links {
             "[payloads]: crate::guide::payloads\n",
             "[payloads#bytes]: crate::guide::payloads#bytes\n",
             "[python-workers]: crate::guide::python_workers\n",
+            "[python-workers#descriptors]: crate::guide::python_workers#descriptors\n",
             "[python-workers#launcher-and-environment]: crate::guide::python_workers#launcher-and-environment\n",
             "[python-workers#several-calls-at-once]: crate::guide::python_workers#several-calls-at-once\n",
             "[python-workers#what-ps-shows]: crate::guide::python_workers#what-ps-shows\n",

@@ -1,4 +1,4 @@
-//! The socket on which memfds travel, each message ahead of the frame that it belongs to.
+//! The socket on which memfds travel, each message ahead of the frame that it belongs to; and how descriptors are sent.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -48,15 +48,7 @@ impl Descriptors {
         if memfds.is_empty() {
             return Ok(());
         }
-        let mut space = [MaybeUninit::uninit(); SPACE];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        if !control.push(SendAncillaryMessage::ScmRights(&memfds)) {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        let call_id = frame.call_id.to_be_bytes();
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        rustix::net::sendmsg(&self.0, &[IoSlice::new(&call_id)], &mut control, flags)?;
-        Ok(())
+        send_with(&self.0, &frame.call_id.to_be_bytes(), &memfds)
     }
 
     /// Fills in the memfds of a frame that came.
@@ -111,6 +103,19 @@ impl Descriptors {
         }
         Ok(fds)
     }
+}
+
+/// Sends a few bytes and the descriptors in one message, without waiting: all of it or nothing.
+pub(super) fn send_with(socket: impl AsFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); SPACE];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    let sent = rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut control, flags)?;
+    // So few bytes are one buffer of the kernel's, also on a stream socket.
+    if sent == bytes.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
 }
 
 impl AsFd for Descriptors {

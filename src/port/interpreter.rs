@@ -22,6 +22,8 @@ use crate::error::{WorkerStartError, ended_by};
 /// The oldest Python that the embedded package runs on.
 const OLDEST: [u32; 2] = [3, 9];
 const PROBE: &str = include_str!("../python/probe.py");
+/// What comes before the sources, with the probe's descriptors. JSON does not mind it.
+const FIRST: &[u8] = b"\n";
 /// What the probe's line begins with, among whatever else the interpreter prints.
 const MARK: &str = "HATCHERY-PROBE ";
 /// More than any Python answers: what is no Python may print without end.
@@ -142,7 +144,7 @@ async fn probe(key: Key, spec: &PortSpec) -> Result<Interpreter, WorkerStartErro
         current_dir: key.current_dir.clone(),
     };
     let Spawned { mut process, mut socket, stdout, stderr, .. } =
-        process::spawn(&line, None).map_err(|error| spec.spawn_failed(&key.program, error))?;
+        process::spawn(&line, FIRST, None).map_err(|error| spec.spawn_failed(&key.program, error))?;
     let sources: HashMap<_, _> = super::package::SOURCES.iter().copied().collect();
     let sources = serde_json::to_vec(&sources).expect("a map of strings has a JSON form");
     let (mut out, mut err) = (Vec::new(), Vec::new());

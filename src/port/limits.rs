@@ -17,6 +17,9 @@ pub(crate) fn hint(error: &io::Error, spec: &PortSpec) -> Option<String> {
     match Errno::from_io_error(error)? {
         Errno::MFILE => Some(too_many_open_files(spec)),
         Errno::NFILE => Some("the whole system has too many files open: see `sysctl fs.file-max`".into()),
+        Errno::TOOMANYREFS => Some(
+            "this user's processes pass each other more descriptors at a time than `ulimit -n` allows".into(),
+        ),
         Errno::AGAIN => Some(
             "this user may have no more processes: see `ulimit -u`, and the container's limit of pids".into(),
         ),

@@ -34,12 +34,6 @@ pub(crate) struct Hello {
     pub(crate) cancel_signal: i32,
     /// [`STACK_SIGNAL`].
     pub(crate) stack_signal: i32,
-    /// The worker's end of the pipe for stacks. A forked worker knows better than this.
-    pub(crate) stack_fd: i32,
-    /// The worker's end of the socket for memfds.
-    pub(crate) fd_socket: i32,
-    /// Where it marks which calls have begun.
-    pub(crate) begun_fd: Option<i32>,
     /// How many calls it gets at most.
     pub(crate) in_flight: u32,
     /// How many threads run synchronous functions; 0: the main thread does.
@@ -80,8 +74,6 @@ pub(crate) struct TemplateHello {
     /// Those of them, or the pool's own, of which nothing is told: threads and files that they leave.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) allow: Vec<String>,
-    /// Its end of its lifeline, which its workers must not keep.
-    pub(crate) lifeline_fd: i32,
 }
 
 /// Tells a worker's main thread to look for a [`Cancel`](Kind::Cancel) frame. The numbers are told by hello, so that

@@ -4,7 +4,7 @@
 //!                    Port
 //!   +-----------------------------------+            python, in a process group of its own
 //!   | process   pidfd, kill, peak memory| . . . . .  told by the kernel
-//!   |           lifeline                |----------  one more inherited socket: our death kills the group
+//!   |           lifeline                |----------  one more socket: our death kills the group
 //!   | channel   frames out, frames in   |<-------->  fd 0, a socket; moved away, then /dev/null
 //!   | capture   lines to log, tails kept|<---------  fd 1 and fd 2, pipes
 //!   | stacks    what it was doing       |<---------  one more pipe, written by faulthandler

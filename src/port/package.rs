@@ -4,7 +4,7 @@
 /// shows none of our source.
 pub(super) const STUB: &str = include_str!("../python/stub.py").trim_ascii_end();
 
-/// Goes to a worker first, with its length; reads the package.
+/// Goes to a worker first, with its length and with the worker's descriptors; reads the package.
 pub(super) const BOOTSTRAP: &str = include_str!("../python/bootstrap.py");
 
 /// Every module of the package, and its source.

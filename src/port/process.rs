@@ -2,12 +2,12 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use rustix::pipe::PipeFlags;
@@ -17,7 +17,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 
 use super::channel::set_passes_rights;
-use super::descriptors::Descriptors;
+use super::descriptors::{Descriptors, send_with};
 use super::environment::Environment;
 use super::lifeline::Held;
 use super::reap::{
@@ -51,22 +51,15 @@ pub(crate) struct Spawned {
     pub(crate) socket: UnixStream,
     pub(crate) stdout: pipe::Receiver,
     pub(crate) stderr: pipe::Receiver,
-    /// Our end of the pipe for stacks, and the number of the process's end.
+    /// Our end of the pipe for stacks.
     pub(crate) stacks: pipe::Receiver,
-    pub(crate) stack_fd: i32,
-    /// The number of the process's end of its lifeline.
-    pub(crate) lifeline_fd: i32,
-    /// Our end of the socket for memfds, and the number of the process's end.
+    /// Our end of the socket for memfds.
     pub(crate) descriptors: Descriptors,
-    pub(crate) fd_socket: i32,
 }
 
 /// What both ends of the socket ask for as send buffer. The kernel caps it at `net.core.wmem_max`;
 /// nothing depends on how much is granted.
 const SEND_BUFFER_BYTES: usize = 4 << 20;
-
-/// Held while descriptors are inheritable, so that no other worker started meanwhile gets them too.
-static SPAWNING: Mutex<()> = Mutex::new(());
 
 /// Starts a process. Must be called within a tokio runtime.
 ///
@@ -74,8 +67,11 @@ static SPAWNING: Mutex<()> = Mutex::new(());
 /// function may make it fall back to fork (`pre_exec`, `uid`, a cleared environment with a bare
 /// program name).
 ///
-/// `shared`: a descriptor that the process gets under its own number.
-pub(crate) fn spawn(line: &CommandLine, shared: Option<BorrowedFd<'_>>) -> io::Result<Spawned> {
+/// The process inherits its standard streams and nothing else: what is inheritable for a moment is inherited by whatever
+/// another thread starts in that moment. Its other descriptors come with `first`, the first bytes in its standard input:
+/// the pipe for stacks, its end of the lifeline, the socket for memfds, and `shared`, if there is one. The lifeline holds
+/// before the process has received its end, since a message on its way keeps a descriptor open.
+pub(crate) fn spawn(line: &CommandLine, first: &[u8], shared: Option<BorrowedFd<'_>>) -> io::Result<Spawned> {
     let (socket, theirs) = socketpair()?;
     let mut command = Command::new(&line.program);
     command
@@ -92,10 +88,10 @@ pub(crate) fn spawn(line: &CommandLine, shared: Option<BorrowedFd<'_>>) -> io::R
     let lifeline = Held::new(lifeline.into());
     let (stacks, written) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     let (descriptors, fd_socket) = Descriptors::pair()?;
-    let inherited: Vec<_> =
-        [held.as_fd(), written.as_fd(), fd_socket.as_fd()].into_iter().chain(shared).collect();
-    let spawned = spawn_inheriting(&mut command, &inherited);
-    let mut child = spawned.map_err(|error| match &line.current_dir {
+    let passed: Vec<_> =
+        [written.as_fd(), held.as_fd(), fd_socket.as_fd()].into_iter().chain(shared).collect();
+    send_with(&socket, first, &passed)?;
+    let mut child = command.spawn().map_err(|error| match &line.current_dir {
         // The system says the same as for a missing program.
         Some(dir) if !dir.is_dir() => {
             io::Error::new(error.kind(), format!("its current directory {} is none", dir.display()))
@@ -135,10 +131,7 @@ pub(crate) fn spawn(line: &CommandLine, shared: Option<BorrowedFd<'_>>) -> io::R
         stdout: pipe::Receiver::from_owned_fd(stdout.into())?,
         stderr: pipe::Receiver::from_owned_fd(stderr.into())?,
         stacks: pipe::Receiver::from_owned_fd(stacks)?,
-        stack_fd: written.as_raw_fd(),
-        lifeline_fd: held.as_raw_fd(),
         descriptors,
-        fd_socket: fd_socket.as_raw_fd(),
     })
 }
 
@@ -153,19 +146,6 @@ pub(super) fn socketpair() -> io::Result<(UnixStream, OwnedFd)> {
     // Older kernels cannot; the channel then refuses descriptors when they come.
     let _ = set_passes_rights(&ours, false);
     Ok((ours, theirs.into()))
-}
-
-/// Starts the command with these descriptors open under their own numbers.
-fn spawn_inheriting(command: &mut Command, inherited: &[BorrowedFd<'_>]) -> io::Result<std::process::Child> {
-    let _guard = SPAWNING.lock().unwrap_or_else(PoisonError::into_inner);
-    for &fd in inherited {
-        rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?;
-    }
-    let child = command.spawn();
-    for &fd in inherited {
-        rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC)?;
-    }
-    child
 }
 
 /// A running process. Dropping it kills its whole group and sees to it that it is reaped.
@@ -350,4 +330,31 @@ pub(super) fn peak_rss_bytes(pid: u32) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kilobytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sleeper() -> CommandLine {
+        CommandLine {
+            program: "/bin/sleep".into(),
+            args: vec!["1000".into()],
+            env: Environment::default(),
+            current_dir: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn host_that_ends_before_its_descriptors_are_read_ends_the_worker() {
+        // `sleep` reads nothing: its end of the lifeline is in the socket.
+        let Spawned { mut process, socket, .. } = spawn(&sleeper(), b"first", None).expect("it starts");
+        let (other, _) = StdUnixStream::pair().expect("a pair");
+        // Both are closed when the host is gone, in whatever order.
+        drop(socket);
+        drop(std::mem::replace(&mut process._lifeline, Held::new(other.into())));
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(30), process.ended()).await;
+        let exit = ended.expect("the kernel ends it");
+        assert_eq!((exit.code, exit.signal), (None, Some(libc::SIGKILL)));
+    }
 }

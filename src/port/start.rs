@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::task::Poll;
@@ -205,10 +205,6 @@ impl Port {
             channel: Channel::new(socket, descriptors, spec.max_frame_bytes),
             stacks: Stacks::new(stacks),
             begun,
-            // It knows its numbers itself.
-            stack_fd: -1,
-            lifeline_fd: -1,
-            fd_socket: -1,
             capture: Capture::start(worker, stdout, stderr),
         };
         // It has inherited the search path.
@@ -239,13 +235,7 @@ pub(super) struct Starting {
     pub(super) process: Process,
     pub(super) channel: Channel,
     stacks: Stacks,
-    /// The number of the worker's end of the pipe for stacks.
-    stack_fd: i32,
     begun: Option<BegunMark>,
-    /// The number of the worker's end of the socket for memfds.
-    fd_socket: i32,
-    /// The number of its end of its lifeline.
-    lifeline_fd: i32,
     pub(super) capture: Capture,
 }
 
@@ -273,25 +263,17 @@ impl Starting {
         let begun = spec.needs_begun_mark().then(BegunMark::new).transpose();
         let spawned = begun.and_then(|begun| {
             let shared = begun.as_ref().map(|begun| begun.as_fd());
-            Ok((process::spawn(&line, shared)?, begun))
+            let bootstrap = package::BOOTSTRAP.as_bytes();
+            let first = [&(bootstrap.len() as u32).to_be_bytes(), bootstrap].concat();
+            Ok((process::spawn(&line, &first, shared)?, begun))
         });
         let (spawned, begun) = spawned.map_err(|error| spec.spawn_failed(&line.program, error))?;
-        let Spawned {
-            process,
-            socket,
-            stdout,
-            stderr,
-            stacks,
-            stack_fd,
-            lifeline_fd,
-            descriptors,
-            fd_socket,
-        } = spawned;
+        let Spawned { process, socket, stdout, stderr, stacks, descriptors } = spawned;
         let channel = Channel::new(socket, descriptors, spec.max_frame_bytes);
         let capture = Capture::start(worker, stdout, stderr);
         let stacks = Stacks::new(stacks);
         let program = line.program.display().to_string();
-        Ok(Self { program, process, channel, stacks, stack_fd, begun, fd_socket, lifeline_fd, capture })
+        Ok(Self { program, process, channel, stacks, begun, capture })
     }
 
     /// Starts a Python and waits until it is ready: a template when it is told what to preload, else a worker.
@@ -307,12 +289,8 @@ impl Starting {
                 Err(WorkerStartError::TimedOut { after, stack: None, output: String::new() })
             })?;
         let starting = Self::spawn(spec, name, &interpreter)?;
-        let lifeline_fd = starting.lifeline_fd;
-        let template = preload.map(|preload| TemplateHello {
-            preload: preload.to_vec(),
-            allow: spec.zygote_allow.clone(),
-            lifeline_fd,
-        });
+        let template = preload
+            .map(|preload| TemplateHello { preload: preload.to_vec(), allow: spec.zygote_allow.clone() });
         let hello = Hello { template, ..starting.hello(spec, name) };
         starting.shake_hands(&hello, Some(&interpreter), deadline, after).await
     }
@@ -327,11 +305,8 @@ impl Starting {
             max_frame_bytes: spec.max_frame_bytes,
             cancel_signal: CANCEL_SIGNAL,
             stack_signal: STACK_SIGNAL,
-            stack_fd: self.stack_fd,
-            begun_fd: self.begun.as_ref().map(|begun| begun.as_fd().as_raw_fd()),
             in_flight: spec.in_flight,
             threads: spec.threads,
-            fd_socket: self.fd_socket,
             codec: spec.codec,
             log_level: python_level(log::max_level()),
             host_functions: spec.host_functions.clone(),
@@ -384,10 +359,8 @@ impl Starting {
         interpreter: Option<&Interpreter>,
     ) -> Result<Ready, Failure> {
         if let Some(Interpreter { package, .. }) = interpreter {
-            for part in [package::BOOTSTRAP.as_bytes(), package] {
-                self.channel.writer.queue_raw(&(part.len() as u32).to_be_bytes());
-                self.channel.writer.queue_raw(part);
-            }
+            self.channel.writer.queue_raw(&(package.len() as u32).to_be_bytes());
+            self.channel.writer.queue_raw(package);
         }
         self.channel.writer.send(&hello.to_frame(), Purpose::Other).map_err(Failure::Channel)?;
         let frame = poll_fn(|cx| {

@@ -14,6 +14,14 @@ executable = sys.executable or ""
 if not isinstance(executable, bytes):
     executable = os.fsencode(executable)
 facts = {"version": list(sys.version_info[:3]), "executable": binascii.hexlify(executable).decode("ascii")}
+if sys.version_info >= (3, 9):
+    import _socket
+
+    # The first byte brings a descriptor that is to be kept open: by it the kernel ends this process with the host. An
+    # older Python loses it, but has nothing left to do.
+    stdin = _socket.socket(fileno=0)
+    stdin.recvmsg(1, 64, _socket.MSG_CMSG_CLOEXEC)
+    stdin.detach()
 sources = sys.stdin.read() if sys.version_info < (3,) else sys.stdin.buffer.read().decode("utf-8")
 if sys.version_info >= (3, 9):
     import io

@@ -1,22 +1,20 @@
 //! The channel to a template: frames that carry descriptors.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags,
-};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio_util::codec::Decoder as _;
 
 use super::super::channel::{ChannelError, hold, set_passes_rights};
+use super::super::descriptors::send_with;
 use super::super::foreign::Foreign;
 use super::super::frame::{Frame, FrameDecoder};
 
@@ -108,14 +106,5 @@ pub(super) fn send(stream: &UnixStream, frame: &Frame, descriptors: &[BorrowedFd
     let mut bytes = BytesMut::new();
     frame.encode_head(MAX_FRAME_BYTES, &mut bytes).map_err(io::Error::other)?;
     bytes.extend_from_slice(&frame.body);
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    if !descriptors.is_empty() {
-        // It has room for as many as any frame has.
-        ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
-    }
-    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-    let sent = rustix::net::sendmsg(stream, &[IoSlice::new(&bytes)], &mut ancillary, flags)?;
-    // A write this small is one buffer of the kernel's: all of it or nothing.
-    if sent == bytes.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+    send_with(stream, &bytes, descriptors)
 }

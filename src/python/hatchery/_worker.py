@@ -87,20 +87,28 @@ def _read_hello(channel: _wire.Channel) -> dict[str, Any] | None:
     return hello
 
 
+def _named(fds: list[int]) -> dict[str, int | None]:
+    """Name the descriptors that a process is given at its start, or when it is forked."""
+    stacks, lifeline, memfds, *begun = fds
+    return {
+        "stack_fd": stacks,
+        "lifeline_fd": lifeline,
+        "fd_socket": memfds,
+        "begun_fd": begun[0] if begun else None,
+    }
+
+
 def _take_signals(channel: _wire.Channel, hello: dict[str, Any]) -> None:
     """Listen to the host's signals: one says that a call is cancelled, the other asks for the running stack."""
     main = _calls.main
     main.channel = channel
     os.register_at_fork(after_in_child=main.forked)
-    if hello.get("fd_socket") is not None:
-        os.set_inheritable(hello["fd_socket"], False)  # noqa: FBT003
-        channel.fd_socket = hello["fd_socket"]
+    channel.fd_socket = hello["fd_socket"]
     if hello.get("cancel_signal"):
         main.cancel_signal = hello["cancel_signal"]
         _signals.set_handler(main.cancel_signal, main.on_signal)
     if hello.get("stack_signal"):
         fd = hello["stack_fd"]
-        os.set_inheritable(fd, False)  # noqa: FBT003
         os.set_blocking(fd, False)  # a full pipe must not stop the process
         faulthandler.register(hello["stack_signal"], fd, all_threads=False, chain=False)
     tell = sys.unraisablehook
@@ -188,18 +196,20 @@ def _start(worker: _serving.Worker, hello: dict[str, Any]) -> None:
     worker.wants_logging()
 
 
-def _serve_host(channel: _wire.Channel) -> None:
+def _serve_host(channel: _wire.Channel, fds: list[int]) -> None:
     hello = _read_hello(channel)
-    if hello is not None and "template" in hello:
+    if hello is None:
+        return
+    hello.update(_named(fds))
+    if "template" in hello:
         from hatchery import _zygote
 
         # Returns in a forked worker only.
-        own = _zygote.become(channel, hello, _rss_bytes)
+        fds, exports = _zygote.become(channel, hello, _rss_bytes)
         hello = _read_hello(channel)
-        if hello is not None:
-            hello.update(own)
-    if hello is None:
-        return
+        if hello is None:
+            return
+        hello.update(_named(fds), exports=exports)
     name = hello["worker"]
     os.environ[_calls.WORKER] = name
     _title.show(name, "starting")
@@ -232,10 +242,10 @@ def _end(problem: str, code: int, *, forked: bool = False) -> None:
     sys.exit(code)
 
 
-def main(archive: bytes) -> None:
+def main(archive: bytes, fds: list[int]) -> None:
     """Serve the host at fd 0. Returns when the host wants an orderly end, exits with a code of `_wire` otherwise.
 
-    `archive` is the package as child processes import it.
+    `archive` is the package as child processes import it, `fds` what came with the first bytes.
     """
     sys.argv = ["hatchery-worker"]
     _signals.take_over()
@@ -244,7 +254,7 @@ def main(archive: bytes) -> None:
     _children.lend(archive)
     _tracker.look_after()
     try:
-        _serve_host(channel)
+        _serve_host(channel, fds)
     except _wire.ProtocolError as error:
         try:
             _serving.send_error(channel, 0, {"kind": "protocol", "message": str(error)})

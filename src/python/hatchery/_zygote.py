@@ -22,14 +22,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
 
+    _Own = tuple[list[int], Any]
+
 # Kinds of frames that only host and template exchange.
 FORK = 32  # host: fork a worker; comes with its descriptors
 FORKED = 33  # template: here it is; comes with its pidfd
 REAP = 34  # host: it has been killed, or has ended: take its exit status
 EXITED = 35  # template: that status
 
-# What a fork request brings: channel, standard output, standard error, pipe for stacks, lifeline, socket for memfds;
-# and the mark of which calls have begun, if the worker may get several.
+# What a fork request brings: channel, standard output, standard error; and what the start of a program brings, too:
+# pipe for stacks, lifeline, socket for memfds, and the mark of which calls have begun, if the worker may get several.
 _MOST_DESCRIPTORS = 7
 _HEAD = Struct(">IBBHIQI")
 _READ_BYTES = 4096
@@ -37,11 +39,11 @@ _F_SETSIG = 10
 _SYS_PIDFD_OPEN = 434  # on every architecture that Linux counts its newer calls alike on
 
 
-def become(channel: _wire.Channel, hello: dict[str, Any], rss_bytes: Callable[[], int | None]) -> dict[str, Any]:
+def become(channel: _wire.Channel, hello: dict[str, Any], rss_bytes: Callable[[], int | None]) -> _Own:
     """Import what hello names, then serve as a template until the host wants no more.
 
-    Returns only in a forked worker, with what is to be added to hello: the numbers of its descriptors, and what the
-    module exports. `channel` is then its own.
+    Returns only in a forked worker, with what is its own: its descriptors, as at the start of a program, and what the
+    module exports, if that is known. `channel` is then its own.
     """
     _title.show(hello["worker"], "importing")
     template = _Template(channel, hello)
@@ -93,8 +95,8 @@ class _Template:
         self.reaping = self.again = False
         self.pid = os.getpid()
         # What belongs to the template alone.
-        self.own = {channel.fd, self.socket.fileno(), hello["template"]["lifeline_fd"]}
-        self.own |= {hello.get(name) for name in ("stack_fd", "fd_socket", "begun_fd")}
+        self.own = {channel.fd, self.socket.fileno()}
+        self.own |= {hello[name] for name in ("stack_fd", "lifeline_fd", "fd_socket", "begun_fd")}
         # What the imports left open, which every worker has too.
         self.shared: set[int] = set()
         # What the module exports, if that is known.
@@ -153,7 +155,7 @@ class _Template:
 
             _logs.prepare(self.channel, self.hello["log_level"])
 
-    def serve(self) -> dict[str, Any] | None:
+    def serve(self) -> _Own | None:
         """Fork and reap as the host says. Returns what `fork` does in a worker, None in the template at its end."""
         _signals.set_handler(_signal.SIGCHLD, self.child_ended)
         space = _socket.CMSG_SPACE(4 * _MOST_DESCRIPTORS)
@@ -185,7 +187,7 @@ class _Template:
                 else:
                     raise _wire.ProtocolError(f"a frame of kind {kind} is not for a template")
 
-    def fork(self, fork_id: int, worker: str, count: int) -> dict[str, Any] | None:
+    def fork(self, fork_id: int, worker: str, count: int) -> _Own | None:
         """Fork a worker. Returns what is the worker's own in the worker, None in the template."""
         fds, self.received = self.received[:count], self.received[count:]
         if len(fds) < count:
@@ -212,9 +214,10 @@ class _Template:
         _close([*fds, pidfd])
         return None
 
-    def become_worker(self, fds: list[int], worker: str, former: list[int]) -> dict[str, Any]:
+    def become_worker(self, fds: list[int], worker: str, former: list[int]) -> _Own:
         """In a forked worker: take on what is its own, let go of what is the template's."""
-        channel_fd, stdout, stderr, stack_fd, lifeline, fd_socket, *begun = fds
+        channel_fd, stdout, stderr, *own = fds
+        lifeline = own[1]
         # First of all: whatever happens from here on, the host's end of the lifeline ends this process. That its owner
         # is set before it leaves the template's group lets the host find it if the template dies before it has told.
         pid = os.getpid()
@@ -226,7 +229,7 @@ class _Template:
         os.dup2(stdout, 1)
         os.dup2(stderr, 2)
         self.socket.detach()
-        keep = self.shared | {0, 1, 2, channel_fd, stack_fd, lifeline, fd_socket, *begun}
+        keep = self.shared | {0, 1, 2, channel_fd, *own}
         _close([fd for fd in former if fd not in keep])
         _signals.set_handler(_signal.SIGCHLD, _signal.SIG_DFL)
         _children.forked()
@@ -236,10 +239,7 @@ class _Template:
             gc.enable()
         os.set_blocking(channel_fd, True)
         self.channel.__init__(channel_fd)  # type: ignore[misc]
-        own = {"stack_fd": stack_fd, "fd_socket": fd_socket, "exports": self.exports}
-        if begun:
-            own["begun_fd"] = begun[0]
-        return own
+        return own, self.exports
 
     def child_ended(self, *_: object) -> None:
         """Handle the signal that a child has ended, unless it is one of a worker whose fork handlers run yet."""

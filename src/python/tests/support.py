@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import fcntl
 import json
 import mmap
@@ -49,10 +50,34 @@ def sources() -> str:
     return json.dumps(modules)
 
 
+def run(python: str, program: str, sent: bytes) -> subprocess.CompletedProcess:
+    """Run a program to its end that reads what the host sends."""
+    ours, theirs = socket.socketpair()
+    with (
+        ours,
+        subprocess.Popen(
+            [python, "-c", program, "test"], stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process,
+    ):
+        theirs.close()
+
+        def send() -> None:
+            try:
+                ours.sendall(sent)
+                ours.shutdown(socket.SHUT_WR)
+            except BrokenPipeError:
+                pass  # it has ended
+
+        sending = threading.Thread(target=send)
+        sending.start()
+        stdout, stderr = process.communicate(timeout=DEADLINE)
+        sending.join(DEADLINE)
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
 def probe(python: str, before: str = "") -> dict:
-    done = subprocess.run(
-        [python, "-c", before + PROBE], input=sources().encode(), capture_output=True, timeout=DEADLINE, check=True
-    )
+    done = run(python, before + PROBE, b"\n" + sources().encode())
+    done.check_returncode()
     lines = [line for line in done.stdout.decode().splitlines() if line.startswith("HATCHERY-PROBE ")]
     return json.loads(lines[-1].partition(" ")[2])
 
@@ -62,10 +87,15 @@ def sized(data: bytes) -> bytes:
 
 
 def package() -> bytes:
-    """Return what a worker of this interpreter reads first: the bootstrap and the package, each with its length."""
+    """Return what a worker of this interpreter reads behind the bootstrap, with its length."""
     if sys.executable not in _probed:
         _probed[sys.executable] = bytes.fromhex(probe(sys.executable)["package"])
-    return sized(BOOTSTRAP) + sized(_probed[sys.executable])
+    return sized(_probed[sys.executable])
+
+
+def send_fds(sock: socket.socket, data: bytes, fds: list[int]) -> None:
+    """Send bytes and descriptors in one message."""
+    assert sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]) == len(data)
 
 
 def frame(kind: int, body: bytes = b"", *, call_id: int = 0, number: int = 0, codec: int | None = None) -> bytes:
@@ -91,36 +121,36 @@ class Worker:
             (pathlib.Path(self.directory.name) / name).write_text(text)
         self.sock, child = socket.socketpair()
         self.sock.settimeout(DEADLINE)
-        self.lifeline, inherited = socket.socketpair()
+        self.lifeline, held = socket.socketpair()
+        self.memfds, fd_socket = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.stacks, stack_fd = os.pipe()
         in_flight = IN_FLIGHT if IN_FLIGHT and "threads" not in hello else None
         if in_flight is not None:
             hello = {"in_flight": in_flight, **hello}
         self.begun_memory: mmap.mmap | None = None
-        passed = [stack_fd]
+        begun = []
         if hello.get("in_flight", 1) > 1 or hello.get("threads"):
-            begun_fd = os.memfd_create("begun")
-            os.ftruncate(begun_fd, 16)
-            self.begun_memory = mmap.mmap(begun_fd, 16)
-            passed.append(begun_fd)
-            hello["begun_fd"] = begun_fd
+            begun = [os.memfd_create("begun")]
+            os.ftruncate(begun[0], 16)
+            self.begun_memory = mmap.mmap(begun[0], 16)
+        send_fds(self.sock, sized(BOOTSTRAP), [stack_fd, held.fileno(), fd_socket.fileno(), *begun])
         self.process = subprocess.Popen(
             [sys.executable, "-c", STUB, "test-1"],
             stdin=child,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            pass_fds=[inherited.fileno(), *passed, *pass_fds],
+            pass_fds=pass_fds,
             cwd=self.directory.name,
             start_new_session=own_session,
             preexec_fn=None if own_session else os.setpgrp,  # noqa: PLW1509 - no thread of ours runs yet
         )
         # As the host does it: should this process be killed, its end of the lifeline ends the worker.
-        fcntl.fcntl(inherited, F_SETSIG, signal.SIGKILL)
-        fcntl.fcntl(inherited, fcntl.F_SETOWN, -self.process.pid)
-        fcntl.fcntl(inherited, fcntl.F_SETFL, os.O_ASYNC)
-        child.close()
-        inherited.close()
-        for fd in passed:
+        fcntl.fcntl(held, F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(held, fcntl.F_SETOWN, -self.process.pid)
+        fcntl.fcntl(held, fcntl.F_SETFL, os.O_ASYNC)
+        for end in (child, held, fd_socket):
+            end.close()
+        for fd in [stack_fd, *begun]:
             os.close(fd)
         self._next_id = 0
         self.printed = {"stdout": b"", "stderr": b""}
@@ -139,7 +169,6 @@ class Worker:
             "max_frame_bytes": 1 << 26,
             "cancel_signal": CANCEL_SIGNAL,
             "stack_signal": STACK_SIGNAL,
-            "stack_fd": stack_fd,
             **hello,
         }
         self.sock.sendall(package() + frame(HELLO, json.dumps(self.hello).encode()))
@@ -163,6 +192,7 @@ class Worker:
             pass
         self.sock.close()
         self.lifeline.close()
+        self.memfds.close()
         os.close(self.stacks)
         for drain in self._drains:
             drain.join(DEADLINE)

@@ -210,10 +210,9 @@ class Host:
     """A worker, and the host's end of the socket for memfds."""
 
     def __init__(self, source: str, **hello) -> None:
-        self.fds, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.files: list[int] = []  # the inodes of the memfds of the last answer
-        self.worker = Worker(source, pass_fds=[theirs.fileno()], fd_socket=theirs.fileno(), **hello)
-        theirs.close()
+        self.worker = Worker(source, **hello)
+        self.fds = self.worker.memfds
         self.worker.ready()
 
     def __enter__(self):
@@ -222,7 +221,6 @@ class Host:
 
     def __exit__(self, *error: object) -> None:
         self.worker.__exit__(*error)
-        self.fds.close()
 
     def send(self, call_id: int, body: str, *attachments, announced: int | None = None) -> None:
         """Send a call; an attachment that is a descriptor goes as a memfd."""

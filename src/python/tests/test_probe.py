@@ -12,7 +12,7 @@ import sys
 import unittest
 import zipfile
 
-from tests.support import BOOTSTRAP, DEADLINE, STUB, probe, sized
+from tests.support import BOOTSTRAP, DEADLINE, STUB, probe, run, sized
 
 
 class Probe(unittest.TestCase):
@@ -47,20 +47,15 @@ class Probe(unittest.TestCase):
 
 
 class Bootstrap(unittest.TestCase):
-    def boot(self, sent: bytes) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            [sys.executable, "-c", STUB, "test"], input=sent, capture_output=True, timeout=DEADLINE, check=False
-        )
-
     def test_a_package_of_another_python(self) -> None:
-        done = self.boot(sized(BOOTSTRAP) + sized(b"\0\0\0\0code"))
+        done = run(sys.executable, STUB, sized(BOOTSTRAP) + sized(b"\0\0\0\0code"))
         self.assertEqual(done.returncode, 78)
         self.assertIn(b"compiled by another Python", done.stderr)
 
     def test_a_host_that_goes_away(self) -> None:
         whole = sized(BOOTSTRAP)
         for sent in (b"", b"\0", whole, whole + b"\0", whole + (100).to_bytes(4, "big") + b"abc"):
-            done = self.boot(sent)
+            done = run(sys.executable, STUB, sent)
             self.assertEqual((done.returncode, done.stderr), (0, b""))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import array
 import json
 import os
 import select
@@ -12,7 +11,7 @@ import struct
 import sys
 import unittest
 
-from tests.support import CALL, DEADLINE, HELLO, LOG, READY, RESULT, SHUTDOWN, Worker, frame
+from tests.support import CALL, DEADLINE, HELLO, LOG, READY, RESULT, SHUTDOWN, Worker, frame, send_fds
 
 FORK, FORKED, REAP, EXITED = range(32, 36)
 SOURCE = """
@@ -45,8 +44,7 @@ class Forked:
             os.ftruncate(fd, 16)
         theirs += begun
         request = frame(FORK, f"forked-{number}".encode(), call_id=number, number=len(theirs))
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", theirs))]
-        template.sock.sendmsg([request], rights)
+        send_fds(template.sock, request, theirs)
         channel.close()
         lifeline.close()
         fd_socket.close()
@@ -57,7 +55,7 @@ class Forked:
         assert (kind, answered, len(fds)) == (FORKED, number, 1), data
         self.pid = json.loads(data[24 : 24 + size])["pid"]
         self.pidfd = fds[0]
-        hello = {**template.hello, "path": [], "stack_fd": -1, **hello}
+        hello = {**template.hello, "path": [], **hello}
         del hello["template"]
         self.sock.sendall(frame(HELLO, json.dumps(hello).encode()))
         kind, self.ready = self.receive()
@@ -107,7 +105,7 @@ class Forked:
 @unittest.skipUnless(sys.platform == "linux" and hasattr(os, "pidfd_open"), "needs pidfds")
 class Template(unittest.TestCase):
     def template(self, source: str = SOURCE, preload: tuple[str, ...] = (), **hello: object) -> Worker:
-        template = Worker(source, template={"preload": list(preload), "lifeline_fd": -1}, **hello)
+        template = Worker(source, template={"preload": list(preload)}, **hello)
         self.addCleanup(template.__exit__)
         return template
 
@@ -130,8 +128,8 @@ class Template(unittest.TestCase):
             pid, parent, group, fds = worker.call("where")
             self.assertEqual((pid, parent, group), (worker.pid, template.process.pid, worker.pid))
             # Three streams, channel, stacks, lifeline, socket for memfds, the folder that is listed, the package for
-            # children, and the template's lifeline, whose number this test does not tell it.
-            self.assertEqual(len(fds), 10 + (template.begun_memory is not None), fds)
+            # children.
+            self.assertEqual(len(fds), 9 + (template.begun_memory is not None), fds)
         self.assertNotEqual(one.ready["pid"], two.ready["pid"])
         one.call("print_it", "hello")
         self.assertEqual(os.read(one.stdout, 100), b"hello\n")

@@ -1,7 +1,9 @@
 //! Interpreters that are none, too old, or chosen by the environment.
 
 use std::io::{Read as _, Write as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -98,17 +100,17 @@ alone_test! {
 alone_test! {
     fn a_probe_that_is_stopped_while_it_answers_answers_whole_all_the_same() {
         const PROBE: &str = include_str!("../../../src/python/probe.py");
+        let (mut socket, theirs) = UnixStream::pair().expect("a pair");
         let mut probe = Command::new(python())
             .args(["-c", PROBE])
             .env("PYTHONUNBUFFERED", "1")
-            .stdin(Stdio::piped())
+            .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::piped())
             .spawn()
             .expect("Python starts");
         let sources = serde_json::json!({"hatchery": format!("text = '{}'", "x".repeat(200_000))});
-        let mut stdin = probe.stdin.take().expect("a pipe");
-        stdin.write_all(sources.to_string().as_bytes()).expect("it reads");
-        drop(stdin);
+        socket.write_all(format!("\n{sources}").as_bytes()).expect("it reads");
+        drop(socket);
         let mut stdout = probe.stdout.take().expect("a pipe");
         // Nobody reads its answer yet, of which a pipe holds a part.
         wait_until_blocking("the pipe is full", LONG, || {

@@ -66,6 +66,14 @@ alone_test! {
 }
 
 alone_test! {
+    async fn launcher_that_allows_too_few_files_says_so() {
+        let error = start_error(pool_of(SOURCE).launcher(["sh", "-c", "ulimit -n 5; exec \"$@\"", "sh"])).await;
+        let told = matches!(&error, WorkerStartError::Died { exit: Some(74), output, .. } if output.contains("`ulimit -n`"));
+        assert!(told, "{error:?}");
+    }
+}
+
+alone_test! {
     async fn launcher_that_is_missing_is_a_setting() {
         for missing in ["launcher-that-nobody-has", "/nowhere/launcher"] {
             match pool_of(SOURCE).launcher([missing]).start().await {
