@@ -13,6 +13,7 @@ lint:
     cargo fmt --all --check
     cargo clippy --all-targets -- -D warnings
     ruff check src/python examples/python
+    mypy --strict src/python/hatchery
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 
 # README's second command.

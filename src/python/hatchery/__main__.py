@@ -96,7 +96,7 @@ class _Runner:
         if session is not None:
             self.call.session = {}
         self.loop: Any = None
-        _calls.main.channel = _Terminal()  # type: ignore[assignment]
+        _calls.main.channel = _Terminal()  # type: ignore[assignment]  # it stands in for a channel
 
     def run(self, function: Any, args: list[Any], kwargs: dict[str, Any]) -> int:
         _hooks.preload()

@@ -15,7 +15,7 @@ handler runs between any two bytecodes of the main thread, so everything here is
 
 from __future__ import annotations
 
-from _contextvars import copy_context  # type: ignore[import-not-found]
+from _contextvars import copy_context
 from _thread import get_ident
 from time import monotonic
 from types import FunctionType

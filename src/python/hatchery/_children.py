@@ -50,7 +50,7 @@ def _publish() -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(folders)
     # This process has the package from elsewhere: no import need look into the archive.
     sys.path_importer_cache.pop(_path, None)
-    sys.path_importer_cache[path] = None  # type: ignore[assignment]
+    sys.path_importer_cache[path] = None
     _path = path
 
 

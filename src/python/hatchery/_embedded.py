@@ -22,7 +22,7 @@ class Embedded:
         """Find one of ours, else let the next finder look."""
         if name not in self._codes:
             return None
-        return ModuleSpec(name, self, origin="<hatchery>", is_package="." not in name)  # type: ignore[arg-type]
+        return ModuleSpec(name, self, origin="<hatchery>", is_package="." not in name)  # type: ignore[arg-type]  # a loader without load_module
 
     def create_module(self, spec: ModuleSpec) -> None:
         """Leave it to the import system."""

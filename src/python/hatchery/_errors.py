@@ -80,7 +80,7 @@ def of_call(call: _calls.Call, error: BaseException) -> dict[str, Any]:
 def of_host_call(error: BaseException) -> dict[str, Any]:
     """Describe a failed host call that the function let pass."""
     try:
-        name, message, cause = error.name, error.message, error.cause  # type: ignore[attr-defined]
+        name, message, cause = error.name, error.message, error.cause  # type: ignore[attr-defined]  # asked for
     except BaseException:  # a subclass, or one made without its members
         return of_exception("python", error)
     if type(name) is str and type(message) is str and cause in _CAUSES:

@@ -125,7 +125,8 @@ def _why_not(module: ModuleType, name: str, wanted: list[str] | None) -> str | N
 def _home(function: Callable[..., Any]) -> str:
     try:
         code = function.__code__
-        return f"{type_name(function)} ({code.co_filename}:{code.co_firstlineno})"  # type: ignore[arg-type]
+        named: Any = function  # it may be an instance, too
+        return f"{type_name(named)} ({code.co_filename}:{code.co_firstlineno})"
     except Exception:
         return repr(function)
 

@@ -6,7 +6,7 @@ while user code keeps the main thread busy interrupts that by the signal that al
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]
+import _signal  # type: ignore[import-not-found]  # typeshed does not know it
 import sys
 from _thread import allocate_lock, get_ident
 from itertools import count
@@ -194,7 +194,7 @@ def _body(host: Host, waiter: Waiter, args: tuple[object, ...], kwargs: dict[str
     except _values.EncodeError as error:
         raise ValueError(f"hatchery.call_host(): {error.about('kwargs')}") from None
     if positional.__class__ is bytes and named.__class__ is bytes:
-        name = _values.encode(waiter.name) if host.names is None else host.names[waiter.name]
+        name: Any = _values.encode(waiter.name) if host.names is None else host.names[waiter.name]
         return b'[%b,%b,%b,{"call":%d}]' % (name, positional, named, waiter.call_id)
     # Bytes are numbered over the whole of it.
     return _values.encode([waiter.name, args or None, kwargs or None, {"call": waiter.call_id}])
@@ -209,7 +209,7 @@ def _outcome(waiter: Waiter) -> Any:
         waiter.error = None  # it knows this frame
 
 
-def _send(host: Host, waiter: Waiter, body: bytes) -> None:
+def _send(host: Host, waiter: Waiter, body: bytes | Encoded) -> None:
     host.waiters[waiter.id] = waiter
     try:
         _send_frame(host, _wire.HOST_CALL, waiter.id, body)
@@ -218,7 +218,7 @@ def _send(host: Host, waiter: Waiter, body: bytes) -> None:
         raise ValueError(f"hatchery.call_host(): {error}") from None
 
 
-def _send_frame(host: Host, kind: int, number: int, body: bytes = b"") -> None:
+def _send_frame(host: Host, kind: int, number: int, body: bytes | Encoded = b"") -> None:
     channel = host.worker.channel
     runner = _calls.runners.get(get_ident())
     if runner is not None:
@@ -230,7 +230,7 @@ def _send_frame(host: Host, kind: int, number: int, body: bytes = b"") -> None:
 # On the main thread, in synchronous code.
 
 
-def _wait_on_main(host: Host, waiter: Waiter, body: bytes) -> Any:
+def _wait_on_main(host: Host, waiter: Waiter, body: bytes | Encoded) -> Any:
     main, worker = _main, host.worker
     inbox, channel = worker.the_inbox(), worker.channel
     waiter.frame = sys._getframe()  # noqa: SLF001
@@ -271,9 +271,9 @@ def _wait_on_main(host: Host, waiter: Waiter, body: bytes) -> Any:
         main.raise_deferred()
     if not waiter.done or (armed is not None and serves.cancelled):
         main.armed = None
-        error = _calls.Cancelled("the call was cancelled")
-        error._call_id = serves.id  # noqa: SLF001
-        raise error
+        cancelled = _calls.Cancelled("the call was cancelled")
+        cancelled._call_id = serves.id  # noqa: SLF001
+        raise cancelled
     if armed is not None and main.poked:
         main.look()
     return _outcome(waiter)
@@ -282,7 +282,7 @@ def _wait_on_main(host: Host, waiter: Waiter, body: bytes) -> Any:
 # In threads.
 
 
-def _wait_in_thread(host: Host, waiter: Waiter, body: bytes) -> Any:
+def _wait_in_thread(host: Host, waiter: Waiter, body: bytes | Encoded) -> Any:
     channel = host.worker.channel
     channel.share(_main.ident)
     waiter.lock = allocate_lock()
@@ -327,7 +327,7 @@ def _let_main_read(channel: _wire.Channel, waiter: Waiter) -> None:
 # In asynchronous code.
 
 
-def _awaitable(host: Host, waiter: Waiter, body: bytes, loop: Any) -> Any:
+def _awaitable(host: Host, waiter: Waiter, body: bytes | Encoded, loop: Any) -> Any:
     worker = host.worker
     waiter.loop = loop
     waiter.future = future = loop.create_future()

@@ -10,7 +10,7 @@ little that cannot wait until that code ends.
 from __future__ import annotations
 
 import os
-from _collections import deque  # type: ignore[import-not-found]
+from _collections import deque  # type: ignore[import-not-found]  # typeshed does not know it
 from _thread import get_ident
 from select import POLLIN, poll
 from time import monotonic

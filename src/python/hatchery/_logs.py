@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from _stat import S_ISFIFO  # type: ignore[import-not-found]
+from _stat import S_ISFIFO
 from _thread import get_ident
 
 from hatchery import _calls, _errors, _values, _wire
@@ -150,8 +150,8 @@ def install(channel: _wire.Channel, level: int) -> None:
                 _quiet.discard(ident)
 
     _codes.update(quiet=handle.__code__, loud=logging.Handler.handleError.__code__)
-    logging.Logger.callHandlers = call_handlers  # type: ignore[method-assign]
-    logging.Handler.handle = handle  # type: ignore[method-assign]
+    logging.Logger.callHandlers = call_handlers  # type: ignore[method-assign]  # no configuration changes it
+    logging.Handler.handle = handle  # type: ignore[method-assign]  # for handlers of every class
 
 
 def _logger_of(record: logging.LogRecord) -> Any:
@@ -206,5 +206,5 @@ def _is_in_handler() -> bool:
     while frame is not None and frame.f_code is not _codes["loud"]:
         if frame.f_code is _codes["quiet"]:
             return True
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back  # type: ignore[assignment]  # the last one has none
     return False

@@ -119,7 +119,7 @@ def _map(fd: int, length: int) -> memoryview | _wire.UnmappedError:
 
 def _of_host(data: Any) -> int | None:
     """Return a memfd of the host's that these bytes are the whole of."""
-    owner = data.obj if type(data) is memoryview else None
+    owner: Any = data.obj if type(data) is memoryview else None
     numpy = sys.modules.get("numpy")
     array_type = getattr(numpy, "ndarray", None)
     while owner is not None and type(owner) is not Mapping:

@@ -481,7 +481,7 @@ def _session_of(body: _wire.Buffer) -> str:
             raise TypeError("its name is no string")  # noqa: TRY301
     except Exception as error:
         raise _wire.ProtocolError(f"session_end cannot be read: {type(error).__name__}: {error}") from error
-    return name  # type: ignore[no-any-return]
+    return name
 
 
 def _read(body: _wire.Buffer, attachments: tuple[Any, ...]) -> list[Any]:
@@ -494,7 +494,7 @@ def _read(body: _wire.Buffer, attachments: tuple[Any, ...]) -> list[Any]:
         request = _values.read(body)
     if request.__class__ is not list:
         raise ValueError("it is no array")
-    return request  # type: ignore[no-any-return]
+    return request
 
 
 def send_error(channel: _wire.Channel, call_id: int, error: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ worker. So every handler that user code installs is kept in a `_Guard`, which lo
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]
+import _signal  # type: ignore[import-not-found]  # typeshed does not know it
 import os
 from time import monotonic
 

@@ -25,6 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
 
+    from hatchery._attachments import Encoded
     from hatchery._calls import Call
     from hatchery._serving import Worker
 
@@ -337,7 +338,7 @@ class Runner:
             except _Nothing:
                 pass
 
-    def send(self, kind: int, call_id: int, body: bytes = b"", number: int = 0) -> None:
+    def send(self, kind: int, call_id: int, body: bytes | Encoded = b"", number: int = 0) -> None:
         """Send a frame from user code, which must not be cut by an interruption."""
         channel, call = self._pool.worker.channel, self.armed
         if call is None:

@@ -33,7 +33,7 @@ def look_after() -> None:
     if _STARTS_TRACKERS in sys.modules:
         _patch(sys.modules[_STARTS_TRACKERS])
     else:
-        sys.meta_path.insert(0, _Finder())  # type: ignore[arg-type]
+        sys.meta_path.insert(0, _Finder())
     atexit.register(_end_trackers)  # what is registered first runs last
 
 
@@ -46,7 +46,7 @@ class _Finder:
         """Let the other finders find it."""
         if name != _STARTS_TRACKERS or self._searches:
             return None
-        from _frozen_importlib import _find_spec  # type: ignore[attr-defined]
+        from _frozen_importlib import _find_spec  # type: ignore[attr-defined]  # typeshed does not know it
 
         self._searches = True
         try:
@@ -85,9 +85,9 @@ def _patch(util: Any) -> None:
 def _end_trackers() -> None:
     """Let the trackers of this process clean up while the host still waits for us."""
     for name in _MODULES:
-        tracker = getattr(sys.modules.get(name), "_resource_tracker", None)
+        tracker: Any = getattr(sys.modules.get(name), "_resource_tracker", None)
         fd, pid = getattr(tracker, "_fd", None), getattr(tracker, "_pid", None)
-        if fd is not None and _started.get(pid) == os.getpid():
+        if fd is not None and pid is not None and _started.get(pid) == os.getpid():
             tracker._fd = tracker._pid = None  # noqa: SLF001
             try:
                 os.close(fd)

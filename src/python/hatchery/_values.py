@@ -11,7 +11,7 @@ look suspicious, or when it fails, the exact but slow walk over the value decide
 from __future__ import annotations
 
 import sys
-from _functools import partial  # type: ignore[import-not-found]
+from _functools import partial  # type: ignore[import-not-found]  # typeshed does not know it
 from _thread import _count as _count_threads
 
 try:
@@ -21,10 +21,10 @@ except ImportError:  # not CPython
 
     _encode_whole = JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
-    def _in_parts(value: Any, _level: int) -> tuple[str, ...]:
-        return (_encode_whole(value),)
+    def _in_parts(obj: object, _current_indent_level: int) -> Any:
+        return (_encode_whole(obj),)
 
-    scan = JSONDecoder(parse_constant=lambda _name: None).scan_once  # type: ignore[attr-defined]
+    scan = JSONDecoder(parse_constant=lambda _name: None).scan_once  # type: ignore[attr-defined]  # typeshed does not know it
 
     def encoder(default: Callable[[Any], Any]) -> Callable[[Any], str]:
         """Return an encoder that asks `default` what to encode for what it does not know."""
@@ -33,7 +33,7 @@ except ImportError:  # not CPython
     def scanner(object_hook: Callable[[dict[str, Any]], Any]) -> Callable[[str, int], tuple[Any, int]]:
         """Return a scanner that asks `object_hook` what each object means."""
         decoder = JSONDecoder(parse_constant=lambda _name: None, object_hook=object_hook)
-        return decoder.scan_once  # type: ignore[attr-defined,no-any-return]
+        return decoder.scan_once  # type: ignore[attr-defined,no-any-return]  # typeshed does not know it
 else:
 
     class _Plain:
@@ -55,7 +55,7 @@ else:
     # (markers, default, encoder, indent, key separator, item separator, sort_keys, skipkeys, allow_nan). Without
     # markers a value that contains itself ends as a RecursionError, and nothing needs clearing after a failure.
     _in_parts = make_encoder(None, _no_such_type, encode_basestring, None, ":", ",", False, False, False)  # noqa: FBT003
-    scan = make_scanner(_Plain)  # type: ignore[arg-type]
+    scan = make_scanner(_Plain)  # type: ignore[arg-type]  # it only reads these names
 
     def encoder(default: Callable[[Any], Any]) -> Callable[[Any], str]:
         """Return an encoder that asks `default` what to encode for what it does not know."""
@@ -66,7 +66,7 @@ else:
         """Return a scanner that asks `object_hook` what each object means."""
         plain = _Plain()
         plain.object_hook = object_hook
-        return make_scanner(plain)  # type: ignore[arg-type]
+        return make_scanner(plain)  # type: ignore[arg-type]  # it only reads these names
 
 
 TYPE_CHECKING = False
@@ -233,7 +233,7 @@ def _may_have_a_key_twice(data: bytes) -> bool:
 def _has_a_key_twice(value: Any) -> bool:
     """Tell whether two keys of a dict in a value, which the C encoder has taken, become the same text."""
     containers = (list, dict, tuple)
-    waits = [value] if isinstance(value, containers) else []
+    waits: list[Any] = [value] if isinstance(value, containers) else []
     while waits:
         items = waits.pop()
         if isinstance(items, dict):

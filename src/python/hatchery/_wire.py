@@ -165,8 +165,8 @@ class _Incoming:
 
     def __init__(self, begun: memoryview, size: int) -> None:
         """`begun` is the beginning of a payload of `size` bytes, its header and lengths at the least."""
-        *described, body_bytes, lengths = _described(begun, size)
-        self._described = (*described, lengths)
+        kind, codec, number, call_id, body_bytes, lengths = _described(begun, size)
+        self._described = kind, codec, number, call_id, lengths
         inline = [length for length in lengths if not length & _IN_MEMFD]
         self._parts = [_memory(length) for length in (body_bytes, *inline)]
         self._rest: list[memoryview] = []  # what is to be filled, from `_at` on
@@ -279,7 +279,7 @@ class Channel:
         self.lock = RLock()
         self.writing = False
         # Frames that were to be sent in the middle of another, by the same thread: kind, call id, body, number.
-        self._late: list[tuple[int, int, bytes, int]] = []
+        self._late: list[tuple[int, int, bytes | Encoded, int]] = []
         self._writing_late = False
         self._tail: Buffer = b""
         self._wanted = 0  # bytes of tail below which it holds no whole frame
@@ -452,7 +452,7 @@ class Channel:
         if body.__class__ is not bytes:
             from hatchery import _memfds
 
-            _memfds.send(self, kind, call_id, body)  # type: ignore[arg-type]
+            _memfds.send(self, kind, call_id, body)  # type: ignore[arg-type]  # a compared class narrows no type
             return
         size = HEADER_BYTES + len(body)
         if size > self.max_frame_bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import faulthandler
 import os
 import sys
-from _contextvars import copy_context  # type: ignore[import-not-found]
+from _contextvars import copy_context
 from time import perf_counter
 
 from hatchery import (

@@ -5,8 +5,8 @@ It imports and never runs anything else. Everything happens on its one thread, w
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]
-import _socket  # type: ignore[import-not-found]
+import _signal  # type: ignore[import-not-found]  # typeshed does not know it
+import _socket
 import array
 import faulthandler
 import fcntl
@@ -238,7 +238,7 @@ class _Template:
         if self.collects:
             gc.enable()
         os.set_blocking(channel_fd, True)
-        self.channel.__init__(channel_fd)  # type: ignore[misc]
+        self.channel.__init__(channel_fd)  # type: ignore[misc]  # others hold this object
         return own, self.exports
 
     def child_ended(self, *_: object) -> None:
