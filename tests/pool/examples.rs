@@ -5,7 +5,32 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::support::{alone_test, example, python, python_module, scratch};
+use crate::built::example;
+use crate::support::{python, python_module, scratch};
+
+pub(crate) const EXAMPLES: [&str; 8] =
+    ["actix_web", "host_calls", "numpy_bytes", "quickstart", "sessions", "streaming", "typed", "zygote"];
+
+/// As [`alone_test!`](crate::support::alone_test), without a runtime, once the examples are built. They are built before the
+/// test's own process starts, so its deadline does not count that.
+macro_rules! example_test {
+    (within $seconds:literal seconds: $(#[$meta:meta])* fn $name:ident() $body:block) => {
+        $(#[$meta])*
+        #[test]
+        fn $name() {
+            use $crate::support::{Alone, is_child, test_path};
+            if is_child() || $crate::built::build(&$crate::examples::EXAMPLES) {
+                let deadline = ::std::time::Duration::from_secs($seconds);
+                Alone::new(test_path!($name)).deadline(deadline).run(|| $body);
+            }
+        }
+    };
+    ($($test:tt)*) => {
+        example_test!(within 60 seconds: $($test)*);
+    };
+}
+
+pub(crate) use example_test;
 
 #[track_caller]
 fn last_line(output: &Output) -> Value {
@@ -16,7 +41,7 @@ fn last_line(output: &Output) -> Value {
     serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {text}{said}"))
 }
 
-alone_test! {
+example_test! {
     within 180 seconds:
     /// A pool, with a worker killed on the way, counts what a single script counts.
     fn the_quickstart_counts_what_one_python_counts() {
@@ -66,7 +91,7 @@ fn matches(line: &str, pattern: &str) -> bool {
     rest.ends_with(pattern)
 }
 
-alone_test! {
+example_test! {
     fn streaming_shows_words_a_cancel_a_window_and_an_async_generator() {
         assert_lines(&printed_by("streaming"), &[
             "words as they come; cancelled after 15",
@@ -82,7 +107,7 @@ alone_test! {
     }
 }
 
-alone_test! {
+example_test! {
     fn sessions_show_two_states_three_affinities_an_end_and_a_loss() {
         let text = printed_by("sessions");
         assert_lines(&text, &[
@@ -108,7 +133,7 @@ alone_test! {
     }
 }
 
-alone_test! {
+example_test! {
     fn host_calls_shows_prices_an_invoice_and_a_bounded_depth() {
         assert_lines(&printed_by("host_calls"), &[
             "two pens and a book: 1740 cents",
@@ -121,7 +146,7 @@ alone_test! {
     }
 }
 
-alone_test! {
+example_test! {
     fn typed_shows_methods_and_a_declaration_that_is_refused() {
         assert_lines(&printed_by("typed"), &[
             "10 words",
@@ -131,7 +156,7 @@ alone_test! {
     }
 }
 
-alone_test! {
+example_test! {
     within 120 seconds:
     fn the_zygote_is_shown_beside_cold_starts() {
         assert_lines(&printed_by("zygote"), &[
@@ -146,7 +171,7 @@ alone_test! {
     }
 }
 
-alone_test! {
+example_test! {
     within 120 seconds:
     fn zygote_with_few_descriptors_ends_and_says_how_many() {
         let limited = r#"ulimit -n 64; exec "$0""#;
@@ -159,7 +184,7 @@ alone_test! {
     }
 }
 
-alone_test! {
+example_test! {
     fn numpy_bytes_says_what_to_install() {
         let missing = "raise ModuleNotFoundError(\"No module named 'numpy'\", name='numpy')";
         python_module(&scratch(), "numpy", missing);
@@ -169,7 +194,7 @@ alone_test! {
     }
 }
 
-alone_test! {
+example_test! {
     within 120 seconds:
     fn numpy_bytes_halves_a_picture() {
         let Some(python) = crate::payloads::python_with_extras() else { return };

@@ -3,6 +3,8 @@
 //! Each test of real processes is written with [`alone_test!`](support::alone_test) and so runs alone in a process
 //! of its own that is checked for leaks; `support` says how.
 
+#[path = "../support/built.rs"]
+mod built;
 mod calls;
 mod conversation;
 mod examples;

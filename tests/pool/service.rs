@@ -8,9 +8,10 @@ use std::thread;
 
 use serde_json::{Value, json};
 
+use crate::built::example;
+use crate::examples::example_test;
 use crate::support::{
-    SOON, alone_test, descendants, describe, example, is_alive, kill, lines, note, python_module, scratch,
-    wait_until_blocking,
+    SOON, descendants, describe, is_alive, kill, lines, note, python_module, scratch, wait_until_blocking,
 };
 
 /// Runs in every Python: tells of an orderly end.
@@ -128,7 +129,7 @@ fn agent() -> ureq::Agent {
     config.build().into()
 }
 
-alone_test! {
+example_test! {
     fn results_and_errors_are_answered() {
         let service = Service::start(2, 100);
         let words = service.get("/words?text=to+be+or+not+to+be");
@@ -146,7 +147,7 @@ alone_test! {
     }
 }
 
-alone_test! {
+example_test! {
     fn words_are_sent_as_they_come() {
         let service = Service::start(1, 100);
         let answer = service.send("/generate?prompt=to+be&tokens=3");
@@ -173,7 +174,7 @@ alone_test! {
     }
 }
 
-alone_test! {
+example_test! {
     fn requests_from_many_threads_are_answered() {
         let service = Service::start(2, 100);
         thread::scope(|scope| {
@@ -193,7 +194,7 @@ alone_test! {
     }
 }
 
-alone_test! {
+example_test! {
     fn overload_is_answered_with_when_to_come_again() {
         let service = Service::start(1, 1);
         thread::scope(|scope| {
@@ -214,7 +215,7 @@ alone_test! {
     }
 }
 
-alone_test! {
+example_test! {
     fn on_a_signal_to_end_the_request_in_progress_is_answered_first() {
         let mut service = Service::start(2, 100);
         let (workers, _) = service.workers();
@@ -236,7 +237,7 @@ alone_test! {
     }
 }
 
-alone_test! {
+example_test! {
     fn second_signal_ends_the_service_at_once() {
         let mut service = Service::start(1, 100);
         let (workers, _) = service.workers();
@@ -251,7 +252,7 @@ alone_test! {
     }
 }
 
-alone_test! {
+example_test! {
     fn used_port_is_found_before_python_starts() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = taken.local_addr().expect("it is bound").to_string();
@@ -267,7 +268,7 @@ alone_test! {
     }
 }
 
-alone_test! {
+example_test! {
     fn a_client_that_leaves_its_stream_cancels_the_generator() {
         let service = Service::start(1, 100);
         let before = service.workers();
@@ -286,7 +287,7 @@ alone_test! {
     }
 }
 
-alone_test! {
+example_test! {
     fn a_client_that_leaves_while_its_handler_waits_cancels_the_call() {
         let service = Service::start(1, 100);
         let before = service.workers();

@@ -1,5 +1,7 @@
 //! Supervision on real actors.
 
+#[path = "../support/built.rs"]
+mod built;
 mod support;
 
 mod actix;

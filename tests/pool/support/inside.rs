@@ -19,7 +19,7 @@ pub(super) const PLACE: &str = "HATCHERY_TEST_PLACE";
 pub(super) const SETTLE: &str = "HATCHERY_TEST_SETTLE";
 
 /// Whether this process is a child that runs one test alone.
-pub(super) fn is_child() -> bool {
+pub(crate) fn is_child() -> bool {
     std::env::var_os(MARK).is_some()
 }
 

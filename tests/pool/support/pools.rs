@@ -272,12 +272,3 @@ pub(crate) fn noted_blocking(name: &str) {
 pub(crate) fn lines(name: &str) -> Vec<String> {
     fs::read_to_string(note(name)).unwrap_or_default().lines().map(str::to_owned).collect()
 }
-
-/// A built example of this crate: `cargo test` builds them beside the tests.
-pub(crate) fn example(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("the test binary");
-    let profile = test.ancestors().nth(2).expect("it lies in deps/");
-    let example = profile.join("examples").join(name);
-    assert!(example.exists(), "there is no {}: `cargo build --examples` makes it", example.display());
-    example
-}
