@@ -118,8 +118,10 @@ pub struct CallContext {
 pub enum CallError {
     /// The queue is full. Nothing was run.
     Overloaded {
-        /// How many requests waited.
+        /// How many requests waited. The bound is [`queue_bound`](crate::PoolBuilder::queue_bound).
         queue_len: usize,
+        /// How many bytes of arguments they held. The bound is [`queue_bytes`](crate::PoolBuilder::queue_bytes).
+        queue_bytes: u64,
         /// When a place is likely: queue length times mean run time over workers, at least 1 s.
         retry_after: Duration,
     },
@@ -536,8 +538,8 @@ impl CallError {
 
     fn headline(&self) -> String {
         match self {
-            CallError::Overloaded { queue_len, retry_after } => format!(
-                "the pool is overloaded: {queue_len} requests wait; try again in {}",
+            CallError::Overloaded { queue_len, queue_bytes, retry_after } => format!(
+                "the pool is overloaded: {queue_len} requests with {queue_bytes} bytes of arguments wait; try again in {}",
                 human(*retry_after)
             ),
             CallError::Timeout { phase: Phase::Queue, .. } => {

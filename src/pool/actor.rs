@@ -172,7 +172,15 @@ impl PoolActor {
     /// Tells the core what happened and does what it says.
     fn handle(&mut self, event: Event<Item, StartupFailure>, ctx: &mut Context<Self>) {
         self.core.handle(Instant::now(), event, &mut self.commands);
+        self.config.inbox.set_refuses_all(self.core.refuses_all().is_some());
         self.carry_out(ctx);
+    }
+
+    /// Tells the core of a request that somebody has submitted.
+    fn submit(&mut self, submitted: Submitted, ctx: &mut Context<Self>) {
+        let Submitted { request, deadline, session, item } = submitted;
+        let (bytes, exclusive) = (item.bytes(), matches!(item, Item::Checkout { .. }));
+        self.handle(Event::Submitted { request, deadline, item, bytes, session, exclusive }, ctx);
     }
 
     /// Takes in what the handles have submitted.
@@ -180,20 +188,18 @@ impl PoolActor {
         let mut entries = std::mem::take(&mut self.entries);
         self.config.inbox.take(&mut entries);
         for entry in entries.drain(..) {
-            let Submitted { request, deadline, session, item } = match entry {
-                Entry::Submitted(submitted) => submitted,
-                Entry::LossHeard(request) => {
-                    self.handle(Event::LossHeard { request }, ctx);
-                    continue;
+            match entry {
+                Entry::Submitted(submitted) => {
+                    // A caller that has left says so itself, behind all that was submitted meanwhile: until then it would
+                    // fill the queue against those who have not left.
+                    let (request, has_left) = (submitted.request, submitted.item.is_abandoned());
+                    self.submit(submitted, ctx);
+                    if has_left {
+                        self.handle(Event::Abandoned { request }, ctx);
+                    }
                 }
-            };
-            let exclusive = matches!(item, Item::Checkout { .. });
-            // It says so itself, behind all that was submitted meanwhile: until then it would fill the queue against
-            // those who have not left.
-            let has_left = item.is_abandoned();
-            self.handle(Event::Submitted { request, deadline, item, session, exclusive }, ctx);
-            if has_left {
-                self.handle(Event::Abandoned { request }, ctx);
+                Entry::Announced(request, item) => self.handle(Event::Announced { request, item }, ctx),
+                Entry::LossHeard(request) => self.handle(Event::LossHeard { request }, ctx),
             }
         }
         self.entries = entries;
@@ -210,6 +216,11 @@ impl PoolActor {
                     }
                     Command::EndSession { workers, session, cause, item } => {
                         self.end_session(&workers, &session, cause, item);
+                    }
+                    Command::Admit { item } => {
+                        if let Item::Announced { reply } = item {
+                            let _ = reply.send(Ok(()));
+                        }
                     }
                     Command::Reject { item, reason, .. } => item.refuse(rejected(reason)),
                     Command::StartupSucceeded => self.startup_ended(Ok(())),
@@ -246,7 +257,9 @@ impl PoolActor {
                         // A caller that is gone by now drops the token, which checks the worker in.
                         let _ = reply.send(Ok(token));
                     }
-                    Item::EndSession { .. } => unreachable!("no worker is assigned for it"),
+                    Item::EndSession { .. } | Item::Announced { .. } => {
+                        unreachable!("no worker is assigned for it")
+                    }
                 }
             }
             _ => {
@@ -314,7 +327,9 @@ fn log_failed_end(session: &str, error: &CallError) {
 
 fn rejected(reason: Rejection<StartupFailure>) -> CallError {
     match reason {
-        Rejection::Overloaded { queue_len, retry_after } => CallError::Overloaded { queue_len, retry_after },
+        Rejection::Overloaded { queue_len, queue_bytes, retry_after } => {
+            CallError::Overloaded { queue_len, queue_bytes, retry_after }
+        }
         Rejection::TimedOut => CallError::timed_out_waiting(),
         Rejection::Unavailable { cause } => {
             CallError::Unavailable { cause: UnavailableCause::StartFailed(cause.cause) }

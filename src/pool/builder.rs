@@ -47,6 +47,7 @@ pub struct PoolBuilder {
     threads: usize,
     min_ready: Option<usize>,
     queue_bound: usize,
+    queue_bytes: u64,
     checkout_timeout: Duration,
     call_timeout: Duration,
     shutdown_timeout: Duration,
@@ -73,6 +74,7 @@ impl PoolBuilder {
             threads: 0,
             min_ready: None,
             queue_bound: 1000,
+            queue_bytes: 256 << 20,
             checkout_timeout: Duration::from_secs(5),
             call_timeout: Duration::from_secs(30),
             shutdown_timeout: Duration::from_secs(5),
@@ -216,8 +218,20 @@ impl PoolBuilder {
     }
 
     /// How many requests may wait for a worker; one more is refused as overloaded. Default: 1000.
+    ///
+    /// While the queue is full, by this bound or by [`queue_bytes`](PoolBuilder::queue_bytes), a call is refused before its
+    /// arguments are encoded.
     pub fn queue_bound(mut self, requests: usize) -> Self {
         self.queue_bound = requests;
+        self
+    }
+
+    /// While the requests that wait for a worker hold so many bytes of encoded arguments, no other may wait: it is refused as
+    /// overloaded. At least 1. Default: 268435456 (256 MiB).
+    ///
+    /// The last request that is accepted may exceed it, and as many bytes again may be on their way to the queue.
+    pub fn queue_bytes(mut self, bytes: u64) -> Self {
+        self.queue_bytes = bytes;
         self
     }
 

@@ -261,6 +261,21 @@ impl Inner {
         CallError::Unavailable { cause }
     }
 
+    /// Waits until the broker has room for a request whose arguments are yet to be encoded. Where the queue is not full,
+    /// that is at once.
+    ///
+    /// # Errors
+    /// What the request would be refused with.
+    pub(super) async fn admitted(&self) -> Result<(), CallError> {
+        while self.inbox.is_full() {
+            let (reply, answer) = oneshot::channel();
+            let entry = Entry::Announced(RequestId::new(), Item::Announced { reply });
+            self.inbox.submit(entry, &self.broker).map_err(|error| self.unavailable(error))?;
+            answer.await.unwrap_or_else(|_| Err(self.lost()))?;
+        }
+        Ok(())
+    }
+
     /// Submits a request. Dropping the result before it is [answered](Caller::answered) takes the request out of the queue.
     pub(super) fn submitted(
         &self,

@@ -16,7 +16,7 @@ use super::status::PoolStatus;
 use super::stream::Opened;
 use crate::error::CallError;
 use crate::port::{self, Body};
-use crate::worker::{Order, Reply};
+use crate::worker::{Order, Reply, Work};
 
 /// Call a function on any worker. Answered with the [`Reply`], or why there is none.
 ///
@@ -132,6 +132,10 @@ pub(super) enum Item {
         session: Option<Arc<str>>,
         reply: oneshot::Sender<Result<LeaseToken, CallError>>,
     },
+    /// Waits for nothing: a caller that is told whether to encode its arguments.
+    Announced {
+        reply: oneshot::Sender<Result<(), CallError>>,
+    },
     /// Waits for nothing; it is here because the core hands it back.
     EndSession {
         reply: oneshot::Sender<Result<(), CallError>>,
@@ -147,9 +151,17 @@ impl Item {
             Item::Checkout { reply, .. } => {
                 let _ = reply.send(Err(error));
             }
-            Item::EndSession { reply } => {
+            Item::EndSession { reply } | Item::Announced { reply } => {
                 let _ = reply.send(Err(error));
             }
+        }
+    }
+
+    /// The bytes that it holds while it waits.
+    pub(super) fn bytes(&self) -> u64 {
+        match self {
+            Item::Call { order: Order { work: Work::Call { body, .. }, .. }, .. } => body.held_bytes(),
+            _ => 0,
         }
     }
 
@@ -158,7 +170,7 @@ impl Item {
         match self {
             Item::Call { order, .. } => order.reply.outcome.is_closed(),
             Item::Checkout { reply, .. } => reply.is_closed(),
-            Item::EndSession { reply } => reply.is_closed(),
+            Item::EndSession { reply } | Item::Announced { reply } => reply.is_closed(),
         }
     }
 }

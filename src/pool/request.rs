@@ -186,10 +186,11 @@ impl<'a, A: Serialize, K: Serialize> Request<'a, A, K> {
     /// Any [`CallError`] but [`Decode`](CallError::Decode).
     pub async fn send_raw(self) -> Result<Reply, CallError> {
         let Self { call, args, kwargs, on_progress } = self;
+        let deadline = timer::deadline(Instant::now(), call.timeout);
+        call.admitted().await?;
         let mut listener = on_progress.map(Listener::new);
         let body = call.encode(&args, kwargs.as_ref(), None, listener.is_some());
         let body = body.map_err(|error| call.named(error))?;
-        let deadline = timer::deadline(Instant::now(), call.timeout);
         let (mut attempts, mut free_attempts) = (0, 0);
         loop {
             let progress = listener.as_ref().map(Listener::sender);
@@ -241,10 +242,11 @@ impl<'a, A: Serialize, K: Serialize> Request<'a, A, K> {
     /// [`Encode`](CallError::Encode) error.
     pub async fn stream<T: DeserializeOwned>(self) -> Result<CallStream<T>, CallError> {
         let Self { call, args, kwargs, on_progress } = self;
+        let deadline = timer::deadline(Instant::now(), call.timeout);
+        call.admitted().await?;
         let listener = on_progress.map(Listener::new);
         let body = call.encode(&args, kwargs.as_ref(), Some(call.window), listener.is_some());
         let body = body.map_err(|error| call.named(error))?;
-        let deadline = timer::deadline(Instant::now(), call.timeout);
         let (reply, outcome) = oneshot::channel();
         let (sender, items) = mpsc::unbounded_channel();
         let (id, window) = (StreamId::new(), call.window);
@@ -283,6 +285,14 @@ impl Unsent<'_> {
     /// Has an error say which call it is about.
     fn named(&self, error: CallError) -> CallError {
         error.of_call(self.function, self.request_id.as_deref())
+    }
+
+    /// Waits until there is room for the call's arguments. A lease's call does not wait in the queue.
+    async fn admitted(&self) -> Result<(), CallError> {
+        match self.lease {
+            Some(_) => Ok(()),
+            None => self.pool.admitted().await.map_err(|error| self.named(error)),
+        }
     }
 
     /// The call's body, under the wire's rules and the frame limit.

@@ -10,6 +10,7 @@ use super::PoolActor;
 use crate::error::{CallError, UnavailableCause};
 use crate::pool::answer::Answer;
 use crate::pool::core::{Event, RequestId};
+use crate::pool::inbox::Submitted;
 use crate::pool::lease::Lease;
 use crate::pool::messages::{Call, Checkout, EndSession, Item};
 use crate::pool::request::fitting;
@@ -41,8 +42,7 @@ impl Handler<Call> for PoolActor {
         let work = Work::Call { body, session: name, stream: None, depth: 0, idempotent: false };
         let order = Order { work, deadline: deadline(now, timeout), reply: ReplyTo::once(reply) };
         let item = Item::Call { order, opened: None };
-        let exclusive = false;
-        self.handle(Event::Submitted { request, deadline: waits, item, session, exclusive }, ctx);
+        self.submit(Submitted { request, deadline: waits, session, item }, ctx);
         let answer = Box::pin(async { answer.await.unwrap_or_else(lost) });
         Answer { request, answer }
     }
@@ -57,8 +57,7 @@ impl Handler<Checkout> for PoolActor {
         let timeout = checkout.timeout.unwrap_or(self.config.checkout_timeout);
         let item = Item::Checkout { session: None, reply };
         let deadline = deadline(Instant::now(), timeout);
-        let (session, exclusive) = (None, true);
-        self.handle(Event::Submitted { request, deadline, item, session, exclusive }, ctx);
+        self.submit(Submitted { request, deadline, session: None, item }, ctx);
         let handle = self.config.handle.clone();
         let answer = Box::pin(async move {
             let token = answer.await.unwrap_or_else(lost)?;

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::PoolBuilder;
 use crate::error::ConfigError;
+use crate::pool::inbox::Inbox;
 use crate::pool::{actor, core};
 use crate::port::find_program;
 use crate::worker::{self, Spawner};
@@ -73,6 +74,9 @@ impl PoolBuilder {
         if let Some((field, value, allowed)) = self.backoff.refusal() {
             return Err(ConfigError { field, value, allowed });
         }
+        if self.queue_bytes == 0 {
+            return refuse("queue_bytes", &0, "at least 1 byte");
+        }
         if self.max_sessions == 0 {
             return refuse("max_sessions", &0, "at least 1");
         }
@@ -108,9 +112,12 @@ impl PoolBuilder {
             min_ready: min_ready as u32,
             in_flight: self.in_flight as u32,
             queue_bound: self.queue_bound,
+            queue_bytes: self.queue_bytes,
             session_ttl: self.session_ttl,
             max_sessions: self.max_sessions,
         };
+        // More would surely be refused: every worker is busy then, and the queue full.
+        let most_entries = self.queue_bound.saturating_add(self.size * self.in_flight);
         let mut port = self.port.clone();
         port.module = module;
         port.launcher = launcher;
@@ -137,7 +144,7 @@ impl PoolBuilder {
             },
             declared: self.declared.as_slice().into(),
             hook_timeout: self.hook_timeout,
-            inbox: Arc::default(),
+            inbox: Arc::new(Inbox::new(most_entries, self.queue_bytes)),
             handle,
         })
     }

@@ -83,14 +83,26 @@ impl<T, C: Clone> Core<T, C> {
     pub(crate) fn handle(&mut self, now: Instant, event: Event<T, C>, out: &mut Vec<Command<T, C>>) {
         let way_is_free = self.expire(now, out);
         match event {
-            Event::Submitted { request, deadline, item, session, exclusive } => {
+            Event::Submitted { request, deadline, item, bytes, session, exclusive } => {
                 // Those who have waited behind one who is gone come before the newcomer. Any other event may be news of
                 // the very worker that they would be given, and is heard first.
                 if way_is_free {
                     self.hand_out(now, out);
                 }
-                let waiter = Waiter { request, deadline, item, claim: None, exclusive, only: None };
+                let waiter = Waiter { request, deadline, item, bytes, claim: None, exclusive, only: None };
                 self.submit(now, waiter, session, out);
+            }
+            Event::Announced { request, item } => {
+                if way_is_free {
+                    self.hand_out(now, out);
+                }
+                match self.refuses_all() {
+                    Some(reason) => {
+                        self.totals.submitted += 1;
+                        self.reject(request, item, reason, out);
+                    }
+                    None => out.push(Command::Admit { item }),
+                }
             }
             Event::Abandoned { request } => {
                 if let Some(waiter) = self.queue.remove(request) {
@@ -136,6 +148,23 @@ impl<T, C: Clone> Core<T, C> {
             Event::Tick => {}
         }
         self.hand_out(now, out);
+    }
+
+    /// Why any request would be refused now that belongs to no session; `None` when one would be accepted.
+    pub(crate) fn refuses_all(&self) -> Option<Rejection<C>> {
+        if self.closed {
+            Some(Rejection::Draining)
+        } else if let Some(cause) = &self.unavailable {
+            Some(Rejection::Unavailable { cause: cause.clone() })
+        } else if self.queue_is_full() && self.route(None, false).worker.is_none() {
+            Some(self.overloaded())
+        } else {
+            None
+        }
+    }
+
+    fn queue_is_full(&self) -> bool {
+        self.queue.len() >= self.config.queue_bound || self.queue.bytes() >= self.config.queue_bytes
     }
 
     /// When a [`Event::Tick`] is due: at the earliest deadline of those who wait, or the earliest end of a session.
@@ -202,7 +231,7 @@ impl<T, C: Clone> Core<T, C> {
             Rejection::Unavailable { cause: cause.clone() }
         } else if let Some(reason) = self.refuse(waiter.request, session.as_ref(), &route, out) {
             reason
-        } else if route.worker.is_none() && self.queue.len() >= self.config.queue_bound {
+        } else if route.worker.is_none() && self.queue_is_full() {
             self.overloaded()
         } else {
             waiter.claim = session.map(|session| self.enter(now, session, out));
@@ -312,9 +341,9 @@ impl<T, C: Clone> Core<T, C> {
     /// To come back after the time the ready workers need for the queue as it is. Each of them ends as many requests in
     /// the mean run time as it may have at once, whether they run side by side or wait for each other in there.
     pub(super) fn overloaded(&self) -> Rejection<C> {
-        let queue_len = self.queue.len();
+        let (queue_len, queue_bytes) = (self.queue.len(), self.queue.bytes());
         let retry_after = self.work(queue_len) / (self.slots.tally().ready().max(1) * self.config.in_flight);
-        Rejection::Overloaded { queue_len, retry_after: retry_after.max(SHORTEST_RETRY) }
+        Rejection::Overloaded { queue_len, queue_bytes, retry_after: retry_after.max(SHORTEST_RETRY) }
     }
 
     /// How long so many requests take, one after the other.

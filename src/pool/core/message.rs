@@ -74,6 +74,8 @@ pub(crate) struct Config {
     pub(crate) in_flight: u32,
     /// Requests that may wait at once; 0 refuses whatever no worker can take at once.
     pub(crate) queue_bound: usize,
+    /// While the requests that wait hold so many bytes, or more, no other may wait; at least 1.
+    pub(crate) queue_bytes: u64,
     /// A session that is not used for so long is over; more than zero.
     pub(crate) session_ttl: Duration,
     /// Sessions known at once, those included whose state is lost; 0 refuses all requests that belong to one.
@@ -89,7 +91,18 @@ pub(crate) struct Config {
 pub(crate) enum Event<T, C> {
     /// A caller wants a place at a worker, for `session` if there is one, and waits for it until `deadline`.
     /// `exclusive`: it wants all of the worker, which then serves nothing beside it.
-    Submitted { request: RequestId, deadline: Instant, item: T, session: Option<SessionUse>, exclusive: bool },
+    /// `bytes`: what it holds while it waits.
+    Submitted {
+        request: RequestId,
+        deadline: Instant,
+        item: T,
+        bytes: u64,
+        session: Option<SessionUse>,
+        exclusive: bool,
+    },
+    /// A caller has a request whose arguments it has not encoded yet, and asks whether there is room for it. The answer is
+    /// [`Command::Admit`] or a rejection. It promises nothing: the request may still be rejected when it is submitted.
+    Announced { request: RequestId, item: T },
     /// The caller went away. It has heard nothing.
     Abandoned { request: RequestId },
     /// The caller of a request that was rejected with [`Rejection::SessionLost`] has taken that answer.
@@ -128,6 +141,8 @@ pub(crate) enum Command<T, C> {
     /// Tell these workers, perhaps none, that the session is over. `item` is the one of [`Event::EndSession`]; without
     /// it there is at least one worker.
     EndSession { workers: Vec<WorkerId>, session: Arc<str>, cause: SessionEnd, item: Option<T> },
+    /// Tell the caller of an announced request to submit it.
+    Admit { item: T },
     /// Tell the caller that it gets no worker.
     Reject { request: RequestId, item: T, reason: Rejection<C> },
     /// `min_ready` workers are ready: the start is complete.
@@ -145,6 +160,8 @@ pub(crate) enum Rejection<C> {
     Overloaded {
         /// Requests that wait.
         queue_len: usize,
+        /// Bytes that they hold.
+        queue_bytes: u64,
         /// When to try again: the time the ready workers need for the queue as it is, at least 1 s.
         retry_after: Duration,
     },

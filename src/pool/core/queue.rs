@@ -19,6 +19,8 @@ pub(super) struct Waiter<T> {
     pub(super) request: RequestId,
     pub(super) deadline: Instant,
     pub(super) item: T,
+    /// What it holds while it waits.
+    pub(super) bytes: u64,
     pub(super) claim: Option<Claim>,
     /// It wants a worker to itself.
     pub(super) exclusive: bool,
@@ -54,6 +56,8 @@ pub(super) struct Queue<T> {
     of_session: HashMap<SessionId, Line>,
     deadlines: BTreeSet<(Instant, u64)>,
     tickets: HashMap<RequestId, u64>,
+    /// What all waiters hold.
+    bytes: u64,
 }
 
 impl<T> Queue<T> {
@@ -66,11 +70,17 @@ impl<T> Queue<T> {
             of_session: HashMap::new(),
             deadlines: BTreeSet::new(),
             tickets: HashMap::new(),
+            bytes: 0,
         }
     }
 
     pub(super) fn len(&self) -> usize {
         self.waiters.len()
+    }
+
+    /// The bytes that the waiters hold.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Those who wait for this slot's worker alone.
@@ -97,6 +107,7 @@ impl<T> Queue<T> {
         self.deadlines.insert((waiter.deadline, ticket));
         let doubled = self.tickets.insert(waiter.request, ticket);
         debug_assert!(doubled.is_none(), "{:?} waits already", waiter.request);
+        self.bytes += waiter.bytes;
         self.waiters.insert(ticket, waiter);
     }
 
@@ -186,6 +197,7 @@ impl<T> Queue<T> {
     /// The one way out, so that no line keeps a ticket of somebody who left.
     pub(super) fn remove_ticket(&mut self, ticket: u64) -> Option<Waiter<T>> {
         let waiter = self.waiters.remove(&ticket)?;
+        self.bytes -= waiter.bytes;
         self.line(waiter.only).remove(&ticket);
         if let Some(Claim { session, .. }) = waiter.claim
             && let Some(line) = self.of_session.get_mut(&session)
@@ -207,6 +219,7 @@ impl<T> Queue<T> {
         let with_claim = self.waiters.values().filter(|waiter| waiter.claim.is_some()).count();
         let of_session: usize = self.of_session.values().map(Line::len).sum();
         [in_lines, self.deadlines.len(), self.tickets.len()] == [self.len(); 3]
+            && self.bytes == self.waiters.values().map(|waiter| waiter.bytes).sum::<u64>()
             && of_session == with_claim
             && !self.of_session.values().any(Line::is_empty)
     }

@@ -1,12 +1,13 @@
 //! Who waits, how long, and who is refused.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use hatchery::{Call, CallError, Checkout, Phase};
+use hatchery::{Call, CallError, Checkout, Phase, Pool};
 
 use crate::support::{
-    BRIEF, MODULE, alone_test, in_all_places, is_alive, lines, note, noted, pids, pool_of, started,
+    BRIEF, MODULE, SOON, alone_test, in_all_places, is_alive, lines, note, noted, pids, pool_of, started,
     status_when, touch,
 };
 
@@ -47,7 +48,7 @@ alone_test! {
                     pool.checkout().await.expect_err("nor for a checkout"),
                 ];
                 for error in refused {
-                    let CallError::Overloaded { queue_len: 2, retry_after } = error else { panic!("{error:?}") };
+                    let CallError::Overloaded { queue_len: 2, retry_after, .. } = error else { panic!("{error:?}") };
                     assert!(retry_after >= Duration::from_secs(1));
                     assert!(error.is_retryable() && error.attempts() == 0);
                 }
@@ -58,6 +59,57 @@ alone_test! {
         let status = pool.status().await.expect("it runs");
         assert_eq!((status.overloaded, status.waiting), (2, 0));
         assert_eq!((status.submitted, status.assigned), (4 + IN_FLIGHT, 2 + IN_FLIGHT));
+        pool.shutdown().await;
+    }
+}
+
+/// An argument of 100 kB that counts how often it is encoded.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl serde::Serialize for Counted<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        serializer.serialize_str(&"x".repeat(100_000))
+    }
+}
+
+/// Has 20 000 callers call at once a pool whose only worker is busy; how many of them encoded their arguments.
+async fn encoded_by_a_crowd(pool: &Pool, waiting: usize) -> usize {
+    let encoded = AtomicUsize::new(0);
+    let (held, ()) = tokio::join!(in_all_places::<u32>(pool, "hold", ("a",)), async {
+        noted("a.began").await;
+        let crowd = join_all((0..20_000).map(|_| pool.call::<_, bool>("exists", (Counted(&encoded),))));
+        let (answers, ()) = tokio::join!(crowd, async {
+            let refused = 20_000 - waiting as u64;
+            status_when(pool, "the others are refused", |status| status.overloaded == refused).await;
+            assert_eq!(pool.status().await.expect("it runs").waiting, waiting);
+            touch("a.go");
+        });
+        let served = answers.iter().filter(|answer| matches!(answer, Ok(false))).count();
+        let refused = answers.iter().filter(|it| matches!(it, Err(CallError::Overloaded { .. }))).count();
+        assert_eq!((served, refused), (waiting, 20_000 - waiting));
+    });
+    held.expect("it was let go");
+    encoded.load(Ordering::Relaxed)
+}
+
+alone_test! {
+    async fn full_queue_refuses_calls_before_they_are_encoded() {
+        let pool = pool_of(MODULE).size(1).queue_bound(50).checkout_timeout(SOON).start().await.expect("it starts");
+        let encoded = encoded_by_a_crowd(&pool, 50).await;
+        // Some are on their way while the queue fills.
+        assert!((50..300).contains(&encoded), "{encoded}");
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn bytes_that_wait_bound_how_many_calls_are_encoded() {
+        let pool = pool_of(MODULE).size(1).queue_bound(100_000).queue_bytes(5_000_000);
+        let pool = pool.checkout_timeout(SOON).start().await.expect("it starts");
+        // 49 calls hold less than the bound, since each has a little more than its argument.
+        let encoded = encoded_by_a_crowd(&pool, 50).await;
+        assert!((50..300).contains(&encoded), "{encoded}");
         pool.shutdown().await;
     }
 }

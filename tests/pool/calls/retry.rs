@@ -101,7 +101,11 @@ fn each_error_says_whether_it_is_safe_to_try_again_and_how_often_it_was_tried() 
     let too_large = |direction| CallError::FrameTooLarge { size: 1, limit: 0, direction, context: context() };
     let direction = Direction::Result;
     let cases = [
-        (CallError::Overloaded { queue_len: 3, retry_after: Duration::from_secs(1) }, true, 0),
+        (
+            CallError::Overloaded { queue_len: 3, queue_bytes: 0, retry_after: Duration::from_secs(1) },
+            true,
+            0,
+        ),
         (timeout(Phase::Queue, 0), true, 0),
         (timeout(Phase::Run, 2), false, 2),
         (python, false, 1),

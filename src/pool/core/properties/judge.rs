@@ -38,7 +38,7 @@ impl Model {
         prop_assert!(self.waiting.iter().all(|it| now < it.deadline), "waits past its deadline");
         prop_assert!(self.next_expiry().is_none_or(|expiry| now < expiry), "a session lives on");
         // Whom that has made room for is served before a newcomer.
-        while matches!(event, Event::Submitted { .. })
+        while matches!(event, Event::Submitted { .. } | Event::Announced { .. })
             && (0..self.waiting.len()).any(|at| self.servers_of(at).next().is_some())
         {
             let Some(command) = said.next() else { return Err(TestCaseError::fail("nobody is served")) };
@@ -73,6 +73,7 @@ impl Model {
                 let session = self.judge_assign(now, worker, request, world)?;
                 return self.judge_placement(worker, session, placement, world);
             }
+            Command::Admit { item } => return self.judge_admit(item),
             Command::Reject { request, item, reason } => {
                 prop_assert_eq!(item.request, request);
                 return self.judge_reject(now, request, reason);
@@ -152,6 +153,16 @@ impl Model {
         Ok(session)
     }
 
+    /// An announced request is to be submitted, or is perhaps never heard of again.
+    fn judge_admit(&mut self, Item { request, .. }: Item) -> Verdict {
+        prop_assert_eq!(self.newcomer.take(), Some((request, Outcome::Accepted)));
+        self.waiting.retain(|it| it.request != request);
+        self.items.remove(&request);
+        self.submitted -= 1;
+        self.seen.insert("admitted");
+        Ok(())
+    }
+
     fn judge_reject(&mut self, now: Instant, request: RequestId, reason: Rejection<WorkerId>) -> Verdict {
         let at = self.waiting.iter().position(|it| it.request == request);
         let Some(at) = at else { return Err(TestCaseError::fail(format!("{request:?} ended twice"))) };
@@ -166,9 +177,12 @@ impl Model {
                 prop_assert!(deadline <= now, "timed out early");
                 (Outcome::TimedOut, "timed out")
             }
-            Rejection::Overloaded { queue_len, retry_after } => {
+            Rejection::Overloaded { queue_len, queue_bytes, retry_after } => {
                 prop_assert!(newcomer && retry_after >= Duration::from_secs(1));
-                prop_assert_eq!(queue_len, self.waiting.len());
+                prop_assert_eq!((queue_len, queue_bytes), (self.waiting.len(), self.waiting_bytes()));
+                if queue_len < self.config.queue_bound {
+                    self.seen.insert("overloaded with bytes");
+                }
                 (Outcome::Overloaded, "overloaded")
             }
             Rejection::Unavailable { cause } => {
@@ -222,6 +236,8 @@ impl Model {
         }
         prop_assert!(self.waiting.is_empty() || !(self.closed || self.all_failed()), "waits in vain");
         prop_assert!(self.waiting.len() <= self.config.queue_bound);
+        let last = self.waiting.last().map_or(0, |it| it.bytes);
+        prop_assert!(self.waiting_bytes() - last < self.config.queue_bytes);
         let deadlines = self.waiting.iter().map(|it| it.deadline).chain(self.next_expiry());
         prop_assert_eq!(core.next_deadline(), deadlines.min());
         for (request, item) in &self.items {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::super::{Affinity, Config, Event, RequestId, SessionUse, WorkerId};
 use super::sessions::Sessions;
@@ -71,6 +71,7 @@ pub(super) enum Startup {
 pub(super) struct Waiting {
     pub(super) request: RequestId,
     pub(super) deadline: Instant,
+    pub(super) bytes: u64,
     pub(super) session: Option<SessionUse>,
     pub(super) exclusive: bool,
 }
@@ -160,11 +161,13 @@ impl Model {
     /// Takes note of an event that the core was told.
     pub(super) fn hear(&mut self, now: Instant, event: Heard) {
         match event {
-            Event::Submitted { request, deadline, session, exclusive, .. } => {
-                self.submitted += 1;
-                let outcome = self.outcome(now, request, deadline, session.as_ref(), exclusive);
-                self.waiting.push(Waiting { request, deadline, session, exclusive });
-                self.newcomer = Some((request, outcome));
+            Event::Submitted { request, deadline, bytes, session, exclusive, .. } => {
+                self.comes(now, Waiting { request, deadline, bytes, session, exclusive });
+            }
+            // Like any request, until it is admitted.
+            Event::Announced { request, .. } => {
+                let deadline = now + Duration::from_secs(1);
+                self.comes(now, Waiting { request, deadline, bytes: 0, session: None, exclusive: false });
             }
             Event::Abandoned { request } => {
                 if let Some(at) = self.waiting.iter().position(|it| it.request == request) {
@@ -191,15 +194,20 @@ impl Model {
         }
     }
 
+    fn comes(&mut self, now: Instant, newcomer: Waiting) {
+        self.submitted += 1;
+        self.newcomer = Some((newcomer.request, self.outcome(now, &newcomer)));
+        self.waiting.push(newcomer);
+    }
+
+    pub(super) fn waiting_bytes(&self) -> u64 {
+        self.waiting.iter().map(|it| it.bytes).sum()
+    }
+
     /// What must become of a new request, and what that does to its session and others.
-    fn outcome(
-        &mut self,
-        now: Instant,
-        request: RequestId,
-        deadline: Instant,
-        session: Option<&SessionUse>,
-        exclusive: bool,
-    ) -> Outcome {
+    fn outcome(&mut self, now: Instant, newcomer: &Waiting) -> Outcome {
+        let Waiting { request, deadline, ref session, exclusive, .. } = *newcomer;
+        let session = session.as_ref();
         let served = self.servers(self.waiting.len(), session, exclusive).next().is_some();
         if self.closed {
             return Outcome::Draining;
@@ -211,7 +219,9 @@ impl Model {
         {
             return refused;
         }
-        if !served && self.waiting.len() >= self.config.queue_bound {
+        let is_full =
+            self.waiting.len() >= self.config.queue_bound || self.waiting_bytes() >= self.config.queue_bytes;
+        if !served && is_full {
             return Outcome::Overloaded;
         }
         if let Some(session) = session {

@@ -19,9 +19,11 @@ pub(super) enum Post {
 pub(super) enum Operation {
     Submit {
         timeout_ms: u64,
+        bytes: u64,
         session: Option<(usize, Affinity)>,
         exclusive: bool,
     },
+    Announce,
     /// The caller of the next request that is assigned has gone when the shell looks.
     GoesUnseen,
     EndSession {
@@ -125,8 +127,9 @@ pub(super) fn operation() -> impl Strategy<Value = Operation> {
     use Operation::*;
     let slot = || 0..4u32;
     prop_oneof![
-        32 => (0..80u64, session(), prop::bool::weighted(0.25))
-            .prop_map(|(timeout_ms, session, exclusive)| Submit { timeout_ms, session, exclusive }),
+        32 => (0..80u64, 0..8u64, session(), prop::bool::weighted(0.25))
+            .prop_map(|(timeout_ms, bytes, session, exclusive)| Submit { timeout_ms, bytes, session, exclusive }),
+        4 => Just(Announce),
         2 => Just(GoesUnseen),
         3 => (0..SESSIONS.len()).prop_map(|session| EndSession { session }),
         6 => any::<u64>().prop_map(|request| Abandon { request }),
@@ -157,13 +160,14 @@ pub(super) fn config() -> impl Strategy<Value = Config> {
     let max_sessions = prop_oneof![1 => Just(0), 20 => 1..=5usize];
     let session_ttl = (5..100u64).prop_map(Duration::from_millis);
     let in_flight = prop_oneof![2 => Just(1u32), 2 => Just(2u32), 1 => 3..=4u32];
-    (1..=4u32, in_flight, 0..=5usize, max_sessions, session_ttl).prop_flat_map(
-        |(size, in_flight, queue_bound, max_sessions, session_ttl)| {
+    (1..=4u32, in_flight, (0..=5usize, 1..=20u64), max_sessions, session_ttl).prop_flat_map(
+        |(size, in_flight, (queue_bound, queue_bytes), max_sessions, session_ttl)| {
             (0..=size).prop_map(move |min_ready| Config {
                 size,
                 min_ready,
                 in_flight,
                 queue_bound,
+                queue_bytes,
                 session_ttl,
                 max_sessions,
             })

@@ -64,14 +64,20 @@ impl Run {
     fn step(&mut self, operation: Operation) -> Verdict {
         let size = self.config.size;
         match operation {
-            Operation::Submit { timeout_ms, session, exclusive } => {
+            Operation::Submit { timeout_ms, bytes, session, exclusive } => {
                 self.requests += 1;
                 let request = RequestId(self.requests);
                 let deadline = self.now + Duration::from_millis(timeout_ms);
                 let session = session
                     .map(|(name, affinity)| SessionUse { session: Arc::from(SESSIONS[name]), affinity });
                 let item = self.model.item(request);
-                self.tell(Event::Submitted { request, deadline, item, session, exclusive })
+                self.tell(Event::Submitted { request, deadline, item, bytes, session, exclusive })
+            }
+            Operation::Announce => {
+                self.requests += 1;
+                let request = RequestId(self.requests);
+                let item = self.model.item(request);
+                self.tell(Event::Announced { request, item })
             }
             Operation::GoesUnseen => {
                 self.goes_unseen = true;
@@ -306,11 +312,12 @@ fn come_across(settings: ProptestConfig, seed: u64) -> BTreeSet<&'static str> {
 }
 
 /// What enough histories must have come across.
-const EVERYTHING: [&str; 58] = [
+const EVERYTHING: [&str; 60] = [
     "a call alone",
     "a call beside others",
     "a lease alone",
     "abandoned",
+    "admitted",
     "adopted",
     "adopted with a lease",
     "adopted with several",
@@ -330,6 +337,7 @@ const EVERYTHING: [&str; 58] = [
     "loss not heard",
     "mark expired",
     "overloaded",
+    "overloaded with bytes",
     "own line behind a lease",
     "ready",
     "replaced",

@@ -37,10 +37,11 @@ pub(super) type Heard = Event<(), WorkerId>;
 
 pub(super) fn heard(event: &Event<Item, WorkerId>) -> Heard {
     match event {
-        Event::Submitted { request, deadline, session, exclusive, .. } => {
+        Event::Submitted { request, deadline, bytes, session, exclusive, .. } => {
             let (request, deadline, session, exclusive) = (*request, *deadline, session.clone(), *exclusive);
-            Event::Submitted { request, deadline, item: (), session, exclusive }
+            Event::Submitted { request, deadline, item: (), bytes: *bytes, session, exclusive }
         }
+        Event::Announced { request, .. } => Event::Announced { request: *request, item: () },
         Event::Abandoned { request } => Event::Abandoned { request: *request },
         Event::LossHeard { request } => Event::LossHeard { request: *request },
         Event::EndSession { session, .. } => Event::EndSession { session: session.clone(), item: () },

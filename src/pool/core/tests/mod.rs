@@ -82,6 +82,7 @@ const CONFIG: Config = Config {
     min_ready: 0,
     in_flight: 1,
     queue_bound: 1000,
+    queue_bytes: 1000,
     session_ttl: Duration::from_secs(3600),
     max_sessions: 10,
 };
@@ -153,7 +154,17 @@ impl Rig {
         exclusive: bool,
     ) -> Out {
         let deadline = self.now + ms(timeout_ms);
-        self.tell(Event::Submitted { request: RequestId(item), deadline, item, session, exclusive })
+        let request = RequestId(item);
+        self.tell(Event::Submitted { request, deadline, item, bytes: 0, session, exclusive })
+    }
+
+    fn submit_bytes(&mut self, item: u64, bytes: u64) -> Out {
+        let (request, deadline) = (RequestId(item), self.now + ms(5000));
+        self.tell(Event::Submitted { request, deadline, item, bytes, session: None, exclusive: false })
+    }
+
+    fn announce(&mut self, item: u64) -> Out {
+        self.tell(Event::Announced { request: RequestId(item), item })
     }
 
     /// A request for a worker to itself.

@@ -159,19 +159,58 @@ fn a_full_queue_refuses_with_the_time_to_come_back() {
         assert_eq!(rig.submit(request), []);
     }
     let retry_after = ms(6 * 4000 / 2);
-    assert_eq!(rig.submit(16), [reject(16, Rejection::Overloaded { queue_len: 6, retry_after })]);
+    assert_eq!(
+        rig.submit(16),
+        [reject(16, Rejection::Overloaded { queue_len: 6, queue_bytes: 0, retry_after })]
+    );
     rig.exited(0, 1);
     let retry_after = ms(6 * 4000);
-    assert_eq!(rig.submit(17), [reject(17, Rejection::Overloaded { queue_len: 6, retry_after })]);
+    assert_eq!(
+        rig.submit(17),
+        [reject(17, Rejection::Overloaded { queue_len: 6, queue_bytes: 0, retry_after })]
+    );
     rig.abandon(12);
     assert_eq!(rig.submit(18), [], "a place is free again");
+}
+
+#[test]
+fn bytes_that_wait_are_bounded() {
+    let mut rig = Rig::running_with(Config { size: 1, queue_bytes: 100, ..CONFIG });
+    let full =
+        |queue_len, queue_bytes| Rejection::Overloaded { queue_len, queue_bytes, retry_after: ms(1000) };
+    assert_eq!(rig.submit_bytes(1, 500), [assign(0, 1, 1)], "what does not wait is not bounded");
+    assert_eq!(rig.submit_bytes(2, 99), []);
+    assert_eq!(rig.submit_bytes(3, 500), [], "the last one may be larger than the rest");
+    assert_eq!(rig.submit_bytes(4, 0), [reject(4, full(2, 599))]);
+    rig.abandon(3);
+    assert_eq!(rig.submit_bytes(5, 1), [], "there is room again");
+    assert_eq!(rig.submit_bytes(6, 1), [reject(6, full(2, 100))]);
+    assert_eq!(rig.freed(0, 1), [assign(0, 1, 2)]);
+    assert_eq!(rig.submit_bytes(7, 1), []);
+}
+
+#[test]
+fn announced_request_is_refused_while_the_queue_is_full() {
+    let mut rig = Rig::running_with(Config { size: 1, queue_bound: 1, queue_bytes: 100, ..CONFIG });
+    let admit = |item| Command::Admit { item };
+    let full = |queue_bytes| Rejection::Overloaded { queue_len: 1, queue_bytes, retry_after: ms(1000) };
+    assert_eq!(rig.announce(1), [admit(1)]);
+    rig.submit(2);
+    assert_eq!(rig.announce(3), [admit(3)], "it may wait");
+    rig.submit_bytes(4, 7);
+    assert_eq!(rig.announce(5), [reject(5, full(7))]);
+    assert_eq!(rig.freed(0, 1), [assign(0, 1, 4)]);
+    assert_eq!(rig.announce(6), [admit(6)]);
+    assert_eq!(rig.core.counts().totals.submitted, 3, "an admitted one is counted when it is submitted");
+    rig.tell(Event::Closed);
+    assert_eq!(rig.announce(7), [reject(7, Rejection::Draining)]);
 }
 
 #[test]
 fn retry_after_is_at_least_a_second() {
     let mut rig = Rig::running_with(Config { size: 1, queue_bound: 0, ..CONFIG });
     rig.submit(1);
-    let overloaded = Rejection::Overloaded { queue_len: 0, retry_after: ms(1000) };
+    let overloaded = Rejection::Overloaded { queue_len: 0, queue_bytes: 0, retry_after: ms(1000) };
     assert_eq!(rig.submit(2), [reject(2, overloaded)]);
 }
 
