@@ -16,6 +16,7 @@ pub(super) const SOURCES: &[(&str, &str)] = &[
     ("hatchery._calls", include_str!("../python/hatchery/_calls.py")),
     ("hatchery._children", include_str!("../python/hatchery/_children.py")),
     ("hatchery._codecs", include_str!("../python/hatchery/_codecs.py")),
+    ("hatchery._descriptors", include_str!("../python/hatchery/_descriptors.py")),
     ("hatchery._embedded", include_str!("../python/hatchery/_embedded.py")),
     ("hatchery._environment", include_str!("../python/hatchery/_environment.py")),
     ("hatchery._errors", include_str!("../python/hatchery/_errors.py")),

@@ -1,6 +1,7 @@
 # Run once for each interpreter by the host, as `PYTHON -c THIS`, with {"module name": "source", ...} as JSON on stdin.
 # Prints one line, HATCHERY-PROBE and JSON: version, executable (its bytes in hex), and from Python 3.9 on the package in
-# hex: what marks this Python's bytecode, then marshalled code by module name and a zip archive of the same modules.
+# hex: what marks this Python's bytecode, then, marshalled, the marshalled code by module name and a zip archive of the
+# same modules.
 # Other lines on stdout are the machine's own (a chatty sitecustomize). Must parse and run on any Python, 2.7 included.
 import sys
 
@@ -42,8 +43,9 @@ if sys.version_info >= (3, 9):
     with zipfile.ZipFile(archive, "w", method) as files:
         for name, source in json.loads(sources).items():
             last = name.rpartition(".")[2] if "." in name else "__init__"
-            codes[name] = compile(source, "<hatchery>/" + last + ".py", "exec", dont_inherit=True)
-            files.writestr("hatchery/" + last + ".pyc", head + marshal.dumps(codes[name]))
+            code = compile(source, "<hatchery>/" + last + ".py", "exec", dont_inherit=True)
+            codes[name] = marshal.dumps(code)
+            files.writestr("hatchery/" + last + ".pyc", head + codes[name])
             files.writestr("hatchery/" + last + ".py", source)
     facts["package"] = (MAGIC_NUMBER + marshal.dumps((codes, archive.getvalue()))).hex()
 sys.stdout.flush()

@@ -1,1 +1,1 @@
-import sys;sys.path[:1]=filter(None,sys.path[:1]);import _io,_socket as s;k=s.socket(fileno=0);m=k.recvmsg(4,64,s.MSG_CMSG_CLOEXEC);k.detach();exec(_io.BufferedReader(_io.FileIO(0,closefd=False),1).read(int.from_bytes(m[0],"big")))
+import sys;sys.path[:1]=filter(None,sys.path[:1]);import _io,_socket as s;k=s.socket(fileno=0);m=k.recvmsg(4,64,s.MSG_CMSG_CLOEXEC);k.detach();r=_io.BufferedReader(_io.FileIO(0,closefd=False),1).read;exec(r(int.from_bytes(m[0],"big")))

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import sys
 from _frozen_importlib import ModuleSpec
+from marshal import loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import CodeType, ModuleType
+    from types import ModuleType
     from typing import Any
 
 
 class Embedded:
     """Finder and loader of the package's modules."""
 
-    def __init__(self, codes: dict[str, CodeType]) -> None:
-        """`codes` maps full module names to their compiled code."""
+    def __init__(self, codes: dict[str, bytes]) -> None:
+        """`codes` maps full module names to their marshalled code, since most workers need only some of it."""
         self._codes = codes
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:  # noqa: ARG002
@@ -29,13 +30,13 @@ class Embedded:
 
     def exec_module(self, module: ModuleType) -> None:
         """Run the module's code in it."""
-        exec(self._codes[module.__name__], module.__dict__)  # noqa: S102
+        exec(loads(self._codes[module.__name__]), module.__dict__)  # noqa: S102, S302 - it came from the host
 
     def get_source(self, name: str) -> None:
         """Return None: only compiled code travels to a worker."""
 
 
-def install(codes: dict[str, CodeType]) -> None:
+def install(codes: dict[str, bytes]) -> None:
     """Make the package importable, before any other of its name, and in place of one that is imported already."""
     for name in list(sys.modules):
         if name.partition(".")[0] == "hatchery":

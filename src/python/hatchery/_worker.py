@@ -11,6 +11,7 @@ from time import perf_counter
 from hatchery import (
     _calls,
     _children,
+    _descriptors,
     _errors,
     _functions,
     _hooks,
@@ -85,17 +86,6 @@ def _read_hello(channel: _wire.Channel) -> dict[str, Any] | None:
         raise _wire.ProtocolError(f"a limit of {max_frame_bytes} bytes is under {_wire.LEAST_MAX_FRAME_BYTES}")
     channel.max_frame_bytes = max_frame_bytes
     return hello
-
-
-def _named(fds: list[int]) -> dict[str, int | None]:
-    """Name the descriptors that a process is given at its start, or when it is forked."""
-    stacks, lifeline, memfds, *begun = fds
-    return {
-        "stack_fd": stacks,
-        "lifeline_fd": lifeline,
-        "fd_socket": memfds,
-        "begun_fd": begun[0] if begun else None,
-    }
 
 
 def _take_signals(channel: _wire.Channel, hello: dict[str, Any]) -> None:
@@ -200,7 +190,7 @@ def _serve_host(channel: _wire.Channel, fds: list[int]) -> None:
     hello = _read_hello(channel)
     if hello is None:
         return
-    hello.update(_named(fds))
+    hello.update(_descriptors.named(fds))
     if "template" in hello:
         from hatchery import _zygote
 
@@ -209,7 +199,7 @@ def _serve_host(channel: _wire.Channel, fds: list[int]) -> None:
         hello = _read_hello(channel)
         if hello is None:
             return
-        hello.update(_named(fds), exports=exports)
+        hello.update(_descriptors.named(fds), exports=exports)
     name = hello["worker"]
     os.environ[_calls.WORKER] = name
     _title.show(name, "starting")
@@ -247,6 +237,7 @@ def main(archive: bytes, fds: list[int]) -> None:
 
     `archive` is the package as child processes import it, `fds` what came with the first bytes.
     """
+    _descriptors.close_inherited()
     sys.argv = ["hatchery-worker"]
     _signals.take_over()
     _leave_terminal()

@@ -22,7 +22,8 @@ class Probe(unittest.TestCase):
         self.assertEqual(os.fsdecode(bytes.fromhex(facts["executable"])), sys.executable)
         package = bytes.fromhex(facts["package"])
         self.assertEqual(package[:4], importlib.util.MAGIC_NUMBER)
-        modules, archive = marshal.loads(package[4:])
+        marshalled, archive = marshal.loads(package[4:])
+        modules = {name: marshal.loads(code) for name, code in marshalled.items()}
         self.assertIn("hatchery._worker", modules)
         self.assertEqual(modules["hatchery._worker"].co_filename, "<hatchery>/_worker.py")
         self.assertEqual(modules["hatchery"].co_filename, "<hatchery>/__init__.py")
