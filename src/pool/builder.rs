@@ -20,7 +20,9 @@ pub use start::PoolStartError;
 
 /// A pool to be started, from [`Pool::builder`](super::Pool::builder).
 ///
-/// Only [`module`](PoolBuilder::module) must be set. Settings are checked by [`start`](PoolBuilder::start).
+/// Only [`module`](PoolBuilder::module) must be set. Settings are checked by [`start`](PoolBuilder::start), which refuses one
+/// that is out of its range with [`PoolStartError::Config`](super::PoolStartError::Config). All durations but
+/// [`cancel_grace`](PoolBuilder::cancel_grace) must be more than zero.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -113,7 +115,7 @@ impl PoolBuilder {
         self
     }
 
-    /// The pool's name, in the log and the status. Default: the module's.
+    /// The pool's name, in the log and the status. Not empty, without `/` and control characters. Default: the module's.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
@@ -141,7 +143,8 @@ impl PoolBuilder {
         self
     }
 
-    /// An environment variable for the workers, beside those of this process.
+    /// An environment variable for the workers, beside those of this process, of which it replaces one of the same name. The
+    /// name holds neither `=` nor a zero byte, the value no zero byte.
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.port.env.set(name.into(), value.into());
         self
@@ -162,7 +165,7 @@ impl PoolBuilder {
         self
     }
 
-    /// The workers' current directory. Default: this process's.
+    /// The workers' current directory. The start fails when it does not exist. Default: this process's.
     pub fn current_dir(mut self, directory: impl Into<PathBuf>) -> Self {
         self.port.current_dir = Some(directory.into());
         self
@@ -204,7 +207,7 @@ impl PoolBuilder {
         self
     }
 
-    /// How many workers must be ready for the start to succeed; 0 returns at once, and calls wait for the first
+    /// How many workers must be ready for the start to succeed, at most all; 0 returns at once, and calls wait for the first
     /// worker. Default: all.
     pub fn min_ready(mut self, workers: usize) -> Self {
         self.min_ready = Some(workers);
@@ -217,7 +220,7 @@ impl PoolBuilder {
         self
     }
 
-    /// How many requests may wait for a worker; one more is refused as overloaded. Default: 1000.
+    /// How many requests may wait for a worker; one more is refused as overloaded. 0 lets none wait. Default: 1000.
     ///
     /// While the queue is full, by this bound or by [`queue_bytes`](PoolBuilder::queue_bytes), a call is refused before its
     /// arguments are encoded.
@@ -351,7 +354,7 @@ impl PoolBuilder {
     }
 
     /// How deep host calls may nest: Python calls the host, which calls Python through
-    /// [`HostCall::pool`], which calls the host… One more is refused. Default: 8.
+    /// [`HostCall::pool`], which calls the host… One more is refused; 0 refuses all host calls. Default: 8.
     pub fn max_host_call_depth(mut self, depth: u32) -> Self {
         self.host.max_depth = depth;
         self
@@ -373,7 +376,7 @@ impl PoolBuilder {
 
     /// Forks the workers of one template process that has imported the module, in place of starting a Python for each:
     /// start and restart then take milliseconds, and the memory of what was imported is shared. The module must stand
-    /// that; `docs/zygote.md` says what does. A worker that cannot be forked is started as without this. Default: off.
+    /// that; [the guide](crate::guide::zygote) says what does. A worker that cannot be forked is started as without this. Default: off.
     pub fn zygote(mut self) -> Self {
         self.zygote = true;
         self
@@ -400,7 +403,8 @@ impl PoolBuilder {
     }
 
     /// Modules that the template imports before the pool's own, in this order; what threads or files each of them leaves
-    /// open is told under its name. Turns the [`zygote`](PoolBuilder::zygote) on.
+    /// open is told under its name. Turns the [`zygote`](PoolBuilder::zygote) on. The
+    /// start fails when one of them cannot be imported. Default: none.
     pub fn preload<S: Into<String>>(mut self, modules: impl IntoIterator<Item = S>) -> Self {
         self.preload.extend(modules.into_iter().map(Into::into));
         self.zygote()

@@ -83,7 +83,8 @@ impl Pool {
         &self.inner.settings.name
     }
 
-    /// Calls a function of the module on any worker and waits for the result, with the pool's timeouts.
+    /// Calls a function of the module on any worker and waits for the result, with the pool's timeouts (30 s for
+    /// the call, of which at most 5 s wait for a worker).
     ///
     /// `args`: a tuple, an array or a `Vec` gives positional arguments, a map or struct gives keywords, `()` gives
     /// none.

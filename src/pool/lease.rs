@@ -69,7 +69,7 @@ impl Lease {
         self.token.placement
     }
 
-    /// Calls a function on this worker, with the pool's call timeout. See [`Pool::call`](super::Pool::call).
+    /// Calls a function on this worker, with the pool's call timeout (30 s). See [`Pool::call`](super::Pool::call).
     ///
     /// # Errors
     ///

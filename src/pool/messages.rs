@@ -56,7 +56,7 @@ impl Call {
         Ok(Self { body, timeout: None, session: None })
     }
 
-    /// How long it may take, waiting included. Default: the pool's call timeout.
+    /// How long it may take, waiting included. Default: the pool's call timeout (30 s).
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -85,7 +85,7 @@ impl Call {
 #[derive(Message, Debug, Clone, Default)]
 #[rtype(result = "Result<Lease, CallError>")]
 pub struct Checkout {
-    /// How long to wait for one. Default: the pool's checkout timeout.
+    /// How long to wait for one. Default: the pool's checkout timeout (5 s).
     pub timeout: Option<Duration>,
 }
 

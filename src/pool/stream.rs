@@ -105,7 +105,8 @@ fn gone() -> CallError {
 }
 
 impl<T: DeserializeOwned> CallStream<T> {
-    /// The next item; `None` at the end, and after an error.
+    /// The next item; `None` at the end, and after an error, which is the last item: what Python raised, a passed deadline, the
+    /// worker's death, or an item that does not decode as `T`.
     ///
     /// Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<Result<T, CallError>> {

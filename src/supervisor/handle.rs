@@ -93,11 +93,13 @@ impl Supervisor {
         self.ended().await;
     }
 
-    /// Stops the tree in order, as [`stop`](Self::stop), and kills what is left after `limit`. The clock is tokio's:
-    /// a tokio runtime must run.
+    /// Stops the tree in order, as [`stop`](Self::stop), and kills what is left after `limit`.
     ///
     /// # Errors
     /// [`StopTimedOut`] when the tree had to be killed; the kill itself is not awaited.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime, whose clock it uses.
     pub async fn stop_within(&self, limit: Duration) -> Result<(), StopTimedOut> {
         match tokio::time::timeout(limit, self.stop()).await {
             Ok(()) => Ok(()),

@@ -145,11 +145,14 @@ impl<A: Actor> ChildRef<A> {
 }
 
 impl<A: Actor<Context = Context<A>>> ChildRef<A> {
-    /// Waits until the child is up, and gives its address. The clock is tokio's: a tokio runtime must run.
+    /// Waits until the child is up, and gives its address.
     ///
     /// # Errors
     /// [`SendError::Restarting`] when it is not up after `timeout`, [`SendError::Down`] as soon as nobody will
     /// start it.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime, whose clock it uses.
     pub async fn ready(&self, timeout: Duration) -> Result<Addr<A>, SendError> {
         tokio::time::timeout(timeout, self.up()).await.unwrap_or(Err(SendError::Restarting))
     }
