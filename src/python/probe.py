@@ -1,7 +1,7 @@
 # Run once for each interpreter by the host, as `PYTHON -c THIS`, with {"module name": "source", ...} as JSON on stdin.
 # Prints one line, HATCHERY-PROBE and JSON: version, executable (its bytes in hex), and from Python 3.9 on the package in
 # hex: what marks this Python's bytecode, then, marshalled, the marshalled code by module name and a zip archive of the
-# same modules.
+# modules that child processes of a worker import.
 # Other lines on stdout are the machine's own (a chatty sitecustomize). Must parse and run on any Python, 2.7 included.
 import sys
 
@@ -37,6 +37,8 @@ if sys.version_info >= (3, 9):
     except ImportError:
         method = zipfile.ZIP_STORED
     codes = {}
+    # What `import hatchery` takes outside of a worker. To pack all modules would take a fifth of this program's time.
+    lent = ("__init__", "_calls", "_hooks", "_host", "_values", "_wire")
     archive = io.BytesIO()
     # The code is marked as one whose source need not be looked at; the sources are for other versions of Python.
     head = MAGIC_NUMBER + b"\1\0\0\0" + bytes(8)
@@ -45,8 +47,9 @@ if sys.version_info >= (3, 9):
             last = name.rpartition(".")[2] if "." in name else "__init__"
             code = compile(source, "<hatchery>/" + last + ".py", "exec", dont_inherit=True)
             codes[name] = marshal.dumps(code)
-            files.writestr("hatchery/" + last + ".pyc", head + codes[name])
-            files.writestr("hatchery/" + last + ".py", source)
+            if last in lent:
+                files.writestr("hatchery/" + last + ".pyc", head + codes[name])
+                files.writestr("hatchery/" + last + ".py", source)
     facts["package"] = (MAGIC_NUMBER + marshal.dumps((codes, archive.getvalue()))).hex()
 sys.stdout.flush()
 # Not by `sys.stdout`: unbuffered (PYTHONUNBUFFERED), it takes a write that a stop and continue cut short for a whole one.
