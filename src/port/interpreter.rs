@@ -6,12 +6,12 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use serde::Deserialize;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::OnceCell;
 
 use super::environment::Environment;
@@ -54,19 +54,75 @@ struct Key {
     current_dir: Option<PathBuf>,
 }
 
-type Cell = Arc<OnceCell<Arc<Interpreter>>>;
+/// One of [`KNOWN`].
+#[derive(Default)]
+struct Known {
+    interpreter: OnceCell<Arc<Interpreter>>,
+    printed: Mutex<Printed>,
+}
+
+/// What a probe has printed so far. All who wait for its answer may run out of time.
+#[derive(Default)]
+struct Printed {
+    out: Vec<u8>,
+    err: Vec<u8>,
+    /// It is of the probe before, which was given up: another waiter has begun one, which has printed nothing yet.
+    is_former: bool,
+}
+
+impl Known {
+    fn printed(&self) -> MutexGuard<'_, Printed> {
+        self.printed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps what comes through a pipe.
+    async fn keep(&self, pipe: &mut (impl AsyncRead + Unpin), stream: fn(&mut Printed) -> &mut Vec<u8>) {
+        let mut chunk = vec![0; 16 << 10];
+        // Whatever goes wrong with the pipe shows in what is missing from it.
+        while let Ok(read @ 1..) = pipe.read(&mut chunk).await {
+            let mut printed = self.printed();
+            if printed.is_former {
+                *printed = Printed::default();
+            }
+            stream(&mut printed).extend_from_slice(&chunk[..read]);
+        }
+    }
+}
+
+/// Dropped with a probe. Of what one has printed that was given up, only the end is of use.
+struct GivenUp<'a>(&'a Known);
+
+impl Drop for GivenUp<'_> {
+    fn drop(&mut self) {
+        let mut printed = self.0.printed();
+        let Printed { out, err, .. } = &mut *printed;
+        for stream in [out, err] {
+            stream.drain(..stream.len().saturating_sub(MOST_PRINTED_BYTES));
+            stream.shrink_to_fit();
+        }
+    }
+}
 
 /// Answers are kept for the life of this process: asking takes an interpreter's start.
-static KNOWN: Mutex<Option<HashMap<Key, Cell>>> = Mutex::new(None);
+static KNOWN: Mutex<Option<HashMap<Key, Arc<Known>>>> = Mutex::new(None);
 
 impl Interpreter {
     /// Finds the interpreter and asks it what it is, once for all workers that start at the same time.
-    pub(super) async fn find(spec: &PortSpec) -> Result<Arc<Self>, WorkerStartError> {
+    pub(super) async fn find(spec: &PortSpec, deadline: Instant) -> Result<Arc<Self>, WorkerStartError> {
         let program = locate(spec.python.as_deref())?;
         let changed = std::fs::metadata(&program).and_then(|file| file.modified()).ok();
         let key = Key { program, changed, env: spec.env.clone(), current_dir: spec.current_dir.clone() };
-        let cell = with_known(|known| known.entry(key.clone()).or_default().clone());
-        cell.get_or_try_init(|| async { probe(key, spec).await.map(Arc::new) }).await.cloned()
+        let known = with_known(|all| all.entry(key.clone()).or_default().clone());
+        let find =
+            known.interpreter.get_or_try_init(|| async { probe(key, spec, &known).await.map(Arc::new) });
+        match tokio::time::timeout_at(deadline.into(), find).await {
+            Ok(found) => found.cloned(),
+            Err(_) => {
+                let printed = known.printed();
+                let output = last_lines(&printed.out, &printed.err);
+                Err(WorkerStartError::TimedOut { after: spec.spawn_timeout, stack: None, output })
+            }
+        }
     }
 
     /// Has it asked again at the next start: it is not what it was.
@@ -75,7 +131,7 @@ impl Interpreter {
     }
 }
 
-fn with_known<T>(use_it: impl FnOnce(&mut HashMap<Key, Cell>) -> T) -> T {
+fn with_known<T>(use_it: impl FnOnce(&mut HashMap<Key, Arc<Known>>) -> T) -> T {
     let mut known = KNOWN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     use_it(known.get_or_insert_default())
 }
@@ -135,7 +191,7 @@ struct Facts {
 }
 
 /// Runs the probe. Whoever waits for it has a deadline: dropping this future kills it.
-async fn probe(key: Key, spec: &PortSpec) -> Result<Interpreter, WorkerStartError> {
+async fn probe(key: Key, spec: &PortSpec, known: &Known) -> Result<Interpreter, WorkerStartError> {
     let path = key.program.display().to_string();
     let line = CommandLine {
         program: key.program.clone(),
@@ -147,15 +203,18 @@ async fn probe(key: Key, spec: &PortSpec) -> Result<Interpreter, WorkerStartErro
         process::spawn(&line, FIRST, None).map_err(|error| spec.spawn_failed(&key.program, error))?;
     let sources: HashMap<_, _> = super::package::SOURCES.iter().copied().collect();
     let sources = serde_json::to_vec(&sources).expect("a map of strings has a JSON form");
-    let (mut out, mut err) = (Vec::new(), Vec::new());
-    // Whatever goes wrong with the pipes shows in what is missing from them.
+    known.printed().is_former = true;
+    let _given_up = GivenUp(known);
     let write = async {
         let _ = socket.write_all(&sources).await;
         let _ = socket.shutdown().await;
     };
     let (mut stdout, mut stderr) = (stdout.take(MOST_BYTES), stderr.take(MOST_BYTES));
     let exit = {
-        let talk = async { tokio::join!(write, stdout.read_to_end(&mut out), stderr.read_to_end(&mut err)) };
+        let talk = async {
+            let out = known.keep(&mut stdout, |printed| &mut printed.out);
+            tokio::join!(write, out, known.keep(&mut stderr, |printed| &mut printed.err))
+        };
         let mut talk = pin!(talk);
         tokio::select! {
             exit = process.ended() => {
@@ -166,12 +225,14 @@ async fn probe(key: Key, spec: &PortSpec) -> Result<Interpreter, WorkerStartErro
             _ = &mut talk => process.ended().await,
         }
     };
+    let Printed { out, err, is_former } = std::mem::take(&mut *known.printed());
+    let (out, err) = if is_former { Default::default() } else { (out, err) };
     let facts: Option<Facts> = String::from_utf8_lossy(&out)
         .lines()
         .filter_map(|line| line.strip_prefix(MARK))
         .find_map(|facts| serde_json::from_str(facts).ok());
     let unusable = |detail: String| {
-        let output = printed(&out, &err);
+        let output = last_lines(&out, &err);
         Err(WorkerStartError::InterpreterUnusable { path: path.clone(), detail, output })
     };
     let Some(facts) = facts else {
@@ -203,7 +264,7 @@ fn is_wrapper(program: &Path, interpreter: &Path) -> bool {
 }
 
 /// The last lines that an interpreter printed, without the probe's own answer: standard output first.
-fn printed(out: &[u8], err: &[u8]) -> String {
+fn last_lines(out: &[u8], err: &[u8]) -> String {
     let mut lines = Vec::new();
     for stream in [out, err] {
         let stream = &stream[stream.len().saturating_sub(MOST_PRINTED_BYTES)..];

@@ -284,10 +284,7 @@ impl Starting {
     ) -> Result<(Self, Ready), WorkerStartError> {
         let after = spec.spawn_timeout;
         let deadline = deadline(Instant::now(), after);
-        let interpreter =
-            tokio::time::timeout_at(deadline.into(), Interpreter::find(spec)).await.unwrap_or_else(|_| {
-                Err(WorkerStartError::TimedOut { after, stack: None, output: String::new() })
-            })?;
+        let interpreter = Interpreter::find(spec, deadline).await?;
         let starting = Self::spawn(spec, name, &interpreter)?;
         let template = preload
             .map(|preload| TemplateHello { preload: preload.to_vec(), allow: spec.zygote_allow.clone() });

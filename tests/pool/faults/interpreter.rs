@@ -8,12 +8,12 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use hatchery::{Pool, WorkerStartError};
+use hatchery::{Pool, PoolStartError, WorkerStartError};
 
 use super::pools::{LONG, pool_of, serves, start, start_error};
 use crate::support::{
-    alone_test, cont, kill, python, role, role_command, rss_bytes, scratch, state, stop, test_path,
-    wait_until_blocking,
+    BRIEF_START, alone_test, cont, kill, python, role, role_command, rss_bytes, scratch, state, stop,
+    test_path, wait_until_blocking,
 };
 
 /// An executable script of this name.
@@ -134,6 +134,18 @@ alone_test! {
         let pool = start(pool_of("").python(chatty)).await;
         serves(&pool).await;
         pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn interpreter_that_hangs_shows_what_it_printed() {
+        let lines = "echo waiting for a licence; echo no route to the server >&2; exec sleep 1000";
+        let builder = pool_of("").python(script("hangs", lines)).size(2).spawn_timeout(BRIEF_START);
+        let Err(error) = builder.start().await else { panic!("it is no Python") };
+        let PoolStartError::Worker(failure) = &error else { panic!("{error:?}") };
+        let WorkerStartError::TimedOut { output, .. } = &*failure.cause else { panic!("{error:?}") };
+        assert_eq!(output, "waiting for a licence\nno route to the server");
+        assert!(format!("{error:#}").contains("no route to the server"), "{error:#}");
     }
 }
 
