@@ -54,13 +54,22 @@ impl Place {
     fn new_system() -> io::Result<Self> {
         let (started, start) = std::sync::mpsc::sync_channel(1);
         let thread = std::thread::Builder::new().name("hatchery-pool".into()).spawn(move || {
-            let runner = System::new();
-            let _ = started.send(System::current());
+            // `System::new` would panic.
+            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => {
+                    let _ = started.send(Err(error));
+                    return;
+                }
+            };
+            let runner = System::with_tokio_rt(|| runtime);
+            let _ = started.send(Ok(System::current()));
             if let Err(error) = runner.run() {
                 log::error!(target: "hatchery::pool", "the pool's system ended: {error}");
             }
         })?;
-        let system = start.recv().map_err(|_| io::Error::other("the pool's thread ended at its start"))?;
+        let ended = || Err(io::Error::other("the pool's thread ended at its start"));
+        let system = start.recv().unwrap_or_else(|_| ended())?;
         let arbiter = system.arbiter().clone();
         Ok(Self { arbiter, thread: Some(Thread::System { system, thread }) })
     }

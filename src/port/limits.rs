@@ -27,7 +27,16 @@ pub(crate) fn hint(error: &io::Error, spec: &PortSpec) -> Option<String> {
     }
 }
 
-fn too_many_open_files(spec: &PortSpec) -> String {
+/// The same error, with what a person can do about it in its text.
+pub(crate) fn explained(error: io::Error, spec: &PortSpec) -> io::Error {
+    match hint(&error, spec) {
+        Some(hint) => io::Error::new(error.kind(), format!("{error}; {hint}")),
+        None => error,
+    }
+}
+
+/// For a descriptor that did not arrive.
+pub(super) fn too_many_open_files(spec: &PortSpec) -> String {
     let each = if spec.needs_begun_mark() { 8 } else { 7 };
     let zygote = if spec.zygote { ZYGOTE_DESCRIPTORS } else { 0 };
     let pool = u64::from(spec.workers) * each + POOL_DESCRIPTORS + zygote;

@@ -63,6 +63,7 @@ pub(crate) use decode::decode_result;
 pub(crate) use descriptors::Descriptors;
 pub(crate) use frame::{Frame, FrameError};
 pub(crate) use interpreter::find_program;
+pub(crate) use limits::explained;
 pub use memory::Memory;
 pub(crate) use message::{
     CANCEL_SIGNAL, CallOptions, HostRequest, LogRecord, Ready, Reply, STACK_SIGNAL, WorkerError, call_frame,

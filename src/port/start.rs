@@ -193,7 +193,8 @@ impl Port {
         turn: impl Sized,
         ask: impl FnOnce(ForkOrder),
     ) -> Result<Self, ForkError> {
-        let (order, ours) = zygote::order(worker, spec.needs_begun_mark())?;
+        let order = zygote::order(worker, spec.needs_begun_mark());
+        let (order, ours) = order.map_err(|error| ForkError::Descriptors(limits::explained(error, spec)))?;
         ask(order);
         let Ours { socket, stdout, stderr, stacks, descriptors, begun, forked } = ours;
         // Whoever owns the template sees to it that this is answered.

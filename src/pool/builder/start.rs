@@ -36,7 +36,8 @@ impl PoolBuilder {
                 allowed: "only where an actix arbiter runs: in `#[actix::main]`, a System or an Arbiter",
             })?
         } else {
-            Place::new().map_err(|error| PoolStartError::Thread(Arc::new(error)))?
+            let place = Place::new().map_err(|error| config.spawner.explained(error));
+            place.map_err(|error| PoolStartError::Thread(Arc::new(error)))?
         };
         let settings = Settings {
             name: config.name.clone(),

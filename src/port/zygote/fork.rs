@@ -30,7 +30,7 @@ pub(crate) enum ForkError {
     TemplateHangs(Duration),
     /// What the worker needs could not be made here.
     #[error("cannot make the descriptors of a worker: {0}")]
-    Descriptors(#[from] io::Error),
+    Descriptors(io::Error),
     /// It was forked, but was not ready.
     #[error("a forked worker did not become ready: {0}")]
     Start(WorkerStartError),

@@ -16,6 +16,7 @@ use super::super::capture::Capture;
 use super::super::channel::ChannelError;
 use super::super::frame::{Codec, Frame, FrameError, Kind};
 use super::super::lifeline::{self, Held};
+use super::super::limits::too_many_open_files;
 use super::super::message::{Ready, shutdown_frame};
 use super::super::process::{Exit, Process};
 use super::super::reap::orphaned;
@@ -44,6 +45,7 @@ pub(crate) struct TemplateSpec {
 
 /// A process that has imported the modules and forks workers. Dropping it kills it, but none of its workers.
 pub(crate) struct Template {
+    port: Arc<PortSpec>,
     process: Process,
     control: Control,
     capture: Capture,
@@ -83,6 +85,7 @@ impl Template {
         let children = Arc::new(Children::new(control.stream().clone(), control.hold()));
         process.forks(children.clone());
         Ok(Self {
+            port: spec.port.clone(),
             process,
             control,
             capture,
@@ -287,7 +290,8 @@ impl Template {
             // This process is at its limit of open files. The kernel kills the worker.
             drop(ours);
             orphaned(&self.children, false, Orphan::unseen(pid));
-            let _ = reply.send(Err(ForkError::Refused("its pidfd did not arrive".into())));
+            let why = format!("its pidfd did not arrive; {}", too_many_open_files(&self.port));
+            let _ = reply.send(Err(ForkError::Refused(why)));
             return Ok(());
         };
         // Nothing is armed, signalled or reaped that a template merely claims to have forked.

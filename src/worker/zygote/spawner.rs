@@ -1,12 +1,13 @@
 //! Starts workers' processes, forked where that is possible.
 
+use std::io;
 use std::sync::Arc;
 
 use super::actor::{Disable, Fork, Renew, Settle, Zygote};
 use super::state::{Shared, ZygoteStatus};
 use super::trial::Trial;
 use crate::error::WorkerStartError;
-use crate::port::{ForkError, Port, PortSpec, TemplateSpec};
+use crate::port::{ForkError, Port, PortSpec, TemplateSpec, explained};
 use crate::supervisor::{Backoff, ChildSpec};
 
 /// Where a pool's workers get their processes from.
@@ -22,6 +23,11 @@ impl Spawner {
     pub(crate) fn new(spec: Arc<PortSpec>, preload: Option<Vec<String>>, name: String) -> Self {
         let template = preload.map(|preload| TemplateSpec { port: spec.clone(), preload, name });
         Self { spec, zygote: template.map(|template| Arc::new(Shared::new(template))) }
+    }
+
+    /// The same error, with what to do about it where the system lacks room for the pool.
+    pub(crate) fn explained(&self, error: io::Error) -> io::Error {
+        explained(error, &self.spec)
     }
 
     /// The zygote's place in the tree. Its deaths do not count: workers are started cold meanwhile.

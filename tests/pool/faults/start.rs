@@ -1,9 +1,10 @@
 //! Starts that fail, each by another way, and what the error says.
 
-use hatchery::{CallError, StartPhase, UnavailableCause, WorkerStartError};
+use hatchery::{CallError, PoolStartError, StartPhase, UnavailableCause, WorkerStartError};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::pools::{LONG, pool_of, pool_of_module, serves, start, start_error};
-use crate::support::{BRIEF_START, alone_test, logged, python_module, scratch, status_when, wait_until};
+use crate::support::{BRIEF_START, alone_test, fds, logged, python_module, scratch, status_when, wait_until};
 
 alone_test! {
     async fn an_import_that_fails_gives_its_traceback() {
@@ -29,6 +30,35 @@ alone_test! {
         let told = matches!(&error, WorkerStartError::Python { type_name, traceback, .. }
             if type_name == "SyntaxError" && traceback.contains("def broken(:"));
         assert!(told, "{error:?}");
+    }
+}
+
+/// The pool's thread needs descriptors, and there are none.
+async fn start_without_free_descriptors() {
+    let before = getrlimit(Resource::Nofile);
+    let own = fds(std::process::id());
+    let lowest_free = (0..).find(|fd| !own.contains_key(fd)).expect("there are numbers enough");
+    setrlimit(Resource::Nofile, Rlimit { current: Some(lowest_free.into()), ..before })
+        .expect("it may be lowered");
+    let started = pool_of_module().size(3).start().await;
+    setrlimit(Resource::Nofile, before).expect("it may be raised again");
+    let Err(error) = started else { panic!("there are no descriptors for it") };
+    assert!(matches!(&error, PoolStartError::Thread(_)), "{error:?}");
+    let text = error.to_string();
+    for part in ["Too many open files", "(`ulimit -n`)", "a pool of 3 workers needs about"] {
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+alone_test! {
+    async fn arbiter_without_free_descriptors_says_how_many_are_needed() {
+        start_without_free_descriptors().await;
+    }
+}
+
+alone_test! {
+    tokio async fn system_without_free_descriptors_says_how_many_are_needed() {
+        start_without_free_descriptors().await;
     }
 }
 
