@@ -4,7 +4,7 @@ use hatchery::{Pool, PoolStartError, PoolStatus, StartPhase, WorkerStartError, Z
 
 use crate::payloads::python_with_extras;
 use crate::support::{
-    BRIEF_START, SOON, alone_test, descendants, kill, pids, pool_of, python, python_module, scratch,
+    BRIEF_START, SOON, alone_test, descendants, kill, logged, pids, pool_of, python, python_module, scratch,
     status_when, wait_until, zombies,
 };
 
@@ -333,6 +333,30 @@ alone_test! {
         kill(pids(&pool).await[0]);
         let status = status_when(&pool, "its end is seen", |it| it.restarts == 1 && it.idle == 1).await;
         assert!(status.workers[0].last_exit.as_deref().is_some_and(|how| how.contains("signal 9")), "{status:?}");
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn template_that_passes_descriptors_without_end_is_ended() {
+        // A frame of 9000 bytes that comes byte by byte, each with two descriptors.
+        let more = "wire = _zygote._wire
+        self.socket.sendall(_zygote._HEAD.pack(wire.HEADER_BYTES + 9000, _zygote.EXITED, wire.JSON, 0, 1, 0, 9000))
+        rights = [(_zygote._socket.SOL_SOCKET, _zygote._socket.SCM_RIGHTS, _zygote.array.array('i', [0, 0]))]
+        for _ in range(100):
+            try:
+                self.socket.sendmsg([b'0'], rights)
+            except OSError:
+                os._exit(3)";
+        let pool = pool_of(&bent(more)).size(1).start().await.expect("it starts cold");
+        let again = |status: &PoolStatus| {
+            let zygote = status.zygote.as_ref().expect("it has one");
+            zygote.state == ZygoteState::Ready && zygote.restarts == 1
+        };
+        let status = status_when(&pool, "there is another template", again).await;
+        assert_eq!(status.workers[0].forked, Some(false), "{status:?}");
+        let told = logged(log::Level::Error, "hatchery::port");
+        assert!(told.iter().any(|line| line.contains("passed descriptors without end")), "{told:?}");
         pool.shutdown().await;
     }
 }

@@ -1,6 +1,7 @@
 //! The template process.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -64,6 +65,8 @@ pub(crate) struct Template {
     grace: Option<Pin<Box<Sleep>>>,
     /// It was killed for what it did with a fork, and that one was told so.
     blamed: bool,
+    /// It broke the protocol, and was killed for that.
+    broken: bool,
     /// It ended with forks to do, and nobody knows better why.
     ended_forking: bool,
 }
@@ -98,6 +101,7 @@ impl Template {
             ending: false,
             grace: None,
             blamed: false,
+            broken: false,
             ended_forking: false,
         })
     }
@@ -169,23 +173,31 @@ impl Template {
         self.process.kill();
     }
 
+    /// Ends a template that broke the protocol. Nothing more is read from it.
+    fn break_off(&mut self, error: &dyn std::fmt::Display) {
+        log::error!(target: "hatchery::port", "template {}: {error}", self.pid());
+        self.broken = true;
+        self.kill();
+    }
+
     /// Moves its answers along. Ready once it has ended; none of its workers has then.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Exit> {
-        loop {
+        while !self.broken {
             match self.control.poll_frame(cx) {
                 Poll::Ready(Ok(frame)) => {
                     if let Err(error) = self.told(&frame) {
-                        log::error!(target: "hatchery::port", "template {}: {error}", self.pid());
-                        self.kill();
-                        break;
+                        self.break_off(&error);
                     }
                 }
                 // Its end tells more, and is near: whoever closes this channel has no other.
                 Poll::Ready(Err(ChannelError::Closed)) => break,
-                Poll::Ready(Err(_)) => {
-                    self.kill();
+                // It ended before it had read all.
+                Poll::Ready(Err(ChannelError::Io(error)))
+                    if error.kind() == io::ErrorKind::ConnectionReset =>
+                {
                     break;
                 }
+                Poll::Ready(Err(error)) => self.break_off(&error),
                 Poll::Pending => break,
             }
         }
