@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::MemfdFlags;
+use super::memfd;
 
 const BYTES: usize = 16;
 
@@ -21,12 +21,10 @@ pub(crate) struct BegunMark(OwnedFd);
 
 impl BegunMark {
     pub(crate) fn new() -> io::Result<Self> {
-        let fd = rustix::fs::memfd_create("hatchery-begun", MemfdFlags::CLOEXEC)?;
-        rustix::fs::ftruncate(&fd, BYTES as u64)?;
-        Ok(Self(fd))
+        memfd::create(BYTES).map(Self)
     }
 
-    /// A worker that has cut the memory short is believed to have begun everything.
+    /// What the worker has marked; if that cannot be read, it may have begun everything.
     pub(crate) fn read(&self) -> Begun {
         let mut bytes = [0; BYTES];
         match rustix::io::pread(&self.0, &mut bytes, 0) {
@@ -50,13 +48,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_marked_is_read_and_a_short_memory_means_every_doubt() {
+    fn worker_marks_calls_and_cannot_cut_the_memory_short() {
         let mark = BegunMark::new().expect("Linux has memfds");
         assert_eq!(mark.read(), Begun::default());
         let words = [7u64.to_ne_bytes(), 5u64.to_ne_bytes()].concat();
         rustix::io::pwrite(&mark.0, &words, 0).expect("it is ours");
         assert_eq!(mark.read(), Begun { last: 7, on_main: 5 });
-        rustix::fs::ftruncate(&mark.0, 3).expect("it is not sealed");
-        assert_eq!(mark.read().last, u64::MAX);
+        rustix::fs::ftruncate(&mark.0, 3).expect_err("it is sealed");
+        assert_eq!(mark.read().last, 7);
     }
 }

@@ -33,7 +33,8 @@ pub(crate) const LEAST_MEMFD_BYTES: usize = 1 << 20;
 /// assert_eq!(image[0], 255);
 /// ```
 ///
-/// Each that is in a memfd keeps a file descriptor open as long as it lives, clones not counted.
+/// Each that is in a memfd keeps a file descriptor open as long as it lives, clones not counted. Of what one worker returned, at most 64
+/// have one; others are read as quickly, and are copied when they are passed on.
 #[derive(Clone)]
 pub struct Buffer {
     memory: Memory,
@@ -60,18 +61,18 @@ impl Buffer {
         Self { memory: Memory::Memfd(memfd) }
     }
 
-    /// The memfd that it is in.
+    /// The memfd that it is in, if it can be passed on.
     pub(crate) fn memfd(&self) -> Option<Arc<Memfd>> {
         match &self.memory {
-            Memory::Memfd(memfd) => Some(memfd.clone()),
+            Memory::Memfd(memfd) => memfd.descriptor().map(|_| memfd.clone()),
             Memory::Plain { .. } => None,
         }
     }
 
-    /// A memfd with its bytes, copied once for it and all its clones; `None` when the kernel has none.
+    /// A memfd with its bytes; `None` when the kernel has none. Ordinary bytes are copied once for all clones.
     pub(crate) fn copy_in_memfd(&self) -> Option<Arc<Memfd>> {
         match &self.memory {
-            Memory::Memfd(memfd) => Some(memfd.clone()),
+            Memory::Memfd(memfd) => Memfd::copy_of(memfd.as_slice()).ok().map(Arc::new),
             Memory::Plain { bytes, copy } => {
                 copy.get_or_init(|| Memfd::copy_of(bytes).ok().map(Arc::new)).clone()
             }

@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rustix::cmsg_space;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -12,6 +13,7 @@ use rustix::net::{
 };
 
 use super::attachment::{Attachment, MOST_MEMFDS};
+use super::buffer::LEAST_MEMFD_BYTES;
 use super::foreign::Foreign;
 use super::frame::Frame;
 use super::memfd::Memfd;
@@ -21,7 +23,11 @@ const SPACE: usize = cmsg_space!(ScmRights(253));
 
 /// Our end of it. Descriptors that were sent and not received are closed with it, so it is itself closed elsewhere.
 #[derive(Debug)]
-pub(crate) struct Descriptors(Foreign);
+pub(crate) struct Descriptors {
+    socket: Foreign,
+    /// Counts the worker's descriptors that this process keeps open.
+    kept: Arc<()>,
+}
 
 impl Descriptors {
     /// Both ends; the second is the worker's.
@@ -29,7 +35,7 @@ impl Descriptors {
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-        Ok((Self(Foreign::new(ours)), theirs))
+        Ok((Self { socket: Foreign::new(ours), kept: Arc::default() }, theirs))
     }
 
     /// Sends the memfds of a frame, if it has any, before the frame itself.
@@ -37,18 +43,15 @@ impl Descriptors {
     /// # Errors
     /// When the kernel takes no more descriptors; nothing has been sent then.
     pub(crate) fn send(&self, frame: &Frame) -> io::Result<()> {
-        let memfds: Vec<BorrowedFd<'_>> = frame
-            .attachments
-            .iter()
-            .filter_map(|attachment| match attachment {
-                Attachment::Memfd(memfd) => Some(memfd.as_fd()),
-                _ => None,
-            })
-            .collect();
+        let memfds = frame.attachments.iter().filter_map(|attachment| match attachment {
+            Attachment::Memfd(memfd) => Some(memfd.descriptor().ok_or(io::ErrorKind::InvalidInput)),
+            _ => None,
+        });
+        let memfds: Vec<BorrowedFd<'_>> = memfds.collect::<Result<_, _>>()?;
         if memfds.is_empty() {
             return Ok(());
         }
-        send_with(&self.0, &frame.call_id.to_be_bytes(), &memfds)
+        send_with(&self.socket, &frame.call_id.to_be_bytes(), &memfds)
     }
 
     /// Fills in the memfds of a frame that came.
@@ -71,9 +74,14 @@ impl Descriptors {
         for (index, part) in frame.attachments.iter_mut().enumerate() {
             if let Attachment::Awaited(len) = part {
                 let fd = fds.next().expect("they were counted");
-                let memfd = Memfd::received(fd, *len)
+                let memfd = Memfd::received(fd, *len, &self.kept)
                     .map_err(|why| format!("attachment {index} cannot be relied on: {why}"))?;
-                *part = Attachment::Memfd(Arc::new(memfd));
+                *part = if memfd.as_slice().len() < LEAST_MEMFD_BYTES {
+                    // The number of mappings is limited, too.
+                    Attachment::Inline(Bytes::copy_from_slice(memfd.as_slice()))
+                } else {
+                    Attachment::Memfd(Arc::new(memfd))
+                };
             }
         }
         Ok(())
@@ -84,11 +92,12 @@ impl Descriptors {
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut data = [0; 9];
         let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-        let message = rustix::net::recvmsg(&self.0, &mut [IoSliceMut::new(&mut data)], &mut control, flags)
-            .map_err(|error| match error {
-            rustix::io::Errno::AGAIN => "the memfds of a frame did not come before it".to_owned(),
-            error => format!("the memfds of a frame cannot be received: {error}"),
-        })?;
+        let message =
+            rustix::net::recvmsg(&self.socket, &mut [IoSliceMut::new(&mut data)], &mut control, flags)
+                .map_err(|error| match error {
+                    rustix::io::Errno::AGAIN => "the memfds of a frame did not come before it".to_owned(),
+                    error => format!("the memfds of a frame cannot be received: {error}"),
+                })?;
         let mut fds = Vec::new();
         for part in control.drain() {
             if let RecvAncillaryMessage::ScmRights(came) = part {
@@ -120,6 +129,6 @@ pub(super) fn send_with(socket: impl AsFd, bytes: &[u8], descriptors: &[Borrowed
 
 impl AsFd for Descriptors {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.socket.as_fd()
     }
 }

@@ -8,11 +8,13 @@ use std::ffi::c_void;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::mm::{MapFlags, ProtFlags};
 
 use super::foreign::Foreign;
+use crate::budget::KEPT_DESCRIPTORS;
 
 /// What must be sealed. Whoever has a memfd with these seals may rely on its bytes.
 const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::WRITE);
@@ -26,8 +28,11 @@ const MOST_BYTES: u64 = 16 << 30;
 /// A sealed memfd, mapped read-only.
 #[derive(Debug)]
 pub(crate) struct Memfd {
-    fd: OwnedFd,
+    /// `None` when it was closed, since the host keeps enough of them: the bytes are there, and cannot be passed on.
+    fd: Option<OwnedFd>,
     map: Map,
+    /// Counts the descriptors that one worker has passed and that are open.
+    _kept: Option<Arc<()>>,
 }
 
 impl Memfd {
@@ -45,14 +50,19 @@ impl Memfd {
         }
         rustix::fs::fcntl_add_seals(&fd, SEALS)?;
         let map = Map::read_only(fd.as_fd(), bytes.len())?;
-        Ok(Self { fd, map })
+        Ok(Self::new(fd, map))
     }
 
-    /// One that came from a worker, who says that it has so many bytes.
+    fn new(fd: OwnedFd, map: Map) -> Self {
+        Self { fd: Some(fd), map, _kept: None }
+    }
+
+    /// One that came from a worker, who says that it has so many bytes. `kept` counts the descriptors of that worker's
+    /// memfds: this one's is closed when [enough](KEPT_DESCRIPTORS) are open.
     ///
     /// # Errors
     /// What is wrong with it; nothing of it has been touched then.
-    pub(crate) fn received(fd: Foreign, len: u64) -> Result<Self, String> {
+    pub(crate) fn received(fd: Foreign, len: u64, kept: &Arc<()>) -> Result<Self, String> {
         // Only shared memory has seals at all.
         let seals = rustix::fs::fcntl_get_seals(&fd).map_err(|_| "it is no memfd".to_owned())?;
         if !seals.contains(SEALS) {
@@ -79,17 +89,18 @@ impl Memfd {
         // It closes at once: it is a memfd.
         let fd = fd.into_inner();
         let map = Map::read_only(fd.as_fd(), len).map_err(|error| format!("it cannot be mapped: {error}"))?;
-        Ok(Self { fd, map })
+        // The counter itself is one reference.
+        let kept = (Arc::strong_count(kept) <= KEPT_DESCRIPTORS).then(|| kept.clone());
+        Ok(Self { fd: kept.is_some().then_some(fd), map, _kept: kept })
     }
 
     pub(crate) fn as_slice(&self) -> &[u8] {
         self.map.as_slice()
     }
-}
 
-impl AsFd for Memfd {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+    /// By which it is passed to another process; `None` when the descriptor was closed.
+    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.fd.as_ref().map(AsFd::as_fd)
     }
 }
 
@@ -128,7 +139,7 @@ impl OpenMemfd {
         };
         rustix::fs::fcntl_add_seals(&fd, SEALS).map_err(io::Error::from).map_err(rescue)?;
         let map = Map::read_only(fd.as_fd(), len).map_err(rescue)?;
-        Ok(Memfd { fd, map })
+        Ok(Memfd::new(fd, map))
     }
 
     pub(crate) fn as_slice(&self) -> &[u8] {
@@ -151,7 +162,7 @@ impl OpenMemfd {
 /// # Errors
 /// The kernel has no memory or no descriptor for it, or the limit of file sizes (`ulimit -f`) forbids it: the kernel
 /// would end this process by SIGXFSZ.
-fn create(len: usize) -> io::Result<OwnedFd> {
+pub(super) fn create(len: usize) -> io::Result<OwnedFd> {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
     if limit.is_some_and(|limit| limit < len as u64) {
         return Err(io::ErrorKind::FileTooLarge.into());

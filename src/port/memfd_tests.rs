@@ -5,7 +5,7 @@ fn empty() -> OwnedFd {
 }
 
 fn received(fd: OwnedFd, len: u64) -> Result<Memfd, String> {
-    Memfd::received(Foreign::new(fd), len)
+    Memfd::received(Foreign::new(fd), len, &Arc::default())
 }
 
 fn unsealed(bytes: &[u8]) -> OwnedFd {
@@ -20,9 +20,10 @@ fn a_copy_is_sealed_and_can_be_received() {
         let bytes: Vec<u8> = (0..len).map(|at| at as u8).collect();
         let memfd = Memfd::copy_of(&bytes).unwrap();
         assert_eq!(memfd.as_slice(), bytes);
-        assert!(rustix::io::write(&memfd.fd, b"x").is_err());
-        assert!(rustix::fs::ftruncate(&memfd.fd, 0).is_err() || len == 0);
-        let received = received(memfd.fd.try_clone().unwrap(), len as u64).unwrap();
+        assert!(rustix::io::write(memfd.descriptor().unwrap(), b"x").is_err());
+        assert!(rustix::fs::ftruncate(memfd.descriptor().unwrap(), 0).is_err() || len == 0);
+        let received =
+            received(memfd.descriptor().unwrap().try_clone_to_owned().unwrap(), len as u64).unwrap();
         drop(memfd);
         assert_eq!(received.as_slice(), bytes);
     }
@@ -40,7 +41,7 @@ fn what_was_filled_in_place_is_there_when_sealed() {
 #[test]
 fn part_of_a_memfd_may_be_meant() {
     let memfd = Memfd::copy_of(b"longer").unwrap();
-    assert_eq!(received(memfd.fd, 4).unwrap().as_slice(), b"long");
+    assert_eq!(received(memfd.fd.unwrap(), 4).unwrap().as_slice(), b"long");
 }
 
 #[test]
@@ -57,9 +58,9 @@ fn what_cannot_be_relied_on_is_refused() {
     }
 
     let short = Memfd::copy_of(b"bytes").unwrap();
-    assert_eq!(received(short.fd, 6).unwrap_err(), "it has 5 bytes, not 6");
+    assert_eq!(received(short.fd.unwrap(), 6).unwrap_err(), "it has 5 bytes, not 6");
     let short = Memfd::copy_of(b"bytes").unwrap();
-    assert!(received(short.fd, u64::MAX).is_err());
+    assert!(received(short.fd.unwrap(), u64::MAX).is_err());
 }
 
 #[test]
@@ -84,7 +85,7 @@ fn memfd_that_is_too_large_or_has_holes_is_refused() {
 #[test]
 fn own_memfd_that_was_never_written_can_come_back() {
     let memfd = OpenMemfd::zeroed(3 << 20).unwrap().seal().unwrap();
-    assert_eq!(received(memfd.fd, 3 << 20).unwrap().as_slice().len(), 3 << 20);
+    assert_eq!(received(memfd.fd.unwrap(), 3 << 20).unwrap().as_slice().len(), 3 << 20);
 }
 
 #[test]
@@ -124,4 +125,20 @@ fn limit_of_file_sizes_is_asked_first() {
     let zeroed = OpenMemfd::zeroed(4097).map(drop).map_err(|error| error.kind());
     rustix::process::setrlimit(rustix::process::Resource::Fsize, before).unwrap();
     assert_eq!((copied, zeroed), (Err(io::ErrorKind::FileTooLarge), Err(io::ErrorKind::FileTooLarge)));
+}
+
+#[test]
+fn descriptor_beyond_those_kept_is_closed_and_bytes_stay() {
+    let (kept, sent) = (Arc::default(), Memfd::copy_of(b"bytes").unwrap());
+    let receive = || {
+        let fd = sent.descriptor().unwrap().try_clone_to_owned().unwrap();
+        Memfd::received(Foreign::new(fd), 5, &kept).unwrap()
+    };
+    let mut held: Vec<Memfd> = (0..KEPT_DESCRIPTORS).map(|_| receive()).collect();
+    assert!(held.iter().all(|memfd| memfd.descriptor().is_some()));
+    let beyond = receive();
+    assert!(beyond.descriptor().is_none());
+    assert_eq!(beyond.as_slice(), b"bytes");
+    held.pop();
+    assert!(receive().descriptor().is_some(), "one may be kept again");
 }

@@ -89,3 +89,22 @@ alone_test! {
         pool.shutdown().await;
     }
 }
+
+alone_test! {
+    async fn held_results_keep_at_most_64_descriptors_open() {
+        let pool = pool_of(SOURCE).max_frame_bytes(NO_ROOM).start().await.expect("it starts");
+        let mut held: Vec<Buffer> = Vec::new();
+        for _ in 0..80 {
+            held.push(pool.call("make", (MIB,)).await.expect("it is made"));
+        }
+        assert_eq!(memfds(), 64);
+        assert!(held.iter().all(|buffer| buffer.len() == MIB && buffer.iter().all(|byte| *byte == 0)));
+        // One without a descriptor is passed on as a copy.
+        pool.call::<_, ()>("keep", (&held[79],)).await.expect("it keeps it");
+        let looked: Vec<Bytes> = pool.call("look", ()).await.expect("it looks");
+        assert_eq!(looked, [Bytes::from_static(&[0; 5])]);
+        drop(held);
+        assert_eq!(memfds(), 0);
+        pool.shutdown().await;
+    }
+}
