@@ -44,6 +44,7 @@ macro_rules! links {
             "[python-workers#several-calls-at-once]: crate::guide::python_workers#several-calls-at-once\n",
             "[python-workers#what-ps-shows]: crate::guide::python_workers#what-ps-shows\n",
             "[security]: crate::guide::security\n",
+            "[security#budgets]: crate::guide::security#budgets\n",
             "[supervision]: crate::guide::supervision\n",
             "[when-not]: crate::guide::when_not\n",
             "[wire-protocol]: crate::guide::wire_protocol\n",
