@@ -43,8 +43,8 @@ mod timer;
 mod worker;
 
 pub use error::{
-    CallContext, CallError, ConfigError, Direction, HostCallCause, Phase, StartPhase, UnavailableCause,
-    WorkerStartError,
+    CallContext, CallError, ConfigError, Direction, HostCallCause, OverloadCause, Phase, StartPhase,
+    UnavailableCause, WorkerStartError,
 };
 pub use pool::{
     Affinity, Call, CallStream, Checkout, Declaration, EndSession, GetStatus, HostCall, HostError, HostReply,

@@ -14,7 +14,7 @@ mod docs_tests;
 pub(crate) mod report;
 mod start;
 
-pub use call::{CallContext, CallError, Direction, HostCallCause, Phase, UnavailableCause};
+pub use call::{CallContext, CallError, Direction, HostCallCause, OverloadCause, Phase, UnavailableCause};
 pub use config::ConfigError;
 pub use start::{StartPhase, WorkerStartError};
 

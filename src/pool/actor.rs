@@ -327,8 +327,8 @@ fn log_failed_end(session: &str, error: &CallError) {
 
 fn rejected(reason: Rejection<StartupFailure>) -> CallError {
     match reason {
-        Rejection::Overloaded { queue_len, queue_bytes, retry_after } => {
-            CallError::Overloaded { queue_len, queue_bytes, retry_after }
+        Rejection::Overloaded { cause, queue_len, queue_bytes, retry_after } => {
+            CallError::Overloaded { cause, queue_len, queue_bytes, retry_after }
         }
         Rejection::TimedOut => CallError::timed_out_waiting(),
         Rejection::Unavailable { cause } => {

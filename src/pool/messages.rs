@@ -45,7 +45,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// A call of `function`. A tuple, an array or a `Vec` gives positional arguments, a map or struct gives
+    /// A call of `function`, whose arguments are encoded here: a full queue refuses the call only when it is sent. A tuple, an array or a `Vec` gives positional arguments, a map or struct gives
     /// keywords, `()` gives none.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use super::machine::{Core, SHORTEST_RETRY};
 use super::message::{Affinity, Command, Rejection, RequestId, SessionEnd, SessionUse, WorkerId};
 use super::queue::Claim;
 use super::sessions::{Home, SessionId};
+use crate::error::OverloadCause;
 use crate::worker::Placement;
 
 /// Where a new request may go as things are.
@@ -55,7 +56,7 @@ impl<T, C: Clone> Core<T, C> {
                 let retry_after = (self.work(ahead) / in_flight).max(SHORTEST_RETRY);
                 Some(Rejection::SessionBusy { session: session.clone(), retry_after })
             }
-            None if !self.sessions.has_room() => Some(self.overloaded()),
+            None if !self.sessions.has_room() => Some(self.overloaded(OverloadCause::MaxSessions)),
             Some(_) | None => None,
         }
     }

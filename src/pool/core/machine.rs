@@ -8,6 +8,7 @@ use super::queue::{Queue, Waiter};
 use super::sessions::{SessionId, Sessions};
 use super::slots::{Assignment, Freed, Slots};
 use super::status::{Counts, SlotStatus, Totals};
+use crate::error::OverloadCause;
 
 /// A caller told to come back sooner than this would only add to the overload.
 pub(super) const SHORTEST_RETRY: Duration = Duration::from_secs(1);
@@ -150,21 +151,32 @@ impl<T, C: Clone> Core<T, C> {
         self.hand_out(now, out);
     }
 
-    /// Why any request would be refused now that belongs to no session; `None` when one would be accepted.
+    /// Why every request would be refused now; `None` when one might be accepted.
+    ///
+    /// The answer holds for a session's request too: a session is given only an open worker, and an open worker takes any
+    /// request. Such a request may be refused for its session first.
     pub(crate) fn refuses_all(&self) -> Option<Rejection<C>> {
         if self.closed {
             Some(Rejection::Draining)
         } else if let Some(cause) = &self.unavailable {
             Some(Rejection::Unavailable { cause: cause.clone() })
-        } else if self.queue_is_full() && self.route(None, false).worker.is_none() {
-            Some(self.overloaded())
         } else {
-            None
+            let cause = self.queue_is_full().filter(|_| self.route(None, false).worker.is_none())?;
+            Some(self.overloaded(cause))
         }
     }
 
-    fn queue_is_full(&self) -> bool {
-        self.queue.len() >= self.config.queue_bound || self.queue.bytes() >= self.config.queue_bytes
+    /// Which bound of the queue is reached, if one is.
+    ///
+    /// Whether the queue is full does not depend on the size of the next request: a caller learns it before encoding.
+    fn queue_is_full(&self) -> Option<OverloadCause> {
+        if self.queue.len() >= self.config.queue_bound {
+            Some(OverloadCause::QueueBound)
+        } else if self.queue.bytes() >= self.config.queue_bytes {
+            Some(OverloadCause::QueueBytes)
+        } else {
+            None
+        }
     }
 
     /// When a [`Event::Tick`] is due: at the earliest deadline of those who wait, or the earliest end of a session.
@@ -231,8 +243,8 @@ impl<T, C: Clone> Core<T, C> {
             Rejection::Unavailable { cause: cause.clone() }
         } else if let Some(reason) = self.refuse(waiter.request, session.as_ref(), &route, out) {
             reason
-        } else if route.worker.is_none() && self.queue_is_full() {
-            self.overloaded()
+        } else if let Some(cause) = self.queue_is_full().filter(|_| route.worker.is_none()) {
+            self.overloaded(cause)
         } else {
             waiter.claim = session.map(|session| self.enter(now, session, out));
             waiter.only = route.only;
@@ -340,10 +352,10 @@ impl<T, C: Clone> Core<T, C> {
 
     /// To come back after the time the ready workers need for the queue as it is. Each of them ends as many requests in
     /// the mean run time as it may have at once, whether they run side by side or wait for each other in there.
-    pub(super) fn overloaded(&self) -> Rejection<C> {
+    pub(super) fn overloaded(&self, cause: OverloadCause) -> Rejection<C> {
         let (queue_len, queue_bytes) = (self.queue.len(), self.queue.bytes());
         let retry_after = self.work(queue_len) / (self.slots.tally().ready().max(1) * self.config.in_flight);
-        Rejection::Overloaded { queue_len, queue_bytes, retry_after: retry_after.max(SHORTEST_RETRY) }
+        Rejection::Overloaded { cause, queue_len, queue_bytes, retry_after: retry_after.max(SHORTEST_RETRY) }
     }
 
     /// How long so many requests take, one after the other.

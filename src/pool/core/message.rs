@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::error::OverloadCause;
 use crate::worker::{Load, Placement};
 
 pub(crate) use crate::worker::{RequestId, WorkerId};
@@ -158,6 +159,8 @@ pub(crate) enum Command<T, C> {
 pub(crate) enum Rejection<C> {
     /// The queue is full; or the request begins a session, and all sessions that may be known are in use.
     Overloaded {
+        /// Which of these.
+        cause: OverloadCause,
         /// Requests that wait.
         queue_len: usize,
         /// Bytes that they hold.

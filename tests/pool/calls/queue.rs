@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use hatchery::{Call, CallError, Checkout, Phase, Pool};
+use hatchery::{Call, CallError, Checkout, OverloadCause, Phase, Pool};
 
 use crate::support::{
     BRIEF, MODULE, SOON, alone_test, in_all_places, is_alive, lines, note, noted, pids, pool_of, started,
@@ -48,7 +48,10 @@ alone_test! {
                     pool.checkout().await.expect_err("nor for a checkout"),
                 ];
                 for error in refused {
-                    let CallError::Overloaded { queue_len: 2, retry_after, .. } = error else { panic!("{error:?}") };
+                    let CallError::Overloaded { cause: OverloadCause::QueueBound, queue_len: 2, retry_after, .. } = error else {
+                        panic!("{error:?}")
+                    };
+                    assert!(error.to_string().contains("2 requests wait, as many as `queue_bound` allows; try again in"));
                     assert!(retry_after >= Duration::from_secs(1));
                     assert!(error.is_retryable() && error.attempts() == 0);
                 }
@@ -63,18 +66,22 @@ alone_test! {
     }
 }
 
-/// An argument of 100 kB that counts how often it is encoded.
+/// How many calls of a crowd may encode their arguments where 50 may wait: the queue's, and those on their way while it fills.
+const MOST_ENCODED: usize = 300;
+
+/// An argument of 100 kB that counts how often it is encoded. One time too many fails the test at once.
 struct Counted<'a>(&'a AtomicUsize);
 
 impl serde::Serialize for Counted<'_> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        let before = self.0.fetch_add(1, Ordering::Relaxed);
+        assert!(before < MOST_ENCODED, "calls that will be refused encode their arguments");
         serializer.serialize_str(&"x".repeat(100_000))
     }
 }
 
 /// Has 20 000 callers call at once a pool whose only worker is busy; how many of them encoded their arguments.
-async fn encoded_by_a_crowd(pool: &Pool, waiting: usize) -> usize {
+async fn encoded_by_a_crowd(pool: &Pool, waiting: usize, bound: OverloadCause) -> usize {
     let encoded = AtomicUsize::new(0);
     let (held, ()) = tokio::join!(in_all_places::<u32>(pool, "hold", ("a",)), async {
         noted("a.began").await;
@@ -86,7 +93,10 @@ async fn encoded_by_a_crowd(pool: &Pool, waiting: usize) -> usize {
             touch("a.go");
         });
         let served = answers.iter().filter(|answer| matches!(answer, Ok(false))).count();
-        let refused = answers.iter().filter(|it| matches!(it, Err(CallError::Overloaded { .. }))).count();
+        let refused = answers
+            .iter()
+            .filter(|it| matches!(it, Err(CallError::Overloaded { cause, .. }) if *cause == bound))
+            .count();
         assert_eq!((served, refused), (waiting, 20_000 - waiting));
     });
     held.expect("it was let go");
@@ -96,9 +106,8 @@ async fn encoded_by_a_crowd(pool: &Pool, waiting: usize) -> usize {
 alone_test! {
     async fn full_queue_refuses_calls_before_they_are_encoded() {
         let pool = pool_of(MODULE).size(1).queue_bound(50).checkout_timeout(SOON).start().await.expect("it starts");
-        let encoded = encoded_by_a_crowd(&pool, 50).await;
-        // Some are on their way while the queue fills.
-        assert!((50..300).contains(&encoded), "{encoded}");
+        let encoded = encoded_by_a_crowd(&pool, 50, OverloadCause::QueueBound).await;
+        assert!((50..=MOST_ENCODED).contains(&encoded), "{encoded}");
         pool.shutdown().await;
     }
 }
@@ -108,8 +117,35 @@ alone_test! {
         let pool = pool_of(MODULE).size(1).queue_bound(100_000).queue_bytes(5_000_000);
         let pool = pool.checkout_timeout(SOON).start().await.expect("it starts");
         // 49 calls hold less than the bound, since each has a little more than its argument.
-        let encoded = encoded_by_a_crowd(&pool, 50).await;
-        assert!((50..300).contains(&encoded), "{encoded}");
+        let encoded = encoded_by_a_crowd(&pool, 50, OverloadCause::QueueBytes).await;
+        assert!((50..=MOST_ENCODED).contains(&encoded), "{encoded}");
+        pool.shutdown().await;
+    }
+}
+
+alone_test! {
+    async fn bytes_bound_refuses_calls_sent_as_messages() {
+        let pool = pool_of(MODULE).size(1).queue_bytes(1000).checkout_timeout(SOON).start().await.expect("it starts");
+        let (held, served, ()) = tokio::join!(
+            in_all_places::<u32>(&pool, "hold", ("a",)),
+            async {
+                noted("a.began").await;
+                // Larger than the bound: it may wait since nothing else does.
+                pool.call::<_, bool>("exists", ("x".repeat(5000),)).await
+            },
+            async {
+                status_when(&pool, "one waits", |status| status.waiting == 1).await;
+                let call = Call::new("pid", ()).expect("it has a form");
+                let refused = pool.actor().send(call).await.expect("it is up").expect_err("the bytes are used up");
+                let CallError::Overloaded { cause: OverloadCause::QueueBytes, queue_len: 1, queue_bytes, .. } = refused else {
+                    panic!("{refused:?}")
+                };
+                assert!(queue_bytes > 5000 && refused.to_string().contains("as `queue_bytes` allows; try again in"));
+                touch("a.go");
+            }
+        );
+        held.expect("it was let go");
+        assert!(!served.expect("it waited"));
         pool.shutdown().await;
     }
 }

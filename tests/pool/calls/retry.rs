@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hatchery::{CallContext, CallError, Direction, Phase, UnavailableCause, WorkerStartError};
+use hatchery::{CallContext, CallError, Direction, OverloadCause, Phase, UnavailableCause, WorkerStartError};
 
 use crate::support::{BRIEF, MODULE, SOON, alone_test, lines, pool_of, started, status_when};
 
@@ -102,7 +102,12 @@ fn each_error_says_whether_it_is_safe_to_try_again_and_how_often_it_was_tried() 
     let direction = Direction::Result;
     let cases = [
         (
-            CallError::Overloaded { queue_len: 3, queue_bytes: 0, retry_after: Duration::from_secs(1) },
+            CallError::Overloaded {
+                cause: OverloadCause::QueueBound,
+                queue_len: 3,
+                queue_bytes: 0,
+                retry_after: Duration::from_secs(1),
+            },
             true,
             0,
         ),

@@ -4,7 +4,9 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use futures_util::future::{FutureExt, join_all};
-use hatchery::{Affinity, Call, CallError, EndSession, Lease, Phase, Placement, Pool, Reply, Session};
+use hatchery::{
+    Affinity, Call, CallError, EndSession, Lease, OverloadCause, Phase, Placement, Pool, Reply, Session,
+};
 
 use super::read;
 use crate::support::{
@@ -354,7 +356,7 @@ alone_test! {
         let leases = join_all(["a", "d", "e"].map(|name| async { pool.session(name).checkout().await.expect("free") }));
         let leases = leases.await;
         let error = pool.session("f").call::<_, Visit>("visit", ()).await.expect_err("there is no room");
-        assert!(matches!(error, CallError::Overloaded { queue_len: 0, .. }) && error.is_retryable(), "{error:?}");
+        assert!(matches!(error, CallError::Overloaded { cause: OverloadCause::MaxSessions, .. }) && error.is_retryable(), "{error:?}");
         drop(leases);
         status_when(&pool, "all are free", |status| status.idle == 4).await;
         visit(&pool.session("f")).await;

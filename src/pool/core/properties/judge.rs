@@ -5,10 +5,14 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
-use super::super::{Command, Core, Event, Rejection, RequestId, SessionEnd, SessionUse, SlotState, WorkerId};
+use super::super::{
+    Affinity, Command, Core, Event, Rejection, RequestId, SessionEnd, SessionUse, SlotState, WorkerId,
+};
 use super::model::{Item, Model, Outcome, Served, Slot, Startup, Told, Waiting, nobody};
+use super::operation::SESSIONS;
 use super::sessions::End;
 use super::world::{Heard, World};
+use crate::error::OverloadCause;
 use crate::worker::Load;
 
 pub(super) type Verdict = Result<(), TestCaseError>;
@@ -177,13 +181,13 @@ impl Model {
                 prop_assert!(deadline <= now, "timed out early");
                 (Outcome::TimedOut, "timed out")
             }
-            Rejection::Overloaded { queue_len, queue_bytes, retry_after } => {
+            Rejection::Overloaded { cause, queue_len, queue_bytes, retry_after } => {
                 prop_assert!(newcomer && retry_after >= Duration::from_secs(1));
                 prop_assert_eq!((queue_len, queue_bytes), (self.waiting.len(), self.waiting_bytes()));
-                if queue_len < self.config.queue_bound {
+                if cause == OverloadCause::QueueBytes {
                     self.seen.insert("overloaded with bytes");
                 }
-                (Outcome::Overloaded, "overloaded")
+                (Outcome::Overloaded(cause), "overloaded")
             }
             Rejection::Unavailable { cause } => {
                 prop_assert!(self.all_failed(), "unavailable with a slot that has not failed");
@@ -238,6 +242,7 @@ impl Model {
         prop_assert!(self.waiting.len() <= self.config.queue_bound);
         let last = self.waiting.last().map_or(0, |it| it.bytes);
         prop_assert!(self.waiting_bytes() - last < self.config.queue_bytes);
+        self.judge_early_refusal(core)?;
         let deadlines = self.waiting.iter().map(|it| it.deadline).chain(self.next_expiry());
         prop_assert_eq!(core.next_deadline(), deadlines.min());
         for (request, item) in &self.items {
@@ -249,6 +254,32 @@ impl Model {
         prop_assert_eq!(self.submitted, self.ended + self.waiting.len() as u64);
         self.judge_sessions(&core.counts())?;
         self.judge_counts(core)
+    }
+
+    /// While the core refuses all, it accepts no request, of whatever session and kind.
+    fn judge_early_refusal(&mut self, core: &Core<Item, WorkerId>) -> Verdict {
+        let full = self.full();
+        let refuses = self.closed || self.all_failed() || full.is_some();
+        if core.refuses_all().is_none() {
+            let served = self.servers(self.waiting.len(), None, false).next().is_some();
+            prop_assert!(!refuses || full.is_some() && served, "admits what it refuses");
+            return Ok(());
+        }
+        prop_assert!(refuses, "refuses with room");
+        if self.closed || self.all_failed() {
+            return Ok(());
+        }
+        for name in SESSIONS {
+            for affinity in [Affinity::Hint, Affinity::StrictQueue, Affinity::StrictFailFast] {
+                let session = SessionUse { session: name.into(), affinity };
+                for (session, exclusive) in [(Some(&session), false), (Some(&session), true), (None, true)] {
+                    let server = self.servers(self.waiting.len(), session, exclusive).next();
+                    prop_assert_eq!(server, None, "it could serve {:?}", session);
+                }
+            }
+        }
+        self.seen.insert("refuses all");
+        Ok(())
     }
 
     fn judge_counts(&self, core: &Core<Item, WorkerId>) -> Verdict {

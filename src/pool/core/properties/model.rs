@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::super::{Affinity, Config, Event, RequestId, SessionUse, WorkerId};
 use super::sessions::Sessions;
 use super::world::Heard;
+use crate::error::OverloadCause;
 
 /// What a request carries. Not `Clone`, so it cannot be doubled; the model sees when it is dropped.
 #[derive(Debug)]
@@ -87,7 +88,7 @@ impl Waiting {
 pub(super) enum Outcome {
     Accepted,
     TimedOut,
-    Overloaded,
+    Overloaded(OverloadCause),
     Unavailable,
     Draining,
     SessionLost,
@@ -204,6 +205,14 @@ impl Model {
         self.waiting.iter().map(|it| it.bytes).sum()
     }
 
+    /// The bound of the queue that is reached, if one is.
+    pub(super) fn full(&self) -> Option<OverloadCause> {
+        if self.waiting.len() >= self.config.queue_bound {
+            return Some(OverloadCause::QueueBound);
+        }
+        (self.waiting_bytes() >= self.config.queue_bytes).then_some(OverloadCause::QueueBytes)
+    }
+
     /// What must become of a new request, and what that does to its session and others.
     fn outcome(&mut self, now: Instant, newcomer: &Waiting) -> Outcome {
         let Waiting { request, deadline, ref session, exclusive, .. } = *newcomer;
@@ -219,10 +228,8 @@ impl Model {
         {
             return refused;
         }
-        let is_full =
-            self.waiting.len() >= self.config.queue_bound || self.waiting_bytes() >= self.config.queue_bytes;
-        if !served && is_full {
-            return Outcome::Overloaded;
+        if let Some(cause) = self.full().filter(|_| !served) {
+            return Outcome::Overloaded(cause);
         }
         if let Some(session) = session {
             self.enters(&session.session);

@@ -312,7 +312,7 @@ fn come_across(settings: ProptestConfig, seed: u64) -> BTreeSet<&'static str> {
 }
 
 /// What enough histories must have come across.
-const EVERYTHING: [&str; 60] = [
+const EVERYTHING: [&str; 61] = [
     "a call alone",
     "a call beside others",
     "a lease alone",
@@ -340,6 +340,7 @@ const EVERYTHING: [&str; 60] = [
     "overloaded with bytes",
     "own line behind a lease",
     "ready",
+    "refuses all",
     "replaced",
     "served when another one timed out",
     "session adopted",

@@ -11,6 +11,7 @@ use super::super::{Affinity, RequestId, SessionEnd, SessionUse, WorkerId};
 use super::judge::Verdict;
 use super::model::{Model, Outcome, Served, nobody};
 use super::world::World;
+use crate::error::OverloadCause;
 use crate::worker::Placement;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -177,7 +178,7 @@ impl Model {
             }
             None if !self.has_room() => {
                 self.seen.insert("sessions full");
-                Some(Outcome::Overloaded)
+                Some(Outcome::Overloaded(OverloadCause::MaxSessions))
             }
             _ => None,
         }

@@ -67,7 +67,8 @@ fn a_session_is_in_use_until_the_last_of_its_calls_has_ended() {
     rig.hint("a", 2);
     rig.freed(0, 1);
     assert_eq!(rig.core.next_deadline(), None);
-    let overloaded = Rejection::Overloaded { queue_len: 0, queue_bytes: 0, retry_after: ms(1000) };
+    let overloaded =
+        Rejection::Overloaded { cause: MaxSessions, queue_len: 0, queue_bytes: 0, retry_after: ms(1000) };
     assert_eq!(rig.hint("b", 3), [reject(3, overloaded)]);
     rig.freed(0, 1);
     assert_eq!(rig.tick_after(100), [ends(&[0], "a", SessionEnd::Expired, None)]);
@@ -133,7 +134,7 @@ fn the_time_to_come_back_counts_all_places() {
     let retry_after = ms(4 * 8000 / (2 * 2));
     assert_eq!(
         rig.submit(15),
-        [reject(15, Rejection::Overloaded { queue_len: 4, queue_bytes: 0, retry_after })]
+        [reject(15, Rejection::Overloaded { cause: QueueBound, queue_len: 4, queue_bytes: 0, retry_after })]
     );
 }
 

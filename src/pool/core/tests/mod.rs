@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use super::{
     Affinity, Command, Config, Core, Event, Rejection, RequestId, SessionEnd, SessionUse, SlotState, WorkerId,
 };
+use crate::error::OverloadCause::{MaxSessions, QueueBound, QueueBytes};
 use crate::worker::{Load, Placement};
 
 type Out = Vec<Command<u64, &'static str>>;

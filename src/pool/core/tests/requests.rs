@@ -161,13 +161,13 @@ fn a_full_queue_refuses_with_the_time_to_come_back() {
     let retry_after = ms(6 * 4000 / 2);
     assert_eq!(
         rig.submit(16),
-        [reject(16, Rejection::Overloaded { queue_len: 6, queue_bytes: 0, retry_after })]
+        [reject(16, Rejection::Overloaded { cause: QueueBound, queue_len: 6, queue_bytes: 0, retry_after })]
     );
     rig.exited(0, 1);
     let retry_after = ms(6 * 4000);
     assert_eq!(
         rig.submit(17),
-        [reject(17, Rejection::Overloaded { queue_len: 6, queue_bytes: 0, retry_after })]
+        [reject(17, Rejection::Overloaded { cause: QueueBound, queue_len: 6, queue_bytes: 0, retry_after })]
     );
     rig.abandon(12);
     assert_eq!(rig.submit(18), [], "a place is free again");
@@ -176,8 +176,12 @@ fn a_full_queue_refuses_with_the_time_to_come_back() {
 #[test]
 fn bytes_that_wait_are_bounded() {
     let mut rig = Rig::running_with(Config { size: 1, queue_bytes: 100, ..CONFIG });
-    let full =
-        |queue_len, queue_bytes| Rejection::Overloaded { queue_len, queue_bytes, retry_after: ms(1000) };
+    let full = |queue_len, queue_bytes| Rejection::Overloaded {
+        cause: QueueBytes,
+        queue_len,
+        queue_bytes,
+        retry_after: ms(1000),
+    };
     assert_eq!(rig.submit_bytes(1, 500), [assign(0, 1, 1)], "what does not wait is not bounded");
     assert_eq!(rig.submit_bytes(2, 99), []);
     assert_eq!(rig.submit_bytes(3, 500), [], "the last one may be larger than the rest");
@@ -193,7 +197,12 @@ fn bytes_that_wait_are_bounded() {
 fn announced_request_is_refused_while_the_queue_is_full() {
     let mut rig = Rig::running_with(Config { size: 1, queue_bound: 1, queue_bytes: 100, ..CONFIG });
     let admit = |item| Command::Admit { item };
-    let full = |queue_bytes| Rejection::Overloaded { queue_len: 1, queue_bytes, retry_after: ms(1000) };
+    let full = |queue_bytes| Rejection::Overloaded {
+        cause: QueueBound,
+        queue_len: 1,
+        queue_bytes,
+        retry_after: ms(1000),
+    };
     assert_eq!(rig.announce(1), [admit(1)]);
     rig.submit(2);
     assert_eq!(rig.announce(3), [admit(3)], "it may wait");
@@ -210,7 +219,8 @@ fn announced_request_is_refused_while_the_queue_is_full() {
 fn retry_after_is_at_least_a_second() {
     let mut rig = Rig::running_with(Config { size: 1, queue_bound: 0, ..CONFIG });
     rig.submit(1);
-    let overloaded = Rejection::Overloaded { queue_len: 0, queue_bytes: 0, retry_after: ms(1000) };
+    let overloaded =
+        Rejection::Overloaded { cause: QueueBound, queue_len: 0, queue_bytes: 0, retry_after: ms(1000) };
     assert_eq!(rig.submit(2), [reject(2, overloaded)]);
 }
 

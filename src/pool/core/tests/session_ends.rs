@@ -269,7 +269,8 @@ fn a_new_session_is_refused_while_all_others_are_in_use() {
     rig.strict("b", 2);
     rig.strict("b", 3);
     rig.freed(1, 1);
-    let overloaded = Rejection::Overloaded { queue_len: 0, queue_bytes: 0, retry_after: ms(1000) };
+    let overloaded =
+        Rejection::Overloaded { cause: MaxSessions, queue_len: 0, queue_bytes: 0, retry_after: ms(1000) };
     assert_eq!(rig.hint("c", 4), [reject(4, overloaded)], "though two workers idle");
     rig.freed(1, 1);
     assert_eq!(rig.hint("c", 5), [ends(&[1], "b", Evicted, None), placed(1, 1, 5, New)]);
@@ -281,7 +282,8 @@ fn nobody_is_evicted_for_a_request_that_is_refused() {
     rig.hint("a", 1);
     rig.freed(0, 1);
     rig.submit(2);
-    let overloaded = Rejection::Overloaded { queue_len: 0, queue_bytes: 0, retry_after: ms(1000) };
+    let overloaded =
+        Rejection::Overloaded { cause: QueueBound, queue_len: 0, queue_bytes: 0, retry_after: ms(1000) };
     assert_eq!(rig.hint("b", 3), [reject(3, overloaded)]);
     rig.freed(0, 1);
     assert_eq!(rig.hint("a", 4), [placed(0, 1, 4, Kept)]);

@@ -93,7 +93,8 @@ fn the_bound_and_the_deadline_hold_for_strict_requests() {
     let strict = || Some(SessionUse { session: "a".into(), affinity: Affinity::StrictQueue });
     rig.submit_as(2, 50, strict());
     rig.submit_as(3, 40, strict());
-    let overloaded = Rejection::Overloaded { queue_len: 2, queue_bytes: 0, retry_after: ms(1000) };
+    let overloaded =
+        Rejection::Overloaded { cause: QueueBound, queue_len: 2, queue_bytes: 0, retry_after: ms(1000) };
     assert_eq!(rig.strict("a", 4), [reject(4, overloaded)], "though a worker idles");
     assert_eq!(rig.submit(5), [assign(1, 1, 5)], "which others still get");
     assert_eq!(rig.core.next_deadline(), Some(rig.now + ms(40)));
