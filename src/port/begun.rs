@@ -21,7 +21,7 @@ pub(crate) struct BegunMark(OwnedFd);
 
 impl BegunMark {
     pub(crate) fn new() -> io::Result<Self> {
-        memfd::create(BYTES).map(Self)
+        memfd::create("hatchery-begun", BYTES).map(Self)
     }
 
     /// What the worker has marked; if that cannot be read, it may have begun everything.

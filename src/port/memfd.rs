@@ -38,7 +38,7 @@ pub(crate) struct Memfd {
 impl Memfd {
     /// A new one with these bytes: they are copied once.
     pub(crate) fn copy_of(bytes: &[u8]) -> io::Result<Self> {
-        let fd = create(bytes.len())?;
+        let fd = create("hatchery", bytes.len())?;
         let mut at = 0;
         while at < bytes.len() {
             match rustix::io::pwrite(&fd, &bytes[at..], at as u64) {
@@ -114,7 +114,7 @@ pub(crate) struct OpenMemfd {
 impl OpenMemfd {
     /// A new one of so many zeroes.
     pub(crate) fn zeroed(len: usize) -> io::Result<Self> {
-        let fd = create(len)?;
+        let fd = create("hatchery", len)?;
         let map = Map::new(fd.as_fd(), len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED)?;
         map.keep_from_children()?;
         Ok(Self { fd, map })
@@ -162,12 +162,12 @@ impl OpenMemfd {
 /// # Errors
 /// The kernel has no memory or no descriptor for it, or the limit of file sizes (`ulimit -f`) forbids it: the kernel
 /// would end this process by SIGXFSZ.
-pub(super) fn create(len: usize) -> io::Result<OwnedFd> {
+pub(super) fn create(name: &str, len: usize) -> io::Result<OwnedFd> {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
     if limit.is_some_and(|limit| limit < len as u64) {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
-    let fd = rustix::fs::memfd_create("hatchery", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let fd = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     rustix::fs::ftruncate(&fd, len as u64)?;
     rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW)?;
     // A process of the same user may have opened it by /proc before it was sealed.

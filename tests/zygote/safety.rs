@@ -323,16 +323,17 @@ alone_test! {
 }
 
 alone_test! {
-    async fn descriptors_that_an_answer_has_no_use_for_are_not_the_next_workers() {
-        // Those of a file: it cannot be watched as a pidfd can.
+    async fn template_that_passes_needless_descriptors_is_ended() {
         let more = "self.socket.sendmsg([_zygote._HEAD.pack(20, _zygote.EXITED, 1, 0, 4000000, 0, 0)], \
             [(_zygote._socket.SOL_SOCKET, _zygote._socket.SCM_RIGHTS, _zygote.array.array('i', [0, 0]))])";
         let pool = pool_of(&bent(more)).size(1).start().await.expect("it starts");
-        let status = pool.status().await.expect("it runs");
-        assert_eq!(status.workers[0].forked, Some(true), "{status:?}");
-        kill(pids(&pool).await[0]);
-        let status = status_when(&pool, "its end is seen", |it| it.restarts == 1 && it.idle == 1).await;
-        assert!(status.workers[0].last_exit.as_deref().is_some_and(|how| how.contains("signal 9")), "{status:?}");
+        let again = |status: &PoolStatus| {
+            let zygote = status.zygote.as_ref().expect("it has one");
+            zygote.state == ZygoteState::Ready && zygote.restarts == 1 && status.idle == 1
+        };
+        status_when(&pool, "there is another template", again).await;
+        let told = logged(log::Level::Error, "hatchery::port");
+        assert!(told.iter().any(|line| line.contains("a descriptor that belongs to no frame")), "{told:?}");
         pool.shutdown().await;
     }
 }

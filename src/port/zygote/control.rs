@@ -20,11 +20,11 @@ use super::super::frame::{Frame, FrameDecoder};
 
 /// More than any frame of a template has.
 const MAX_FRAME_BYTES: u32 = 64 * 1024;
-/// The most descriptors that a frame comes with, in either direction.
-const MOST_DESCRIPTORS: usize = 7;
-
 /// How many descriptors of frames that have not come whole are held at most. A template that sends more is broken.
 const MOST_HELD_DESCRIPTORS: usize = 64;
+
+/// Room for what the kernel puts into one message at most: what finds no room is closed on this thread, which may block.
+const SPACE: usize = rustix::cmsg_space!(ScmRights(253));
 
 /// The reading half. What is written is written at once, from wherever somebody has to say something; see [`send`].
 pub(super) struct Control {
@@ -64,9 +64,10 @@ impl Control {
             if let Some(frame) = decoder.decode(&mut self.incoming)? {
                 return Poll::Ready(Ok(frame));
             }
-            // Whatever comes next brings its own; what the frames so far had no use for must not be taken for that.
-            if self.incoming.is_empty() {
-                self.descriptors.clear();
+            // What comes next brings its own. Closing these, a template could pass descriptors without end.
+            if self.incoming.is_empty() && !self.descriptors.is_empty() {
+                let error = io::Error::other("a template passed a descriptor that belongs to no frame");
+                return Poll::Ready(Err(error.into()));
             }
             ready!(self.stream.poll_read_ready(cx))?;
             let mut bytes = [0; 4096];
@@ -88,7 +89,7 @@ impl Control {
 }
 
 fn receive(stream: &UnixStream, bytes: &mut [u8], into: &mut VecDeque<Foreign>) -> io::Result<usize> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
+    let mut space = [MaybeUninit::uninit(); SPACE];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
     let received = rustix::net::recvmsg(stream, &mut [IoSliceMut::new(bytes)], &mut ancillary, flags)?;
@@ -107,4 +108,36 @@ pub(super) fn send(stream: &UnixStream, frame: &Frame, descriptors: &[BorrowedFd
     frame.encode_head(MAX_FRAME_BYTES, &mut bytes).map_err(io::Error::other)?;
     bytes.extend_from_slice(&frame.body);
     send_with(stream, &bytes, descriptors)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd as _;
+
+    use super::super::super::frame::{Codec, Kind};
+    use super::*;
+
+    async fn next(control: &mut Control) -> Result<Frame, ChannelError> {
+        std::future::poll_fn(|cx| control.poll_frame(cx)).await
+    }
+
+    #[tokio::test]
+    async fn descriptor_that_no_frame_needs_ends_the_template() {
+        let frame = Frame::new(Kind::Exited, 0, Codec::Json, bytes::Bytes::from_static(b"{}"));
+        let null = std::fs::File::open("/dev/null").expect("it is there");
+        for count in [1, 250] {
+            let (ours, theirs) = UnixStream::pair().expect("a pair");
+            let mut control = Control::new(Arc::new(ours));
+            send(&theirs, &frame, &[]).expect("it is sent");
+            assert!(next(&mut control).await.is_ok());
+            send(&theirs, &frame, &vec![null.as_fd(); count]).expect("it is sent");
+            drop(theirs);
+            // The frame itself is good.
+            let error = match next(&mut control).await {
+                Ok(_) => next(&mut control).await.expect_err("nothing took the descriptor"),
+                Err(error) => error,
+            };
+            assert!(error.to_string().contains("a template passed"), "{error}");
+        }
+    }
 }

@@ -7,8 +7,8 @@ use super::Worker;
 use crate::budget::{FRAME_UNIT_BYTES, HOST_CALLS, STREAM_BYTES, UNWRITTEN_BYTES};
 use crate::error::{CallError, HostCallCause};
 use crate::port::{
-    Attachment, Body, ChannelError, FrameError, HostRequest, LogRecord, Reply, WorkerError, credit_frame,
-    host_result_frame, python_record,
+    Attachment, Body, ChannelError, Frame, FrameError, HostRequest, LogRecord, Reply, WorkerError,
+    credit_frame, host_result_frame, python_record,
 };
 use crate::worker::dispatch::{Dispatch, StreamId, Work};
 use crate::worker::host::{Ended, HostContext};
@@ -16,6 +16,12 @@ use crate::worker::in_flight::Current;
 
 /// How long the host may read nothing from a worker that has other calls than the streams whose items are unread.
 const LONGEST_WITHOUT_READING: Duration = Duration::from_secs(1);
+
+/// How many frames of a turn this one counts as.
+fn cost(frame: &Frame) -> usize {
+    let inline: usize = frame.attachments.iter().map(Attachment::inline_bytes).sum();
+    1 + (frame.body.len() + inline) / FRAME_UNIT_BYTES + frame.attachments.len()
+}
 
 impl Worker {
     /// Reads frames until the socket is empty or the turn is over.
@@ -27,7 +33,7 @@ impl Worker {
             self.take_over();
             match frame {
                 Ok(frame) => {
-                    *turn = turn.saturating_sub(1 + frame.body.len() / FRAME_UNIT_BYTES);
+                    *turn = turn.saturating_sub(cost(&frame));
                     match Reply::from_frame(frame) {
                         Ok(reply) => self.told(reply),
                         Err(error) => self.protocol_broken(error.to_string()),

@@ -1,5 +1,6 @@
 //! Processes that are killed or stopped from outside: one worker, many under load, and the host itself.
 
 mod host;
+mod namespace;
 mod storm;
 mod worker;

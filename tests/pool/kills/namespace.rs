@@ -1,0 +1,201 @@
+//! Hosts under attack, each in a PID namespace of its own: a wrong signal would hit nothing outside.
+//!
+//! ```text
+//!   test  ->  unshare  ->  sh, PID 1 of the namespace  ->  host (this binary, in a role): says "held" at the end
+//! ```
+
+use std::process::{Child, Command, Stdio};
+
+use hatchery::Pool;
+
+use crate::faults::pools::{pool_of, serves, start, status};
+use crate::support::{
+    alone_test, in_system, is_alive, kill, role, role_command, scratch, status_when, test_path,
+};
+
+/// The flags with which this machine makes namespaces of processes and mounts. `None`, which is told, when it makes
+/// none; on CI (`CI` is set) that fails the test.
+fn unshare() -> Option<Command> {
+    let plain = ["--mount", "--pid", "--fork", "--mount-proc", "--kill-child"];
+    for user in [&[][..], &["--user", "--map-root-user"]] {
+        let command = || {
+            let mut command = Command::new("unshare");
+            command.args(user).args(plain);
+            command
+        };
+        let works = command().arg("true").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        if works.is_ok_and(|status| status.success()) {
+            return Some(command());
+        }
+    }
+    assert!(std::env::var_os("CI").is_none(), "`unshare` can make no PID namespace here");
+    eprintln!("skipped: `unshare` can make no PID namespace here");
+    None
+}
+
+/// Runs the test's host in namespaces of its own, after a preparation by the shell.
+fn in_namespace(test: &str, prepare: &str) {
+    let Some(mut unshare) = unshare() else { return };
+    let host = role_command(test, "host");
+    unshare.args(["sh", "-c", &format!("{prepare}\n\"$@\"\nexit $?"), "sh"]);
+    unshare.arg(host.get_program()).args(host.get_args());
+    unshare.envs(host.get_envs().filter_map(|(name, value)| Some((name, value?)))).stdin(Stdio::null());
+    let output = unshare.output().expect("it ran a moment ago");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("held"), "{}\n{text}\n{errors}", output.status);
+}
+
+/// A process that no pool may signal.
+struct Bystander(Child);
+
+impl Bystander {
+    fn new() -> Self {
+        Self(Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn().expect("sleep is there"))
+    }
+}
+
+impl Drop for Bystander {
+    fn drop(&mut self) {
+        kill(self.0.id());
+        // A host that reaps all children may have reaped it.
+        let _ = self.0.wait();
+    }
+}
+
+/// Workers that are killed are replaced, and a bystander lives on.
+async fn kills_and_replaces(pool: &Pool) {
+    let bystander = Bystander::new();
+    for round in 1..=5 {
+        kill(status(pool).await.workers[0].pid.expect("it is ready"));
+        status_when(pool, "it is replaced", |it| it.restarts == round && it.idle == 1).await;
+        serves(pool).await;
+    }
+    let error = pool.request("spin").timeout(std::time::Duration::from_millis(100)).send::<()>().await;
+    error.expect_err("it never ends");
+    status_when(pool, "the pool kills it", |it| it.restarts == 6 && it.idle == 1).await;
+    assert!(is_alive(bystander.0.id()), "the bystander lives");
+}
+
+const SPIN: &str = "
+import signal
+def spin():
+    for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_IGN)
+    sum(range(10**15))
+";
+
+alone_test! {
+    within 180 seconds:
+    fn host_that_ignores_sigchld_signals_its_workers_only() {
+        let test = test_path!(host_that_ignores_sigchld_signals_its_workers_only);
+        if role().is_none() {
+            return in_namespace(test, "");
+        }
+        // SAFETY: no handler of ours is installed.
+        #[allow(unsafe_code)]
+        unsafe {
+            libc::signal(libc::SIGCHLD, libc::SIG_IGN);
+        }
+        in_system(|| async {
+            let pool = start(pool_of(SPIN).cancel_grace(std::time::Duration::from_millis(100))).await;
+            kills_and_replaces(&pool).await;
+            pool.shutdown().await;
+            println!("held");
+        })();
+    }
+}
+
+alone_test! {
+    within 180 seconds:
+    fn host_that_reaps_all_signals_its_workers_only() {
+        let test = test_path!(host_that_reaps_all_signals_its_workers_only);
+        if role().is_none() {
+            return in_namespace(test, "");
+        }
+        std::thread::spawn(|| {
+            loop {
+                // SAFETY: no status is asked for.
+                #[allow(unsafe_code)]
+                let reaped = unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) };
+                if reaped == -1 {
+                    std::thread::sleep(std::time::Duration::from_millis(5)); // it has no child now
+                }
+            }
+        });
+        in_system(|| async {
+            let pool = start(pool_of(SPIN).cancel_grace(std::time::Duration::from_millis(100))).await;
+            kills_and_replaces(&pool).await;
+            pool.shutdown().await;
+            println!("held");
+        })();
+    }
+}
+
+/// The template's first answer names another process, whose number is in a file, with a pidfd of it.
+const LIAR: &str = "
+from hatchery import _zygote
+first = True
+tell = _zygote._Template.tell
+
+def lie(self, kind, number, fork_id, body, fd=None):
+    global first
+    if kind == _zygote.FORKED and first:
+        first = False
+        with open('named') as file:
+            body['pid'] = int(file.read())
+        fd = self.pidfd_open(body['pid'])
+    tell(self, kind, number, fork_id, body, fd)
+
+_zygote._Template.tell = lie
+";
+
+alone_test! {
+    within 180 seconds:
+    fn template_that_names_other_processes_gets_none_signalled() {
+        let test = test_path!(template_that_names_other_processes_gets_none_signalled);
+        if !crate::ZYGOTE {
+            return;
+        }
+        if role().is_none() {
+            return in_namespace(test, "");
+        }
+        in_system(|| async {
+            let bystander = Bystander::new();
+            for named in [bystander.0.id(), std::process::id(), 1] {
+                std::fs::write(scratch().join("named"), named.to_string()).expect("the test's own folder");
+                let pool = start(pool_of(LIAR).current_dir(scratch())).await;
+                status_when(&pool, "the template is replaced", |it| {
+                    it.zygote.as_ref().is_some_and(|zygote| zygote.restarts == 1) && it.idle == 1
+                })
+                .await;
+                serves(&pool).await;
+                pool.shutdown().await;
+                assert!(is_alive(bystander.0.id()) && is_alive(1), "{named} was named");
+            }
+            println!("held");
+        })();
+    }
+}
+
+alone_test! {
+    within 120 seconds:
+    fn zygote_without_proc_starts_its_workers_cold() {
+        let test = test_path!(zygote_without_proc_starts_its_workers_cold);
+        if !crate::ZYGOTE {
+            return;
+        }
+        if role().is_none() {
+            return in_namespace(test, "mount -t tmpfs none /proc || exit 9");
+        }
+        in_system(|| async {
+            assert!(!std::path::Path::new("/proc/self").exists());
+            let pool = start(pool_of("")).await;
+            serves(&pool).await;
+            let status = status(&pool).await;
+            assert_eq!(status.workers[0].forked, Some(false), "{status:?}");
+            pool.shutdown().await;
+            println!("held");
+        })();
+    }
+}
