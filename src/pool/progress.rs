@@ -92,3 +92,34 @@ impl fmt::Debug for Listener {
         f.write_str("Listener")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, OnceLock};
+
+    use futures_util::task::noop_waker_ref;
+
+    use super::*;
+
+    #[test]
+    fn handler_slower_than_its_function_gives_its_task_back() {
+        let update = || Body::from(bytes::Bytes::from_static(b"1"));
+        let handled = Arc::new(AtomicUsize::new(0));
+        let sender = Arc::new(OnceLock::<UpdateSender>::new());
+        let (count, more) = (handled.clone(), sender.clone());
+        // While one update is handled, the next one comes.
+        let mut listener = Listener::new(Box::new(move |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+            // Ends this test if the poll does not end.
+            assert!(count.load(Ordering::Relaxed) <= UPDATES_PER_POLL * 2);
+            more.get().expect("it is set").send(update());
+        }));
+        listener.sender().send(update());
+        sender.set(listener.sender()).ok().expect("it is set once");
+        for polls in 1..=2 {
+            listener.poll(&mut Context::from_waker(noop_waker_ref()));
+            assert_eq!(handled.load(Ordering::Relaxed), polls * UPDATES_PER_POLL);
+        }
+    }
+}

@@ -182,3 +182,29 @@ pub(crate) fn wait_until_reaped(timeout: Duration) -> bool {
         REAPED.wait_timeout_while(dying, timeout, |dying| *dying > 0).unwrap_or_else(PoisonError::into_inner);
     *dying == 0
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn work_without_a_thread_is_done_with_the_next_and_at_the_end() {
+        let (done, told) = mpsc::channel();
+        let next = || told.recv_timeout(Duration::from_secs(20)).expect("it is done");
+        let work = |name: &'static str| {
+            let done = done.clone();
+            Box::new(move || done.send(name).expect("the test waits"))
+        };
+        waiting().push(work("first"));
+        in_background(rustix::process::getpid(), work("second"));
+        // Other tests make threads, too, which may take the first.
+        let mut both = [next(), next()];
+        both.sort_unstable();
+        assert_eq!(both, ["first", "second"]);
+        waiting().push(work("third"));
+        wait_until_reaped(Duration::ZERO);
+        assert_eq!(next(), "third");
+    }
+}

@@ -52,7 +52,7 @@ pub(crate) fn updates() -> (UpdateSender, UpdateReceiver) {
 }
 
 impl UpdateSender {
-    pub(super) fn send(&self, update: Body) {
+    pub(crate) fn send(&self, update: Body) {
         self.0.updates.lock().unwrap_or_else(PoisonError::into_inner).push(update);
         self.0.waker.wake();
     }
