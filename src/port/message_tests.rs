@@ -87,3 +87,20 @@ fn protocol_error_is_called_so_once() {
     let error = error().into_start_error(String::new());
     assert_eq!(error.to_string(), "protocol error during the start: no frame");
 }
+
+#[test]
+fn log_frame_beyond_1_mib_is_not_read_and_says_its_size() {
+    let frame = |size: usize| {
+        let body = format!(r#"{{"logger": "a", "message": "{}"}}"#, "m".repeat(size));
+        Frame { number: 30, ..Frame::new(Kind::Log, 0, Codec::Json, body.into()) }
+    };
+    let Ok(Reply::Log { level: 30, record }) = Reply::from_frame(frame(LOG_FRAME_BYTES - 100)) else {
+        panic!()
+    };
+    assert_eq!((&*record.logger, record.message.len()), ("a", LOG_FRAME_BYTES - 100));
+    let Ok(Reply::Log { level: 30, record }) = Reply::from_frame(frame(LOG_FRAME_BYTES)) else { panic!() };
+    assert_eq!(
+        record.message,
+        format!("a log record of {} bytes is too large to be read", LOG_FRAME_BYTES + 30)
+    );
+}

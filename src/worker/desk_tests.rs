@@ -175,3 +175,21 @@ async fn after_the_end_a_call_answers_by_itself_and_what_lay_there_is_handed_ove
     python.read_to_end(&mut all).await.expect("the socket is closed, though the desk is still there");
     assert_eq!(all.len(), 24);
 }
+
+#[tokio::test]
+async fn worker_that_reads_nothing_gets_at_most_16_mib_beside_its_calls() {
+    let (desk, _python) = desk();
+    let long = crate::port::session_end_frame(1, 0, &"x".repeat(1 << 19), "ended");
+    let mut sent = 0;
+    let error = loop {
+        match desk.send(&long) {
+            Ok(()) => sent += 1,
+            Err(error) => break error,
+        }
+        assert!(sent < 100, "nothing bounds it");
+    };
+    assert!(matches!(error, ChannelError::Unread { bytes } if bytes > UNWRITTEN_BYTES), "{error}");
+    assert!(sent > 30, "so many fit: {sent}");
+    // Calls are the callers', and are not counted.
+    assert!(desk.queue_call(&call(), Instant::now()).1.is_ok());
+}

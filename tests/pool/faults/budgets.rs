@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::pools::{LONG, pid, pool_of, serves, start};
 use crate::support::{
-    BRIEF, SOON, alone_test, lines, logged, rss_bytes, scratch, status_when, stop, touch, wait_until,
+    BRIEF, SOON, alone_test, lines, logged, rss_bytes, scratch, slow_down_logger, status_when, stop, touch,
+    wait_until,
 };
 
 const TARGET: &str = "hatchery::python::faulty-1";
@@ -82,9 +83,12 @@ alone_test! {
     within 120 seconds:
     async fn flood_of_frames_holds_up_no_neighbour() {
         let pool = start(pool_of(FLOODS).current_dir(scratch()).size(2)).await;
-        // Frames that do nothing, records that are not logged for want of their level, and records that are.
+        // Frames that do nothing, records, and records with a logger that takes 20 us for each.
         let log = r#"{"logger": "flood", "message": "m", "request_id": null}"#;
-        for (name, kind, body) in [("nothing", 19, ""), ("records", 12, log)] {
+        for (name, kind, body) in [("nothing", 19, ""), ("records", 12, log), ("slow", 12, log)] {
+            if name == "slow" {
+                slow_down_logger();
+            }
             let flood = pool.call::<_, ()>("flood", (name, kind, body));
             let (flood, ()) = tokio::join!(flood, async {
                 let began = scratch().join(format!("{name}.began"));

@@ -4,9 +4,13 @@
 //!   test  ->  unshare  ->  sh, PID 1 of the namespace  ->  host (this binary, in a role): says "held" at the end
 //! ```
 
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
-use hatchery::Pool;
+use hatchery::{CallError, Phase, Pool};
+use serde_json::Value;
 
 use crate::faults::pools::{pool_of, serves, start, status};
 use crate::support::{
@@ -71,7 +75,7 @@ async fn kills_and_replaces(pool: &Pool) {
         status_when(pool, "it is replaced", |it| it.restarts == round && it.idle == 1).await;
         serves(pool).await;
     }
-    let error = pool.request("spin").timeout(std::time::Duration::from_millis(100)).send::<()>().await;
+    let error = pool.request("spin").timeout(Duration::from_millis(100)).send::<()>().await;
     error.expect_err("it never ends");
     status_when(pool, "the pool kills it", |it| it.restarts == 6 && it.idle == 1).await;
     assert!(is_alive(bystander.0.id()), "the bystander lives");
@@ -98,7 +102,7 @@ alone_test! {
             libc::signal(libc::SIGCHLD, libc::SIG_IGN);
         }
         in_system(|| async {
-            let pool = start(pool_of(SPIN).cancel_grace(std::time::Duration::from_millis(100))).await;
+            let pool = start(pool_of(SPIN).cancel_grace(Duration::from_millis(100))).await;
             kills_and_replaces(&pool).await;
             pool.shutdown().await;
             println!("held");
@@ -119,12 +123,12 @@ alone_test! {
                 #[allow(unsafe_code)]
                 let reaped = unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) };
                 if reaped == -1 {
-                    std::thread::sleep(std::time::Duration::from_millis(5)); // it has no child now
+                    std::thread::sleep(Duration::from_millis(5)); // it has no child now
                 }
             }
         });
         in_system(|| async {
-            let pool = start(pool_of(SPIN).cancel_grace(std::time::Duration::from_millis(100))).await;
+            let pool = start(pool_of(SPIN).cancel_grace(Duration::from_millis(100))).await;
             kills_and_replaces(&pool).await;
             pool.shutdown().await;
             println!("held");
@@ -194,6 +198,112 @@ alone_test! {
             serves(&pool).await;
             let status = status(&pool).await;
             assert_eq!(status.workers[0].forked, Some(false), "{status:?}");
+            pool.shutdown().await;
+            println!("held");
+        })();
+    }
+}
+
+/// Functions that pass a socket whose last close waits: it lingers, and its other end reads nothing.
+const LINGERS: &str = r#"
+import gc, os, socket, struct, time
+import hatchery._memfds as memfds
+from hatchery import _wire
+
+def lingering(port):
+    made = socket.create_connection(("127.0.0.1", port))
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 600))
+    made.setblocking(False)
+    try:
+        while True:
+            made.send(bytes(1 << 16))
+    except BlockingIOError:
+        return made.detach()
+
+def on_memfds(port):
+    memfds._memfd_of = lambda data: lingering(port)
+    return bytes(1 << 20)
+
+def on_channel(port):
+    gc.unfreeze()  # a template freezes what it has made
+    channel = [it.fd for it in gc.get_objects() if isinstance(it, _wire.Channel) and it.fd >= 0][-1]
+    nothing = struct.pack(">IBBHIQI", 20, 19, 0, 0, 0, 1, 0)
+    fd = lingering(port)
+    try:
+        with socket.socket(fileno=os.dup(channel)) as again:
+            again.sendmsg([nothing], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", fd))])
+    except PermissionError:
+        return  # the kernel refuses it
+    finally:
+        os.closerange(fd, fd + 1)
+
+def sleep(seconds):
+    time.sleep(seconds)
+"#;
+
+/// Calls are answered, and a deadline holds.
+async fn goes_on(pool: &Pool) {
+    for _ in 0..20 {
+        serves(pool).await;
+    }
+    let error = pool.request("sleep").args((1000,)).timeout(Duration::from_millis(200)).send::<()>().await;
+    assert!(matches!(error, Err(CallError::Timeout { phase: Phase::Run, .. })), "{error:?}");
+}
+
+alone_test! {
+    within 180 seconds:
+    fn passed_socket_whose_close_waits_holds_up_no_neighbour() {
+        let test = test_path!(passed_socket_whose_close_waits_holds_up_no_neighbour);
+        if role().is_none() {
+            return in_namespace(test, "");
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let port = listener.local_addr().expect("it is bound").port();
+        // What comes is kept open, and not read.
+        std::thread::spawn(move || listener.incoming().collect::<Vec<_>>());
+        in_system(move || async move {
+            for function in ["on_memfds", "on_channel"] {
+                // The bytes have no room in a frame.
+                let pool = start(pool_of(LINGERS).size(2).max_frame_bytes(1 << 16)).await;
+                let answer = pool.call::<_, Value>(function, (port,)).await;
+                assert!(function == "on_channel" || answer.is_err(), "{answer:?}");
+                goes_on(&pool).await;
+                pool.shutdown().await;
+            }
+            println!("held");
+        })();
+    }
+}
+
+/// Traces the process of this number, and never looks at what becomes of it.
+const TRACER: &str = "
+import ctypes, sys, time
+PTRACE_SEIZE = 0x4206
+arguments = [ctypes.c_long(it) for it in (PTRACE_SEIZE, int(sys.argv[1]), 0, 0)]
+print(ctypes.CDLL(None).ptrace(*arguments), flush=True)
+time.sleep(1000)
+";
+
+alone_test! {
+    within 180 seconds:
+    fn worker_that_dies_while_traced_holds_up_no_neighbour() {
+        let test = test_path!(worker_that_dies_while_traced_holds_up_no_neighbour);
+        if role().is_none() {
+            return in_namespace(test, "");
+        }
+        in_system(|| async {
+            let pool = start(pool_of(LINGERS).size(2)).await;
+            let worker = status(&pool).await.workers[0].pid.expect("it is ready");
+            let mut tracer = Command::new("python3");
+            tracer.args(["-c", TRACER, &worker.to_string()]).stdin(Stdio::null()).stdout(Stdio::piped());
+            let mut tracer = Bystander(tracer.spawn().expect("Python is there"));
+            let mut answer = String::new();
+            let said = tracer.0.stdout.take().expect("it is a pipe");
+            BufReader::new(said).read_line(&mut answer).expect("it says whether it traces");
+            assert_eq!(answer, "0\n", "it may not trace");
+            kill(worker);
+            status_when(&pool, "it is replaced", |it| it.restarts == 1 && it.idle == 2).await;
+            goes_on(&pool).await;
             pool.shutdown().await;
             println!("held");
         })();

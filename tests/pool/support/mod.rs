@@ -21,7 +21,7 @@ mod wait;
 pub(crate) use alone::{Alone, Failure, alone_test, test_path};
 pub(crate) use guard::Guards;
 pub(crate) use inside::{in_system, in_tokio, is_child, scratch};
-pub(crate) use logs::logged;
+pub(crate) use logs::{logged, slow_down_logger};
 pub(crate) use pools::{
     BRIEF, BRIEF_START, MODULE, SOON, behind, builder, in_all_places, lines, note, noted, noted_blocking,
     pids, pool_of, pool_with, started, status_when, touch, unharmed,
