@@ -221,7 +221,13 @@ def lingering(port):
         return made.detach()
 
 def on_memfds(port):
-    memfds._memfd_of = lambda data: lingering(port)
+    send, null = memfds._send_memfds, os.open(os.devnull, os.O_RDONLY)
+    def send_and_close(channel, call_id, fds):
+        sent = send(channel, call_id, fds)
+        for fd in fds:
+            os.dup2(null, fd)  # the host's close is the last one
+        return sent
+    memfds._memfd_of, memfds._send_memfds = lambda data: lingering(port), send_and_close
     return bytes(1 << 20)
 
 def on_channel(port):
