@@ -3,7 +3,8 @@
 //! A worker that goes over a budget is slowed: the host reads less from it. Where that cannot help, the call or the worker
 //! ends with a cause that names the budget. `docs/security.md` has the table.
 
-/// Frames that a worker's actor reads in one turn of the pool's thread. A large frame counts as one for each 64 KiB.
+/// Frames that a worker's actor reads in one turn of the pool's thread. A frame counts
+/// once more for each 64 KiB and for each attachment.
 pub(crate) const FRAMES_PER_TURN: usize = 256;
 
 /// What counts as one frame of a turn, in bytes.

@@ -2,8 +2,13 @@
 //! socket with `SO_LINGER`, a file of its own file system. So other threads close them: one, or more while those block.
 
 use std::collections::VecDeque;
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::cmsg_space;
+use rustix::net::{AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 
 /// A descriptor that another process passed. Dropping it leaves the closing to another thread.
 #[derive(Debug)]
@@ -37,6 +42,12 @@ impl Drop for Foreign {
 /// How many threads close at a time. A descriptor that is being closed counts no longer among the open ones of this
 /// process; one that waits does.
 const MOST_CLOSERS: usize = 8;
+
+/// More messages than a socket holds.
+const MOST_MESSAGES: usize = 10_000;
+
+/// More messages without bytes than a socket holds; by default (`net.unix.max_dgram_qlen`) the kernel takes ten.
+const MOST_EMPTY_MESSAGES: usize = 100;
 
 /// What waits to be closed. Its length is bounded by the limit of open files.
 struct Queue {
@@ -77,8 +88,34 @@ fn serve() {
         };
         // A socket is not to wait for what its other end has not read; on anything else this fails.
         let _ = rustix::net::sockopt::set_socket_linger(&fd, None);
+        empty(&fd);
         // Without the lock: this may block all the same.
         drop(fd);
+    }
+}
+
+/// Takes the descriptors that lie unread in a Unix socket: the kernel would close them together with it.
+fn empty(socket: &OwnedFd) {
+    if !rustix::net::sockopt::socket_domain(socket).is_ok_and(|domain| domain == AddressFamily::UNIX) {
+        return;
+    }
+    let (mut space, mut bytes) = ([MaybeUninit::uninit(); cmsg_space!(ScmRights(253))], vec![0; 1 << 16]);
+    let mut empty_messages = 0;
+    for _ in 0..MOST_MESSAGES {
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+        let received = rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags);
+        match received {
+            // The end looks like an empty message without descriptors, which others may follow.
+            Ok(message) if message.bytes == 0 && empty_messages < MOST_EMPTY_MESSAGES => empty_messages += 1,
+            Ok(message) if message.bytes > 0 => {}
+            _ => return,
+        }
+        for part in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(descriptors) = part {
+                descriptors.for_each(|fd| drop(Foreign::new(fd)));
+            }
+        }
     }
 }
 
@@ -90,6 +127,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::port::descriptors::send_with;
 
     #[test]
     fn dropped_descriptor_is_closed_on_another_thread() {
@@ -113,9 +151,17 @@ mod tests {
                 .expect("a socket");
             (socket, _unread)
         };
-        let (sockets, _unread): (Vec<_>, Vec<_>) = (0..2 * MOST_CLOSERS).map(|_| lingers()).unzip();
-        for socket in sockets {
-            drop(Foreign::new(socket.into()));
+        let (sockets, _unread): (Vec<_>, Vec<_>) = (0..4 * MOST_CLOSERS).map(|_| lingers()).unzip();
+        for (at, socket) in sockets.into_iter().enumerate() {
+            if at % 2 == 0 {
+                drop(Foreign::new(socket.into()));
+                continue;
+            }
+            // Nobody has received this one.
+            let (ours, theirs) = UnixStream::pair().expect("a pair");
+            send_with(&theirs, b"x", &[socket.as_fd()]).expect("there is room");
+            drop(socket);
+            drop(Foreign::new(ours.into()));
         }
         let (ours, mut other) = UnixStream::pair().expect("a pair");
         other.set_read_timeout(Some(Duration::from_secs(60))).expect("it is open");
