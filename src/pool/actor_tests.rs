@@ -229,7 +229,7 @@ fn callers_that_left_while_the_broker_was_busy_do_not_fill_the_queue() {
         holds.await.expect("no panic here").expect("it ends");
         assert_eq!(stays.await.expect("no panic").expect("the queue is not full"), 1);
         let status = pool.status().await.expect("it is up");
-        // Three of those who left had filled the inbox; the others had only announced their requests.
+        // Three callers filled the inbox before they left; the other seven only announced their requests.
         assert_eq!((status.submitted, status.assigned, status.abandoned, status.overloaded), (5, 2, 3, 0));
         pool.shutdown().await;
     });

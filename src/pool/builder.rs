@@ -229,10 +229,10 @@ impl PoolBuilder {
         self
     }
 
-    /// While the requests that wait for a worker hold so many bytes of encoded arguments, no other may wait: it is refused as
-    /// overloaded. At least 1. Default: 268435456 (256 MiB).
+    /// How many bytes of encoded arguments may wait for a worker, at least 1. Once the waiting requests hold as many, the pool
+    /// refuses further ones as overloaded. Default: 268435456 (256 MiB).
     ///
-    /// The last request that is accepted may exceed it, and as many bytes again may be on their way to the queue.
+    /// The last request that the pool accepts may exceed the bound, and as many bytes again may be on their way to the queue.
     pub fn queue_bytes(mut self, bytes: u64) -> Self {
         self.queue_bytes = bytes;
         self

@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn host_that_ends_before_its_descriptors_are_read_ends_the_worker() {
+    async fn host_death_before_descriptors_are_read_ends_the_worker() {
         // `sleep` reads nothing: its end of the lifeline is in the socket.
         let Spawned { mut process, socket, .. } = spawn(&sleeper(), b"first", None).expect("it starts");
         let (other, _) = StdUnixStream::pair().expect("a pair");

@@ -177,7 +177,7 @@ async fn after_the_end_a_call_answers_by_itself_and_what_lay_there_is_handed_ove
 }
 
 #[tokio::test]
-async fn worker_that_reads_nothing_gets_at_most_16_mib_beside_its_calls() {
+async fn worker_that_reads_nothing_gets_16_mib_beside_its_calls() {
     let (desk, _python) = desk();
     let long = crate::port::session_end_frame(1, 0, &"x".repeat(1 << 19), "ended");
     let mut sent = 0;

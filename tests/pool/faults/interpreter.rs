@@ -42,7 +42,7 @@ alone_test! {
 alone_test! {
     async fn an_interpreter_that_is_not_python_is_unusable() {
         let rubbish = script("rubbish", "echo rubbish; echo 'and more' >&2; exit 5");
-        let killed = script("killed", "kill -KILL $$");
+        let killed = script("killed", "exec python3 -c 'import os; os.kill(os.getpid(), 9)'");
         let marked = script("marked", "echo 'HATCHERY-PROBE {\"version\": 3}'");
         let uncompiled =
             script("uncompiled", "echo 'HATCHERY-PROBE {\"version\": [3, 12, 0], \"executable\": \"\"}'");

@@ -259,8 +259,8 @@ alone_test! {
 
 alone_test! {
     within 120 seconds:
-    fn host_killed_after_a_fork_without_exec_takes_its_workers_along() {
-        let test = test_path!(host_killed_after_a_fork_without_exec_takes_its_workers_along);
+    fn host_killed_after_a_fork_without_exec_ends_its_workers() {
+        let test = test_path!(host_killed_after_a_fork_without_exec_ends_its_workers);
         if role().is_some() {
             return in_system(|| async {
                 let pool = start(pool_of_module().size(2)).await;

@@ -175,7 +175,8 @@ alone_test! {
                 .await;
                 serves(&pool).await;
                 pool.shutdown().await;
-                assert!(is_alive(bystander.0.id()) && is_alive(1), "{named} was named");
+                // No signal from inside its namespace ends PID 1, so that its life proves nothing.
+                assert!(is_alive(bystander.0.id()), "{named} was named");
             }
             println!("held");
         })();
