@@ -7,7 +7,6 @@ mod workers;
 use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context as TaskContext, Poll};
 use std::time::{Duration, Instant};
@@ -16,7 +15,6 @@ use actix::fut::ActorFuture;
 use actix::{Actor, AsyncContext, Context, Handler, Running};
 use tokio::sync::oneshot;
 
-use super::children;
 use super::core::{self, Command, Core, Event, Rejection, RequestId, SessionEnd, WorkerId};
 use super::declared::Declaration;
 use super::handle::Inner;
@@ -30,8 +28,10 @@ use crate::error::{CallError, UnavailableCause, WorkerStartError};
 use crate::supervisor::{Backoff, ChildContext, ChildSpec, Reports, SupervisorRef};
 use crate::text;
 use crate::timer::{LONGEST, Timer, deadline};
-use crate::worker::{self, Dispatch, Grant, LeaseId, Order, Placement, ReplyTo, Run, Spawner, Work};
-pub(super) use workers::{Current, Slot};
+use crate::worker::{
+    self, BrokerDied, Dispatch, Grant, LeaseId, Order, Placement, ReplyTo, Run, Spawner, Work,
+};
+pub(super) use workers::{Current, Slot, child_id, start_error};
 
 /// What a pool is made of, checked.
 #[derive(Clone)]
@@ -94,10 +94,9 @@ impl Error for StartupFailure {}
 
 /// The broker's place in the pool's tree.
 pub(super) fn child_spec(config: Config) -> ChildSpec {
-    let begun = Arc::new(AtomicBool::new(false));
     ChildSpec::with_context("pool", move |context| {
-        let (config, begun) = (config.clone(), begun.clone());
-        async move { PoolActor::new(config, &begun, context).await }
+        let config = config.clone();
+        async move { PoolActor::new(config, &context) }
     })
 }
 
@@ -136,36 +135,22 @@ enum Startup {
 }
 
 impl PoolActor {
-    async fn new(
-        config: Config,
-        begun: &AtomicBool,
-        context: ChildContext,
-    ) -> Result<Self, Box<dyn Error + Send + Sync>> {
+    fn new(config: Config, context: &ChildContext) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let workers = context.parent().supervisor("workers")?;
-        // In this order none is missed; one that is told twice does no harm.
-        let reports = workers.subscribe();
-        let children = workers.which_children().await?;
-        let existing = children::existing(&workers, &children);
-        let slots_there: Vec<u32> = existing.keys().copied().collect();
-        let now = Instant::now();
+        let reports = Some(workers.subscribe());
         let mut commands = Vec::new();
-        let (core, startup) = if begun.swap(true, Ordering::Relaxed) {
-            (Core::rebuilt(now, config.core, &slots_there, &mut commands), Startup::Ended(Ok(())))
-        } else {
-            (Core::start(now, config.core, &mut commands), Startup::Awaited(Vec::new()))
-        };
+        let core = Core::start(Instant::now(), config.core, &mut commands);
         let slots = (0..config.core.size)
             .map(|slot| Slot {
                 name: format!("{}-{}", config.name, slot + 1).into(),
-                generation: existing.get(&slot).copied().unwrap_or(0),
+                generation: 0,
                 current: None,
                 restarts: 0,
                 last_exit: None,
             })
             .collect();
-        let reports = Some(reports);
-        let (reload, timer) = (None, Timer::new());
-        let entries = Vec::new();
+        let (reload, timer, entries) = (None, Timer::new(), Vec::new());
+        let startup = Startup::Awaited(Vec::new());
         Ok(Self { config, core, commands, entries, workers, reports, slots, reload, startup, timer })
     }
 
@@ -351,9 +336,6 @@ impl Actor for PoolActor {
         if let Some(reports) = self.reports.take() {
             ctx.add_stream(reports);
         }
-        for slot in 0..self.config.core.size {
-            self.attach(slot, ctx);
-        }
         ctx.spawn(Deadlines);
         self.carry_out(ctx);
     }
@@ -363,6 +345,19 @@ impl Actor for PoolActor {
         // What nobody has looked at yet is refused like what waits.
         self.collect(ctx);
         Running::Stop
+    }
+}
+
+impl Drop for PoolActor {
+    /// A broker that dies of a bug takes its workers with it: what it knew of their calls and sessions is lost.
+    fn drop(&mut self) {
+        if self.core.counts().closed {
+            return; // The workers end after it, in order.
+        }
+        let former = self.reload.iter().filter_map(|reload| reload.former.as_ref());
+        for worker in self.slots.iter().filter_map(|slot| slot.current.as_ref()).chain(former) {
+            worker.addr.do_send(BrokerDied);
+        }
     }
 }
 

@@ -8,11 +8,10 @@ use std::time::{Duration, Instant};
 use actix::{Context, Handler, Message, System};
 use futures_util::future::{FutureExt, join_all};
 
-use super::core::WorkerId;
 use super::reload::ReloadError;
 use super::{Pool, PoolActor, PoolStatus};
 use crate::error::{CallError, UnavailableCause};
-use crate::worker::WorkerEvent;
+use crate::worker::Placement;
 
 const MODULE: &str = r#"
 import os, time
@@ -119,22 +118,32 @@ fn assert_restarting<T: std::fmt::Debug>(answer: Result<T, CallError>) {
     assert!(error.is_retryable() && error.attempts() == 0);
 }
 
+/// Whether the call ended with its worker, which the broker's death has killed.
+#[track_caller]
+fn assert_died_with_broker<T: std::fmt::Debug>(answer: Result<T, CallError>, has_begun: bool) {
+    match answer.expect_err("its worker is gone") {
+        CallError::WorkerDied { started, reason, .. } => {
+            assert_eq!(started, has_begun);
+            assert!(!has_begun || reason.as_deref() == Some("the pool's broker died"), "{reason:?}");
+        }
+        error => panic!("{error:?}"),
+    }
+}
+
 #[test]
-fn a_broker_that_panics_is_restarted_and_takes_up_its_workers_as_they_are() {
-    let folder = Folder::new("adopts");
+fn broker_panic_replaces_workers_and_answers_callers() {
+    let folder = Folder::new("panic");
     System::new().block_on(async {
         let builder = Pool::builder().module("subject").path(&folder.0).current_dir(&folder.0).size(3);
         let pool = builder.checkout_timeout(LONG).start().await.expect("it starts");
         let before = pids(&pool).await;
-        assert!(before.iter().all(Option::is_some), "{before:?}");
         let incarnation = pool.actor().incarnation();
 
         let lease = pool.checkout().await.expect("a worker is free");
         assert_eq!(lease.call::<_, u32>("count", ()).await.expect("it serves"), 1);
-        let ends_late = hold(&pool, "late");
-        let ends_soon = hold(&pool, "soon");
-        file(&folder.0.join("late.began")).await;
-        file(&folder.0.join("soon.began")).await;
+        let running = [hold(&pool, "one"), hold(&pool, "other")];
+        file(&folder.0.join("one.began")).await;
+        file(&folder.0.join("other.began")).await;
         let waiting = hold(&pool, "never");
         let waiting_checkout = actix_rt::spawn({
             let pool = pool.clone();
@@ -143,65 +152,38 @@ fn a_broker_that_panics_is_restarted_and_takes_up_its_workers_as_they_are() {
         status_when(&pool, "two wait", |status| status.waiting == 2).await;
 
         pool.actor().do_send(Panic).expect("it is up");
-        // While it is down: the end of this call is news that no broker hears.
-        std::fs::write(folder.0.join("soon.go"), "").expect("the folder is there");
         assert_restarting(waiting.await.expect("no panic here"));
         assert_restarting(waiting_checkout.await.expect("no panic here"));
+        for call in running {
+            assert_died_with_broker(call.await.expect("no panic here"), true);
+        }
+        assert_died_with_broker(lease.call::<_, u32>("count", ()).await, false);
 
-        // The next broker sees who is busy, and waits for it.
-        status_when(&pool, "a broker that knows all", |status| (status.busy, status.idle) == (2, 1)).await;
+        status_when(&pool, "a new broker with its workers", |status| status.idle == 3).await;
         assert!(pool.actor().incarnation() > incarnation);
-        assert_eq!(pids(&pool).await, before, "the workers are the same");
-        ends_soon.await.expect("no panic here").expect("a running call goes on");
-        assert_eq!(lease.call::<_, u32>("count", ()).await.expect("the lease goes on"), 2);
+        let after = pids(&pool).await;
+        assert!(after.iter().all(|pid| pid.is_some() && !before.contains(pid)), "{before:?} {after:?}");
         drop(lease);
-        status_when(&pool, "the lease is checked in", |status| (status.busy, status.idle) == (1, 2)).await;
-        std::fs::write(folder.0.join("late.go"), "").expect("the folder is there");
-        let pid = ends_late.await.expect("no panic here").expect("a running call goes on");
-        assert!(before.contains(&Some(pid)));
-        status_when(&pool, "all are idle", |status| status.idle == 3).await;
-
-        let again = pool.checkout().await.expect("a worker is free");
-        assert!(before.contains(&Some(again.pid())));
-        drop(again);
-        assert_eq!(pids(&pool).await, before);
+        assert_eq!(pool.call::<_, u32>("count", ()).await.expect("it serves"), 1);
         assert!(!folder.0.join("never.began").exists());
         pool.shutdown().await;
     });
 }
 
-/// The module, which notes the ends of sessions.
-const NOTES_ENDS: &str = r#"
-import hatchery
-
-
-@hatchery.on_session_end
-def ended(name, state):
-    open(name + ".ended", "w").close()
-"#;
-
 #[test]
-fn sessions_that_another_broker_finds_expire_though_nobody_speaks_to_it() {
-    let folder = Folder::new("expire");
-    std::fs::write(folder.0.join("subject.py"), [MODULE, NOTES_ENDS].concat()).expect("a module");
+fn session_after_broker_panic_begins_anew() {
+    let folder = Folder::new("session");
     System::new().block_on(async {
-        let builder = Pool::builder().module("subject").path(&folder.0).current_dir(&folder.0).size(3);
-        let builder = builder.checkout_timeout(LONG).session_ttl(Duration::from_secs(2));
-        let pool = builder.start().await.expect("it starts");
-        // The worker that the next broker hears of last is to have the session.
-        let leases = join_all((0..3).map(|_| pool.checkout())).await;
-        let others: Vec<_> = leases
-            .into_iter()
-            .map(|lease| lease.expect("there is a worker for each"))
-            .filter(|lease| !lease.worker().ends_with("-3"))
-            .collect();
-        pool.session("alice").call::<_, u32>("count", ()).await.expect("it serves");
-        drop(others);
-        status_when(&pool, "all are idle", |status| status.idle == 3).await;
+        let builder = Pool::builder().module("subject").path(&folder.0).size(2);
+        let pool = builder.checkout_timeout(LONG).start().await.expect("it starts");
+        let alice = pool.session("alice");
+        let placement = async || alice.request("count").send_raw().await.expect("it serves").placement();
+        assert_eq!(placement().await, Some(Placement::New));
+        assert_eq!(placement().await, Some(Placement::Kept));
         let incarnation = pool.actor().incarnation();
         pool.actor().do_send(Panic).expect("it is up");
         until("another broker", async || pool.actor().incarnation() > incarnation).await;
-        file(&folder.0.join("alice.ended")).await;
+        assert_eq!(placement().await, Some(Placement::New));
         pool.shutdown().await;
     });
 }
@@ -280,6 +262,8 @@ fn call_until(over: &AtomicBool, calls: &AtomicUsize, pool: &Pool) {
             let answer = tokio::time::timeout(LONG, pool.call::<_, u32>("count", ())).await;
             match answer.expect("it is answered") {
                 Err(CallError::Unavailable { cause: UnavailableCause::BrokerRestarting }) => {}
+                Err(CallError::WorkerDied { reason: Some(reason), .. })
+                    if reason == "the pool's broker died" => {}
                 answer => drop(answer.expect("it serves")),
             }
             calls.fetch_add(1, Ordering::SeqCst);
@@ -343,7 +327,7 @@ async fn count(pool: &Pool) -> u32 {
 }
 
 #[test]
-fn a_broker_that_panics_in_a_reload_leaves_a_pool_that_serves_and_can_be_reloaded() {
+fn broker_panic_in_reload_leaves_pool_that_can_be_reloaded() {
     let folder = Folder::new("reload");
     System::new().block_on(async {
         let (pool, reload) = reloading(&folder).await;
@@ -354,37 +338,13 @@ fn a_broker_that_panics_in_a_reload_leaves_a_pool_that_serves_and_can_be_reloade
         let Err(ReloadError::Unavailable(UnavailableCause::BrokerRestarting)) = outcome else {
             panic!("{outcome:?}")
         };
-        status_when(&pool, "a broker that knows the worker", |status| status.idle == 1).await;
-        assert_eq!(pids(&pool).await, before);
-        assert_eq!(count(&pool).await, 2);
+        status_when(&pool, "a broker with its worker", |status| status.idle == 1).await;
+        let second = pids(&pool).await;
+        assert_ne!(second, before);
+        assert_eq!(count(&pool).await, 1);
         pool.reload().await.expect("the code is good");
         assert_eq!(count(&pool).await, 1);
-        assert_ne!(pids(&pool).await, before);
-        pool.shutdown().await;
-    });
-}
-
-#[test]
-fn a_successor_whose_end_is_heard_before_it_is_known_costs_nobody_a_worker() {
-    let folder = Folder::new("successor");
-    System::new().block_on(async {
-        let (pool, reload) = reloading(&folder).await;
-        let incarnation = pool.status().await.expect("it is up").workers[0].incarnation.expect("it is ready");
-        // The supervisor has started nothing else since.
-        let worker = WorkerId { slot: 0, generation: 1, incarnation: incarnation + 1 };
-        let ended = WorkerEvent::Ended { worker, reason: "as ordered".into() };
-        pool.actor().do_send(ended).expect("it is up");
-        assert_eq!(count(&pool).await, 1, "the former one serves on");
-        std::fs::write(folder.0.join("start.go"), "").expect("the folder is there");
-        reload.await.expect("no panic here").expect("the code is good");
-        let status = pool.status().await.expect("it is up");
-        assert_eq!((status.ready, status.workers[0].pid), (0, None), "it is known to have ended");
-        // And so it does.
-        let pid = std::fs::read_to_string(folder.0.join("start.pid")).expect("it has started");
-        let pid = rustix::process::Pid::from_raw(pid.parse().expect("a number")).expect("not 0");
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it lives");
-        status_when(&pool, "it is replaced", |status| status.idle == 1).await;
-        assert_eq!(count(&pool).await, 1);
+        assert_ne!(pids(&pool).await, second);
         pool.shutdown().await;
     });
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!   Supervisor NAME (one_for_one)
 //!    |- Zygote "zygote"             the template's owner, if there is one; its death touches no worker
-//!    `- Supervisor "serving" (rest_for_one)
+//!    `- Supervisor "serving" (one_for_all)
 //!        |- Supervisor "workers" (dynamic)
 //!        |   |- Worker "1" - port - python process group
 //!        |   `- Worker "n"
@@ -19,7 +19,6 @@
 mod actor;
 mod answer;
 mod builder;
-mod children;
 mod core;
 mod declared;
 mod handle;

@@ -6,16 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::fut::{ActorFutureExt as _, WrapFuture as _};
-use actix::{Addr, AsyncContext as _, Context, Handler, Message, Recipient, ResponseFuture};
+use actix::{AsyncContext as _, Context, Handler, Message, ResponseFuture};
 use tokio::sync::{Notify, oneshot};
 
-use super::actor::{Current, PoolActor};
-use super::children::{child_id, start_error};
+use super::actor::{Current, PoolActor, child_id, start_error};
 use super::core::{Reload, ReloadFailure, ReloadStep, WorkerId};
 use crate::error::{UnavailableCause, WorkerStartError};
-use crate::supervisor::{ChildError, SupervisorRef};
+use crate::supervisor::ChildError;
 use crate::text::escaped_lines;
-use crate::worker::{Attach, Attached, Load, Worker, WorkerEvent};
+use crate::worker::{GetLoad, Load, ReadyWorker};
 
 /// How long a reload waits for a lease to be given back before it ends the lease's worker.
 const LEASE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -98,10 +97,8 @@ impl Error for ReloadError {}
 pub(super) struct Running {
     order: Reload,
     done: oneshot::Sender<Result<(), ReloadError>>,
-    /// A successor that has ended while the news that it is ready was on the way, and why.
-    successor_ended: Option<(WorkerId, String)>,
     /// The worker that is being replaced, if there is one.
-    former: Option<Current>,
+    pub(super) former: Option<Current>,
     /// It has less to do than before.
     freed: Arc<Notify>,
 }
@@ -112,11 +109,6 @@ impl Running {
         if self.former.as_ref().is_some_and(|former| former.worker == worker) {
             self.freed.notify_one();
         }
-    }
-
-    /// A worker has ended that is no slot's yet. Until it is, the former one serves there and nobody need know.
-    pub(super) fn successor_ended(&mut self, worker: WorkerId, reason: String) {
-        self.successor_ended = Some((worker, reason));
     }
 }
 
@@ -131,7 +123,6 @@ impl Handler<ReloadWorkers> for PoolActor {
         self.reload = Some(Running {
             order: Reload::of(self.config.core.size),
             done,
-            successor_ended: None,
             former: None,
             freed: Arc::default(),
         });
@@ -180,57 +171,40 @@ impl PoolActor {
         }
     }
 
-    /// Starts a second worker for a slot, under an id of its own. It takes the slot over when it is up.
+    /// Starts a second worker for a slot, under an id of its own. It takes the slot over when it is ready.
     fn start_successor(&mut self, slot: u32, ctx: &mut Context<Self>) {
         let generation = self.slots[slot as usize].generation + 1;
-        let (spec, workers) = (self.worker_spec(slot, generation), self.workers.clone());
-        let pool = ctx.address().recipient();
+        let (spec, workers) =
+            (self.worker_spec(slot, generation, ctx.address().recipient()), self.workers.clone());
         let start = async move {
-            let id = child_id(slot, generation);
-            // An earlier broker's reload may have left one, which the present broker has begun to end.
-            let _ = workers.terminate_child(&id).await;
-            let started = match workers.start_child(spec).await {
-                Ok(_) => attached(&workers, &id, pool).await,
-                Err(ChildError::Start { cause, .. }) => Err(start_error(&cause)),
-                Err(error) => Err(Arc::new(WorkerStartError::Ended { reason: error.to_string() })),
+            let failed = match workers.start_child(spec).await {
+                Ok(_) => return Ok(()),
+                Err(ChildError::Start { cause, .. }) => start_error(&cause),
+                Err(error) => Arc::new(WorkerStartError::Ended { reason: error.to_string() }),
             };
-            if started.is_err() {
-                // It would be tried again and again.
-                let _ = workers.terminate_child(&id).await;
-            }
-            started
+            // Its supervisor would try again and again.
+            let _ = workers.terminate_child(&child_id(slot, generation)).await;
+            Err(failed)
         };
         ctx.spawn(start.into_actor(self).map(move |started, act, ctx| {
-            let started = started.map(|(addr, attached)| act.succeed(addr, attached, ctx));
-            let Some(reload) = &mut act.reload else { return };
-            let started = started.map(|former| reload.former = former);
-            let step = reload.order.started(started);
-            act.reload_step(step, ctx);
+            if let (Err(cause), Some(reload)) = (started, &act.reload) {
+                let step = reload.order.started(Err(cause));
+                act.reload_step(step, ctx);
+            }
         }));
     }
 
-    /// Makes the successor the slot's worker; the former one, if it lives, gets nothing more to do. Whatever is heard of
-    /// that one from now on, and of those that are started in its place until it is ended, is over.
-    fn succeed(
-        &mut self,
-        addr: Addr<Worker>,
-        attached: Attached,
-        ctx: &mut Context<Self>,
-    ) -> Option<Current> {
-        let worker = attached.worker;
-        let entry = &mut self.slots[worker.slot as usize];
-        entry.generation = worker.generation;
-        let former = entry.current.take();
-        let ended = self.reload.as_mut().and_then(|reload| reload.successor_ended.take());
-        if let Some((ended, reason)) =
-            ended.filter(|(ended, _)| ended.slot == worker.slot && *ended >= worker)
-        {
-            self.worker_ended(ended, reason, ctx);
-        }
-        self.attached(addr, attached, ctx);
-        // Another incarnation of it may run by now, whose start was not its slot's then.
-        self.attach(worker.slot, ctx);
-        former
+    /// Makes the successor the slot's worker. The former one, if it lives, gets nothing more to do. Whatever is heard from
+    /// now on of that one, and of those that are started in its place until it is ended, is stale.
+    pub(super) fn successor_ready(&mut self, ready: ReadyWorker, ctx: &mut Context<Self>) {
+        let slot = &mut self.slots[ready.worker.slot as usize];
+        slot.generation = ready.worker.generation;
+        let former = slot.current.take();
+        self.take_in(ready, ctx);
+        let Some(reload) = &mut self.reload else { return };
+        reload.former = former;
+        let step = reload.order.started(Ok(()));
+        self.reload_step(step, ctx);
     }
 
     /// Ends the former worker of a slot, once it has nothing to do.
@@ -239,29 +213,25 @@ impl PoolActor {
         let workers = self.workers.clone();
         let Some(reload) = &self.reload else { return };
         let (freed, addr) = (reload.freed.clone(), reload.former.as_ref().map(|former| former.addr.clone()));
-        let pool = ctx.address().recipient();
         let retire = async move {
             if let Some(addr) = addr {
                 let deadline = tokio::time::Instant::now() + LEASE_TIMEOUT;
                 loop {
                     // Asked again each time, since what the core last knew may be on its way to be changed.
-                    match addr.send(Attach(pool.clone())).await {
-                        Ok(Attached { load: Load::Lease, .. }) => {
+                    match addr.send(GetLoad).await {
+                        Ok(Load::Lease) => {
                             if tokio::time::timeout_at(deadline, freed.notified()).await.is_err() {
                                 break;
                             }
                         }
                         // Calls have deadlines.
-                        Ok(Attached { load: Load::Calls(1..), .. }) => freed.notified().await,
+                        Ok(Load::Calls(1..)) => freed.notified().await,
                         // One that is gone is free.
                         Ok(_) | Err(_) => break,
                     }
                 }
             }
-            for former in 0..generation {
-                // All but the last are gone for long, unless a broker died in the middle of a reload.
-                let _ = workers.terminate_child(&child_id(slot, former)).await;
-            }
+            let _ = workers.terminate_child(&child_id(slot, generation - 1)).await;
         };
         ctx.spawn(retire.into_actor(self).map(|(), act, ctx| {
             let Some(reload) = &mut act.reload else { return };
@@ -270,16 +240,4 @@ impl PoolActor {
             act.reload_step(step, ctx);
         }));
     }
-}
-
-/// A worker that has been made known to the pool.
-async fn attached(
-    workers: &SupervisorRef,
-    id: &str,
-    pool: Recipient<WorkerEvent>,
-) -> Result<(Addr<Worker>, Attached), Arc<WorkerStartError>> {
-    let ended = || Arc::new(WorkerStartError::Ended { reason: "right after it had become ready".into() });
-    let addr = workers.child::<Worker>(id).ok().and_then(|child| child.addr()).ok_or_else(ended)?;
-    let attached = addr.send(Attach(pool)).await.map_err(|_| ended())?;
-    Ok((addr, attached))
 }

@@ -6,14 +6,14 @@ mod giving;
 mod hearing;
 mod overdue;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::{Duration, Instant};
 
 use actix::fut::{ActorFuture, ActorFutureExt, WrapFuture};
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler, MessageResult, Recipient, Running as Stay};
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient, Running as Stay};
 use futures_util::task::AtomicWaker;
 
 use super::desk::{Desk, Submitted};
@@ -21,7 +21,8 @@ use super::dispatch::Dispatch;
 use super::host::{HostCalls, HostFunctions};
 use super::in_flight::InFlight;
 use super::messages::{
-    Attach, Attached, Checkin, Credit, Grant, LeaseId, Load, Look, RequestId, Run, WorkerEvent, WorkerId,
+    BrokerDied, Checkin, Credit, GetLoad, Grant, LeaseId, Load, Look, ReadyWorker, RequestId, Run,
+    WorkerEvent, WorkerId,
 };
 use super::zygote::Trial;
 use crate::budget::FRAMES_PER_TURN;
@@ -45,7 +46,8 @@ pub(crate) struct Worker {
     trial: Option<Trial>,
     /// How long Python may take to give up a call.
     cancel_grace: Duration,
-    pool: Option<Recipient<WorkerEvent>>,
+    /// The broker of the worker's pool.
+    pool: Recipient<WorkerEvent>,
     lease: Option<LeaseId>,
     /// The lease ended while one of its calls still ran.
     lease_over: bool,
@@ -55,8 +57,6 @@ pub(crate) struct Worker {
     host_calls: HostCalls,
     /// Calls of the lease that wait for a place, and ends of sessions that wait for their calls.
     waiting: VecDeque<Dispatch>,
-    /// Those that have state here.
-    sessions: HashSet<Arc<str>>,
     /// Where Python is spoken to.
     desk: Arc<Desk>,
     /// The largest id of a call that it knows of.
@@ -123,6 +123,7 @@ impl Worker {
         mut port: Port,
         trial: Option<Trial>,
         settings: Settings,
+        pool: Recipient<WorkerEvent>,
         context: ChildContext,
     ) -> Self {
         let Settings { in_flight, cancel_grace, host_functions } = settings;
@@ -134,14 +135,13 @@ impl Worker {
             port,
             trial,
             cancel_grace,
-            pool: None,
+            pool,
             lease: None,
             lease_over: false,
             calls: InFlight::new(in_flight),
             host_functions,
             host_calls: HostCalls::default(),
             waiting: VecDeque::new(),
-            sessions: HashSet::new(),
             desk,
             last_call_id: 0,
             submitted: Vec::new(),
@@ -173,9 +173,7 @@ impl Worker {
     }
 
     fn tell(&self, event: WorkerEvent) {
-        if let Some(pool) = &self.pool {
-            pool.do_send(event);
-        }
+        self.pool.do_send(event);
     }
 
     fn send(&mut self, frame: &Frame) {
@@ -191,6 +189,14 @@ impl Actor for Worker {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
+        self.tell(WorkerEvent::Ready(ReadyWorker {
+            worker: self.id,
+            addr: ctx.address(),
+            pid: self.port.process.pid(),
+            desk: self.desk.clone(),
+            ready: self.port.ready.clone(),
+            forked: self.port.forked,
+        }));
         ctx.spawn(Drive);
     }
 
@@ -317,26 +323,22 @@ impl Handler<Checkin> for Worker {
     }
 }
 
-impl Handler<Attach> for Worker {
-    type Result = MessageResult<Attach>;
+impl Handler<GetLoad> for Worker {
+    type Result = Load;
 
-    fn handle(&mut self, Attach(pool): Attach, _: &mut Context<Self>) -> Self::Result {
-        self.pool = Some(pool);
+    fn handle(&mut self, GetLoad: GetLoad, _: &mut Context<Self>) -> Load {
         self.take_over();
-        if self.leaving.is_some() || self.is_ending() {
-            self.tell_leaving();
+        match self.lease {
+            Some(_) => Load::Lease,
+            None => Load::Calls(self.assigned()),
         }
-        MessageResult(Attached {
-            worker: self.id,
-            pid: self.port.process.pid(),
-            desk: self.desk.clone(),
-            ready: self.port.ready.clone(),
-            forked: self.port.forked,
-            load: match self.lease {
-                Some(_) => Load::Lease,
-                None => Load::Calls(self.assigned()),
-            },
-            sessions: self.sessions.iter().cloned().collect(),
-        })
+    }
+}
+
+impl Handler<BrokerDied> for Worker {
+    type Result = ();
+
+    fn handle(&mut self, BrokerDied: BrokerDied, _: &mut Context<Self>) {
+        self.end("the pool's broker died".into());
     }
 }

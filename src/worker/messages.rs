@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use actix::{Message, Recipient};
+use actix::dev::MessageResponse;
+use actix::{Addr, Message};
 
+use super::actor::Worker;
 use super::desk::Desk;
 use super::dispatch::{Dispatch, StreamId};
 use crate::port::Ready;
@@ -56,29 +58,30 @@ pub(crate) struct Grant(pub(crate) LeaseId);
 #[rtype(result = "()")]
 pub(crate) struct Checkin(pub(crate) LeaseId);
 
-/// Tell this pool from now on what happens here.
+/// The pool's broker has died: end at once, since the next broker starts with new workers.
 #[derive(Message)]
-#[rtype(result = "Attached")]
-pub(crate) struct Attach(pub(crate) Recipient<WorkerEvent>);
+#[rtype(result = "()")]
+pub(crate) struct BrokerDied;
 
-/// What a pool needs to know of a worker that it did not know before.
-#[derive(Clone)]
-pub(crate) struct Attached {
+/// Ask what the worker serves.
+#[derive(Message)]
+#[rtype(result = "Load")]
+pub(crate) struct GetLoad;
+
+/// A worker whose Python has started. It serves nothing yet.
+pub(crate) struct ReadyWorker {
     pub(crate) worker: WorkerId,
+    pub(crate) addr: Addr<Worker>,
     pub(crate) pid: u32,
-    /// Where its lease hands it calls.
+    /// Where a lease hands over its calls.
     pub(crate) desk: Arc<Desk>,
     pub(crate) ready: Ready,
-    /// Its process was forked of a template.
+    /// The process was forked from a template.
     pub(crate) forked: bool,
-    /// What an earlier pool gave it, and it will tell when it is free of.
-    pub(crate) load: Load,
-    /// The sessions that have state here.
-    pub(crate) sessions: Vec<Arc<str>>,
 }
 
-/// What a worker serves of its pool's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a worker serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, MessageResponse)]
 pub(crate) enum Load {
     /// So many calls.
     Calls(u32),
@@ -87,9 +90,11 @@ pub(crate) enum Load {
 }
 
 /// What a worker tells its pool.
-#[derive(Message, Debug, Clone, PartialEq, Eq)]
+#[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) enum WorkerEvent {
+    /// The worker can serve. This is the first thing that it tells.
+    Ready(ReadyWorker),
     /// This call, or the lease, that it was given is over, and it can take another. `began`: Python had something of it.
     Freed { worker: WorkerId, request: RequestId, began: bool },
     /// It takes no more, and will end: a call did not give up, or it broke the protocol.

@@ -1,7 +1,7 @@
 //! The worker: an actor that owns one port and dies with it.
 //!
 //! ```text
-//!         Attach, Run, Look, Credit, Grant, Checkin       frames, signals
+//!         Run, Look, Credit, Grant, Checkin               frames, signals
 //!   Pool  ------------------------------------->  Worker  <------------->  python
 //!         <-------------------------------------    |  stacks
 //!                     WorkerEvent                   '--> the caller: items, progress, the outcome
@@ -33,7 +33,8 @@ pub(crate) use dispatch::{Dispatch, Order, Outcome, ReplyTo, StreamId, Work};
 pub(crate) use host::{HostContext, HostFunction, HostFunctions, HostOutcome};
 pub(crate) use items::Item;
 pub(crate) use messages::{
-    Attach, Attached, Checkin, Credit, Grant, LeaseId, Load, Look, RequestId, Run, WorkerEvent, WorkerId,
+    BrokerDied, Checkin, Credit, GetLoad, Grant, LeaseId, Load, Look, ReadyWorker, RequestId, Run,
+    WorkerEvent, WorkerId,
 };
 pub(crate) use progress::{UpdateReceiver, UpdateSender, updates};
 pub use reply::{Placement, Reply};

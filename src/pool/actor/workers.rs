@@ -3,15 +3,14 @@
 use std::sync::Arc;
 
 use actix::fut::WrapFuture;
-use actix::{ActorFutureExt as _, Addr, AsyncContext, Context, Handler, StreamHandler};
+use actix::{ActorFutureExt as _, Addr, AsyncContext, Context, Handler, Recipient, StreamHandler};
 
 use super::{PoolActor, StartupFailure};
 use crate::error::WorkerStartError;
-use crate::pool::children::{child_id, slot_of, start_error};
 use crate::pool::core::{Event, WorkerId};
 use crate::pool::status::PythonInfo;
-use crate::supervisor::{Backoff, ChildError, ChildSpec, Report, ReportEvent, Shutdown};
-use crate::worker::{Attach, Attached, Desk, Worker, WorkerEvent};
+use crate::supervisor::{Backoff, Cause, ChildError, ChildSpec, Report, ReportEvent, Shutdown};
+use crate::worker::{Desk, ReadyWorker, Worker, WorkerEvent};
 
 /// What the broker knows of a slot beyond the core.
 pub(in crate::pool) struct Slot {
@@ -35,12 +34,17 @@ pub(in crate::pool) struct Current {
 
 impl PoolActor {
     /// A slot's worker as a child of the workers' supervisor.
-    pub(in crate::pool) fn worker_spec(&self, slot: u32, generation: u32) -> ChildSpec {
+    pub(in crate::pool) fn worker_spec(
+        &self,
+        slot: u32,
+        generation: u32,
+        pool: Recipient<WorkerEvent>,
+    ) -> ChildSpec {
         let (spawner, name) = (self.config.spawner.clone(), self.slots[slot as usize].name.clone());
         let (settings, declared) = (self.config.worker.clone(), self.config.declared.clone());
         ChildSpec::with_context(child_id(slot, generation), move |context| {
-            let (spawner, name, settings, declared) =
-                (spawner.clone(), name.clone(), settings.clone(), declared.clone());
+            let (spawner, name, declared) = (spawner.clone(), name.clone(), declared.clone());
+            let (settings, pool) = (settings.clone(), pool.clone());
             async move {
                 let port = spawner.start(&name).await?;
                 for declaration in declared.iter() {
@@ -49,7 +53,7 @@ impl PoolActor {
                         .map_err(|problem| Arc::new(WorkerStartError::Declaration(problem.to_string())))?;
                 }
                 let trial = spawner.trial(&port);
-                let worker = Worker::new(slot, generation, &name, port, trial, settings, context);
+                let worker = Worker::new(slot, generation, &name, port, trial, settings, pool, context);
                 Ok::<_, Arc<WorkerStartError>>(worker)
             }
         })
@@ -59,7 +63,7 @@ impl PoolActor {
     }
 
     pub(super) fn start_slot(&mut self, slot: u32, ctx: &mut Context<Self>) {
-        let spec = self.worker_spec(slot, self.slots[slot as usize].generation);
+        let spec = self.worker_spec(slot, 0, ctx.address().recipient());
         let workers = self.workers.clone();
         let start = async move { workers.start_child(spec).await };
         ctx.spawn(start.into_actor(self).map(move |started, _, _| match started {
@@ -71,39 +75,25 @@ impl PoolActor {
         }));
     }
 
-    /// Makes itself known to a slot's present worker; it is handed out once it has answered.
-    pub(in crate::pool) fn attach(&mut self, slot: u32, ctx: &mut Context<Self>) {
-        let id = child_id(slot, self.slots[slot as usize].generation);
-        let Some(addr) = self.workers.child::<Worker>(&id).ok().and_then(|child| child.addr()) else {
-            return;
-        };
-        let attach = addr.send(Attach(ctx.address().recipient()));
-        ctx.spawn(attach.into_actor(self).map(move |attached, act, ctx| {
-            // One that ended meanwhile is reported as ended.
-            if let Ok(attached) = attached {
-                act.attached(addr, attached, ctx);
-                // It may have sessions, which expire, and `Deadlines` may have been polled before this: whatever is spawned has
-                // all polled once more.
-                ctx.spawn(std::future::ready(()).into_actor(act));
-            }
-        }));
-    }
-
-    pub(in crate::pool) fn attached(
-        &mut self,
-        addr: Addr<Worker>,
-        attached: Attached,
-        ctx: &mut Context<Self>,
-    ) {
-        let Attached { worker, pid, desk, ready, forked, load, sessions } = attached;
-        // It is known already, or has ended or been replaced while its answer was on the way.
-        if !self.core.is_news(worker) {
+    /// A worker has started. It is its slot's, or the successor that a reload has started.
+    fn worker_ready(&mut self, ready: ReadyWorker, ctx: &mut Context<Self>) {
+        let worker = ready.worker;
+        if worker.generation > self.slots[worker.slot as usize].generation {
+            return self.successor_ready(ready, ctx);
+        }
+        if !self.is_of_slot(worker) || !self.core.is_news(worker) {
             return;
         }
+        self.take_in(ready, ctx);
+    }
+
+    /// Hands the worker out from now on.
+    pub(in crate::pool) fn take_in(&mut self, ready: ReadyWorker, ctx: &mut Context<Self>) {
+        let ReadyWorker { worker, addr, pid, desk, ready, forked } = ready;
         let python = Arc::new(ready.into());
         let current = Current { worker, addr, desk, pid, forked, python };
         self.slots[worker.slot as usize].current = Some(current);
-        self.handle(Event::WorkerReady { worker, load, sessions }, ctx);
+        self.handle(Event::WorkerReady { worker }, ctx);
     }
 
     /// The worker that a child of this id is, be it its slot's or not.
@@ -119,13 +109,6 @@ impl PoolActor {
 
     fn reported(&mut self, event: ReportEvent, ctx: &mut Context<Self>) {
         match event {
-            ReportEvent::Started { id, incarnation } => {
-                if let Some(worker) = self.worker_of(&id, incarnation)
-                    && self.is_of_slot(worker)
-                {
-                    self.attach(worker.slot, ctx);
-                }
-            }
             ReportEvent::StartFailed { id, incarnation, cause, .. } => {
                 if let Some(worker) = self.worker_of(&id, incarnation)
                     && self.is_of_slot(worker)
@@ -152,9 +135,6 @@ impl PoolActor {
         let generation = self.slots[worker.slot as usize].generation;
         if let Some(reload) = &mut self.reload {
             reload.freed(worker);
-            if worker.generation > generation {
-                return reload.successor_ended(worker, reason);
-            }
         }
         if worker.generation == generation {
             let cause = self.ended(worker, Arc::new(WorkerStartError::Ended { reason }));
@@ -185,6 +165,7 @@ impl Handler<WorkerEvent> for PoolActor {
 
     fn handle(&mut self, event: WorkerEvent, ctx: &mut Context<Self>) {
         match event {
+            WorkerEvent::Ready(ready) => self.worker_ready(ready, ctx),
             WorkerEvent::Freed { worker, request, began } => {
                 self.reload.iter_mut().for_each(|reload| reload.freed(worker));
                 self.handle(
@@ -199,5 +180,25 @@ impl Handler<WorkerEvent> for PoolActor {
             WorkerEvent::Leaving { worker } => self.handle(Event::WorkerLeaving { worker }, ctx),
             WorkerEvent::Ended { worker, reason } => self.worker_ended(worker, reason, ctx),
         }
+    }
+}
+
+/// A worker's id in the tree: slots are counted from 1, and a reload's replacements of it follow a dot.
+pub(in crate::pool) fn child_id(slot: u32, generation: u32) -> String {
+    let number = slot + 1;
+    if generation == 0 { number.to_string() } else { format!("{number}.{generation}") }
+}
+
+/// The slot and the generation of a worker.
+fn slot_of(id: &str) -> Option<(u32, u32)> {
+    let (number, generation) = id.split_once('.').unwrap_or((id, "0"));
+    Some((number.parse::<u32>().ok()?.checked_sub(1)?, generation.parse().ok()?))
+}
+
+/// Why a worker's factory failed.
+pub(in crate::pool) fn start_error(cause: &Cause) -> Arc<WorkerStartError> {
+    match cause.downcast_ref::<Arc<WorkerStartError>>() {
+        Some(cause) => cause.clone(),
+        None => Arc::new(WorkerStartError::Ended { reason: cause.to_string() }),
     }
 }

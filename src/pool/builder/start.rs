@@ -80,7 +80,7 @@ impl PoolBuilder {
 async fn start_tree(config: actor::Config) -> Result<(Supervisor, ChildRef<PoolActor>), PoolStartError> {
     let (name, zygote) = (config.name.clone(), config.spawner.zygote());
     let serving = Supervisor::builder("serving")
-        .strategy(Strategy::RestForOne)
+        .strategy(Strategy::OneForAll)
         .supervisor("workers", Supervisor::dynamic("workers"))
         .child_spec(actor::child_spec(config).shutdown(Shutdown::Timeout(Duration::from_secs(5))));
     let mut root = Supervisor::builder(name);

@@ -178,37 +178,6 @@ impl<T, C: Clone> Core<T, C> {
         }
     }
 
-    /// A worker from before a restart of the pool actor has state of these. The first to name a session is its home:
-    /// which one was it is not known any more.
-    pub(super) fn adopt(
-        &mut self,
-        now: Instant,
-        worker: WorkerId,
-        names: Vec<Arc<str>>,
-        out: &mut Vec<Command<T, C>>,
-    ) {
-        // Those already known come first: whoever is evicted for a new one is then evicted here too.
-        let (known, new): (Vec<_>, Vec<_>) =
-            names.into_iter().partition(|name| self.sessions.find(name).is_some());
-        for name in known.into_iter().chain(new) {
-            let id = match self.sessions.find(&name) {
-                Some((id, _)) => id,
-                None if self.sessions.has_room() => {
-                    self.make_room(out);
-                    self.sessions.begin(now, name)
-                }
-                None => {
-                    let (workers, cause) = (vec![worker], SessionEnd::Evicted);
-                    out.push(Command::EndSession { workers, session: name, cause, item: None });
-                    continue;
-                }
-            };
-            if self.sessions.adopted(now, id, worker.slot) == Some(Placement::New) {
-                self.bind(id, worker.slot);
-            }
-        }
-    }
-
     /// Ends a session of our own accord, and tells the workers that have something of it; returns its name.
     pub(super) fn forget(
         &mut self,

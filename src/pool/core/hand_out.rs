@@ -76,12 +76,9 @@ impl<T, C: Clone> Core<T, C> {
         placement
     }
 
-    /// There was nobody to give the assigned worker to: nothing has run, and nothing is left of the assignment. Of one
-    /// from before a restart nothing is known but that it is over.
+    /// There was nobody to give the assigned worker to: nothing has run, and nothing is left of the assignment.
     pub(super) fn unassigned(&mut self, now: Instant, worker: WorkerId, request: RequestId) {
-        let Some(assignment) = self.slots.unassigned(now, worker, request) else {
-            return self.freed(now, worker, request);
-        };
+        let Some(assignment) = self.slots.freed(now, worker, request) else { return };
         self.totals.assigned -= 1;
         self.totals.abandoned += 1;
         if let Some(session) = assignment.session {

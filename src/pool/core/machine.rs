@@ -6,7 +6,7 @@ use super::message::{Command, Config, Event, Rejection, RequestId, SessionEnd, S
 use super::openings::Openings;
 use super::queue::{Queue, Waiter};
 use super::sessions::{SessionId, Sessions};
-use super::slots::{Assignment, Freed, Slots};
+use super::slots::{Assignment, Slots};
 use super::status::{Counts, SlotStatus, Totals};
 use crate::error::OverloadCause;
 
@@ -42,19 +42,6 @@ impl<T, C: Clone> Core<T, C> {
         core.starting_up = true;
         core.check_startup(out);
         core
-    }
-
-    /// The pool of a restarted actor: no start-up phase, and workers are asked for only in the slots that are not
-    /// among `existing`, the ones their supervisor still has. Of those, each is taken as starting until it is heard of.
-    pub(crate) fn rebuilt(
-        now: Instant,
-        config: Config,
-        existing: &[u32],
-        out: &mut Vec<Command<T, C>>,
-    ) -> Self {
-        let missing = (0..config.size).filter(|slot| !existing.contains(slot));
-        out.extend(missing.map(|slot| Command::StartSlot { slot }));
-        Self::new(now, config)
     }
 
     fn new(now: Instant, config: Config) -> Self {
@@ -115,14 +102,13 @@ impl<T, C: Clone> Core<T, C> {
             Event::LossHeard { request } => self.loss_heard(request, out),
             Event::Unassigned { worker, request } => self.unassigned(now, worker, request),
             Event::EndSession { session, item } => self.end_session(now, session, item, out),
-            Event::WorkerReady { worker, load, sessions } => {
-                if self.slots.ready(now, worker, load) {
+            Event::WorkerReady { worker } => {
+                if self.slots.ready(now, worker) {
                     self.unavailable = None;
                     self.check_startup(out);
                     // An earlier one whose end was not heard.
                     self.worker_gone(now, worker.slot, out);
                     self.openings.fresh(worker.slot);
-                    self.adopt(now, worker, sessions, out);
                 }
             }
             Event::WorkerFreed { worker, request } => self.freed(now, worker, request),
@@ -204,7 +190,7 @@ impl<T, C: Clone> Core<T, C> {
         }
     }
 
-    /// Whether nothing has been heard yet of this worker of ours, or of a later one in its place.
+    /// Whether the core has heard nothing yet of this worker, or of a later one of its slot.
     pub(crate) fn is_news(&self, worker: WorkerId) -> bool {
         self.slots.newest(worker.slot) < Some(worker)
     }
@@ -216,11 +202,9 @@ impl<T, C: Clone> Core<T, C> {
 
     /// Something that the worker served is over.
     pub(super) fn freed(&mut self, now: Instant, worker: WorkerId, request: RequestId) {
-        if let Freed::Of(assignment) = self.slots.freed(now, worker, request) {
-            if let Some(Assignment { begun, session, .. }) = assignment {
-                self.measure(now.saturating_duration_since(begun));
-                self.leave(now, session);
-            }
+        if let Some(Assignment { begun, session, .. }) = self.slots.freed(now, worker, request) {
+            self.measure(now.saturating_duration_since(begun));
+            self.leave(now, session);
             self.openings.used(worker.slot);
             self.touched.push(worker.slot);
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::OverloadCause;
-use crate::worker::{Load, Placement};
+use crate::worker::Placement;
 
 pub(crate) use crate::worker::{RequestId, WorkerId};
 
@@ -85,9 +85,8 @@ pub(crate) struct Config {
 
 /// What happened. `T` is the item of a request, `C` the cause of a worker's failure.
 ///
-/// Events may come late, twice or never: whatever concerns an unknown request, an unknown slot or a worker that
-/// is over is ignored. The one thing demanded is that a living worker that serves something from before a restart of the
-/// pool actor says of each assignment once that it is over: of those before, only the number is known.
+/// Events may come late, twice or never: the core ignores whatever concerns an unknown request, an unknown slot or a
+/// worker that has ended.
 #[derive(Clone, Debug)]
 pub(crate) enum Event<T, C> {
     /// A caller wants a place at a worker, for `session` if there is one, and waits for it until `deadline`.
@@ -115,9 +114,8 @@ pub(crate) enum Event<T, C> {
     /// The session is over. A call of it that runs goes on; one that waits begins it anew, as one that is yet to
     /// come does.
     EndSession { session: Arc<str>, item: T },
-    /// A worker can serve. `load`: what it still serves from before a restart of the pool actor; each of those ends by
-    /// a `WorkerFreed` of its own. `sessions`: those that it has state of, from before that restart.
-    WorkerReady { worker: WorkerId, load: Load, sessions: Vec<Arc<str>> },
+    /// A worker can serve. It serves nothing yet, and has state of no session.
+    WorkerReady { worker: WorkerId },
     /// This call of the worker's, or its lease, is over.
     WorkerFreed { worker: WorkerId, request: RequestId },
     /// The worker takes no more. What it serves ends by `WorkerFreed`, or with the worker.

@@ -72,20 +72,6 @@
 //! A call that its worker drops before Python has it is taken back as if it had never been assigned, and a session that
 //! was to begin with it has not begun. One that Python has but never runs counts as one that ran: whoever comes next is
 //! told that the session was kept, and finds it empty.
-//!
-//! # What a restart of the pool actor loses
-//!
-//! [`Core::rebuilt`] knows the living workers, what each of them still serves, and the names of the sessions that each has
-//! state of. It does not know:
-//!
-//! - those who waited: the shell answers them;
-//! - the counts, the mean run time, and when those that run have begun;
-//! - which sessions were lost and whose users have not heard: they begin anew, unawares;
-//! - when a session was used last, so that its time begins again, and which ones those that run belong to, so that
-//!   none of them counts as a use;
-//! - which of several workers that have state of a session is its home: the first to be heard of is. One asked for
-//!   before any of them has been heard of begins anew on whichever worker is there, and the old state, if it is
-//!   heard of later, is taken for a part of it.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 

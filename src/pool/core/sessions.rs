@@ -143,7 +143,18 @@ impl Sessions {
 
     /// The slot's worker serves a request of the session, whose home it becomes if there is none.
     pub(super) fn assigned(&mut self, id: SessionId, slot: u32) -> Option<Placement> {
-        self.settle(id, slot)
+        let session = self.table.get_mut(&id)?;
+        *session.places.entry(slot).or_default() += 1;
+        self.residents[slot as usize].insert(id);
+        Some(match session.home {
+            Home::Nowhere => {
+                session.home = Home::At(slot);
+                self.living += 1;
+                Placement::New
+            }
+            Home::At(home) if home == slot => Placement::Kept,
+            Home::At(_) | Home::Lost => Placement::Elsewhere,
+        })
     }
 
     /// An assignment of the session's that came to nothing: a use is over, and whatever that assignment alone had
@@ -167,31 +178,6 @@ impl Sessions {
         }
         self.leave(now, id);
         moved
-    }
-
-    /// The slot's worker was found to have state of the session from an earlier life of the pool actor. What that
-    /// worker runs just now is not known, so this moment counts as the last use.
-    pub(super) fn adopted(&mut self, now: Instant, id: SessionId, slot: u32) -> Option<Placement> {
-        let placement = self.settle(id, slot)?;
-        if self.table.get(&id).is_some_and(|it| it.uses == 0 && it.turn.is_none()) {
-            self.rest(now, id);
-        }
-        Some(placement)
-    }
-
-    fn settle(&mut self, id: SessionId, slot: u32) -> Option<Placement> {
-        let session = self.table.get_mut(&id)?;
-        *session.places.entry(slot).or_default() += 1;
-        self.residents[slot as usize].insert(id);
-        Some(match session.home {
-            Home::Nowhere => {
-                session.home = Home::At(slot);
-                self.living += 1;
-                Placement::New
-            }
-            Home::At(home) if home == slot => Placement::Kept,
-            Home::At(_) | Home::Lost => Placement::Elsewhere,
-        })
     }
 
     /// The slot's worker is gone, if it had one. The sessions that had their home there are lost from now on; returns

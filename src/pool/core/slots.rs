@@ -63,32 +63,13 @@ pub(super) struct Assignment {
     pub(super) begun: Instant,
 }
 
-/// What was heard of a worker before it was heard to be ready. The two may take different ways (a message, and
-/// the answer to an attach), and a worker whose end of work was missed would be busy for ever.
-#[derive(Clone, Copy, Default)]
-struct Early {
-    freed: u32,
-    leaving: bool,
-}
-
 struct Slot<C> {
     /// The newest worker heard of; whatever concerns an older one is over.
     newest: Option<WorkerId>,
-    early: Option<(WorkerId, Early)>,
     state: SlotState<C>,
     since: Instant,
-    /// What its worker serves from before a restart of the pool actor: of that nothing but the number is known.
-    adopted: u32,
-    /// The rest of what its worker serves, the first assigned first.
+    /// What its worker serves, the first assigned first.
     serving: Vec<Assignment>,
-}
-
-/// What the news that a place of a worker is free was worth.
-pub(super) enum Freed {
-    /// It is stale or early: nothing changes now.
-    Not,
-    /// The place is free again. `None`: one that was adopted.
-    Of(Option<Assignment>),
 }
 
 /// How many slots are in each state, and what they serve.
@@ -130,14 +111,7 @@ pub(super) struct Slots<C> {
 
 impl<C> Slots<C> {
     pub(super) fn new(now: Instant, size: u32, in_flight: u32) -> Self {
-        let fresh = || Slot {
-            newest: None,
-            early: None,
-            state: SlotState::Starting,
-            since: now,
-            adopted: 0,
-            serving: Vec::new(),
-        };
+        let fresh = || Slot { newest: None, state: SlotState::Starting, since: now, serving: Vec::new() };
         Self {
             slots: (0..size).map(|_| fresh()).collect(),
             in_flight,
@@ -164,14 +138,12 @@ impl<C> Slots<C> {
 
     /// What an earlier worker was assigned, and its end was not heard, is left for
     /// [`forget_assignments`](Self::forget_assignments).
-    pub(super) fn ready(&mut self, now: Instant, worker: WorkerId, load: Load) -> bool {
-        let Some(it) = self.begin(worker) else { return false };
-        let early = it.early.take_if(|(of, _)| *of <= worker).filter(|(of, _)| *of == worker);
-        let Early { freed, leaving } = early.map(|(_, early)| early).unwrap_or_default();
-        let load = if freed == 0 { load } else { Load::Calls(count(load).saturating_sub(freed)) };
-        it.adopted = count(load);
-        self.set_load(now, worker.slot, load, leaving);
-        true
+    pub(super) fn ready(&mut self, now: Instant, worker: WorkerId) -> bool {
+        let news = self.begin(worker).is_some();
+        if news {
+            self.set_load(now, worker.slot, NOTHING, false);
+        }
+        news
     }
 
     /// An exit that comes before the news that its worker was ready counts as well: that news is stale from then on.
@@ -192,28 +164,9 @@ impl<C> Slots<C> {
     }
 
     pub(super) fn leaving(&mut self, now: Instant, worker: WorkerId) -> bool {
-        if let Some(early) = self.early(worker) {
-            early.leaving = true;
-        }
         let Some((load, false)) = self.load_of(worker) else { return false };
         self.change(now, worker.slot, SlotState::Leaving(load));
         true
-    }
-
-    pub(super) fn freed(&mut self, now: Instant, worker: WorkerId, request: RequestId) -> Freed {
-        if let Some(early) = self.early(worker) {
-            early.freed += 1;
-            return Freed::Not;
-        }
-        if let Some(assignment) = self.unassigned(now, worker, request) {
-            return Freed::Of(Some(assignment));
-        }
-        let Some((load, leaving)) = self.load_of(worker) else { return Freed::Not };
-        let it = &mut self.slots[worker.slot as usize];
-        let Some(left) = it.adopted.checked_sub(1) else { return Freed::Not };
-        it.adopted = left;
-        self.set_load(now, worker.slot, less(load), leaving);
-        Freed::Of(None)
     }
 
     /// Gives the slot's worker a request that it [`takes`](Self::takes).
@@ -224,13 +177,8 @@ impl<C> Slots<C> {
         self.slots[slot as usize].serving.push(assignment);
     }
 
-    /// An assignment is over, whatever came of it.
-    pub(super) fn unassigned(
-        &mut self,
-        now: Instant,
-        worker: WorkerId,
-        request: RequestId,
-    ) -> Option<Assignment> {
+    /// An assignment of a living worker is over, whatever came of it. `None` when it is not known.
+    pub(super) fn freed(&mut self, now: Instant, worker: WorkerId, request: RequestId) -> Option<Assignment> {
         let (load, leaving) = self.load_of(worker)?;
         let serving = &mut self.slots[worker.slot as usize].serving;
         let at = serving.iter().position(|it| it.request == request)?;
@@ -267,18 +215,6 @@ impl<C> Slots<C> {
     fn load_of(&self, worker: WorkerId) -> Option<(Load, bool)> {
         let it = self.slots.get(worker.slot as usize).filter(|it| it.newest == Some(worker))?;
         Some((it.state.load()?, matches!(it.state, SlotState::Leaving(_))))
-    }
-
-    /// Where to note what is heard of a worker that is not heard to be ready yet.
-    fn early(&mut self, worker: WorkerId) -> Option<&mut Early> {
-        let it = self.slots.get_mut(worker.slot as usize)?;
-        if it.newest >= Some(worker) || it.early.is_some_and(|(of, _)| of > worker) {
-            return None;
-        }
-        if it.early.is_none_or(|(of, _)| of < worker) {
-            it.early = Some((worker, Early::default()));
-        }
-        it.early.as_mut().map(|(_, early)| early)
     }
 
     /// The slot, moved on to a worker not heard of before; `None` when it is an old one or no slot of ours has it.

@@ -82,16 +82,9 @@ impl Worker {
             Work::Call { session, stream, depth, .. } => {
                 nested = *depth;
                 opened = stream.map(|(id, credit)| Stream { id, credit, unread: Unread::new(&self.takers) });
-                if let Some(session) = session {
-                    of_session = Some(session.clone());
-                    if !self.sessions.contains(session) {
-                        self.sessions.insert(session.clone());
-                    }
-                }
+                of_session = session.clone();
             }
-            Work::EndSession { session, .. } => {
-                self.sessions.remove(session);
-            }
+            Work::EndSession { .. } => {}
         }
         self.calls.push(Current {
             call_id,

@@ -40,13 +40,9 @@ pub(super) struct Served {
 pub(super) struct Slot {
     pub(super) told: Told,
     pub(super) newest: WorkerId,
-    /// A worker not heard to be ready, how often it was freed, and whether it is leaving.
-    pub(super) early: (WorkerId, u32, bool),
     /// It serves a lease, and nothing else.
     pub(super) lease: bool,
-    /// How much it serves from before.
-    pub(super) adopted: usize,
-    /// What else it serves, the first assigned first.
+    /// What it serves, the first assigned first.
     pub(super) serving: Vec<Served>,
     /// When it was used last.
     pub(super) turn: i64,
@@ -54,7 +50,7 @@ pub(super) struct Slot {
 
 impl Slot {
     pub(super) fn load(&self) -> usize {
-        self.adopted + self.serving.len()
+        self.serving.len()
     }
 
     pub(super) fn is_alive(&self) -> bool {
@@ -121,17 +117,15 @@ pub(super) struct Model {
 }
 
 impl Model {
-    pub(super) fn new(config: Config, starting_up: bool) -> Self {
+    pub(super) fn new(config: Config) -> Self {
         let fresh = |slot| Slot {
             told: Told::Starting,
             newest: nobody(slot),
-            early: (nobody(slot), 0, false),
             lease: false,
-            adopted: 0,
             serving: Vec::new(),
             turn: 0,
         };
-        let at_once = starting_up && config.min_ready == 0;
+        let at_once = config.min_ready == 0;
         Self {
             config,
             slots: (0..config.size).map(fresh).collect(),
@@ -140,7 +134,7 @@ impl Model {
             waiting: Vec::new(),
             sessions: Sessions::default(),
             items: BTreeMap::new(),
-            starting_up: starting_up && !at_once,
+            starting_up: !at_once,
             due: at_once.then_some(Startup::Succeeded),
             closed: false,
             last_failure: None,
@@ -182,7 +176,7 @@ impl Model {
             Event::LossHeard { request } => self.loss_heard(request),
             Event::Unassigned { worker, request } => self.hear_unassigned(now, worker, request),
             Event::EndSession { session, .. } => self.hear_end_of(&session),
-            Event::WorkerReady { worker, load, sessions } => self.hear_ready(now, worker, load, sessions),
+            Event::WorkerReady { worker } => self.hear_ready(now, worker),
             Event::WorkerFreed { worker, request } => self.hear_freed(now, worker, request),
             Event::WorkerLeaving { worker } => self.hear_leaving(worker),
             Event::WorkerExited { worker, .. } => self.hear_end(now, worker, Told::Down),

@@ -101,10 +101,6 @@ pub(super) enum Operation {
     Ticks,
     /// Time passes up to the next deadline, which is then ticked.
     Sleeps,
-    /// The pool actor dies and another one takes over; one slot may be missing.
-    Rebuilds {
-        forgotten: u32,
-    },
     Closes,
 }
 
@@ -151,7 +147,6 @@ pub(super) fn operation() -> impl Strategy<Value = Operation> {
         6 => (0..20u64).prop_map(|ms| Waits { ms }),
         3 => Just(Ticks),
         3 => Just(Sleeps),
-        2 => slot().prop_map(|forgotten| Rebuilds { forgotten }),
         1 => Just(Closes),
     ]
 }

@@ -13,7 +13,6 @@ use super::judge::Verdict;
 use super::model::{Item, Model};
 use super::operation::{Operation, Post, SESSIONS, config, operation};
 use super::world::{News, World, heard};
-use crate::worker::Load;
 
 struct Run {
     config: Config,
@@ -37,7 +36,7 @@ impl Run {
             now,
             core,
             world: World::new(config.size, config.in_flight),
-            model: Model::new(config, true),
+            model: Model::new(config),
             requests: 0,
             goes_unseen: false,
             late: Vec::new(),
@@ -149,9 +148,7 @@ impl Run {
             Operation::Stray { slot, incarnation, kind } => {
                 let worker = WorkerId { slot, generation: u32::from(kind % 2), incarnation };
                 self.deliver(match kind % 5 {
-                    0 => {
-                        News::Ready { worker, load: Load::Calls(kind.into()), sessions: vec![Arc::from("a")] }
-                    }
+                    0 => News::Ready { worker },
                     1 => News::Freed { worker, request: RequestId(incarnation) },
                     2 => News::Exited { worker },
                     3 => News::Leaving { worker },
@@ -164,7 +161,6 @@ impl Run {
             }
             Operation::Ticks => self.tell(Event::Tick),
             Operation::Sleeps => self.sleep(),
-            Operation::Rebuilds { forgotten } => self.rebuild(forgotten % size),
             Operation::Closes => self.tell(Event::Closed),
         }
     }
@@ -183,12 +179,6 @@ impl Run {
     }
 
     fn deliver(&mut self, news: News) -> Verdict {
-        // The one promise of a worker: it says once for each assignment that it is free of it.
-        if let News::Freed { worker, request } | News::Dropped { worker, request } = news
-            && !self.world.may_say_freed(worker, request)
-        {
-            return Ok(());
-        }
         self.tell(news.event())
     }
 
@@ -213,21 +203,6 @@ impl Run {
         self.tell(Event::Tick)
     }
 
-    fn rebuild(&mut self, forgotten: u32) -> Verdict {
-        self.world.forgets(forgotten);
-        let (existing, attached) = self.world.attach();
-        let missing: Vec<u32> = (0..self.config.size).filter(|slot| !existing.contains(slot)).collect();
-        let mut out = Vec::new();
-        self.core = Core::rebuilt(self.now, self.config, &existing, &mut out);
-        self.seen.append(&mut self.model.seen);
-        self.model = Model::new(self.config, false);
-        self.starts_slots(&out, &missing)?;
-        prop_assert_eq!(out.len(), missing.len());
-        self.sent = attached.clone();
-        self.late = attached;
-        Ok(())
-    }
-
     /// When all news have arrived, every slot's worker is known. Everybody who still waits is sent away in time; and when all workers are dead, every session is forgotten in time.
     fn finish(mut self) -> Result<BTreeSet<&'static str>, TestCaseError> {
         prop_assert!(self.core.queue.is_consistent() && self.core.sessions.is_consistent());
@@ -246,7 +221,7 @@ impl Run {
         Ok(self.seen)
     }
 
-    /// What is late arrives, and what each slot's worker says at an attach: no slot is lost, whatever was.
+    /// What is late arrives, and once more that each slot's worker is ready: no slot is lost, whatever was.
     fn settle(&mut self) -> Verdict {
         for news in std::mem::take(&mut self.late) {
             self.deliver(news)?;
@@ -312,26 +287,21 @@ fn come_across(settings: ProptestConfig, seed: u64) -> BTreeSet<&'static str> {
 }
 
 /// What enough histories must have come across.
-const EVERYTHING: [&str; 61] = [
+const EVERYTHING: [&str; 54] = [
     "a call alone",
     "a call beside others",
     "a lease alone",
     "abandoned",
     "admitted",
-    "adopted",
-    "adopted with a lease",
-    "adopted with several",
     "assigned",
     "behind a lease",
     "draining",
     "dropped by its worker",
-    "freed early",
     "freed of all",
     "freed of one",
     "freed out of order",
     "freed while leaving",
     "leaving",
-    "left early",
     "loss heard",
     "loss heard again",
     "loss not heard",
@@ -343,8 +313,6 @@ const EVERYTHING: [&str; 61] = [
     "refuses all",
     "replaced",
     "served when another one timed out",
-    "session adopted",
-    "session adopted by those who wait",
     "session busy",
     "session elsewhere",
     "session ended",

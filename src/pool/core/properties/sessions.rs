@@ -76,10 +76,6 @@ impl Model {
         }
     }
 
-    pub(super) fn knows(&self, name: &str) -> bool {
-        self.sessions.known.contains_key(name)
-    }
-
     pub(super) fn knows_no_session(&self) -> bool {
         self.sessions.known.is_empty()
     }
@@ -257,27 +253,6 @@ impl Model {
                 self.tells_loss(&name, request);
                 self.sessions.losing.insert(request);
             }
-        }
-    }
-
-    pub(super) fn adopts(&mut self, now: Instant, worker: WorkerId, name: Arc<str>) {
-        self.seen.insert("session adopted");
-        if !self.sessions.known.contains_key(&name) {
-            if !self.has_room() {
-                let (workers, cause) = (vec![worker], SessionEnd::Evicted);
-                self.sessions.due.push(End { session: name, cause, workers, by_user: false });
-                return;
-            }
-            self.makes_room();
-            let turn = self.sessions.next();
-            self.sessions.begin(name.clone()).last_used = Some((now, turn));
-        } else if self.sessions.known[&name].home == Home::Nowhere {
-            self.seen.insert("session adopted by those who wait");
-        }
-        let session = self.sessions.known.get_mut(&name).expect("known");
-        *session.places.entry(worker).or_default() += 1;
-        if session.home == Home::Nowhere {
-            session.home = Home::At(worker.slot);
         }
     }
 

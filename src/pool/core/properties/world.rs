@@ -1,7 +1,7 @@
 //! The truth: a supervisor that fills its slots again and again, and workers that serve some requests at a time, or one
 //! lease, and keep the state of sessions.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::super::{Event, RequestId, WorkerId};
@@ -11,7 +11,7 @@ use crate::worker::Load;
 /// What a worker or its supervisor reports. The cause of a failure is its incarnation.
 #[derive(Clone, Debug)]
 pub(super) enum News {
-    Ready { worker: WorkerId, load: Load, sessions: Vec<Arc<str>> },
+    Ready { worker: WorkerId },
     Freed { worker: WorkerId, request: RequestId },
     Dropped { worker: WorkerId, request: RequestId },
     Leaving { worker: WorkerId },
@@ -22,7 +22,7 @@ pub(super) enum News {
 impl News {
     pub(super) fn event(self) -> Event<Item, WorkerId> {
         match self {
-            Self::Ready { worker, load, sessions } => Event::WorkerReady { worker, load, sessions },
+            Self::Ready { worker } => Event::WorkerReady { worker },
             Self::Freed { worker, request } => Event::WorkerFreed { worker, request },
             Self::Dropped { worker, request } => Event::Unassigned { worker, request },
             Self::Leaving { worker } => Event::WorkerLeaving { worker },
@@ -46,9 +46,7 @@ pub(super) fn heard(event: &Event<Item, WorkerId>) -> Heard {
         Event::LossHeard { request } => Event::LossHeard { request: *request },
         Event::EndSession { session, .. } => Event::EndSession { session: session.clone(), item: () },
         Event::Unassigned { worker, request } => Event::Unassigned { worker: *worker, request: *request },
-        Event::WorkerReady { worker, load, sessions } => {
-            Event::WorkerReady { worker: *worker, load: *load, sessions: sessions.clone() }
-        }
+        Event::WorkerReady { worker } => Event::WorkerReady { worker: *worker },
         Event::WorkerFreed { worker, request } => Event::WorkerFreed { worker: *worker, request: *request },
         Event::WorkerLeaving { worker } => Event::WorkerLeaving { worker: *worker },
         Event::WorkerExited { worker, cause } => Event::WorkerExited { worker: *worker, cause: *cause },
@@ -76,26 +74,13 @@ struct Worker {
     /// The sessions that it has state of, in the eyes of somebody who has heard whatever was delivered, and how many
     /// calls have made it.
     states: BTreeMap<Arc<str>, u32>,
-    /// The session of each request that it was given since it was attached.
+    /// The session of each request that it was given.
     given: BTreeMap<RequestId, Option<Arc<str>>>,
-    /// What it served when it was attached, unless its end was delivered.
-    of_before: BTreeSet<RequestId>,
-    /// Those of the others whose end was delivered.
-    told: BTreeSet<RequestId>,
 }
 
 impl Worker {
     fn new(id: WorkerId, life: Life) -> Self {
-        Self {
-            id,
-            life,
-            serving: Vec::new(),
-            lease: false,
-            states: BTreeMap::new(),
-            given: BTreeMap::new(),
-            of_before: BTreeSet::new(),
-            told: BTreeSet::new(),
-        }
+        Self { id, life, serving: Vec::new(), lease: false, states: BTreeMap::new(), given: BTreeMap::new() }
     }
 
     fn is_alive(&self) -> bool {
@@ -107,8 +92,7 @@ impl Worker {
     }
 
     fn ready(&self) -> News {
-        let sessions = self.states.keys().cloned().collect();
-        News::Ready { worker: self.id, load: self.load(), sessions }
+        News::Ready { worker: self.id }
     }
 
     fn finishes(&mut self, which: usize, dropped: bool) -> Option<News> {
@@ -199,7 +183,7 @@ impl World {
         Some(News::StartFailed { worker })
     }
 
-    /// What the slot's worker says when it is asked.
+    /// The news that the slot's worker is ready, once more.
     pub(super) fn ready(&self, slot: u32) -> Option<News> {
         let it = &self.slots[slot as usize].worker;
         it.is_alive().then(|| it.ready())
@@ -288,14 +272,6 @@ impl World {
         free
     }
 
-    /// Whether a letter that says that the worker is free of this may arrive: as long as it serves something from before
-    /// a restart it says so once.
-    pub(super) fn may_say_freed(&mut self, worker: WorkerId, request: RequestId) -> bool {
-        let Some(it) = self.living_mut(worker) else { return true };
-        let given = it.given.contains_key(&request);
-        it.of_before.remove(&request) || (given && (it.told.insert(request) || it.of_before.is_empty()))
-    }
-
     /// It was heard that a request came to nothing; whether the worker had been given it.
     pub(super) fn heard_dropped(&mut self, worker: WorkerId, request: RequestId) -> bool {
         let Some(it) = self.living_mut(worker) else { return false };
@@ -321,36 +297,5 @@ impl World {
     /// Whether this worker, and not one that came after it, has state of the session.
     pub(super) fn holds(&self, worker: WorkerId, session: &str) -> bool {
         self.living(worker).is_some_and(|it| it.states.contains_key(session))
-    }
-
-    /// The supervisor lost a slot that was starting.
-    pub(super) fn forgets(&mut self, slot: u32) {
-        let it = self.worker(slot);
-        if it.life == Life::Starting {
-            it.life = Life::Absent;
-        }
-    }
-
-    /// What the next pool actor finds: the slots that exist, and what the living workers tell it at its attach. It ends
-    /// whatever an earlier one's reload has left.
-    pub(super) fn attach(&mut self) -> (Vec<u32>, Vec<News>) {
-        let (mut existing, mut news) = (Vec::new(), Vec::new());
-        self.formers.clear();
-        for (slot, it) in (0..).zip(&mut self.slots) {
-            it.successor = None;
-            let it = &mut it.worker;
-            if it.life != Life::Absent {
-                existing.push(slot);
-            }
-            let Life::Alive { leaving } = it.life else { continue };
-            it.given.clear();
-            it.of_before = it.serving.iter().copied().collect();
-            it.states.values_mut().for_each(|times| *times = 1);
-            if leaving {
-                news.push(News::Leaving { worker: it.id });
-            }
-            news.push(it.ready());
-        }
-        (existing, news)
     }
 }

@@ -151,58 +151,6 @@ fn a_worker_is_busy_since_it_is() {
     assert_eq!(since(&rig), Some(ms(0)));
 }
 
-// From before a restart
-
-#[test]
-fn what_an_adopted_worker_serves_is_freed_one_by_one() {
-    let (mut rig, _) = Rig::start(Config { size: 1, in_flight: 3, ..CONFIG });
-    rig.lease(1);
-    assert_eq!(rig.ready_serving(0, 4, Load::Calls(2), &[]), []);
-    assert_eq!(rig.states(), [calls(2)]);
-    assert_eq!(rig.freed(0, 4), []);
-    assert_eq!(rig.freed(0, 4), [assign(0, 4, 1)]);
-    assert_eq!(rig.core.counts().mean_run, None);
-}
-
-#[test]
-fn an_adopted_worker_takes_what_it_has_room_for() {
-    let (mut rig, _) = Rig::start(Config { size: 1, in_flight: 3, ..CONFIG });
-    rig.submit(1);
-    rig.submit(2);
-    assert_eq!(rig.ready_serving(0, 4, Load::Calls(2), &[]), [assign(0, 4, 1)]);
-    rig.now += ms(50);
-    assert_eq!(rig.freed_of(0, 4, OF_BEFORE.0), [assign(0, 4, 2)]);
-    assert_eq!(rig.core.counts().mean_run, None);
-    rig.freed_of(0, 4, 1);
-    assert_eq!(rig.core.counts().mean_run, Some(ms(50)));
-    rig.freed_of(0, 4, OF_BEFORE.0);
-    assert_eq!(rig.freed_of(0, 4, OF_BEFORE.0), [], "two were there");
-    assert_eq!(rig.states(), [calls(1)]);
-}
-
-#[test]
-fn an_adopted_lease_has_its_worker_to_itself() {
-    let (mut rig, _) = Rig::start(Config { size: 1, in_flight: 3, ..CONFIG });
-    rig.submit(1);
-    assert_eq!(rig.ready_serving(0, 4, Load::Lease, &[]), []);
-    assert_eq!(rig.freed(0, 4), [assign(0, 4, 1)]);
-}
-
-#[test]
-fn what_was_freed_before_the_worker_is_heard_to_be_ready_is_not_served_any_more() {
-    let (mut rig, _) = Rig::start(Config { size: 2, in_flight: 3, ..CONFIG });
-    rig.freed(0, 3);
-    rig.freed(0, 3);
-    rig.ready_serving(0, 3, Load::Calls(3), &[]);
-    rig.freed(1, 7);
-    rig.ready_serving(1, 7, Load::Lease, &[]);
-    assert_eq!(rig.states(), [calls(1), SlotState::Idle]);
-    rig.freed(0, 5);
-    rig.freed(0, 4);
-    rig.ready_serving(0, 5, Load::Calls(3), &[]);
-    assert_eq!(rig.states()[0], calls(2), "the newer one's counts");
-}
-
 // Leaving
 
 #[test]
@@ -258,16 +206,4 @@ fn a_lease_does_not_wait_for_a_worker_that_leaves() {
     rig.leaving(0, 1);
     assert_eq!(rig.freed(0, 1), [], "empty, but on its way out");
     assert_eq!(rig.freed(1, 1), [assign(1, 1, 3)]);
-}
-
-#[test]
-fn a_worker_heard_to_leave_before_it_is_heard_to_be_ready_is_never_used() {
-    let (mut rig, _) = Rig::start(Config { size: 1, in_flight: 2, ..CONFIG });
-    rig.submit(1);
-    rig.leaving(0, 3);
-    rig.freed(0, 3);
-    assert_eq!(rig.ready_serving(0, 3, Load::Calls(2), &[]), []);
-    assert_eq!(rig.states(), [SlotState::Leaving(Load::Calls(1))]);
-    rig.exited(0, 3);
-    assert_eq!(rig.ready(0, 4), [assign(0, 4, 1)]);
 }

@@ -9,7 +9,6 @@ mod sessions;
 mod unassigned;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{
@@ -30,8 +29,8 @@ struct Rig {
     assigned: BTreeMap<WorkerId, Vec<RequestId>>,
 }
 
-/// What a worker serves from before.
-const OF_BEFORE: RequestId = RequestId(u64::MAX);
+/// A request that no worker was given.
+const UNKNOWN: RequestId = RequestId(u64::MAX);
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -208,20 +207,7 @@ impl Rig {
     }
 
     fn ready(&mut self, slot: u32, incarnation: u64) -> Out {
-        self.ready_with(slot, incarnation, false, &[])
-    }
-
-    fn ready_busy(&mut self, slot: u32, incarnation: u64) -> Out {
-        self.ready_with(slot, incarnation, true, &[])
-    }
-
-    fn ready_with(&mut self, slot: u32, incarnation: u64, busy: bool, sessions: &[&str]) -> Out {
-        self.ready_serving(slot, incarnation, Load::Calls(busy.into()), sessions)
-    }
-
-    fn ready_serving(&mut self, slot: u32, incarnation: u64, load: Load, sessions: &[&str]) -> Out {
-        let sessions = sessions.iter().map(|name| Arc::from(*name)).collect();
-        self.tell(Event::WorkerReady { worker: worker(slot, incarnation), load, sessions })
+        self.tell(Event::WorkerReady { worker: worker(slot, incarnation) })
     }
 
     fn leaving(&mut self, slot: u32, incarnation: u64) -> Out {
@@ -231,7 +217,7 @@ impl Rig {
     /// What the worker was assigned first is over; if there is nothing, something from before.
     fn freed(&mut self, slot: u32, incarnation: u64) -> Out {
         let assigned = self.assigned.entry(worker(slot, incarnation)).or_default();
-        let request = if assigned.is_empty() { OF_BEFORE } else { assigned.remove(0) };
+        let request = if assigned.is_empty() { UNKNOWN } else { assigned.remove(0) };
         self.freed_of(slot, incarnation, request.0)
     }
 

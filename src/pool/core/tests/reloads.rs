@@ -9,7 +9,7 @@ fn successor(generation: u32, incarnation: u64) -> WorkerId {
 
 impl Rig {
     fn succeeds(&mut self, worker: WorkerId) -> Out {
-        self.tell(Event::WorkerReady { worker, load: Load::Calls(0), sessions: Vec::new() })
+        self.tell(Event::WorkerReady { worker })
     }
 
     fn newest(&self) -> Option<WorkerId> {
@@ -63,7 +63,7 @@ fn whatever_comes_of_a_former_worker_is_over() {
     rig.freed(0, 1);
     rig.exited(0, 1);
     rig.failed(0, 3, "broken");
-    rig.ready_busy(0, 4);
+    rig.ready(0, 4);
     rig.freed(0, 4);
     rig.leaving(0, 5);
     assert_eq!(rig.states(), [SlotState::Idle]);

@@ -1,9 +1,7 @@
 //! Requests without a session: start-up, waiting, deaths, the end.
 
-use std::time::Instant;
-
+use super::super::SlotState;
 use super::super::status::Totals;
-use super::super::{Core, SlotState};
 use super::*;
 
 // Start-up
@@ -69,18 +67,6 @@ fn requests_wait_while_the_workers_start() {
     assert_eq!(rig.freed(1, 1), [assign(1, 1, 3)]);
 }
 
-#[test]
-fn a_rebuilt_pool_starts_only_what_is_missing() {
-    let (now, mut out) = (Instant::now(), Out::new());
-    let config = Config { size: 4, min_ready: 4, ..CONFIG };
-    let core = Core::rebuilt(now, config, &[1, 3, 9], &mut out);
-    assert_eq!(out, [0, 2].map(|slot| Command::StartSlot { slot }));
-    let mut rig = Rig::of(core, now);
-    assert_eq!(rig.failed(0, 1, "broken"), [], "there is no start-up to fail");
-    assert_eq!(rig.submit(1), []);
-    assert_eq!(rig.ready(3, 7), [assign(3, 7, 1)]);
-}
-
 // Handing out
 
 #[test]
@@ -117,32 +103,6 @@ fn the_most_recently_used_worker_goes_first_and_the_unused_one_last() {
     assert_eq!(rig.submit(4), [assign(0, 1, 4)]);
     assert_eq!(rig.submit(5), [assign(2, 1, 5)]);
     assert_eq!(rig.submit(6), [assign(1, 2, 6)]);
-}
-
-#[test]
-fn a_worker_adopted_while_busy_is_handed_out_when_freed() {
-    let (mut rig, _) = Rig::start(Config { size: 1, ..CONFIG });
-    rig.submit(1);
-    assert_eq!(rig.ready_busy(0, 4), []);
-    assert_eq!(rig.core.counts().busy, 1);
-    rig.now += ms(100);
-    assert_eq!(rig.freed(0, 4), [assign(0, 4, 1)]);
-    assert_eq!(rig.core.counts().mean_run, None, "when it began is not known");
-}
-
-#[test]
-fn a_busy_worker_counts_as_ready_for_the_startup() {
-    let (mut rig, _) = Rig::start(Config { size: 1, min_ready: 1, ..CONFIG });
-    assert_eq!(rig.ready_busy(0, 1), [Command::StartupSucceeded]);
-}
-
-#[test]
-fn a_worker_freed_before_it_is_heard_to_be_ready_is_not_busy_for_ever() {
-    let (mut rig, _) = Rig::start(Config { size: 1, ..CONFIG });
-    rig.submit(1);
-    assert_eq!(rig.freed(0, 2), []);
-    assert_eq!(rig.ready_busy(0, 1), [], "another incarnation");
-    assert_eq!(rig.ready_busy(0, 2), [assign(0, 2, 1)]);
 }
 
 // Waiting: bound, deadline, abandoned

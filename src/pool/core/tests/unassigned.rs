@@ -132,13 +132,3 @@ fn a_session_goes_on_with_another_call_when_the_one_that_began_it_was_dropped() 
     rig.freed_of(0, 1, 2);
     assert_eq!(rig.hint("a", 3), [placed(0, 1, 3, Kept)]);
 }
-
-#[test]
-fn what_an_adopted_worker_drops_gives_its_place_back() {
-    let (mut rig, _) = Rig::start(Config { size: 1, in_flight: 2, ..CONFIG });
-    rig.unassigned(0, 7);
-    assert_eq!(rig.ready_serving(0, 1, Load::Calls(2), &[]), []);
-    assert_eq!(rig.states(), [calls(1)]);
-    rig.unassigned(0, 8);
-    assert_eq!(rig.states(), [SlotState::Idle]);
-}
