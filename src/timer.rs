@@ -30,11 +30,6 @@ impl Timer {
         Self { sleep: Box::pin(tokio::time::sleep(Duration::ZERO)), armed: None }
     }
 
-    /// When it goes off next, if that is still to come; whoever polls it is then woken, though nothing may be due.
-    pub(crate) fn armed(&self) -> Option<Instant> {
-        self.armed
-    }
-
     /// Ready once `deadline` has come; call it again with the next one.
     pub(crate) fn poll(&mut self, deadline: Option<Instant>, cx: &mut Context<'_>) -> Poll<Instant> {
         let Some(deadline) = deadline else { return Poll::Pending };

@@ -28,9 +28,7 @@ use crate::error::{CallError, UnavailableCause, WorkerStartError};
 use crate::supervisor::{Backoff, ChildContext, ChildSpec, Reports, SupervisorRef};
 use crate::text;
 use crate::timer::{LONGEST, Timer, deadline};
-use crate::worker::{
-    self, BrokerDied, Dispatch, Grant, LeaseId, Order, Placement, ReplyTo, Run, Spawner, Work,
-};
+use crate::worker::{self, BrokerDied, Grant, LeaseId, PendingCall, Placement, Run, Spawner, Work};
 pub(super) use workers::{Current, Slot, child_id, start_error};
 
 /// What a pool is made of, checked.
@@ -228,8 +226,8 @@ impl PoolActor {
             Some(current) if !item.is_abandoned() => {
                 let opened = || Opened { addr: current.addr.clone(), worker: slot.name.clone(), placement };
                 match item {
-                    Item::Call { order, opened: stream } => {
-                        current.addr.do_send(Run(Dispatch::assigned(order, placement, request)));
+                    Item::Call { call, opened: stream } => {
+                        current.addr.do_send(Run(call.assigned(Some(request), placement)));
                         if let Some(stream) = stream {
                             let _ = stream.send(opened());
                         }
@@ -238,7 +236,7 @@ impl PoolActor {
                         let lease = LeaseId(request);
                         current.addr.do_send(Grant(lease));
                         let token =
-                            LeaseToken::new(lease, opened(), current.desk.clone(), current.pid, session);
+                            LeaseToken::new(lease, opened(), current.calls.clone(), current.pid, session);
                         // A caller that is gone by now drops the token, which checks the worker in.
                         let _ = reply.send(Ok(token));
                     }
@@ -269,8 +267,7 @@ impl PoolActor {
             let Some(current) = current.filter(|it| it.worker == *worker) else { continue };
             let (reply, answer) = oneshot::channel();
             let work = Work::EndSession { session: session.clone(), cause: cause.as_str(), timeout };
-            let order = Order { work, deadline: never, reply: ReplyTo::once(reply) };
-            current.addr.do_send(Run(Dispatch::new(order, None)));
+            current.addr.do_send(Run(PendingCall::new(work, never, reply).assigned(None, None)));
             answers.push(answer);
         }
         let session = session.clone();

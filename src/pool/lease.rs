@@ -14,7 +14,7 @@ use super::messages::Item;
 use super::request::Request;
 use super::stream::{CallStream, Opened};
 use crate::error::CallError;
-use crate::worker::{Checkin, Desk, Dispatch, LeaseId, Look, Order, Placement, Worker};
+use crate::worker::{CallTable, Checkin, LeaseId, PendingCall, Placement, Wake, Worker};
 
 /// One worker to yourself, from [`Pool::checkout`](super::Pool::checkout): calls on it go straight to that
 /// worker, so that what one call leaves in Python's memory the next one finds.
@@ -111,11 +111,11 @@ impl fmt::Debug for Lease {
     }
 }
 
-/// The right to a worker. Whoever drops it, the caller who never took it included, checks the worker in.
+/// The right to a worker. It checks the worker in on drop, even if the caller never received it.
 pub(super) struct LeaseToken {
     id: LeaseId,
     addr: Addr<Worker>,
-    desk: Arc<Desk>,
+    calls: Arc<CallTable>,
     worker: Arc<str>,
     pid: u32,
     pub(super) session: Option<Arc<str>>,
@@ -126,19 +126,18 @@ impl LeaseToken {
     pub(super) fn new(
         id: LeaseId,
         opened: Opened,
-        desk: Arc<Desk>,
+        calls: Arc<CallTable>,
         pid: u32,
         session: Option<Arc<str>>,
     ) -> Self {
         let Opened { addr, worker, placement } = opened;
-        Self { id, addr, desk, worker, pid, session, placement }
+        Self { id, addr, calls, worker, pid, session, placement }
     }
 
-    /// Gives the worker an order, its frame to Python at once where that can be. The order to a worker that has ended
-    /// answers by itself.
-    pub(super) fn run(&self, order: Order) -> OnLeave<'_> {
-        if self.desk.submit(Dispatch::new(order, self.placement)) {
-            self.addr.do_send(Look);
+    /// Gives the worker a call. A call to a worker that has ended answers by itself.
+    pub(super) fn run(&self, call: PendingCall) -> OnLeave<'_> {
+        if self.calls.submit(call.assigned(None, self.placement)) {
+            self.addr.do_send(Wake);
         }
         OnLeave(self)
     }
@@ -166,6 +165,6 @@ impl OnLeave<'_> {
 
 impl Drop for OnLeave<'_> {
     fn drop(&mut self) {
-        self.0.addr.do_send(Look);
+        self.0.addr.do_send(Wake);
     }
 }

@@ -16,7 +16,7 @@ use super::status::PoolStatus;
 use super::stream::Opened;
 use crate::error::CallError;
 use crate::port::{self, Body};
-use crate::worker::{Order, Reply, Work};
+use crate::worker::{PendingCall, Reply};
 
 /// Call a function on any worker. Answered with the [`Reply`], or why there is none.
 ///
@@ -121,10 +121,8 @@ pub struct GetStatus;
 
 /// What waits in the queue.
 pub(super) enum Item {
-    /// Becomes a [`Dispatch`](crate::worker::Dispatch) when a worker gets it: before that, its end is no
-    /// worker's death.
     Call {
-        order: Order,
+        call: PendingCall,
         /// Of a stream: who wants to know which worker has it.
         opened: Option<oneshot::Sender<Opened>>,
     },
@@ -145,9 +143,7 @@ pub(super) enum Item {
 impl Item {
     pub(super) fn refuse(self, error: CallError) {
         match self {
-            Item::Call { order, .. } => {
-                let _ = order.reply.outcome.send(Err(error));
-            }
+            Item::Call { call, .. } => call.fail(error),
             Item::Checkout { reply, .. } => {
                 let _ = reply.send(Err(error));
             }
@@ -160,7 +156,7 @@ impl Item {
     /// The bytes that it holds while it waits.
     pub(super) fn bytes(&self) -> u64 {
         match self {
-            Item::Call { order: Order { work: Work::Call { body, .. }, .. }, .. } => body.held_bytes(),
+            Item::Call { call, .. } => call.held_bytes(),
             _ => 0,
         }
     }
@@ -168,7 +164,7 @@ impl Item {
     /// Whether the caller has gone away.
     pub(super) fn is_abandoned(&self) -> bool {
         match self {
-            Item::Call { order, .. } => order.reply.outcome.is_closed(),
+            Item::Call { call, .. } => call.is_abandoned(),
             Item::Checkout { reply, .. } => reply.is_closed(),
             Item::EndSession { reply } | Item::Announced { reply } => reply.is_closed(),
         }

@@ -16,7 +16,7 @@ use super::stream::{CallStream, Name, Opening};
 use crate::budget::FREE_ATTEMPTS;
 use crate::error::{CallError, Direction, Phase};
 use crate::port::{Body, CallOptions};
-use crate::worker::{Order, Outcome, Reply, ReplyTo, StreamId, Work};
+use crate::worker::{ItemSender, Outcome, PendingCall, Reply, StreamId, Work};
 use crate::{port, timer};
 
 /// How often an idempotent call is handed to a worker at most.
@@ -250,22 +250,19 @@ impl<'a, A: Serialize, K: Serialize> Request<'a, A, K> {
         let (reply, outcome) = oneshot::channel();
         let (sender, items) = mpsc::unbounded_channel();
         let (id, window) = (StreamId::new(), call.window);
-        let reply = ReplyTo {
-            outcome: reply,
-            items: Some(sender),
-            progress: listener.as_ref().map(Listener::sender),
-        };
-        let order = Order { work: call.work(body, Some((id, window))), deadline, reply };
+        let mut pending = PendingCall::new(call.work(body, false), deadline, reply);
+        pending.stream = Some(ItemSender { id, window, items: sender });
+        pending.progress = listener.as_ref().map(Listener::sender);
         let name =
             Name { function: call.function.into(), request_id: call.request_id.as_deref().map(Into::into) };
         let opening = Opening { items, outcome, listener, id, window, name };
         if let Some(lease) = call.lease {
-            lease.run(order).answered(); // the worker is told of streams at once
+            lease.run(pending).answered(); // the worker is told of streams at once
             return Ok(opening.opened(lease.opened(), call.pool.clone()));
         }
         let (opened, on_opened) = oneshot::channel();
         let waits = call.pool.waits(deadline);
-        let item = Item::Call { order, opened: Some(opened) };
+        let item = Item::Call { call: pending, opened: Some(opened) };
         let caller = call.pool.submitted(item, call.session.clone(), waits)?;
         match on_opened.await {
             Ok(opened) => {
@@ -320,14 +317,13 @@ impl Unsent<'_> {
         fitting(body, self.pool.settings.max_frame_bytes)
     }
 
-    fn work(&self, body: Body, stream: Option<(StreamId, u32)>) -> Work {
+    fn work(&self, body: Body, idempotent: bool) -> Work {
         // A lease's calls belong to the session that the worker already knows from its checkout.
         let session = match self.lease {
             Some(lease) => lease.session.clone(),
             None => self.session.as_ref().map(|used| used.session.clone()),
         };
-        let idempotent = self.idempotent && self.lease.is_none() && stream.is_none();
-        Work::Call { body, session, stream, depth: self.depth, idempotent }
+        Work::Call { body, session, depth: self.depth, idempotent }
     }
 
     async fn attempt(
@@ -337,15 +333,16 @@ impl Unsent<'_> {
         progress: Option<crate::worker::UpdateSender>,
     ) -> Outcome {
         let (reply, answer) = oneshot::channel();
-        let reply = ReplyTo { progress, ..ReplyTo::once(reply) };
-        let order = Order { work: self.work(body, None), deadline, reply };
+        let work = self.work(body, self.idempotent && self.lease.is_none());
+        let mut pending = PendingCall::new(work, deadline, reply);
+        pending.progress = progress;
         if let Some(lease) = self.lease {
-            let on_leave = lease.run(order);
+            let on_leave = lease.run(pending);
             let outcome = answer.await.unwrap_or(Err(CallError::Draining));
             on_leave.answered();
             return outcome;
         }
-        let item = Item::Call { order, opened: None };
+        let item = Item::Call { call: pending, opened: None };
         self.pool.submit(item, self.session.clone(), self.pool.waits(deadline), answer).await
     }
 }

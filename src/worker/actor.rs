@@ -1,39 +1,37 @@
-//! The Worker actor: its state, its messages, and what moves it along. What Python is given (`giving`), what it says (`hearing`), what
-//! becomes of calls that do not end in time (`overdue`), and its end (`ending`) are told apart.
+//! The Worker actor: its messages, what Python is given, and what moves the worker along. What Python writes is in `receive`,
+//! what becomes of calls that do not end in time in `timeouts`, the end of the worker in `exit`.
 
-mod ending;
-mod giving;
-mod hearing;
-mod overdue;
+mod exit;
+mod receive;
+mod timeouts;
 
-use std::collections::VecDeque;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::{Duration, Instant};
 
 use actix::fut::{ActorFuture, ActorFutureExt, WrapFuture};
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient, Running as Stay};
-use futures_util::task::AtomicWaker;
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient, Running};
 
-use super::desk::{Desk, Submitted};
-use super::dispatch::Dispatch;
+use super::call::{PendingCall, Work};
+use super::call_table::{CallTable, Given, State};
 use super::host::{HostCalls, HostFunctions};
-use super::in_flight::InFlight;
+use super::life::{Life, Stop};
 use super::messages::{
-    BrokerDied, Checkin, Credit, GetLoad, Grant, LeaseId, Load, Look, ReadyWorker, RequestId, Run,
+    BrokerDied, Checkin, Credit, GetLoad, Grant, LeaseId, Load, ReadyWorker, RequestId, Run, Wake,
     WorkerEvent, WorkerId,
 };
 use super::zygote::Trial;
 use crate::budget::FRAMES_PER_TURN;
-use crate::port::{Frame, Port};
+use crate::error::CallError;
+use crate::port::{Frame, Port, credit_frame};
 use crate::supervisor::ChildContext;
 use crate::timer::Timer;
 
-/// How often the memory of a worker that runs a call is looked at.
+/// How often the memory of a worker that runs a call is sampled.
 pub(super) const MEMORY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// More turns than a socket's buffer can fill.
+/// How many turns the frames of an ended process are read at most: more than a socket's buffer can fill.
 const TURNS_AFTER_END: usize = 1000;
 
 /// Owns one port.
@@ -48,66 +46,36 @@ pub(crate) struct Worker {
     cancel_grace: Duration,
     /// The broker of the worker's pool.
     pool: Recipient<WorkerEvent>,
-    lease: Option<LeaseId>,
-    /// The lease ended while one of its calls still ran.
-    lease_over: bool,
-    /// What Python has.
-    calls: InFlight,
+    lease: Option<Lease>,
+    calls: Arc<CallTable>,
     host_functions: HostFunctions,
     host_calls: HostCalls,
-    /// Calls of the lease that wait for a place, and ends of sessions that wait for their calls.
-    waiting: VecDeque<Dispatch>,
-    /// Where Python is spoken to.
-    desk: Arc<Desk>,
-    /// The largest id of a call that it knows of.
-    last_call_id: u64,
-    /// Empty, for its memory.
-    submitted: Vec<Submitted>,
+    life: Life,
     timer: Timer,
-    /// For `one_frame_at`.
-    reading_timer: Timer,
     sample_memory_at: Option<Instant>,
-    /// Its process was stopped when it was looked at last.
+    /// The process was stopped when its memory was sampled last.
     found_stopped: bool,
-    kill_at: Option<Instant>,
-    /// It was killed since its connection was closed and its process went on.
-    closed_by_code: bool,
-    /// A call did not give up: the others are awaited, none is taken any more.
-    leaving: Option<Leaving>,
-    /// It is about to end.
-    ending: Option<Ending>,
-    /// Python takes no more, since its end of the channel is closed. What it had said before is still read.
-    deaf: bool,
-    /// Asked to stop: it finishes what runs, then tells Python to exit.
-    stopping: bool,
-    /// Python has been told to exit.
-    exiting: bool,
     /// What a stop hook raised.
     stop_failure: Option<String>,
-    /// Nothing is read, since too many bytes of streams are unread. One frame is, from then on.
+    /// When one frame is read although too many bytes of streams are unread. `None` while reading is not held back.
     one_frame_at: Option<Instant>,
-    /// Woken when somebody takes an item of a stream.
-    takers: Arc<AtomicWaker>,
+    /// For `one_frame_at`.
+    reading_timer: Timer,
     /// The turns in which frames of an ended process are still read.
     turns_left: usize,
-    ended: bool,
 }
 
-struct Ending {
-    /// Why, when that is our doing, or the process does not end by itself.
-    why: Option<String>,
-}
-
-struct Leaving {
-    why: String,
-    /// When the others must have ended; `None` once that is over.
-    at: Option<Instant>,
+/// A lease that has the worker to itself.
+struct Lease {
+    id: LeaseId,
+    /// Checked in while one of its calls still ran.
+    is_over: bool,
 }
 
 /// How a worker treats its calls.
 #[derive(Clone)]
 pub(crate) struct Settings {
-    /// How many Python has at most.
+    /// How many calls Python has at most.
     pub(crate) in_flight: usize,
     /// How long Python may take to give up a call.
     pub(crate) cancel_grace: Duration,
@@ -116,6 +84,7 @@ pub(crate) struct Settings {
 }
 
 impl Worker {
+    #[expect(clippy::too_many_arguments)]
     pub(crate) fn new(
         slot: u32,
         generation: u32,
@@ -127,7 +96,7 @@ impl Worker {
         context: ChildContext,
     ) -> Self {
         let Settings { in_flight, cancel_grace, host_functions } = settings;
-        let desk = Desk::new(port.take_writer());
+        let calls = CallTable::new(port.take_writer(), in_flight, cancel_grace);
         Self {
             id: WorkerId { slot, generation, incarnation: context.incarnation() },
             name: name.into(),
@@ -137,31 +106,22 @@ impl Worker {
             cancel_grace,
             pool,
             lease: None,
-            lease_over: false,
-            calls: InFlight::new(in_flight),
+            calls,
             host_functions,
             host_calls: HostCalls::default(),
-            waiting: VecDeque::new(),
-            desk,
-            last_call_id: 0,
-            submitted: Vec::new(),
+            life: Life::new(),
             timer: Timer::new(),
-            reading_timer: Timer::new(),
             sample_memory_at: None,
             found_stopped: false,
-            kill_at: None,
-            closed_by_code: false,
-            leaving: None,
-            ending: None,
-            deaf: false,
-            stopping: false,
-            exiting: false,
             stop_failure: None,
             one_frame_at: None,
-            takers: Arc::default(),
+            reading_timer: Timer::new(),
             turns_left: TURNS_AFTER_END,
-            ended: false,
         }
+    }
+
+    fn tell(&self, event: WorkerEvent) {
+        self.pool.do_send(event);
     }
 
     fn tell_freed(&self, request: RequestId, began: bool) {
@@ -172,15 +132,80 @@ impl Worker {
         self.tell(WorkerEvent::Leaving { worker: self.id });
     }
 
-    fn tell(&self, event: WorkerEvent) {
-        self.pool.do_send(event);
+    fn send(&mut self, frame: &Frame) {
+        if self.life.writes()
+            && let Err(error) = self.calls.send(frame)
+        {
+            self.write_failed(error);
+        }
     }
 
-    fn send(&mut self, frame: &Frame) {
-        if !self.is_ending()
-            && let Err(error) = self.desk.send(frame)
-        {
-            self.writing_failed(error);
+    fn run(&mut self, call: PendingCall) {
+        if self.life.stop() != Stop::No {
+            return self.refuse_while_stopping(call);
+        }
+        let given = self.calls.with(|calls| calls.run(call));
+        self.given(given);
+    }
+
+    /// Sees to what Python did not get.
+    fn given(&mut self, given: Given) {
+        for (call, error) in given.refused {
+            self.refuse(call, error);
+        }
+        if let Some(error) = given.failure {
+            self.write_failed(error);
+        }
+    }
+
+    /// Answers a call that Python does not get.
+    fn refuse(&self, call: PendingCall, error: CallError) {
+        if let Some(request) = call.request() {
+            self.tell_freed(request, false);
+        }
+        call.fail(error);
+    }
+
+    /// Answers a call that comes after the worker was asked to stop. A lease ends with its worker. The pool's calls come here only
+    /// when the pool ends as a whole.
+    fn refuse_while_stopping(&self, call: PendingCall) {
+        if call.request().is_none() && matches!(call.work, Work::Call { .. }) {
+            drop(call); // which answers `WorkerDied`
+        } else {
+            self.refuse(call, CallError::Draining);
+        }
+    }
+
+    fn refuse_waiting(&mut self) {
+        for call in self.calls.with(State::take_waiting) {
+            self.refuse_while_stopping(call);
+        }
+    }
+
+    /// After a call: gives Python the next ones, and ends the lease or the worker when its time has come.
+    fn next(&mut self) {
+        let given = self.calls.with(State::give);
+        self.given(given);
+        if self.life.is_leaving() && self.calls.with(|calls| calls.is_hopeless()) {
+            self.end_leaving();
+        }
+        if !self.calls.with(|calls| calls.active().is_empty()) || !self.life.writes() {
+            return;
+        }
+        match (self.life.stop(), &self.lease) {
+            (Stop::Asked, _) => self.tell_python_to_exit(),
+            (Stop::No, Some(Lease { id: LeaseId(request), is_over: true })) => {
+                let request = *request;
+                self.lease = None;
+                self.tell_freed(request, true);
+            }
+            _ => {}
+        }
+    }
+
+    fn give_credit(&mut self, Credit { stream, items }: Credit) {
+        if let Some(call_id) = self.calls.with(|calls| calls.add_credit(stream, items)) {
+            self.send(&credit_frame(call_id, items));
         }
     }
 }
@@ -193,38 +218,35 @@ impl Actor for Worker {
             worker: self.id,
             addr: ctx.address(),
             pid: self.port.process.pid(),
-            desk: self.desk.clone(),
+            calls: self.calls.clone(),
             ready: self.port.ready.clone(),
             forked: self.port.forked,
         }));
         ctx.spawn(Drive);
     }
 
-    fn stopping(&mut self, _: &mut Context<Self>) -> Stay {
-        if self.ended {
-            return Stay::Stop;
+    fn stopping(&mut self, _: &mut Context<Self>) -> Running {
+        if self.life.has_ended() {
+            return Running::Stop;
         }
-        // Whoever asks twice in a hurry gets the same answer; the supervisor's own deadline ends a worker
-        // that does not manage.
-        if !std::mem::replace(&mut self.stopping, true) {
-            self.withdraw();
-            for dispatch in std::mem::take(&mut self.waiting) {
-                self.refuse_at_the_end(dispatch);
-            }
-            if self.calls.is_empty() && self.ending.is_none() {
+        // A second request changes nothing. The supervisor's own deadline ends a worker that does not stop.
+        if self.life.advance_stop(Stop::Asked) {
+            self.close_table();
+            self.refuse_waiting();
+            if self.calls.with(|calls| calls.active().is_empty()) && self.life.reads() {
                 self.tell_python_to_exit();
             }
         }
-        Stay::Continue
+        Running::Continue
     }
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // First of all: Python would take the end of its channel for an orderly end, and begin with its hooks.
+        // First of all: Python would take the end of its channel for an orderly stop, and begin with its hooks.
         self.port.process.kill();
-        // What lies there answers by itself.
-        drop(self.desk.close());
+        // The calls that have no answer yet answer by themselves.
+        drop(self.calls.close());
     }
 }
 
@@ -240,15 +262,14 @@ impl ActorFuture<Worker> for Drive {
         ctx: &mut Context<Worker>,
         cx: &mut TaskContext<'_>,
     ) -> Poll<()> {
-        act.take_over();
         let mut turn = FRAMES_PER_TURN;
-        // Each pass hears less than the turn has left, then sees to the time: a flood holds up no deadline.
+        // Each pass reads less than the turn has left, then sees to the time: a flood of frames holds up no deadline.
         loop {
-            act.hear(&mut turn, cx);
+            act.receive(&mut turn, cx);
             act.flush(cx);
-            let told = act.poll_host_calls(cx);
-            // What this does may be to be written, and what is written may free the way for more.
-            if !(act.poll_time(cx) | told) {
+            let has_answered = act.poll_host_calls(cx);
+            // What this does may have to be written, and what is written may make room for more.
+            if !(act.poll_time(cx) | has_answered) {
                 break;
             }
             act.flush(cx);
@@ -256,13 +277,12 @@ impl ActorFuture<Worker> for Drive {
                 break;
             }
         }
-        act.offer();
         if turn == 0 {
             // The other tasks of this thread come first, and its timers and sockets. Being dropped, it still wakes this task.
             let _ = pin!(tokio::task::yield_now()).poll(cx);
         }
         let Poll::Ready(exit) = act.port.process.poll_ended(cx) else { return Poll::Pending };
-        // What it said before its end counts; a process that it has left behind may go on for ever.
+        // What Python wrote before its end counts. A process that it has left behind may write for ever.
         if turn == 0 && act.turns_left > 0 {
             act.turns_left -= 1;
             return Poll::Pending;
@@ -280,44 +300,46 @@ impl ActorFuture<Worker> for Drive {
 impl Handler<Run> for Worker {
     type Result = ();
 
-    fn handle(&mut self, Run(dispatch): Run, _: &mut Context<Self>) {
-        // A session ends after its calls, wherever they came from.
-        self.withdraw();
-        self.run(dispatch);
+    fn handle(&mut self, Run(call): Run, _: &mut Context<Self>) {
+        self.run(call);
     }
 }
 
-impl Handler<Look> for Worker {
+impl Handler<Wake> for Worker {
     type Result = ();
 
-    fn handle(&mut self, Look: Look, _: &mut Context<Self>) {
-        self.take_over();
+    /// The message has woken the worker's task, which looks at the call table.
+    fn handle(&mut self, Wake: Wake, _: &mut Context<Self>) {
+        if self.life.stop() == Stop::No {
+            self.next();
+        } else {
+            self.refuse_waiting();
+        }
     }
 }
 
 impl Handler<Credit> for Worker {
     type Result = ();
 
-    fn handle(&mut self, Credit { stream, items }: Credit, _: &mut Context<Self>) {
-        self.give_credit(stream, items);
+    fn handle(&mut self, credit: Credit, _: &mut Context<Self>) {
+        self.give_credit(credit);
     }
 }
 
 impl Handler<Grant> for Worker {
     type Result = ();
 
-    fn handle(&mut self, Grant(lease): Grant, _: &mut Context<Self>) {
-        self.lease = Some(lease);
+    fn handle(&mut self, Grant(id): Grant, _: &mut Context<Self>) {
+        self.lease = Some(Lease { id, is_over: false });
     }
 }
 
 impl Handler<Checkin> for Worker {
     type Result = ();
 
-    fn handle(&mut self, Checkin(lease): Checkin, _: &mut Context<Self>) {
-        if self.lease == Some(lease) {
-            self.withdraw();
-            self.lease_over = true;
+    fn handle(&mut self, Checkin(id): Checkin, _: &mut Context<Self>) {
+        if let Some(lease) = self.lease.as_mut().filter(|lease| lease.id == id) {
+            lease.is_over = true;
             self.next();
         }
     }
@@ -327,10 +349,9 @@ impl Handler<GetLoad> for Worker {
     type Result = Load;
 
     fn handle(&mut self, GetLoad: GetLoad, _: &mut Context<Self>) -> Load {
-        self.take_over();
         match self.lease {
             Some(_) => Load::Lease,
-            None => Load::Calls(self.assigned()),
+            None => Load::Calls(self.calls.with(|calls| u32::try_from(calls.counted()).unwrap_or(u32::MAX))),
         }
     }
 }
@@ -339,6 +360,6 @@ impl Handler<BrokerDied> for Worker {
     type Result = ();
 
     fn handle(&mut self, BrokerDied: BrokerDied, _: &mut Context<Self>) {
-        self.end("the pool's broker died".into());
+        self.end("the pool's broker died");
     }
 }

@@ -61,6 +61,10 @@ pub(super) struct Ended {
 pub(super) struct OnBehalf(Vec<(u64, AbortHandle)>);
 
 impl OnBehalf {
+    pub(super) fn add(&mut self, id: u64, handle: AbortHandle) {
+        self.0.push((id, handle));
+    }
+
     /// Forgets one that has ended. Whether it was one of these.
     pub(super) fn forget(&mut self, id: u64) -> bool {
         let at = self.0.iter().position(|(its, _)| *its == id);
@@ -89,29 +93,30 @@ impl HostCalls {
         self.running.len()
     }
 
-    /// Begins one.
+    /// Begins a host call. Returns what aborts it; `None` when it is refused.
     pub(super) fn begin(
         &mut self,
         functions: &HostFunctions,
         id: u64,
         request: HostRequest,
         context: HostContext,
-        on_behalf: &mut OnBehalf,
-    ) {
+    ) -> Option<AbortHandle> {
         let name = request.0.clone();
         if self.len() >= HOST_CALLS {
             let message = format!("the worker has {HOST_CALLS} host calls pending, which is the most");
-            return self.refuse(id, name, HostCallCause::Failed, &message);
+            self.refuse(id, name, HostCallCause::Failed, &message);
+            return None;
         }
         let Some(function) = functions.by_name.get(&name) else {
-            return self.refuse(id, name, HostCallCause::NoSuchFunction, "the host has no such function");
+            self.refuse(id, name, HostCallCause::NoSuchFunction, "the host has no such function");
+            return None;
         };
         if context.depth > functions.max_depth {
             let message = format!("host calls may nest {} deep", functions.max_depth);
-            return self.refuse(id, name, HostCallCause::Depth, &message);
+            self.refuse(id, name, HostCallCause::Depth, &message);
+            return None;
         }
         let (handle, registration) = AbortHandle::new_pair();
-        on_behalf.0.push((id, handle));
         let (function, deadline) = (function.clone(), context.deadline);
         // The function itself is user code too, not only its future.
         let call = AssertUnwindSafe(async move { function(request, context).await }).catch_unwind();
@@ -130,6 +135,7 @@ impl HostCalls {
             }
         });
         self.running.push(call.boxed_local());
+        Some(handle)
     }
 
     pub(super) fn refuse(&mut self, id: u64, name: String, cause: HostCallCause, message: &str) {

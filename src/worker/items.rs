@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Context;
 
 use futures_util::task::AtomicWaker;
 
@@ -36,11 +35,6 @@ impl Unread {
 
     pub(super) fn bytes(&self) -> u64 {
         self.0.bytes.load(Ordering::Acquire)
-    }
-
-    /// Has the task woken when an item is taken.
-    pub(super) fn register(&self, cx: &Context<'_>) {
-        self.0.takers.register(cx.waker());
     }
 
     pub(super) fn count(&self, body: Body) -> Item {

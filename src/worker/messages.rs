@@ -6,8 +6,8 @@ use actix::dev::MessageResponse;
 use actix::{Addr, Message};
 
 use super::actor::Worker;
-use super::desk::Desk;
-use super::dispatch::{Dispatch, StreamId};
+use super::call::{PendingCall, StreamId};
+use super::call_table::CallTable;
 use crate::port::Ready;
 
 /// Names one request of a pool's, and then the place at a worker that it was given. No other one of this process has it.
@@ -30,15 +30,15 @@ pub(crate) struct WorkerId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LeaseId(pub(crate) RequestId);
 
-/// Run a call of the pool, which come only while there is a place for them, or end a session, which waits for one.
+/// Run a call of the pool, which comes only while there is capacity for it, or end a session, which waits for capacity.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Run(pub(crate) Dispatch);
+pub(crate) struct Run(pub(crate) PendingCall);
 
-/// Look at the [`Desk`]: a lease has left something there that does not keep until Python answers, or its caller has gone.
+/// Look at the [`CallTable`]: a lease has left a call there that cannot wait until Python answers, or its caller has gone.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Look;
+pub(crate) struct Wake;
 
 /// A stream may send so many more items.
 #[derive(Message)]
@@ -73,8 +73,7 @@ pub(crate) struct ReadyWorker {
     pub(crate) worker: WorkerId,
     pub(crate) addr: Addr<Worker>,
     pub(crate) pid: u32,
-    /// Where a lease hands over its calls.
-    pub(crate) desk: Arc<Desk>,
+    pub(crate) calls: Arc<CallTable>,
     pub(crate) ready: Ready,
     /// The process was forked from a template.
     pub(crate) forked: bool,

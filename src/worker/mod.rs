@@ -1,7 +1,7 @@
 //! The worker: an actor that owns one port and dies with it.
 //!
 //! ```text
-//!         Run, Look, Credit, Grant, Checkin               frames, signals
+//!         Run, Wake, Credit, Grant, Checkin               frames, signals
 //!   Pool  ------------------------------------->  Worker  <------------->  python
 //!         <-------------------------------------    |  stacks
 //!                     WorkerEvent                   '--> the caller: items, progress, the outcome
@@ -11,29 +11,28 @@
 //! never restarts anything: when its process ends, it answers whom it still owes an answer and ends too,
 //! with the reason; its supervisor starts the next one.
 //!
-//! A lease writes its calls to Python itself, at the worker's `desk`, and the worker learns of them there.
-//!
-//! `running` says, without I/O, when a call is asked for its stack, cancelled and killed.
+//! A lease writes its calls to Python itself, through the worker's `call_table`. `call_state` says, without I/O, when a call is
+//! asked for its stack, cancelled and killed; `life` says the same of the worker.
 
 mod actor;
-mod desk;
-mod dispatch;
+mod call;
+mod call_state;
+mod call_table;
 mod host;
-mod in_flight;
 mod items;
+mod life;
 mod messages;
 mod progress;
 mod reply;
-mod running;
 mod zygote;
 
 pub(crate) use actor::{Settings, Worker};
-pub(crate) use desk::Desk;
-pub(crate) use dispatch::{Dispatch, Order, Outcome, ReplyTo, StreamId, Work};
+pub(crate) use call::{ItemSender, Outcome, PendingCall, StreamId, Work};
+pub(crate) use call_table::CallTable;
 pub(crate) use host::{HostContext, HostFunction, HostFunctions, HostOutcome};
 pub(crate) use items::Item;
 pub(crate) use messages::{
-    BrokerDied, Checkin, Credit, GetLoad, Grant, LeaseId, Load, Look, ReadyWorker, RequestId, Run,
+    BrokerDied, Checkin, Credit, GetLoad, Grant, LeaseId, Load, ReadyWorker, RequestId, Run, Wake,
     WorkerEvent, WorkerId,
 };
 pub(crate) use progress::{UpdateReceiver, UpdateSender, updates};

@@ -16,7 +16,7 @@ use crate::pool::messages::{Call, Checkout, EndSession, Item};
 use crate::pool::request::fitting;
 use crate::port::CallOptions;
 use crate::timer::deadline;
-use crate::worker::{Order, Reply, ReplyTo, Work};
+use crate::worker::{PendingCall, Reply, Work};
 
 /// What a caller gets whose request went down with the broker.
 fn lost<T>(_: oneshot::error::RecvError) -> Result<T, CallError> {
@@ -39,9 +39,9 @@ impl Handler<Call> for PoolActor {
         let (reply, answer) = oneshot::channel();
         let (now, timeout) = (Instant::now(), timeout.unwrap_or(self.config.call_timeout));
         let waits = deadline(now, timeout.min(self.config.checkout_timeout));
-        let work = Work::Call { body, session: name, stream: None, depth: 0, idempotent: false };
-        let order = Order { work, deadline: deadline(now, timeout), reply: ReplyTo::once(reply) };
-        let item = Item::Call { order, opened: None };
+        let work = Work::Call { body, session: name, depth: 0, idempotent: false };
+        let call = PendingCall::new(work, deadline(now, timeout), reply);
+        let item = Item::Call { call, opened: None };
         self.submit(Submitted { request, deadline: waits, session, item }, ctx);
         let answer = Box::pin(async { answer.await.unwrap_or_else(lost) });
         Answer { request, answer }

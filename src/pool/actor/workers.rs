@@ -10,7 +10,7 @@ use crate::error::WorkerStartError;
 use crate::pool::core::{Event, WorkerId};
 use crate::pool::status::PythonInfo;
 use crate::supervisor::{Backoff, Cause, ChildError, ChildSpec, Report, ReportEvent, Shutdown};
-use crate::worker::{Desk, ReadyWorker, Worker, WorkerEvent};
+use crate::worker::{CallTable, ReadyWorker, Worker, WorkerEvent};
 
 /// What the broker knows of a slot beyond the core.
 pub(in crate::pool) struct Slot {
@@ -26,7 +26,7 @@ pub(in crate::pool) struct Slot {
 pub(in crate::pool) struct Current {
     pub(in crate::pool) worker: WorkerId,
     pub(in crate::pool) addr: Addr<Worker>,
-    pub(super) desk: Arc<Desk>,
+    pub(super) calls: Arc<CallTable>,
     pub(super) pid: u32,
     pub(super) forked: bool,
     pub(super) python: Arc<PythonInfo>,
@@ -89,9 +89,9 @@ impl PoolActor {
 
     /// Hands the worker out from now on.
     pub(in crate::pool) fn take_in(&mut self, ready: ReadyWorker, ctx: &mut Context<Self>) {
-        let ReadyWorker { worker, addr, pid, desk, ready, forked } = ready;
+        let ReadyWorker { worker, addr, pid, calls, ready, forked } = ready;
         let python = Arc::new(ready.into());
-        let current = Current { worker, addr, desk, pid, forked, python };
+        let current = Current { worker, addr, calls, pid, forked, python };
         self.slots[worker.slot as usize].current = Some(current);
         self.handle(Event::WorkerReady { worker }, ctx);
     }

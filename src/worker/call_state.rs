@@ -9,7 +9,7 @@
 //! ```
 //!
 //! One that has not begun at its deadline is told to give up at once, and its answer awaited like a stack.
-//! Whatever the state, Python's answer ends it. Time is an argument; what is to be done comes out as a [`Step`].
+//! Whatever the state, Python's answer ends it. Time is an argument; what is to be done comes out as a [`CallStep`].
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
@@ -23,7 +23,7 @@ const SIGNAL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum CallStep {
     /// Ask Python what it is doing.
     AskForStack,
     /// Tell the caller that its time is up, then tell Python to give up.
@@ -37,7 +37,7 @@ pub(super) enum Step {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum Stage {
     Runs,
     AskedForStack { until: Instant },
     Cancelled { signal_at: Instant, kill_at: Instant },
@@ -45,26 +45,26 @@ enum State {
 }
 
 #[derive(Debug)]
-pub(super) struct Running {
+pub(super) struct CallState {
     deadline: Instant,
     grace: Duration,
-    state: State,
+    stage: Stage,
     /// It has been put off, and had no time of its own since.
     put_off: bool,
 }
 
-impl Running {
+impl CallState {
     pub(super) fn new(deadline: Instant, grace: Duration) -> Self {
-        Self { deadline, grace, state: State::Runs, put_off: false }
+        Self { deadline, grace, stage: Stage::Runs, put_off: false }
     }
 
     /// When [`tick`](Self::tick) is due.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        match self.state {
-            State::Runs => Some(self.deadline),
-            State::AskedForStack { until } => Some(until),
-            State::Cancelled { signal_at, kill_at } => Some(signal_at.min(kill_at)),
-            State::Killed => None,
+        match self.stage {
+            Stage::Runs => Some(self.deadline),
+            Stage::AskedForStack { until } => Some(until),
+            Stage::Cancelled { signal_at, kill_at } => Some(signal_at.min(kill_at)),
+            Stage::Killed => None,
         }
     }
 
@@ -74,33 +74,33 @@ impl Running {
 
     /// Whether its grace is over.
     pub(super) fn is_killed(&self) -> bool {
-        self.state == State::Killed
+        self.stage == Stage::Killed
     }
 
     pub(super) fn awaits_stack(&self) -> bool {
-        matches!(self.state, State::AskedForStack { .. })
+        matches!(self.stage, Stage::AskedForStack { .. })
     }
 
     /// What is due now, if anything.
-    pub(super) fn tick(&mut self, now: Instant) -> Option<Step> {
+    pub(super) fn tick(&mut self, now: Instant) -> Option<CallStep> {
         if self.next_deadline().is_none_or(|due| now < due) {
             return None;
         }
-        Some(match &mut self.state {
-            State::Runs => {
-                self.state = State::AskedForStack { until: now + STACK_WAIT };
-                Step::AskForStack
+        Some(match &mut self.stage {
+            Stage::Runs => {
+                self.stage = Stage::AskedForStack { until: now + STACK_WAIT };
+                CallStep::AskForStack
             }
-            State::AskedForStack { .. } => return self.stack_came(now),
-            State::Cancelled { kill_at, .. } if *kill_at <= now => {
-                self.state = State::Killed;
-                Step::Kill
+            Stage::AskedForStack { .. } => return self.stack_came(now),
+            Stage::Cancelled { kill_at, .. } if *kill_at <= now => {
+                self.stage = Stage::Killed;
+                CallStep::Kill
             }
-            State::Cancelled { signal_at, .. } => {
+            Stage::Cancelled { signal_at, .. } => {
                 *signal_at = now + SIGNAL_INTERVAL;
-                Step::SignalAgain
+                CallStep::SignalAgain
             }
-            State::Killed => return None,
+            Stage::Killed => return None,
         })
     }
 
@@ -112,32 +112,32 @@ impl Running {
         }
         self.put_off = !has_begun;
         self.deadline = deadline;
-        self.state = State::Runs;
+        self.stage = Stage::Runs;
         true
     }
 
     /// The stack has come.
-    pub(super) fn stack_came(&mut self, now: Instant) -> Option<Step> {
+    pub(super) fn stack_came(&mut self, now: Instant) -> Option<CallStep> {
         if !self.awaits_stack() {
             return None;
         }
         // From the deadline on, unless we ourselves are late: Python then still gets its grace.
         let since = self.deadline.max(now.checked_sub(STACK_WAIT).unwrap_or(now));
         self.cancel(now, since + self.grace);
-        Some(Step::TimeOut)
+        Some(CallStep::TimeOut)
     }
 
     /// The caller has gone away.
-    pub(super) fn caller_left(&mut self, now: Instant) -> Option<Step> {
-        if !matches!(self.state, State::Runs | State::AskedForStack { .. }) {
+    pub(super) fn caller_left(&mut self, now: Instant) -> Option<CallStep> {
+        if !matches!(self.stage, Stage::Runs | Stage::AskedForStack { .. }) {
             return None;
         }
         self.cancel(now, now + self.grace);
-        Some(Step::Cancel)
+        Some(CallStep::Cancel)
     }
 
     fn cancel(&mut self, now: Instant, kill_at: Instant) {
-        self.state = State::Cancelled { signal_at: now + SIGNAL_INTERVAL, kill_at };
+        self.stage = Stage::Cancelled { signal_at: now + SIGNAL_INTERVAL, kill_at };
     }
 }
 
@@ -156,70 +156,74 @@ mod tests {
     #[test]
     fn at_the_deadline_the_stack_is_asked_for_then_the_caller_answered_then_the_worker_killed() {
         let start = Instant::now();
-        let mut call = Running::new(start + ms(1000), GRACE);
+        let mut call = CallState::new(start + ms(1000), GRACE);
         assert_eq!(call.tick(start + ms(999)), None);
-        assert_eq!(call.tick(start + ms(1000)), Some(Step::AskForStack));
+        assert_eq!(call.tick(start + ms(1000)), Some(CallStep::AskForStack));
         assert_eq!(call.tick(start + ms(1000)), None);
         assert_eq!(call.next_deadline(), Some(start + ms(1100)));
-        assert_eq!(call.stack_came(start + ms(1003)), Some(Step::TimeOut));
+        assert_eq!(call.stack_came(start + ms(1003)), Some(CallStep::TimeOut));
         assert_eq!(call.stack_came(start + ms(1004)), None);
         for again in 1..20 {
-            assert_eq!(call.tick(start + ms(1003 + 100 * again)), Some(Step::SignalAgain), "{again}");
+            assert_eq!(call.tick(start + ms(1003 + 100 * again)), Some(CallStep::SignalAgain), "{again}");
         }
         assert_eq!(call.next_deadline(), Some(start + ms(3000)));
-        assert_eq!(call.tick(start + ms(3000)), Some(Step::Kill));
+        assert_eq!(call.tick(start + ms(3000)), Some(CallStep::Kill));
         assert_eq!((call.tick(start + ms(9000)), call.next_deadline()), (None, None));
     }
 
     #[test]
     fn a_stack_that_does_not_come_is_not_waited_for() {
         let start = Instant::now();
-        let mut call = Running::new(start, GRACE);
-        assert_eq!(call.tick(start), Some(Step::AskForStack));
+        let mut call = CallState::new(start, GRACE);
+        assert_eq!(call.tick(start), Some(CallStep::AskForStack));
         assert_eq!(call.tick(start + ms(99)), None);
-        assert_eq!(call.tick(start + ms(100)), Some(Step::TimeOut));
-        assert_eq!(call.tick(start + GRACE), Some(Step::Kill));
+        assert_eq!(call.tick(start + ms(100)), Some(CallStep::TimeOut));
+        assert_eq!(call.tick(start + GRACE), Some(CallStep::Kill));
     }
 
     #[test]
     fn a_host_that_is_late_still_gives_the_grace() {
         let start = Instant::now();
-        let mut call = Running::new(start, GRACE);
-        assert_eq!(call.tick(start + ms(5000)), Some(Step::AskForStack));
-        assert_eq!(call.tick(start + ms(5100)), Some(Step::TimeOut));
-        assert_eq!(call.tick(start + ms(6999)), Some(Step::SignalAgain));
-        assert_eq!(call.tick(start + ms(7000)), Some(Step::Kill));
+        let mut call = CallState::new(start, GRACE);
+        assert_eq!(call.tick(start + ms(5000)), Some(CallStep::AskForStack));
+        assert_eq!(call.tick(start + ms(5100)), Some(CallStep::TimeOut));
+        assert_eq!(call.tick(start + ms(6999)), Some(CallStep::SignalAgain));
+        assert_eq!(call.tick(start + ms(7000)), Some(CallStep::Kill));
     }
 
     #[test]
     fn one_that_is_put_off_begins_anew() {
         let start = Instant::now();
-        let mut call = Running::new(start, GRACE);
-        assert_eq!(call.tick(start), Some(Step::AskForStack));
+        let mut call = CallState::new(start, GRACE);
+        assert_eq!(call.tick(start), Some(CallStep::AskForStack));
         assert!(call.put_off(false, start + ms(500)));
         assert_eq!((call.tick(start + ms(499)), call.awaits_stack()), (None, false));
-        assert_eq!(call.tick(start + ms(500)), Some(Step::AskForStack));
+        assert_eq!(call.tick(start + ms(500)), Some(CallStep::AskForStack));
         assert!(call.put_off(true, start + ms(1000)), "it may have begun just now");
         assert_eq!(call.tick(start + ms(999)), None);
-        assert_eq!(call.tick(start + ms(1000)), Some(Step::AskForStack));
+        assert_eq!(call.tick(start + ms(1000)), Some(CallStep::AskForStack));
         assert!(!call.put_off(true, start + ms(1500)), "it had its time");
-        assert_eq!(call.tick(start + ms(1100)), Some(Step::TimeOut));
+        assert_eq!(call.tick(start + ms(1100)), Some(CallStep::TimeOut));
         assert_eq!(call.next_deadline(), Some(start + ms(1200)));
-        assert_eq!(call.tick(start + ms(3000)), Some(Step::Kill));
+        assert_eq!(call.tick(start + ms(3000)), Some(CallStep::Kill));
     }
 
     #[test]
     fn a_caller_that_leaves_cancels_once() {
         let start = Instant::now();
-        let mut call = Running::new(start + ms(1000), GRACE);
-        assert_eq!(call.caller_left(start + ms(10)), Some(Step::Cancel));
+        let mut call = CallState::new(start + ms(1000), GRACE);
+        assert_eq!(call.caller_left(start + ms(10)), Some(CallStep::Cancel));
         assert_eq!(call.caller_left(start + ms(11)), None);
-        assert_eq!(call.tick(start + ms(1000)), Some(Step::SignalAgain), "the deadline is nobody's any more");
-        assert_eq!(call.tick(start + ms(2010)), Some(Step::Kill));
+        assert_eq!(
+            call.tick(start + ms(1000)),
+            Some(CallStep::SignalAgain),
+            "the deadline is nobody's any more"
+        );
+        assert_eq!(call.tick(start + ms(2010)), Some(CallStep::Kill));
 
-        let mut call = Running::new(start, GRACE);
-        assert_eq!(call.tick(start), Some(Step::AskForStack));
-        assert_eq!(call.caller_left(start + ms(5)), Some(Step::Cancel));
+        let mut call = CallState::new(start, GRACE);
+        assert_eq!(call.tick(start), Some(CallStep::AskForStack));
+        assert_eq!(call.caller_left(start + ms(5)), Some(CallStep::Cancel));
         assert_eq!(call.stack_came(start + ms(6)), None);
     }
 
@@ -232,7 +236,7 @@ mod tests {
             events in prop::collection::vec((0..60u64, 0..4u8), 0..80),
         ) {
             let start = Instant::now();
-            let mut call = Running::new(start + ms(deadline), ms(grace));
+            let mut call = CallState::new(start + ms(deadline), ms(grace));
             let (mut now, mut steps, mut cancelled_at) = (start, Vec::new(), None);
             for (wait, event) in events {
                 now += ms(wait);
@@ -243,24 +247,24 @@ mod tests {
                 };
                 if let Some(step) = step {
                     match step {
-                        Step::AskForStack => prop_assert!(now >= start + ms(deadline) && steps.is_empty()),
-                        Step::TimeOut => {
-                            prop_assert_eq!(&steps, &[Step::AskForStack]);
+                        CallStep::AskForStack => prop_assert!(now >= start + ms(deadline) && steps.is_empty()),
+                        CallStep::TimeOut => {
+                            prop_assert_eq!(&steps, &[CallStep::AskForStack]);
                             cancelled_at = Some(now);
                         }
-                        Step::Cancel => {
+                        CallStep::Cancel => {
                             prop_assert!(cancelled_at.is_none());
                             cancelled_at = Some(now);
                         }
-                        Step::SignalAgain => prop_assert!(cancelled_at.is_some_and(|at| now >= at + SIGNAL_INTERVAL)),
-                        Step::Kill => {
+                        CallStep::SignalAgain => prop_assert!(cancelled_at.is_some_and(|at| now >= at + SIGNAL_INTERVAL)),
+                        CallStep::Kill => {
                             let earliest = cancelled_at.map(|at| (at - STACK_WAIT.min(at - start)) + ms(grace));
                             prop_assert!(earliest.is_some_and(|earliest| now >= earliest));
                         }
                     }
                     steps.push(step);
                 }
-                prop_assert!(steps.iter().filter(|step| **step == Step::Kill).count() <= 1);
+                prop_assert!(steps.iter().filter(|step| **step == CallStep::Kill).count() <= 1);
             }
             // Left to itself it comes to its end.
             let mut bound = 0;
@@ -270,7 +274,7 @@ mod tests {
                 bound += 1;
                 prop_assert!(bound < 20);
             }
-            prop_assert_eq!(steps.last() == Some(&Step::Kill) || bound > 0, true);
+            prop_assert_eq!(steps.last() == Some(&CallStep::Kill) || bound > 0, true);
         }
     }
 }
