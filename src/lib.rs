@@ -47,9 +47,9 @@ pub use error::{
     UnavailableCause, WorkerStartError,
 };
 pub use pool::{
-    Affinity, Call, CallStream, Checkout, Declaration, EndSession, GetStatus, HostCall, HostError, HostReply,
-    Lease, Module, Pool, PoolActor, PoolBuilder, PoolStartError, PoolStatus, Progress, PythonInfo,
-    ReloadError, ReloadWorkers, Request, Session, StartupFailure, WorkerState, WorkerStatus,
+    Affinity, Call, CallStream, Callee, Checkout, Declaration, EndSession, GetStatus, HostCall, HostError,
+    HostReply, Lease, Module, OpenStream, Pool, PoolActor, PoolBuilder, PoolStartError, PoolStatus, Progress,
+    PythonInfo, ReloadError, ReloadWorkers, Request, Session, StartupFailure, WorkerState, WorkerStatus,
 };
 pub use port::{
     Array, Buffer, BufferMut, Codec, Element, Function, Memory, Parameter, ParameterKind, ShapeError,

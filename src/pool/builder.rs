@@ -11,8 +11,8 @@ use std::time::Duration;
 use actix::Recipient;
 use serde::Serialize;
 
-use super::declared::{Declaration, Module};
-use super::host::{HostBuilder, HostCall};
+use super::broker::Declaration;
+use super::client::{HostBuilder, HostCall, Module, Pool};
 use crate::port::{Codec, PortSpec};
 use crate::supervisor::Backoff;
 
@@ -65,8 +65,15 @@ pub struct PoolBuilder {
     declared: Vec<Declaration>,
 }
 
+impl Pool {
+    /// A pool to be configured and started.
+    pub fn builder() -> PoolBuilder {
+        PoolBuilder::new()
+    }
+}
+
 impl PoolBuilder {
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         Self {
             name: None,
             module: None,

@@ -16,38 +16,19 @@
 //! What decides is `core`, a state machine without clock or I/O; the actor around it only translates.
 //! Arguments are encoded and results decoded in the caller's task, never on the pool's own thread.
 
-mod actor;
-mod answer;
+mod broker;
 mod builder;
+mod client;
 mod core;
-mod declared;
-mod handle;
-mod home;
-mod host;
-mod inbox;
-mod lease;
-mod messages;
-mod progress;
-mod reload;
-mod request;
-mod session;
-mod status;
-mod stream;
-
-#[cfg(test)]
-mod actor_tests;
+mod runtime;
 
 pub use self::core::Affinity;
-pub use actor::{PoolActor, StartupFailure};
+pub use broker::{
+    Declaration, PoolActor, PoolStatus, PythonInfo, ReloadError, ReloadWorkers, StartupFailure, WorkerState,
+    WorkerStatus,
+};
 pub use builder::{PoolBuilder, PoolStartError};
-pub use declared::{Declaration, Module};
-pub use handle::Pool;
-pub use host::{HostCall, HostError, HostReply};
-pub use lease::Lease;
-pub use messages::{Call, Checkout, EndSession, GetStatus};
-pub use progress::Progress;
-pub use reload::{ReloadError, ReloadWorkers};
-pub use request::Request;
-pub use session::Session;
-pub use status::{PoolStatus, PythonInfo, WorkerState, WorkerStatus};
-pub use stream::CallStream;
+pub use client::{
+    Call, CallStream, Callee, Checkout, EndSession, GetStatus, HostCall, HostError, HostReply, Lease, Module,
+    OpenStream, Pool, Progress, Request, Session,
+};

@@ -18,7 +18,7 @@ use super::call_table::{CallTable, Given, State};
 use super::host::{HostCalls, HostFunctions};
 use super::life::{Life, Stop};
 use super::messages::{
-    BrokerDied, Checkin, Credit, GetLoad, Grant, LeaseId, Load, ReadyWorker, RequestId, Run, Wake,
+    BeginLease, BrokerDied, Credit, EndLease, GetLoad, LeaseId, Load, ReadyWorker, RequestId, Run, Wake,
     WorkerEvent, WorkerId,
 };
 use super::zygote::Trial;
@@ -326,18 +326,18 @@ impl Handler<Credit> for Worker {
     }
 }
 
-impl Handler<Grant> for Worker {
+impl Handler<BeginLease> for Worker {
     type Result = ();
 
-    fn handle(&mut self, Grant(id): Grant, _: &mut Context<Self>) {
+    fn handle(&mut self, BeginLease(id): BeginLease, _: &mut Context<Self>) {
         self.lease = Some(Lease { id, is_over: false });
     }
 }
 
-impl Handler<Checkin> for Worker {
+impl Handler<EndLease> for Worker {
     type Result = ();
 
-    fn handle(&mut self, Checkin(id): Checkin, _: &mut Context<Self>) {
+    fn handle(&mut self, EndLease(id): EndLease, _: &mut Context<Self>) {
         if let Some(lease) = self.lease.as_mut().filter(|lease| lease.id == id) {
             lease.is_over = true;
             self.next();

@@ -10,9 +10,17 @@ use super::call::{PendingCall, StreamId};
 use super::call_table::CallTable;
 use crate::port::Ready;
 
-/// Names one request of a pool's, and then the place at a worker that it was given. No other one of this process has it.
+/// Names one request of a pool. No other request of this process has the same id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct RequestId(pub(crate) u64);
+
+impl RequestId {
+    pub(crate) fn new() -> Self {
+        use std::sync::atomic::{AtomicU64, Ordering};
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self(LAST.fetch_add(1, Ordering::Relaxed))
+    }
+}
 
 /// Names one worker of a pool. Of two of a slot, the later is the greater: a reload's successor is greater than all that
 /// the supervisor starts in the former one's place, even while the successor starts.
@@ -48,15 +56,15 @@ pub(crate) struct Credit {
     pub(crate) items: u32,
 }
 
-/// Serve this lease alone, until its [`Checkin`].
+/// Serve this lease alone, until its [`EndLease`].
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Grant(pub(crate) LeaseId);
+pub(crate) struct BeginLease(pub(crate) LeaseId);
 
 /// The lease is over; a call of it that still runs is awaited first.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Checkin(pub(crate) LeaseId);
+pub(crate) struct EndLease(pub(crate) LeaseId);
 
 /// The pool's broker has died: end at once, since the next broker starts with new workers.
 #[derive(Message)]

@@ -1,7 +1,7 @@
 //! The worker: an actor that owns one port and dies with it.
 //!
 //! ```text
-//!         Run, Wake, Credit, Grant, Checkin               frames, signals
+//!         Run, Wake, Credit, BeginLease, EndLease               frames, signals
 //!   Pool  ------------------------------------->  Worker  <------------->  python
 //!         <-------------------------------------    |  stacks
 //!                     WorkerEvent                   '--> the caller: items, progress, the outcome
@@ -32,7 +32,7 @@ pub(crate) use call_table::CallTable;
 pub(crate) use host::{HostContext, HostFunction, HostFunctions, HostOutcome};
 pub(crate) use items::Item;
 pub(crate) use messages::{
-    BrokerDied, Checkin, Credit, GetLoad, Grant, LeaseId, Load, ReadyWorker, RequestId, Run, Wake,
+    BeginLease, BrokerDied, Credit, EndLease, GetLoad, LeaseId, Load, ReadyWorker, RequestId, Run, Wake,
     WorkerEvent, WorkerId,
 };
 pub(crate) use progress::{UpdateReceiver, UpdateSender, updates};

@@ -138,8 +138,7 @@ alone_test! {
             "{dying:?}"
         );
         let after = lease.call::<_, u32>("pid", ()).await;
-        let again = lease.request("pid").idempotent().send::<u32>().await;
-        for answer in [waiting, after, again] {
+        for answer in [waiting, after] {
             let error = answer.expect_err("its worker is dead");
             assert!(matches!(error, CallError::WorkerDied { started: false, .. }), "{error:?}");
             assert!(error.is_retryable() && error.attempts() == 0, "{error:?}");

@@ -6,8 +6,9 @@ use std::sync::{Arc, OnceLock};
 
 use super::PoolBuilder;
 use crate::error::ConfigError;
-use crate::pool::inbox::Inbox;
-use crate::pool::{actor, core};
+use crate::pool::broker::{CallDefaults, Config, Inbox, Shared};
+use crate::pool::client::WeakPool;
+use crate::pool::core;
 use crate::port::find_program;
 use crate::worker::{self, Spawner};
 
@@ -15,7 +16,8 @@ use crate::worker::{self, Spawner};
 const LEAST_FRAME_BYTES: u32 = 64 * 1024;
 
 impl PoolBuilder {
-    pub(super) fn check(&self) -> Result<actor::Config, ConfigError> {
+    /// `pool`: where host functions find the pool, once it has started.
+    pub(super) fn check(&self, pool: &Arc<OnceLock<WeakPool>>) -> Result<Config, ConfigError> {
         let refuse = |field, value: &dyn fmt::Debug, allowed| {
             Err(ConfigError { field, value: format!("{value:?}"), allowed })
         };
@@ -126,26 +128,27 @@ impl PoolBuilder {
         port.in_flight = core.in_flight;
         port.threads = self.threads as u32;
         port.host_functions = self.host.names();
-        let handle = Arc::new(OnceLock::new());
         let preload = self.zygote.then(|| self.preload.clone());
-        Ok(actor::Config {
+        let defaults = CallDefaults {
+            pool: name.clone(),
+            call_timeout: self.call_timeout,
+            checkout_timeout: self.checkout_timeout,
+            max_frame_bytes: limit,
+        };
+        Ok(Config {
             spawner: Spawner::new(Arc::new(port), preload, format!("{name}-zygote")),
             name,
             core,
-            max_frame_bytes: limit,
-            call_timeout: self.call_timeout,
-            checkout_timeout: self.checkout_timeout,
             shutdown_timeout: self.shutdown_timeout,
             backoff: self.backoff,
             worker: worker::Settings {
                 in_flight: self.in_flight,
                 cancel_grace: self.cancel_grace,
-                host_functions: self.host.build(&handle, self.port.max_frame_bytes),
+                host_functions: self.host.build(pool, limit),
             },
             declared: self.declared.as_slice().into(),
             hook_timeout: self.hook_timeout,
-            inbox: Arc::new(Inbox::new(most_entries, self.queue_bytes)),
-            handle,
+            shared: Shared::new(defaults, Inbox::new(most_entries, self.queue_bytes)),
         })
     }
 }

@@ -2,17 +2,16 @@
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::PoolBuilder;
 use crate::error::{ConfigError, WorkerStartError};
-use crate::pool::actor::{self, PoolActor};
-use crate::pool::handle::{Inner, Pool, Settings};
-use crate::pool::home::{self, Home, Place};
-use crate::pool::messages::TellStartup;
+use crate::pool::broker::{BrokerRef, Config, PoolActor, StartupFailure, TellStartup, child_spec};
+use crate::pool::client::Pool;
+use crate::pool::runtime::{self, PoolThread, Runtime};
 use crate::supervisor::{ChildRef, Shutdown, StartError, Strategy, Supervisor};
 
 impl PoolBuilder {
@@ -28,29 +27,24 @@ impl PoolBuilder {
     /// workers are no error here: they are tried again and again, and calls get
     /// [`Unavailable`](crate::CallError::Unavailable) meanwhile.
     pub async fn start(self) -> Result<Pool, PoolStartError> {
-        let config = self.check()?;
-        let place = if self.on_current_arbiter {
-            Place::current().ok_or_else(|| ConfigError {
+        let weak = Arc::new(OnceLock::new());
+        let config = self.check(&weak)?;
+        let thread = if self.on_current_arbiter {
+            PoolThread::current().ok_or_else(|| ConfigError {
                 field: "on_current_arbiter",
                 value: "set".into(),
                 allowed: "only where an actix arbiter runs: in `#[actix::main]`, a System or an Arbiter",
             })?
         } else {
-            let place = Place::new().map_err(|error| config.spawner.explained(error));
-            place.map_err(|error| PoolStartError::Thread(Arc::new(error)))?
+            let thread = PoolThread::new().map_err(|error| config.spawner.explained(error));
+            thread.map_err(|error| PoolStartError::Thread(Arc::new(error)))?
         };
-        let settings = Settings {
-            name: config.name.clone(),
-            call_timeout: self.call_timeout,
-            checkout_timeout: self.checkout_timeout,
-            max_frame_bytes: self.port.max_frame_bytes,
-        };
-        let (handle, inbox) = (config.handle.clone(), config.inbox.clone());
-        let started = place.run(move || start_tree(config)).await;
+        let shared = config.shared.clone();
+        let started = thread.run(move || start_tree(config)).await;
         let (root, broker) = match started {
             Some(Ok(started)) => started,
             Some(Err(error)) => {
-                place.stop_and_join().await;
+                thread.stop_and_join().await;
                 return Err(error);
             }
             None => return Err(PoolStartError::Stopped),
@@ -60,16 +54,16 @@ impl PoolBuilder {
         let _ = broker.do_send(TellStartup(tell));
         match startup.await {
             Ok(Ok(())) => {
-                let inner = Arc::new(Inner::new(settings, broker, inbox, Home::new(root, place)));
-                let _ = handle.set(Arc::downgrade(&inner));
-                Ok(Pool::new(inner))
+                let pool = Pool::of_runtime(BrokerRef::new(shared, broker), Runtime::new(root, thread));
+                let _ = weak.set(pool.downgrade());
+                Ok(pool)
             }
             Ok(Err(cause)) => {
-                home::end(root, place).await;
+                runtime::end(root, thread).await;
                 Err(PoolStartError::Worker(cause))
             }
             Err(_) => {
-                home::end(root, place).await;
+                runtime::end(root, thread).await;
                 Err(PoolStartError::Stopped)
             }
         }
@@ -77,12 +71,12 @@ impl PoolBuilder {
 }
 
 /// Starts the pool's tree on this thread.
-async fn start_tree(config: actor::Config) -> Result<(Supervisor, ChildRef<PoolActor>), PoolStartError> {
+async fn start_tree(config: Config) -> Result<(Supervisor, ChildRef<PoolActor>), PoolStartError> {
     let (name, zygote) = (config.name.clone(), config.spawner.zygote());
     let serving = Supervisor::builder("serving")
         .strategy(Strategy::OneForAll)
         .supervisor("workers", Supervisor::dynamic("workers"))
-        .child_spec(actor::child_spec(config).shutdown(Shutdown::Timeout(Duration::from_secs(5))));
+        .child_spec(child_spec(config).shutdown(Shutdown::Timeout(Duration::from_secs(5))));
     let mut root = Supervisor::builder(name);
     if let Some(zygote) = zygote {
         root = root.child_spec(zygote);
@@ -116,7 +110,7 @@ pub enum PoolStartError {
     Config(#[from] ConfigError),
     /// A worker could not start, or died, before `min_ready` workers were ready.
     #[error(transparent)]
-    Worker(#[from] actor::StartupFailure),
+    Worker(#[from] StartupFailure),
     /// The pool's own supervision tree could not start.
     #[error(transparent)]
     Tree(#[from] StartError),

@@ -69,7 +69,7 @@ alone_test! {
             let short = Duration::from_millis(50);
             let call = Call::new("pid", ()).expect("no arguments").timeout(short);
             let call = broker.send(call).await.expect("it lives").map(drop);
-            let checkout = broker.send(Checkout { timeout: Some(short) }).await.expect("it lives").map(drop);
+            let checkout = broker.send(Checkout::new().timeout(short)).await.expect("it lives").map(drop);
             for answer in [call, checkout] {
                 assert!(
                     matches!(answer, Err(CallError::Timeout { phase: Phase::Queue, .. })),

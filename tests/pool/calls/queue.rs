@@ -283,7 +283,7 @@ alone_test! {
         let call = Call::new("add", (1, 2)).expect("it has a JSON form").timeout(longest);
         let reply = pool.actor().send(call).await.expect("the broker lives").expect("it is served");
         assert_eq!(reply.decode::<u32>().expect("a number"), 3);
-        let checkout = Checkout { timeout: Some(longest) };
+        let checkout = Checkout::new().timeout(longest);
         drop(pool.actor().send(checkout).await.expect("the broker lives").expect("a worker is free"));
         drop(pool.checkout().await.expect("a worker is free"));
         pool.shutdown().await;

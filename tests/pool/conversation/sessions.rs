@@ -114,7 +114,7 @@ alone_test! {
         }
         assert_eq!(read(lease.stream::<Visit>("visits", (1,)).await.expect("it serves")).await.0, [(own, 17)]);
         drop(lease);
-        let message = Call::new("visit", ()).expect("it has a form").session("alice", Affinity::StrictQueue);
+        let message = Call::new("visit", ()).expect("it has a form").session("alice").affinity(Affinity::StrictQueue);
         let reply = pool.actor().send(message).await.expect("it lives").expect("it serves");
         assert_eq!(reply.decode::<Visit>().expect("it tells"), (own, 18));
         assert_eq!(reply.placement(), Some(Placement::Kept));
@@ -268,7 +268,7 @@ alone_test! {
         kill(own);
         status_when(&pool, "it is replaced", |status| status.restarts == 1 && status.idle == 2).await;
 
-        let message = Call::new("visit", ()).expect("it has a form").session("alice", Affinity::Hint);
+        let message = Call::new("visit", ()).expect("it has a form").session("alice").affinity(Affinity::Hint);
         assert!(pool.actor().send(message).now_or_never().is_none(), "it is left before the broker looks");
         // A call, a stream and a checkout: all are left before, and then after the broker has answered.
         for waits in [false, true] {

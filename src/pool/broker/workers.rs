@@ -5,27 +5,27 @@ use std::sync::Arc;
 use actix::fut::WrapFuture;
 use actix::{ActorFutureExt as _, Addr, AsyncContext, Context, Handler, Recipient, StreamHandler};
 
-use super::{PoolActor, StartupFailure};
+use super::actor::{PoolActor, StartupFailure};
+use super::status::PythonInfo;
 use crate::error::WorkerStartError;
 use crate::pool::core::{Event, WorkerId};
-use crate::pool::status::PythonInfo;
 use crate::supervisor::{Backoff, Cause, ChildError, ChildSpec, Report, ReportEvent, Shutdown};
 use crate::worker::{CallTable, ReadyWorker, Worker, WorkerEvent};
 
 /// What the broker knows of a slot beyond the core.
-pub(in crate::pool) struct Slot {
+pub(super) struct Slot {
     pub(super) name: Arc<str>,
     /// How often its worker was replaced by a reload: each replacement is another child in the tree.
-    pub(in crate::pool) generation: u32,
+    pub(super) generation: u32,
     /// The worker that the core knows to live.
-    pub(in crate::pool) current: Option<Current>,
+    pub(super) current: Option<Current>,
     pub(super) restarts: u64,
-    pub(in crate::pool) last_exit: Option<String>,
+    pub(super) last_exit: Option<String>,
 }
 
-pub(in crate::pool) struct Current {
-    pub(in crate::pool) worker: WorkerId,
-    pub(in crate::pool) addr: Addr<Worker>,
+pub(super) struct Current {
+    pub(super) worker: WorkerId,
+    pub(super) addr: Addr<Worker>,
     pub(super) calls: Arc<CallTable>,
     pub(super) pid: u32,
     pub(super) forked: bool,
@@ -34,12 +34,7 @@ pub(in crate::pool) struct Current {
 
 impl PoolActor {
     /// A slot's worker as a child of the workers' supervisor.
-    pub(in crate::pool) fn worker_spec(
-        &self,
-        slot: u32,
-        generation: u32,
-        pool: Recipient<WorkerEvent>,
-    ) -> ChildSpec {
+    pub(super) fn worker_spec(&self, slot: u32, generation: u32, pool: Recipient<WorkerEvent>) -> ChildSpec {
         let (spawner, name) = (self.config.spawner.clone(), self.slots[slot as usize].name.clone());
         let (settings, declared) = (self.config.worker.clone(), self.config.declared.clone());
         ChildSpec::with_context(child_id(slot, generation), move |context| {
@@ -88,7 +83,7 @@ impl PoolActor {
     }
 
     /// Hands the worker out from now on.
-    pub(in crate::pool) fn take_in(&mut self, ready: ReadyWorker, ctx: &mut Context<Self>) {
+    pub(super) fn take_in(&mut self, ready: ReadyWorker, ctx: &mut Context<Self>) {
         let ReadyWorker { worker, addr, pid, calls, ready, forked } = ready;
         let python = Arc::new(ready.into());
         let current = Current { worker, addr, calls, pid, forked, python };
@@ -126,12 +121,7 @@ impl PoolActor {
         }
     }
 
-    pub(in crate::pool) fn worker_ended(
-        &mut self,
-        worker: WorkerId,
-        reason: String,
-        ctx: &mut Context<Self>,
-    ) {
+    pub(super) fn worker_ended(&mut self, worker: WorkerId, reason: String, ctx: &mut Context<Self>) {
         let generation = self.slots[worker.slot as usize].generation;
         if let Some(reload) = &mut self.reload {
             reload.freed(worker);
@@ -184,7 +174,7 @@ impl Handler<WorkerEvent> for PoolActor {
 }
 
 /// A worker's id in the tree: slots are counted from 1, and a reload's replacements of it follow a dot.
-pub(in crate::pool) fn child_id(slot: u32, generation: u32) -> String {
+pub(super) fn child_id(slot: u32, generation: u32) -> String {
     let number = slot + 1;
     if generation == 0 { number.to_string() } else { format!("{number}.{generation}") }
 }
@@ -196,7 +186,7 @@ fn slot_of(id: &str) -> Option<(u32, u32)> {
 }
 
 /// Why a worker's factory failed.
-pub(in crate::pool) fn start_error(cause: &Cause) -> Arc<WorkerStartError> {
+pub(super) fn start_error(cause: &Cause) -> Arc<WorkerStartError> {
     match cause.downcast_ref::<Arc<WorkerStartError>>() {
         Some(cause) => cause.clone(),
         None => Arc::new(WorkerStartError::Ended { reason: cause.to_string() }),

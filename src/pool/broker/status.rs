@@ -1,10 +1,12 @@
-//! What a pool says about itself.
+//! The state of a pool at one moment.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::actor::PoolActor;
+use crate::pool::core::SlotState;
 use crate::port::{Function, Memory, Ready};
 use crate::worker::ZygoteStatus;
 
@@ -67,9 +69,17 @@ pub struct PoolStatus {
 }
 
 impl PoolStatus {
-    /// Looks at the memory of all processes. It takes the kernel up to a millisecond each, so it is done where somebody
-    /// asked for it and not on the pool's thread.
-    pub(super) fn look_at_memory(&mut self) {
+    /// Reads the memory of all processes, on a thread that may block: it takes the kernel up to a millisecond for each.
+    pub(crate) async fn with_memory(self) -> Self {
+        let mut read = self.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            read.read_memory();
+            read
+        });
+        read.await.unwrap_or(self)
+    }
+
+    fn read_memory(&mut self) {
         for worker in &mut self.workers {
             worker.memory = worker.pid.and_then(Memory::of);
         }
@@ -177,4 +187,57 @@ pub enum WorkerState {
     Restarting,
     /// Its last start failed; the supervisor tries again.
     Failed,
+}
+
+impl PoolActor {
+    /// The state of the pool, without the memory of its processes.
+    pub(crate) fn status(&self) -> PoolStatus {
+        let (now, counts) = (Instant::now(), self.core.counts());
+        let workers = self.core.slots().map(|core| {
+            let slot = &self.slots[core.slot as usize];
+            WorkerStatus {
+                name: slot.name.to_string(),
+                state: match core.state {
+                    SlotState::Starting => WorkerState::Starting,
+                    SlotState::Idle => WorkerState::Idle,
+                    SlotState::Busy(_) => WorkerState::Busy,
+                    SlotState::Leaving(_) => WorkerState::Leaving,
+                    SlotState::Down { .. } => WorkerState::Restarting,
+                    SlotState::Failed { .. } => WorkerState::Failed,
+                },
+                for_time: now.saturating_duration_since(core.since),
+                incarnation: core.worker.map(|worker| worker.incarnation),
+                pid: slot.current.as_ref().map(|current| current.pid),
+                forked: slot.current.as_ref().map(|current| current.forked),
+                memory: None,
+                python: slot.current.as_ref().map(|current| current.python.clone()),
+                restarts: slot.restarts,
+                last_exit: slot.last_exit.clone(),
+            }
+        });
+        PoolStatus {
+            name: self.config.name.clone(),
+            size: counts.size,
+            ready: counts.ready(),
+            idle: counts.idle,
+            busy: counts.busy,
+            leaving: counts.leaving,
+            in_flight: counts.in_flight,
+            waiting: counts.waiting,
+            submitted: counts.totals.submitted,
+            assigned: counts.totals.assigned,
+            overloaded: counts.totals.overloaded,
+            timed_out_waiting: counts.totals.timed_out,
+            abandoned: counts.totals.abandoned,
+            unavailable: counts.totals.unavailable,
+            session_lost: counts.totals.session_lost,
+            session_busy: counts.totals.session_busy,
+            sessions: counts.sessions,
+            mean_run: counts.mean_run,
+            restarts: self.slots.iter().map(|slot| slot.restarts).sum(),
+            draining: counts.closed,
+            workers: workers.collect(),
+            zygote: self.config.spawner.status(),
+        }
+    }
 }

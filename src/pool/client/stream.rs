@@ -3,19 +3,20 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
-use actix::Addr;
 use futures_util::Stream;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot};
 
-use super::handle::Inner;
+use super::call::{Call, Target};
+use super::pool::Pool;
 use super::progress::Listener;
 use crate::error::{CallError, UnavailableCause};
+use crate::pool::broker::{Opened, QueueItem, Submission};
 use crate::port::{self, Body};
-use crate::worker::{Credit, Item, Outcome, Placement, StreamId, Worker};
+use crate::worker::{Credit, Item, ItemSender, Outcome, Placement, StreamId};
 
 /// The items that a Python generator or other iterator yields, from [`Pool::stream`](super::Pool::stream).
 ///
@@ -41,66 +42,85 @@ pub struct CallStream<T> {
     listener: Option<Listener>,
     id: StreamId,
     opened: Opened,
-    window: u32,
-    name: Name,
+    call: Call,
     /// Items taken since the last credit was given.
     taken: u32,
     /// Keeps the pool going.
-    _pool: Arc<Inner>,
+    _pool: Pool,
     item: PhantomData<fn() -> T>,
 }
 
-/// Which call a stream is of, for its errors.
-pub(super) struct Name {
-    pub(super) function: Box<str>,
-    pub(super) request_id: Option<Box<str>>,
-}
-
-/// Which worker has a stream.
-pub(super) struct Opened {
-    pub(super) addr: Addr<Worker>,
-    pub(super) worker: Arc<str>,
-    pub(super) placement: Option<Placement>,
-}
-
-/// The receiving ends of a stream that is not opened yet.
+/// A stream that was submitted and that no worker has yet.
 pub(super) struct Opening {
-    pub(super) items: mpsc::UnboundedReceiver<Item>,
-    pub(super) outcome: oneshot::Receiver<Outcome>,
-    pub(super) listener: Option<Listener>,
-    pub(super) id: StreamId,
-    pub(super) window: u32,
-    pub(super) name: Name,
+    items: mpsc::UnboundedReceiver<Item>,
+    outcome: oneshot::Receiver<Outcome>,
+    listener: Option<Listener>,
+    id: StreamId,
+    call: Call,
+    submitted: Submitted,
+}
+
+enum Submitted {
+    ToPool(Submission, oneshot::Receiver<Opened>),
+    ToLease(Opened),
+}
+
+/// Submits the call of a stream.
+pub(super) fn open(
+    mut call: Call,
+    target: Target<'_>,
+    deadline: Instant,
+    listener: Option<Listener>,
+) -> Result<Opening, CallError> {
+    call.complete(target, Some(call.window), listener.is_some())?;
+    let (sender, items) = mpsc::unbounded_channel();
+    let (id, window) = (StreamId::new(), call.window);
+    let (mut pending, outcome) = call.pending(target, deadline, false);
+    // The arguments are the pending call's alone.
+    call.body = Body::default();
+    pending.stream = Some(ItemSender { id, window, items: sender });
+    pending.progress = listener.as_ref().map(Listener::sender);
+    let submitted = if let Some(grant) = target.lease {
+        grant.run(pending);
+        Submitted::ToLease(grant.opened())
+    } else {
+        let (opened, on_opened) = oneshot::channel();
+        let item = QueueItem::Call { call: pending, opened: Some(opened) };
+        let waits = target.broker.waits(deadline);
+        let submission = target.broker.submit(item, call.session.clone(), waits);
+        Submitted::ToPool(submission.map_err(|error| call.named(error))?, on_opened)
+    };
+    Ok(Opening { items, outcome, listener, id, call, submitted })
 }
 
 impl Opening {
-    pub(super) fn opened<T>(self, opened: Opened, pool: Arc<Inner>) -> CallStream<T> {
-        let Self { items, outcome, listener, id, window, name } = self;
-        CallStream {
-            items,
-            outcome: Some(outcome),
-            listener,
-            id,
-            opened,
-            window,
-            name,
-            taken: 0,
-            _pool: pool,
-            item: PhantomData,
-        }
-    }
-
-    /// Why it was not opened.
-    pub(super) async fn refused(self, pool: &Inner) -> CallError {
-        match self.outcome.await {
-            Ok(Err(error)) => error,
-            Ok(Ok(_)) | Err(_) => pool.lost(),
-        }
+    /// Waits until a worker has the stream.
+    pub(super) async fn stream<T>(self, pool: Pool) -> Result<CallStream<T>, CallError> {
+        let Self { items, outcome, listener, id, call, submitted } = self;
+        let opened = match submitted {
+            Submitted::ToLease(opened) => opened,
+            Submitted::ToPool(submission, on_opened) => match on_opened.await {
+                Ok(opened) => {
+                    submission.answered(None);
+                    opened
+                }
+                Err(_) => {
+                    let error = match outcome.await {
+                        Ok(Err(error)) => error,
+                        Ok(Ok(_)) | Err(_) => pool.broker().lost(),
+                    };
+                    submission.answered(Some(&error));
+                    return Err(call.named(error));
+                }
+            },
+        };
+        let (outcome, item) = (Some(outcome), PhantomData);
+        Ok(CallStream { items, outcome, listener, id, opened, call, taken: 0, _pool: pool, item })
     }
 }
 
-/// What a stream ends with that went down with the broker.
-fn gone() -> CallError {
+/// The error of a stream whose broker died.
+fn lost() -> CallError {
     CallError::Unavailable { cause: UnavailableCause::BrokerRestarting }
 }
 
@@ -119,7 +139,7 @@ impl<T: DeserializeOwned> CallStream<T> {
         if let Some(item) = ready!(self.items.poll_recv(cx)) {
             return Poll::Ready(Some(self.take(&item.take())));
         }
-        let outcome = ready!(Pin::new(outcome).poll(cx)).unwrap_or_else(|_| Err(gone()));
+        let outcome = ready!(Pin::new(outcome).poll(cx)).unwrap_or_else(|_| Err(lost()));
         self.end();
         Poll::Ready(outcome.err().map(|error| Err(self.named(error))))
     }
@@ -127,7 +147,7 @@ impl<T: DeserializeOwned> CallStream<T> {
     fn take(&mut self, body: &Body) -> Result<T, CallError> {
         self.taken += 1;
         // In halves of the window, so that the generator need not stop in between.
-        if self.taken >= self.window.div_ceil(2) {
+        if self.taken >= self.call.window.div_ceil(2) {
             self.opened.addr.do_send(Credit { stream: self.id, items: self.taken });
             self.taken = 0;
         }
@@ -140,7 +160,7 @@ impl<T: DeserializeOwned> CallStream<T> {
 
 impl<T> CallStream<T> {
     fn named(&self, error: CallError) -> CallError {
-        error.of_call(&self.name.function, self.name.request_id.as_deref())
+        self.call.named(error)
     }
 
     /// The name of the worker that serves it.

@@ -9,9 +9,10 @@ use actix::fut::{ActorFutureExt as _, WrapFuture as _};
 use actix::{AsyncContext as _, Context, Handler, Message, ResponseFuture};
 use tokio::sync::{Notify, oneshot};
 
-use super::actor::{Current, PoolActor, child_id, start_error};
-use super::core::{Reload, ReloadFailure, ReloadStep, WorkerId};
+use super::actor::PoolActor;
+use super::workers::{Current, child_id, start_error};
 use crate::error::{UnavailableCause, WorkerStartError};
+use crate::pool::core::{Reload, ReloadFailure, ReloadStep, WorkerId};
 use crate::supervisor::ChildError;
 use crate::text::escaped_lines;
 use crate::worker::{GetLoad, Load, ReadyWorker};
@@ -94,7 +95,7 @@ impl fmt::Debug for ReloadError {
 impl Error for ReloadError {}
 
 /// A reload that runs.
-pub(super) struct Running {
+pub(super) struct RunningReload {
     order: Reload,
     done: oneshot::Sender<Result<(), ReloadError>>,
     /// The worker that is being replaced, if there is one.
@@ -103,7 +104,7 @@ pub(super) struct Running {
     freed: Arc<Notify>,
 }
 
-impl Running {
+impl RunningReload {
     /// A worker has told that something is over, or has ended.
     pub(super) fn freed(&mut self, worker: WorkerId) {
         if self.former.as_ref().is_some_and(|former| former.worker == worker) {
@@ -120,7 +121,7 @@ impl Handler<ReloadWorkers> for PoolActor {
             return Box::pin(async { Err(ReloadError::Running) });
         }
         let (done, outcome) = oneshot::channel();
-        self.reload = Some(Running {
+        self.reload = Some(RunningReload {
             order: Reload::of(self.config.core.size),
             done,
             former: None,

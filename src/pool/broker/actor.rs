@@ -1,13 +1,9 @@
 //! The broker: a thin shell around [`Core`](super::core::Core).
 
-mod callers;
-mod status;
-mod workers;
-
 use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::{Duration, Instant};
 
@@ -15,42 +11,35 @@ use actix::fut::ActorFuture;
 use actix::{Actor, AsyncContext, Context, Handler, Running};
 use tokio::sync::oneshot;
 
-use super::core::{self, Command, Core, Event, Rejection, RequestId, SessionEnd, WorkerId};
-use super::declared::Declaration;
-use super::handle::Inner;
-use super::inbox::{Collect, Entry, Inbox, Submitted};
-use super::lease::LeaseToken;
-use super::messages::{Abandon, Item, LossHeard, TellStartup};
-use super::reload;
-use super::stream::Opened;
+use super::broker_ref::{BrokerRef, Shared};
+use super::declaration::Declaration;
+use super::grant::Grant;
+use super::inbox::{Collect, Entry, Opened, QueueItem, Submitted};
+use super::messages::{Abandon, TellStartup};
+use super::reload::RunningReload;
+use super::workers::Slot;
 use crate::budget::LOG_RECORD_BYTES;
 use crate::error::{CallError, UnavailableCause, WorkerStartError};
+use crate::pool::core::{self, Command, Core, Event, Rejection, RequestId, SessionEnd, WorkerId};
 use crate::supervisor::{Backoff, ChildContext, ChildSpec, Reports, SupervisorRef};
 use crate::text;
 use crate::timer::{LONGEST, Timer, deadline};
-use crate::worker::{self, BrokerDied, Grant, LeaseId, PendingCall, Placement, Run, Spawner, Work};
-pub(super) use workers::{Current, Slot, child_id, start_error};
+use crate::worker::{self, BeginLease, BrokerDied, LeaseId, PendingCall, Placement, Run, Spawner, Work};
 
 /// What a pool is made of, checked.
 #[derive(Clone)]
-pub(super) struct Config {
-    pub(super) name: String,
-    pub(super) core: core::Config,
-    pub(super) max_frame_bytes: u32,
-    pub(super) spawner: Spawner,
-    pub(super) call_timeout: Duration,
-    pub(super) checkout_timeout: Duration,
-    pub(super) shutdown_timeout: Duration,
-    /// Of each worker.
-    pub(super) backoff: Backoff,
-    pub(super) worker: worker::Settings,
+pub(crate) struct Config {
+    pub(crate) name: String,
+    pub(crate) core: core::Config,
+    pub(crate) spawner: Spawner,
+    pub(crate) shutdown_timeout: Duration,
+    /// When a worker is started again.
+    pub(crate) backoff: Backoff,
+    pub(crate) worker: worker::Settings,
     /// What the module's functions must be like.
-    pub(super) declared: Arc<[Declaration]>,
-    pub(super) hook_timeout: Duration,
-    /// What the handles submit.
-    pub(super) inbox: Arc<Inbox>,
-    /// The handles' side, which a lease keeps alive; there once the start has succeeded.
-    pub(super) handle: Arc<OnceLock<Weak<Inner>>>,
+    pub(crate) declared: Arc<[Declaration]>,
+    pub(crate) hook_timeout: Duration,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// Why a worker could not start. `{}` writes one line, `{:#}` and `Debug` the whole report.
@@ -90,8 +79,8 @@ impl fmt::Debug for StartupFailure {
 
 impl Error for StartupFailure {}
 
-/// The broker's place in the pool's tree.
-pub(super) fn child_spec(config: Config) -> ChildSpec {
+/// The broker as a child of the supervisor that has the workers' supervisor, too.
+pub(crate) fn child_spec(config: Config) -> ChildSpec {
     ChildSpec::with_context("pool", move |context| {
         let config = config.clone();
         async move { PoolActor::new(config, &context) }
@@ -114,14 +103,16 @@ pub(super) fn child_spec(config: Config) -> ChildSpec {
 /// ```
 pub struct PoolActor {
     pub(super) config: Config,
-    core: Core<Item, StartupFailure>,
-    commands: Vec<Command<Item, StartupFailure>>,
+    /// Reaches this actor, for the requests that come as messages.
+    itself: BrokerRef,
+    pub(super) core: Core<QueueItem, StartupFailure>,
+    commands: Vec<Command<QueueItem, StartupFailure>>,
     /// Empty, for its memory.
     entries: Vec<Entry>,
     pub(super) workers: SupervisorRef,
     reports: Option<Reports>,
     pub(super) slots: Vec<Slot>,
-    pub(super) reload: Option<reload::Running>,
+    pub(super) reload: Option<RunningReload>,
     startup: Startup,
     timer: Timer,
 }
@@ -135,6 +126,7 @@ enum Startup {
 impl PoolActor {
     fn new(config: Config, context: &ChildContext) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let workers = context.parent().supervisor("workers")?;
+        let itself = BrokerRef::new(config.shared.clone(), context.parent().child(context.id())?);
         let reports = Some(workers.subscribe());
         let mut commands = Vec::new();
         let core = Core::start(Instant::now(), config.core, &mut commands);
@@ -149,27 +141,43 @@ impl PoolActor {
             .collect();
         let (reload, timer, entries) = (None, Timer::new(), Vec::new());
         let startup = Startup::Awaited(Vec::new());
-        Ok(Self { config, core, commands, entries, workers, reports, slots, reload, startup, timer })
+        Ok(Self { config, itself, core, commands, entries, workers, reports, slots, reload, startup, timer })
+    }
+
+    /// Reaches this actor.
+    pub(crate) fn itself(&self) -> &BrokerRef {
+        &self.itself
     }
 
     /// Tells the core what happened and does what it says.
-    fn handle(&mut self, event: Event<Item, StartupFailure>, ctx: &mut Context<Self>) {
+    pub(super) fn handle(&mut self, event: Event<QueueItem, StartupFailure>, ctx: &mut Context<Self>) {
         self.core.handle(Instant::now(), event, &mut self.commands);
-        self.config.inbox.set_refuses_all(self.core.refuses_all().is_some());
+        self.config.shared.inbox.set_rejects_all(self.core.refuses_all().is_some());
         self.carry_out(ctx);
     }
 
-    /// Tells the core of a request that somebody has submitted.
+    /// Tells the core of a request.
     fn submit(&mut self, submitted: Submitted, ctx: &mut Context<Self>) {
         let Submitted { request, deadline, session, item } = submitted;
-        let (bytes, exclusive) = (item.bytes(), matches!(item, Item::Checkout { .. }));
+        let (bytes, exclusive) = (item.bytes(), matches!(item, QueueItem::Checkout { .. }));
         self.handle(Event::Submitted { request, deadline, item, bytes, session, exclusive }, ctx);
     }
 
-    /// Takes in what the handles have submitted.
-    fn collect(&mut self, ctx: &mut Context<Self>) {
+    /// Ends a session on behalf of a caller.
+    pub(crate) fn end_session(
+        &mut self,
+        session: Arc<str>,
+        reply: oneshot::Sender<Result<(), CallError>>,
+        ctx: &mut Context<Self>,
+    ) {
+        self.handle(Event::EndSession { session, item: QueueItem::EndSession { reply } }, ctx);
+    }
+
+    /// Takes the entries out of the inbox. Each message of a caller does this first, so that requests and messages are handled
+    /// in the order in which they were sent.
+    pub(crate) fn collect(&mut self, ctx: &mut Context<Self>) {
         let mut entries = std::mem::take(&mut self.entries);
-        self.config.inbox.take(&mut entries);
+        self.config.shared.inbox.take(&mut entries);
         for entry in entries.drain(..) {
             match entry {
                 Entry::Submitted(submitted) => {
@@ -198,14 +206,14 @@ impl PoolActor {
                         self.assign(worker, request, item, placement);
                     }
                     Command::EndSession { workers, session, cause, item } => {
-                        self.end_session(&workers, &session, cause, item);
+                        self.end_session_at(&workers, &session, cause, item);
                     }
                     Command::Admit { item } => {
-                        if let Item::Announced { reply } = item {
+                        if let QueueItem::Announced { reply } = item {
                             let _ = reply.send(Ok(()));
                         }
                     }
-                    Command::Reject { item, reason, .. } => item.refuse(rejected(reason)),
+                    Command::Reject { item, reason, .. } => item.reject(rejected(reason)),
                     Command::StartupSucceeded => self.startup_ended(Ok(())),
                     Command::StartupFailed { cause } => self.startup_ended(Err(cause)),
                     // Whoever waits for the start sees this actor end.
@@ -220,45 +228,55 @@ impl PoolActor {
         }
     }
 
-    fn assign(&mut self, worker: WorkerId, request: RequestId, item: Item, placement: Option<Placement>) {
+    fn assign(
+        &mut self,
+        worker: WorkerId,
+        request: RequestId,
+        item: QueueItem,
+        placement: Option<Placement>,
+    ) {
         let slot = &self.slots[worker.slot as usize];
-        match slot.current.as_ref().filter(|it| it.worker == worker) {
-            Some(current) if !item.is_abandoned() => {
-                let opened = || Opened { addr: current.addr.clone(), worker: slot.name.clone(), placement };
-                match item {
-                    Item::Call { call, opened: stream } => {
-                        current.addr.do_send(Run(call.assigned(Some(request), placement)));
-                        if let Some(stream) = stream {
-                            let _ = stream.send(opened());
-                        }
-                    }
-                    Item::Checkout { session, reply } => {
-                        let lease = LeaseId(request);
-                        current.addr.do_send(Grant(lease));
-                        let token =
-                            LeaseToken::new(lease, opened(), current.calls.clone(), current.pid, session);
-                        // A caller that is gone by now drops the token, which checks the worker in.
-                        let _ = reply.send(Ok(token));
-                    }
-                    Item::EndSession { .. } | Item::Announced { .. } => {
-                        unreachable!("no worker is assigned for it")
-                    }
+        let current = slot.current.as_ref().filter(|current| current.worker == worker);
+        let Some(current) = current.filter(|_| !item.is_abandoned()) else {
+            let event = Event::Unassigned { worker, request };
+            return self.core.handle(Instant::now(), event, &mut self.commands);
+        };
+        match item {
+            QueueItem::Call { call, opened } => {
+                current.addr.do_send(Run(call.assigned(Some(request), placement)));
+                if let Some(opened) = opened {
+                    let (addr, worker) = (current.addr.clone(), slot.name.clone());
+                    let _ = opened.send(Opened { addr, worker, placement });
                 }
             }
-            _ => {
-                let event = Event::Unassigned { worker, request };
-                self.core.handle(Instant::now(), event, &mut self.commands);
+            QueueItem::Checkout { session, reply } => {
+                let id = LeaseId(request);
+                current.addr.do_send(BeginLease(id));
+                let grant = Grant {
+                    id,
+                    addr: current.addr.clone(),
+                    calls: current.calls.clone(),
+                    worker: slot.name.clone(),
+                    pid: current.pid,
+                    session,
+                    placement,
+                };
+                // A caller that is gone by now drops the grant, which checks the worker in.
+                let _ = reply.send(Ok(grant));
+            }
+            QueueItem::EndSession { .. } | QueueItem::Announced { .. } => {
+                unreachable!("no worker is assigned for it")
             }
         }
     }
 
     /// Tells workers that a session is over, and whoever asked for that how it went.
-    fn end_session(
+    fn end_session_at(
         &mut self,
         workers: &[WorkerId],
         session: &Arc<str>,
         cause: SessionEnd,
-        item: Option<Item>,
+        item: Option<QueueItem>,
     ) {
         let (timeout, never) = (self.config.hook_timeout, deadline(Instant::now(), LONGEST));
         let mut answers = Vec::with_capacity(workers.len());
@@ -283,7 +301,7 @@ impl PoolActor {
                     }
                 }
             }
-            if let Some(Item::EndSession { reply }) = item
+            if let Some(QueueItem::EndSession { reply }) = item
                 && let Err(Err(error)) = reply.send(result)
             {
                 log_failed_end(&session, &error);
@@ -381,7 +399,7 @@ impl Handler<Collect> for PoolActor {
     type Result = ();
 
     fn handle(&mut self, collect: Collect, ctx: &mut Context<Self>) {
-        collect.heard();
+        collect.received();
         self.collect(ctx);
     }
 }
@@ -393,14 +411,6 @@ impl Handler<Abandon> for PoolActor {
         // Its own submission may be on its way still, with another caller's message.
         self.collect(ctx);
         self.handle(Event::Abandoned { request }, ctx);
-    }
-}
-
-impl Handler<LossHeard> for PoolActor {
-    type Result = ();
-
-    fn handle(&mut self, LossHeard(request): LossHeard, ctx: &mut Context<Self>) {
-        self.handle(Event::LossHeard { request }, ctx);
     }
 }
 

@@ -9,7 +9,8 @@ use actix::{Context, Handler, Message, System};
 use futures_util::future::{FutureExt, join_all};
 
 use super::reload::ReloadError;
-use super::{Pool, PoolActor, PoolStatus};
+use super::{PoolActor, PoolStatus};
+use crate::Pool;
 use crate::error::{CallError, UnavailableCause};
 use crate::worker::Placement;
 

@@ -1,17 +1,15 @@
 //! Calls that belong together.
 
-use std::sync::Arc;
-
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::core::{Affinity, SessionUse};
-use super::handle::Inner;
-use super::lease::Lease;
+use super::lease::{Lease, PendingCheckout};
 use super::messages::EndSession;
+use super::pool::Pool;
 use super::request::Request;
 use super::stream::CallStream;
 use crate::error::CallError;
+use crate::pool::core::{Affinity, SessionUse};
 
 /// A session by its name, from [`Pool::session`](super::Pool::session): its calls find the same state in Python,
 /// `hatchery.session()`, as long as they go to the same worker.
@@ -36,14 +34,13 @@ use crate::error::CallError;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Session {
-    pool: Arc<Inner>,
-    depth: u32,
+    pool: Pool,
     used: SessionUse,
 }
 
 impl Session {
-    pub(super) fn new(pool: Arc<Inner>, depth: u32, name: &str) -> Self {
-        Self { pool, depth, used: SessionUse { session: name.into(), affinity: Affinity::default() } }
+    pub(super) fn new(pool: Pool, name: &str) -> Self {
+        Self { pool, used: SessionUse { session: name.into(), affinity: Affinity::default() } }
     }
 
     /// How strongly the calls of this handle are tied to the session's worker. Default: [`Affinity::Hint`].
@@ -85,8 +82,8 @@ impl Session {
     }
 
     /// A call with options in this session.
-    pub fn request<'a>(&'a self, function: &'a str) -> Request<'a> {
-        Request::new(&self.pool, self.depth, None, Some(self.used.clone()), function)
+    pub fn request<'a>(&'a self, function: &str) -> Request<'a> {
+        Request::new(&self.pool, Some(self.used.clone()), function)
     }
 
     /// The session's worker to yourself: the lease's calls belong to the session. See
@@ -97,7 +94,7 @@ impl Session {
     /// Those of waiting for a worker, [`SessionLost`](CallError::SessionLost) and
     /// [`SessionBusy`](CallError::SessionBusy) included.
     pub async fn checkout(&self) -> Result<Lease, CallError> {
-        Lease::checkout(&self.pool, self.depth, Some(self.used.clone())).await
+        PendingCheckout::submit(&self.pool, Some(self.used.clone()), None)?.lease(self.pool.clone()).await
     }
 
     /// Ends the session: its state is dropped in every worker that has some, and the module's `@on_session_end` hooks
@@ -109,6 +106,6 @@ impl Session {
     /// What a hook raised ([`Python`](CallError::Python)); [`Timeout`](CallError::Timeout) when one took too long.
     /// The session has ended all the same.
     pub async fn end(&self) -> Result<(), CallError> {
-        self.pool.send(EndSession(self.name().to_owned())).await?
+        self.pool.broker().send(EndSession(self.name().to_owned())).await?
     }
 }

@@ -6,7 +6,7 @@
 //! | in an actix System                     | an arbiter (a thread) of its own in that System     |
 //! | anywhere else (plain tokio, no runtime)| a thread of its own with a System of its own        |
 //!
-//! Ended by [`Home::shutdown`], in order and joined; or by dropping it, at once and without waiting.
+//! Ended by [`Runtime::shutdown`], in order and joined; or by dropping it, at once and without waiting.
 
 use std::future::Future;
 use std::io;
@@ -25,7 +25,7 @@ use crate::supervisor::Supervisor;
 const REAP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A place to run a pool in. Dropping it ends its thread without waiting.
-pub(super) struct Place {
+pub(crate) struct PoolThread {
     arbiter: ArbiterHandle,
     thread: Option<Thread>,
 }
@@ -35,14 +35,14 @@ enum Thread {
     System { system: System, thread: JoinHandle<()> },
 }
 
-impl Place {
+impl PoolThread {
     /// The arbiter that this runs on; `None` when it runs on none.
-    pub(super) fn current() -> Option<Self> {
+    pub(crate) fn current() -> Option<Self> {
         Arbiter::try_current().map(|arbiter| Self { arbiter, thread: None })
     }
 
     /// A thread of its own.
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         if Arbiter::try_current().is_some() {
             let arbiter = Arbiter::try_new()?;
             Ok(Self { arbiter: arbiter.handle(), thread: Some(Thread::Arbiter(arbiter)) })
@@ -75,7 +75,7 @@ impl Place {
     }
 
     /// Runs a future here that need not be `Send`; `None` when the place ends before it.
-    pub(super) async fn run<F, Fut>(&self, future: F) -> Option<Fut::Output>
+    pub(crate) async fn run<F, Fut>(&self, future: F) -> Option<Fut::Output>
     where
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future + 'static,
@@ -91,7 +91,7 @@ impl Place {
     }
 
     /// Ends the thread, and waits for its end and that of the processes that had to be killed.
-    pub(super) async fn stop_and_join(self) {
+    pub(crate) async fn stop_and_join(self) {
         self.stop_and_join_by(|join| {
             // This blocks for a moment, which no executor's thread should.
             std::thread::Builder::new().name("hatchery-join".into()).spawn(join).map(drop)
@@ -152,7 +152,7 @@ impl Thread {
     }
 }
 
-impl Drop for Place {
+impl Drop for PoolThread {
     fn drop(&mut self) {
         if let Some(thread) = &self.thread {
             thread.stop();
@@ -161,27 +161,22 @@ impl Drop for Place {
 }
 
 /// A started pool's tree and place. Dropping it kills the tree and ends the thread without waiting.
-pub(super) struct Home {
+pub(crate) struct Runtime {
     state: Mutex<State>,
 }
 
 enum State {
     Open {
         root: Supervisor,
-        place: Place,
+        place: PoolThread,
     },
     /// Makes progress while anybody waits for it; `None` only while it is being made.
     Closing(Option<Shared<BoxFuture<'static, ()>>>),
 }
 
-impl Home {
-    pub(super) fn new(root: Supervisor, place: Place) -> Self {
+impl Runtime {
+    pub(crate) fn new(root: Supervisor, place: PoolThread) -> Self {
         Self { state: Mutex::new(State::Open { root, place }) }
-    }
-
-    /// Whether somebody has asked for its end.
-    pub(super) fn is_closing(&self) -> bool {
-        matches!(*self.lock(), State::Closing(_))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -189,7 +184,7 @@ impl Home {
     }
 
     /// Ends the tree in order and the thread after it. Once begun it goes on for whoever calls next.
-    pub(super) async fn shutdown(&self) {
+    pub(crate) async fn shutdown(&self) {
         let closing = {
             let mut state = self.lock();
             match std::mem::replace(&mut *state, State::Closing(None)) {
@@ -211,7 +206,7 @@ impl Home {
 }
 
 /// Ends a tree in order, and the thread that it lived on.
-pub(super) async fn end(root: Supervisor, place: Place) {
+pub(crate) async fn end(root: Supervisor, place: PoolThread) {
     root.stop().await;
     place.stop_and_join().await;
 }
@@ -221,7 +216,7 @@ mod tests {
     use super::*;
 
     /// Something that lives on a place's thread; its end is the other end's.
-    async fn resident(place: &Place) -> Arc<()> {
+    async fn resident(place: &PoolThread) -> Arc<()> {
         let ours = Arc::new(());
         let theirs = ours.clone();
         place
@@ -237,7 +232,7 @@ mod tests {
     }
 
     async fn ends_without_a_thread() {
-        let place = Place::new().expect("there are threads");
+        let place = PoolThread::new().expect("there are threads");
         let resident = resident(&place).await;
         place.stop_and_join_by(|_| Err(io::Error::other("no more threads"))).await;
         assert_eq!(Arc::strong_count(&resident), 1, "the thread has ended");

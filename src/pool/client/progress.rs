@@ -4,6 +4,7 @@ use std::fmt;
 use std::pin::pin;
 use std::task::{Context, Poll};
 
+use actix::Message;
 use serde::de::DeserializeOwned;
 
 use crate::budget::UPDATES_PER_POLL;
@@ -23,7 +24,8 @@ use crate::worker::{UpdateReceiver, UpdateSender, updates};
 ///     .await?;
 /// # Ok(()) }
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Message, Debug, Clone, PartialEq, Eq)]
+#[rtype(result = "()")]
 pub struct Progress {
     body: Body,
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use actix::{Message, Recipient};
@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use super::handle::{Inner, Pool};
+use super::pool::{Pool, WeakPool};
 use crate::error::{CallError, Direction, HostCallCause};
 use crate::port::{self, Body, HostRequest};
 use crate::worker::{HostContext, HostFunction, HostFunctions, HostOutcome};
@@ -47,7 +47,8 @@ pub struct HostCall {
     args: Option<Box<RawValue>>,
     kwargs: Option<Box<RawValue>>,
     context: HostContext,
-    pool: Arc<OnceLock<Weak<Inner>>>,
+    /// There once the start has succeeded.
+    pool: Arc<OnceLock<WeakPool>>,
 }
 
 impl HostCall {
@@ -106,8 +107,8 @@ impl HostCall {
     ///
     /// [`CallError::Draining`] when the pool is ending.
     pub fn pool(&self) -> Result<Pool, CallError> {
-        let inner = self.pool.get().and_then(Weak::upgrade).ok_or(CallError::Draining)?;
-        Ok(Pool::nested(inner, self.context.depth))
+        let pool = self.pool.get().and_then(|pool| pool.upgrade(self.context.depth));
+        pool.ok_or(CallError::Draining)
     }
 }
 
@@ -158,9 +159,9 @@ pub struct HostError(
 
 /// The functions of a pool that is being put together.
 #[derive(Clone)]
-pub(super) struct HostBuilder {
+pub(crate) struct HostBuilder {
     functions: HashMap<String, Registered>,
-    pub(super) max_depth: u32,
+    pub(crate) max_depth: u32,
 }
 
 type Registered =
@@ -179,7 +180,7 @@ impl fmt::Debug for HostBuilder {
 }
 
 impl HostBuilder {
-    pub(super) fn function<F, Fut, T, E>(&mut self, name: String, function: F)
+    pub(crate) fn function<F, Fut, T, E>(&mut self, name: String, function: F)
     where
         F: Fn(HostCall) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<T, E>> + 'static,
@@ -201,7 +202,7 @@ impl HostBuilder {
         self.functions.insert(name, registered);
     }
 
-    pub(super) fn recipient(&mut self, name: String, recipient: Recipient<HostCall>) {
+    pub(crate) fn recipient(&mut self, name: String, recipient: Recipient<HostCall>) {
         let registered: Registered = Arc::new(move |call| {
             let answer = recipient.send(call);
             async move {
@@ -216,14 +217,14 @@ impl HostBuilder {
         self.functions.insert(name, registered);
     }
 
-    pub(super) fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.functions.keys().cloned().collect();
         names.sort();
         names
     }
 
     /// As the workers want them. `pool` is there once the start has succeeded.
-    pub(super) fn build(&self, pool: &Arc<OnceLock<Weak<Inner>>>, max_frame_bytes: u32) -> HostFunctions {
+    pub(crate) fn build(&self, pool: &Arc<OnceLock<WeakPool>>, max_frame_bytes: u32) -> HostFunctions {
         let by_name = self.functions.iter().map(|(name, registered)| {
             let (registered, pool) = (registered.clone(), pool.clone());
             let function: HostFunction = Arc::new(move |request, context| {

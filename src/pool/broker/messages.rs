@@ -1,0 +1,17 @@
+//! The messages that only the pool itself sends to its broker.
+
+use actix::Message;
+use tokio::sync::oneshot;
+
+use super::actor::StartupFailure;
+use crate::pool::core::RequestId;
+
+/// The caller of this request went away.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Abandon(pub(crate) RequestId);
+
+/// Tell when the start-up has ended.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct TellStartup(pub(crate) oneshot::Sender<Result<(), StartupFailure>>);

@@ -1,0 +1,208 @@
+//! The pool's handle.
+
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::lease::{Lease, PendingCheckout};
+use super::messages::GetStatus;
+use super::request::Request;
+use super::session::Session;
+use super::stream::CallStream;
+use crate::error::{CallError, UnavailableCause};
+use crate::pool::broker::{BrokerRef, PoolActor, PoolStatus, ReloadError, ReloadWorkers};
+use crate::pool::runtime::Runtime;
+use crate::supervisor::ChildRef;
+
+/// A handle on a running pool of Python workers: cheap to clone, usable from any thread and any executor.
+///
+/// The pool ends when [`shutdown`](Pool::shutdown) is called, or when its last `Pool` and [`Lease`] are dropped:
+/// then its workers are killed, without waiting.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use hatchery::Pool;
+///
+/// let pool = Pool::builder().module("textstats").path("python").start().await?;
+/// let words: u64 = pool.call("count_words", ("to be or not to be",)).await?;
+/// pool.shutdown().await;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Pool {
+    broker: BrokerRef,
+    /// The pool's tree and thread. `None` when others own them.
+    runtime: Option<Arc<Runtime>>,
+    /// How many host calls the calls of this handle are nested in.
+    depth: u32,
+}
+
+/// A handle that does not keep the pool alive.
+#[derive(Clone)]
+pub(crate) struct WeakPool {
+    broker: BrokerRef,
+    runtime: Weak<Runtime>,
+}
+
+impl fmt::Debug for WeakPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.broker.settings().pool)
+    }
+}
+
+impl WeakPool {
+    /// `None` when the pool is ending.
+    pub(super) fn upgrade(&self, depth: u32) -> Option<Pool> {
+        let runtime = Some(self.runtime.upgrade()?);
+        Some(Pool { broker: self.broker.clone(), runtime, depth })
+    }
+}
+
+impl Pool {
+    /// The handle of a started pool, which ends with its handles.
+    pub(crate) fn of_runtime(broker: BrokerRef, runtime: Runtime) -> Self {
+        Self { broker, runtime: Some(Arc::new(runtime)), depth: 0 }
+    }
+
+    /// A handle that keeps nothing alive.
+    pub(super) fn unowned(broker: BrokerRef) -> Self {
+        Self { broker, runtime: None, depth: 0 }
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakPool {
+        let runtime = self.runtime.as_ref().map(Arc::downgrade).unwrap_or_default();
+        WeakPool { broker: self.broker.clone(), runtime }
+    }
+
+    pub(super) fn broker(&self) -> &BrokerRef {
+        &self.broker
+    }
+
+    pub(super) fn depth(&self) -> u32 {
+        self.depth
+    }
+
+    /// The pool's name, as in the log and in [`PoolStatus`].
+    pub fn name(&self) -> &str {
+        &self.broker.settings().pool
+    }
+
+    /// Calls a function of the module on any worker and waits for the result, with the pool's timeouts (30 s for
+    /// the call, of which at most 5 s wait for a worker).
+    ///
+    /// `args`: a tuple, an array or a `Vec` gives positional arguments, a map or struct gives keywords, `()` gives
+    /// none.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: hatchery::Pool) -> Result<(), hatchery::CallError> {
+    /// let n: u64 = pool.call("count_words", ("to be or not to be",)).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Any [`CallError`]. See [`Request::send`] for what dropping the future does.
+    pub async fn call<A: Serialize, T: DeserializeOwned>(
+        &self,
+        function: &str,
+        args: A,
+    ) -> Result<T, CallError> {
+        self.request(function).args(args).send().await
+    }
+
+    /// Calls a generator, or a function that returns another iterator, on any worker, and returns its items as a stream as soon as a worker
+    /// has it. Generators may be `async`. The call timeout (30 s) holds for all of it.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: hatchery::Pool) -> Result<(), hatchery::CallError> {
+    /// let mut tokens = pool.stream::<String>("generate", ("once upon a time",)).await?;
+    /// while let Some(token) = tokens.next().await {
+    ///     print!("{}", token?);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// See [`Request::stream`].
+    pub async fn stream<T: DeserializeOwned>(
+        &self,
+        function: &str,
+        args: impl Serialize,
+    ) -> Result<CallStream<T>, CallError> {
+        self.request(function).args(args).stream().await
+    }
+
+    /// A call with options: its own timeout, keyword arguments, idempotence, session, progress.
+    pub fn request<'a>(&'a self, function: &str) -> Request<'a> {
+        Request::new(self, None, function)
+    }
+
+    /// The session of this name, whose calls find the same state in Python. Nothing is sent by this.
+    pub fn session(&self, name: &str) -> Session {
+        Session::new(self.clone(), name)
+    }
+
+    /// A worker to yourself, waiting for one up to the pool's checkout timeout (5 s).
+    ///
+    /// # Errors
+    ///
+    /// [`Timeout`](CallError::Timeout) in the queue, [`Overloaded`](CallError::Overloaded),
+    /// [`Unavailable`](CallError::Unavailable), [`Draining`](CallError::Draining).
+    pub async fn checkout(&self) -> Result<Lease, CallError> {
+        PendingCheckout::submit(self, None, None)?.lease(self.clone()).await
+    }
+
+    /// How the pool is now.
+    ///
+    /// # Errors
+    ///
+    /// [`Draining`](CallError::Draining) while the pool shuts down, [`Unavailable`](CallError::Unavailable) when it has ended or
+    /// its broker is being restarted.
+    pub async fn status(&self) -> Result<PoolStatus, CallError> {
+        self.broker.send(GetStatus).await
+    }
+
+    /// Replaces all workers by new ones of the present code, one after the other, each when its successor is ready: no
+    /// call fails by it. With a [`zygote`](PoolBuilder::zygote) a fresh template is made first.
+    ///
+    /// A worker finishes its call before it goes, and waits up to 30 s for a lease to be given back. Sessions whose state
+    /// lives in a worker are lost with it, as when it dies. Once begun, a reload goes on though this future be dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`ReloadError`]: when the new template or the first new worker cannot start, everything stays as it was.
+    pub async fn reload(&self) -> Result<(), ReloadError> {
+        self.broker.send(ReloadWorkers).await.unwrap_or_else(|error| match error {
+            CallError::Unavailable { cause } => Err(ReloadError::Unavailable(cause)),
+            _ => Err(ReloadError::Unavailable(UnavailableCause::Stopped)),
+        })
+    }
+
+    /// The broker, for actors that would rather send it messages ([`Call`](super::Call),
+    /// [`Checkout`](super::Checkout), [`GetStatus`]) than use this handle. It follows restarts, and keeps nothing
+    /// alive.
+    pub fn actor(&self) -> ChildRef<PoolActor> {
+        self.broker.actor().clone()
+    }
+
+    /// Ends the pool: what waits is refused with [`Draining`](CallError::Draining), calls that run may finish within
+    /// the pool's shutdown timeout (5 s), the workers' Python exits as it does at the end of a script (`atexit`
+    /// handlers run), what has not ended by then is killed, and the pool's own thread is joined.
+    ///
+    /// It may be called by several handles, at once or again: each returns when the pool has ended.
+    pub async fn shutdown(&self) {
+        if let Some(runtime) = &self.runtime {
+            self.broker.set_closing();
+            runtime.shutdown().await;
+        }
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("name", &self.name()).finish_non_exhaustive()
+    }
+}
