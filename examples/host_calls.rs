@@ -51,7 +51,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .host_function("factorial", |call: HostCall| async move {
             let (n,): (u64,) = call.args()?;
             // Through the call's own pool: so the depth is known, and nothing keeps the pool alive.
-            call.pool()?.call::<_, u64>("factorial", (n,)).await
+            call.pool().call::<_, u64>("factorial", (n,)).await
         })
         .max_host_call_depth(3)
         .start()

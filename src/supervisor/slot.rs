@@ -122,6 +122,11 @@ impl<A: Actor> ChildRef<A> {
         Self { slot, path }
     }
 
+    /// A reference to a child that no supervisor has: it stays [`SendError::Restarting`].
+    pub(crate) fn unbound(path: &str) -> Self {
+        Self::new(Arc::new(Slot::new()), path.into())
+    }
+
     /// The child's path, from the root ("app/pools/cache").
     pub fn path(&self) -> &str {
         &self.path

@@ -13,6 +13,7 @@ mod harness;
 mod kills;
 mod leases;
 mod lifetimes;
+mod own_tree;
 mod payloads;
 mod python_half;
 mod reload;

@@ -126,7 +126,8 @@ enum Startup {
 impl PoolActor {
     fn new(config: Config, context: &ChildContext) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let workers = context.parent().supervisor("workers")?;
-        let itself = BrokerRef::new(config.shared.clone(), context.parent().child(context.id())?);
+        let itself = BrokerRef::new(config.shared.clone());
+        itself.bind(context.parent().child(context.id())?)?;
         let reports = Some(workers.subscribe());
         let mut commands = Vec::new();
         let core = Core::start(Instant::now(), config.core, &mut commands);

@@ -1,24 +1,29 @@
 //! How callers reach the broker.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use actix::{Handler, Message};
 use tokio::sync::oneshot;
 
-use super::actor::PoolActor;
+use super::actor::{PoolActor, StartupFailure};
 use super::inbox::{Entry, Inbox, QueueItem, Submitted};
-use super::messages::Abandon;
+use super::messages::{Abandon, TellStartup};
 use crate::error::{CallError, UnavailableCause};
 use crate::pool::core::{RequestId, SessionUse};
+use crate::pool::runtime::Runtime;
 use crate::supervisor::{ChildRef, SendError};
 use crate::timer;
 
 /// What the callers of a pool share. It outlives restarts of the broker.
 pub(crate) struct Shared {
-    pub(crate) settings: CallDefaults,
+    settings: CallDefaults,
     pub(super) inbox: Inbox,
+    /// `None` until the pool starts for the first time.
+    broker: RwLock<Option<ChildRef<PoolActor>>>,
+    /// The runtime of a pool that its handles own.
+    runtime: OnceLock<Weak<Runtime>>,
     is_closing: AtomicBool,
 }
 
@@ -33,7 +38,21 @@ pub(crate) struct CallDefaults {
 
 impl Shared {
     pub(crate) fn new(settings: CallDefaults, inbox: Inbox) -> Arc<Self> {
-        Arc::new(Self { settings, inbox, is_closing: AtomicBool::new(false) })
+        let (broker, runtime, is_closing) = (RwLock::default(), OnceLock::new(), AtomicBool::new(false));
+        Arc::new(Self { settings, inbox, broker, runtime, is_closing })
+    }
+
+    fn broker(&self) -> Option<ChildRef<PoolActor>> {
+        self.broker.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sends the broker a message that needs no answer.
+    pub(super) fn do_send<M>(&self, message: M) -> Result<(), SendError>
+    where
+        M: Message<Result = ()> + Send + 'static,
+        PoolActor: Handler<M>,
+    {
+        self.broker().ok_or(SendError::Restarting)?.do_send(message)
     }
 }
 
@@ -41,20 +60,48 @@ impl Shared {
 #[derive(Clone)]
 pub(crate) struct BrokerRef {
     shared: Arc<Shared>,
-    broker: ChildRef<PoolActor>,
 }
 
 impl BrokerRef {
-    pub(crate) fn new(shared: Arc<Shared>, broker: ChildRef<PoolActor>) -> Self {
-        Self { shared, broker }
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
     }
 
     pub(crate) fn settings(&self) -> &CallDefaults {
         &self.shared.settings
     }
 
-    pub(crate) fn actor(&self) -> &ChildRef<PoolActor> {
-        &self.broker
+    /// The broker; `None` until the pool starts for the first time.
+    pub(crate) fn actor(&self) -> Option<ChildRef<PoolActor>> {
+        self.shared.broker()
+    }
+
+    /// The runtime that the pool's handles own; `None` for a pool in a tree of the user's, and once the pool is ending.
+    pub(crate) fn runtime(&self) -> Option<Arc<Runtime>> {
+        self.shared.runtime.get()?.upgrade()
+    }
+
+    /// Handles own this runtime from now on. Called at most once.
+    pub(crate) fn set_runtime(&self, runtime: &Arc<Runtime>) {
+        let _ = self.shared.runtime.set(Arc::downgrade(runtime));
+    }
+
+    /// The broker of this pool starts, and is reached by `broker` from now on.
+    ///
+    /// # Errors
+    /// When the pool runs already: one specification was started twice.
+    pub(super) fn bind(&self, broker: ChildRef<PoolActor>) -> Result<(), AlreadyRuns> {
+        let mut bound = self.shared.broker.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(other) = &*bound
+            && other.addr().is_some()
+        {
+            return Err(AlreadyRuns {
+                pool: self.shared.settings.pool.clone(),
+                path: other.path().to_owned(),
+            });
+        }
+        *bound = Some(broker);
+        Ok(())
     }
 
     /// The pool's shutdown begins: callers are told of it from now on.
@@ -69,12 +116,26 @@ impl BrokerRef {
         M::Result: Send,
         PoolActor: Handler<M>,
     {
-        self.broker.send(message).await.map_err(|error| self.unavailable(error))
+        let answer = self.actor().ok_or(SendError::Restarting).map(|broker| broker.send(message));
+        let answer = match answer {
+            Ok(answer) => answer.await,
+            Err(error) => Err(error),
+        };
+        answer.map_err(|error| self.unavailable(error))
+    }
+
+    /// How the start-up of this incarnation of the broker ends; nothing comes when the broker ends before.
+    pub(crate) fn startup(&self) -> oneshot::Receiver<Result<(), StartupFailure>> {
+        let (tell, startup) = oneshot::channel();
+        // A broker that is gone drops the message, and with it the other end.
+        let _ = self.shared.do_send(TellStartup(tell));
+        startup
     }
 
     /// The error of a caller whose request was lost with its broker, perhaps before the broker had it.
     pub(crate) fn lost(&self) -> CallError {
-        self.unavailable(self.broker.down().unwrap_or(SendError::Lost))
+        let down = self.actor().map_or(Some(SendError::Restarting), |broker| broker.down());
+        self.unavailable(down.unwrap_or(SendError::Lost))
     }
 
     fn unavailable(&self, error: SendError) -> CallError {
@@ -121,8 +182,16 @@ impl BrokerRef {
     }
 
     fn put(&self, entry: Entry) -> Result<(), CallError> {
-        self.shared.put(entry, &self.broker).map_err(|error| self.unavailable(error))
+        self.shared.put(entry).map_err(|error| self.unavailable(error))
     }
+}
+
+/// Why a broker does not start: one specification of a pool is in a tree twice.
+#[derive(Debug, thiserror::Error)]
+#[error("pool {pool:?} runs already as {path:?}: a pool's specification can be in one tree at a time")]
+pub(super) struct AlreadyRuns {
+    pool: String,
+    path: String,
 }
 
 /// A submitted request. Dropped before it is [answered](Submission::answered), it tells the broker that the caller has left.
@@ -158,7 +227,7 @@ impl Drop for Submission {
     fn drop(&mut self) {
         if !self.is_answered {
             // When it fails, the queue is gone and the request with it.
-            let _ = self.broker.broker.do_send(Abandon(self.request));
+            let _ = self.broker.shared.do_send(Abandon(self.request));
         }
     }
 }

@@ -14,12 +14,11 @@ use std::time::Instant;
 use actix::{Addr, Message};
 use tokio::sync::oneshot;
 
-use super::actor::PoolActor;
 use super::broker_ref::Shared;
 use super::grant::Grant;
 use crate::error::CallError;
 use crate::pool::core::{RequestId, SessionUse};
-use crate::supervisor::{ChildRef, SendError};
+use crate::supervisor::SendError;
 use crate::worker::{PendingCall, Placement, Worker};
 
 /// A request that waits in the queue.
@@ -174,8 +173,8 @@ impl Shared {
     ///
     /// # Errors
     /// When there is no broker. All entries that are in the inbox then are dropped, and their callers learn so that there is none.
-    pub(super) fn put(self: &Arc<Self>, entry: Entry, broker: &ChildRef<PoolActor>) -> Result<(), SendError> {
-        if self.inbox.push(entry) { broker.do_send(Collect(Some(self.clone()))) } else { Ok(()) }
+    pub(super) fn put(self: &Arc<Self>, entry: Entry) -> Result<(), SendError> {
+        if self.inbox.push(entry) { self.do_send(Collect(Some(self.clone()))) } else { Ok(()) }
     }
 }
 

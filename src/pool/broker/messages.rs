@@ -9,9 +9,9 @@ use crate::pool::core::RequestId;
 /// The caller of this request went away.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Abandon(pub(crate) RequestId);
+pub(super) struct Abandon(pub(super) RequestId);
 
 /// Tell when the start-up has ended.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct TellStartup(pub(crate) oneshot::Sender<Result<(), StartupFailure>>);
+pub(super) struct TellStartup(pub(super) oneshot::Sender<Result<(), StartupFailure>>);

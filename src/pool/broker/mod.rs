@@ -24,6 +24,5 @@ pub(crate) use broker_ref::{BrokerRef, CallDefaults, Shared, Submission};
 pub use declaration::Declaration;
 pub(crate) use grant::Grant;
 pub(crate) use inbox::{Inbox, Opened, QueueItem};
-pub(crate) use messages::TellStartup;
 pub use reload::{ReloadError, ReloadWorkers};
 pub use status::{PoolStatus, PythonInfo, WorkerState, WorkerStatus};

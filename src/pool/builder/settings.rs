@@ -2,12 +2,11 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use super::PoolBuilder;
 use crate::error::ConfigError;
-use crate::pool::broker::{CallDefaults, Config, Inbox, Shared};
-use crate::pool::client::WeakPool;
+use crate::pool::broker::{BrokerRef, CallDefaults, Config, Inbox, Shared};
 use crate::pool::core;
 use crate::port::find_program;
 use crate::worker::{self, Spawner};
@@ -16,8 +15,8 @@ use crate::worker::{self, Spawner};
 const LEAST_FRAME_BYTES: u32 = 64 * 1024;
 
 impl PoolBuilder {
-    /// `pool`: where host functions find the pool, once it has started.
-    pub(super) fn check(&self, pool: &Arc<OnceLock<WeakPool>>) -> Result<Config, ConfigError> {
+    /// Refuses settings that cannot be used.
+    pub(super) fn check(&self) -> Result<Config, ConfigError> {
         let refuse = |field, value: &dyn fmt::Debug, allowed| {
             Err(ConfigError { field, value: format!("{value:?}"), allowed })
         };
@@ -135,6 +134,7 @@ impl PoolBuilder {
             checkout_timeout: self.checkout_timeout,
             max_frame_bytes: limit,
         };
+        let shared = Shared::new(defaults, Inbox::new(most_entries, self.queue_bytes));
         Ok(Config {
             spawner: Spawner::new(Arc::new(port), preload, format!("{name}-zygote")),
             name,
@@ -144,11 +144,11 @@ impl PoolBuilder {
             worker: worker::Settings {
                 in_flight: self.in_flight,
                 cancel_grace: self.cancel_grace,
-                host_functions: self.host.build(pool, limit),
+                host_functions: self.host.build(BrokerRef::new(shared.clone()), limit),
             },
             declared: self.declared.as_slice().into(),
             hook_timeout: self.hook_timeout,
-            shared: Shared::new(defaults, Inbox::new(most_entries, self.queue_bytes)),
+            shared,
         })
     }
 }

@@ -1,18 +1,19 @@
 //! The start of a pool.
 
+use std::error::Error;
 use std::fmt;
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use actix::{Actor, Context};
 
 use super::PoolBuilder;
 use crate::error::{ConfigError, WorkerStartError};
-use crate::pool::broker::{BrokerRef, Config, PoolActor, StartupFailure, TellStartup, child_spec};
+use crate::pool::broker::{BrokerRef, Config, StartupFailure, child_spec};
 use crate::pool::client::Pool;
-use crate::pool::runtime::{self, PoolThread, Runtime};
-use crate::supervisor::{ChildRef, Shutdown, StartError, Strategy, Supervisor};
+use crate::pool::runtime::{PoolThread, Runtime};
+use crate::supervisor::{ChildSpec, Declined, Shutdown, StartError, Strategy, Supervisor, SupervisorBuilder};
 
 impl PoolBuilder {
     /// Starts the pool. All workers start side by side; this returns when `min_ready` of them are ready.
@@ -27,8 +28,7 @@ impl PoolBuilder {
     /// workers are no error here: they are tried again and again, and calls get
     /// [`Unavailable`](crate::CallError::Unavailable) meanwhile.
     pub async fn start(self) -> Result<Pool, PoolStartError> {
-        let weak = Arc::new(OnceLock::new());
-        let config = self.check(&weak)?;
+        let config = self.check()?;
         let thread = if self.on_current_arbiter {
             PoolThread::current().ok_or_else(|| ConfigError {
                 field: "on_current_arbiter",
@@ -39,51 +39,85 @@ impl PoolBuilder {
             let thread = PoolThread::new().map_err(|error| config.spawner.explained(error));
             thread.map_err(|error| PoolStartError::Thread(Arc::new(error)))?
         };
-        let shared = config.shared.clone();
-        let started = thread.run(move || start_tree(config)).await;
-        let (root, broker) = match started {
-            Some(Ok(started)) => started,
+        let broker = BrokerRef::new(config.shared.clone());
+        let id = config.name.clone();
+        match thread.run(move || tree(&id, config).start()).await {
+            Some(Ok(root)) => Ok(Pool::owning(broker, Runtime::new(root, thread))),
             Some(Err(error)) => {
                 thread.stop_and_join().await;
-                return Err(error);
+                let cause = error.cause.downcast_ref::<PoolStartError>().cloned();
+                Err(cause.unwrap_or(PoolStartError::Tree(error)))
             }
-            None => return Err(PoolStartError::Stopped),
-        };
-        let (tell, startup) = oneshot::channel();
-        // A broker that is gone drops it, and with it the other end.
-        let _ = broker.do_send(TellStartup(tell));
-        match startup.await {
-            Ok(Ok(())) => {
-                let pool = Pool::of_runtime(BrokerRef::new(shared, broker), Runtime::new(root, thread));
-                let _ = weak.set(pool.downgrade());
-                Ok(pool)
-            }
-            Ok(Err(cause)) => {
-                runtime::end(root, thread).await;
-                Err(PoolStartError::Worker(cause))
-            }
-            Err(_) => {
-                runtime::end(root, thread).await;
-                Err(PoolStartError::Stopped)
-            }
+            None => Err(PoolStartError::Stopped),
         }
+    }
+
+    /// The pool as a child of a supervisor of yours, and a handle on it.
+    ///
+    /// The child is a supervisor of this id, with all of the pool below it. It has started when `min_ready` workers are ready,
+    /// so that siblings which are declared later find a pool that serves; a start that fails is a
+    /// [`StartError`] whose cause is a [`PoolStartError`]. Your supervisor restarts it by its strategy, and stops it in order:
+    /// calls that run may finish within the pool's shutdown timeout (5 s). It lives on the supervisor's arbiter, or on its own
+    /// with [`on_dedicated_arbiter`](ChildSpec::on_dedicated_arbiter);
+    /// [`on_current_arbiter`](PoolBuilder::on_current_arbiter) has no effect.
+    ///
+    /// The handle and its clones follow restarts, and do not keep the pool alive: only the supervisor ends it. Before the
+    /// pool's first start, calls get [`Unavailable`](crate::CallError::Unavailable). The specification may be in one tree at a
+    /// time: while the pool runs, another start of it fails.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use hatchery::{Pool, supervisor::Supervisor};
+    ///
+    /// let (spec, pool) = Pool::builder().module("textstats").path("python").child_spec("texts")?;
+    /// let app = Supervisor::builder("app").child_spec(spec).start().await?;
+    /// let words: u64 = pool.call("count_words", ("to be or not to be",)).await?;
+    /// println!("{}", app.tree().await?);
+    /// app.stop().await;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// A setting that cannot be used. A wrong `id` is found by the supervisor.
+    pub fn child_spec(self, id: impl AsRef<str>) -> Result<(ChildSpec, Pool), ConfigError> {
+        let config = self.check()?;
+        let pool = Pool::of(BrokerRef::new(config.shared.clone()), 0);
+        Ok((tree(id.as_ref(), config).into(), pool))
     }
 }
 
-/// Starts the pool's tree on this thread.
-async fn start_tree(config: Config) -> Result<(Supervisor, ChildRef<PoolActor>), PoolStartError> {
-    let (name, zygote) = (config.name.clone(), config.spawner.zygote());
+/// The tree of a pool. See [`crate::pool`] for a picture.
+fn tree(id: &str, config: Config) -> SupervisorBuilder {
+    let (zygote, broker) = (config.spawner.zygote(), BrokerRef::new(config.shared.clone()));
     let serving = Supervisor::builder("serving")
         .strategy(Strategy::OneForAll)
         .supervisor("workers", Supervisor::dynamic("workers"))
         .child_spec(child_spec(config).shutdown(Shutdown::Timeout(Duration::from_secs(5))));
-    let mut root = Supervisor::builder(name);
+    let mut root = Supervisor::builder(id);
     if let Some(zygote) = zygote {
         root = root.child_spec(zygote);
     }
-    let root = root.supervisor("serving", serving).start().await?;
-    let broker = root.child("serving/pool").map_err(|_| PoolStartError::Stopped)?;
-    Ok((root, broker))
+    root.supervisor("serving", serving).child_spec(startup(broker))
+}
+
+/// A child that has started when enough workers are ready. It declines to run then, since there is nothing left to do.
+fn startup(broker: BrokerRef) -> ChildSpec {
+    enum Never {}
+    impl Actor for Never {
+        type Context = Context<Self>;
+    }
+    ChildSpec::new("startup", move || {
+        let startup = broker.startup();
+        async move {
+            match startup.await {
+                Ok(Ok(())) => Err::<Never, Box<dyn Error + Send + Sync>>(Declined.into()),
+                Ok(Err(failure)) => Err(PoolStartError::Worker(failure).into()),
+                // The broker has ended.
+                Err(_) => Err(PoolStartError::Stopped.into()),
+            }
+        }
+    })
 }
 
 /// Why a pool did not start. Nothing of it is left running.

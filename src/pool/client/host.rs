@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Instant;
 
 use actix::{Message, Recipient};
@@ -13,8 +13,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use super::pool::{Pool, WeakPool};
+use super::pool::Pool;
 use crate::error::{CallError, Direction, HostCallCause};
+use crate::pool::broker::BrokerRef;
 use crate::port::{self, Body, HostRequest};
 use crate::worker::{HostContext, HostFunction, HostFunctions, HostOutcome};
 
@@ -47,8 +48,7 @@ pub struct HostCall {
     args: Option<Box<RawValue>>,
     kwargs: Option<Box<RawValue>>,
     context: HostContext,
-    /// There once the start has succeeded.
-    pool: Arc<OnceLock<WeakPool>>,
+    pool: Pool,
 }
 
 impl HostCall {
@@ -101,14 +101,11 @@ impl HostCall {
     }
 
     /// The pool that the call comes from, for calls back into it; they count as nested, and take another worker while
-    /// this one waits. Registered functions hold no handle of their own, so that they do not keep the pool alive.
+    /// this one waits.
     ///
-    /// # Errors
-    ///
-    /// [`CallError::Draining`] when the pool is ending.
-    pub fn pool(&self) -> Result<Pool, CallError> {
-        let pool = self.pool.get().and_then(|pool| pool.upgrade(self.context.depth));
-        pool.ok_or(CallError::Draining)
+    /// Registered functions hold no handle of their own, so that they do not keep the pool alive.
+    pub fn pool(&self) -> Pool {
+        self.pool.clone()
     }
 }
 
@@ -223,13 +220,14 @@ impl HostBuilder {
         names
     }
 
-    /// As the workers want them. `pool` is there once the start has succeeded.
-    pub(crate) fn build(&self, pool: &Arc<OnceLock<WeakPool>>, max_frame_bytes: u32) -> HostFunctions {
+    /// As the workers want them.
+    pub(crate) fn build(&self, broker: BrokerRef, max_frame_bytes: u32) -> HostFunctions {
         let by_name = self.functions.iter().map(|(name, registered)| {
-            let (registered, pool) = (registered.clone(), pool.clone());
+            let (registered, broker) = (registered.clone(), broker.clone());
             let function: HostFunction = Arc::new(move |request, context| {
                 let HostRequest(name, args, kwargs, _) = request;
-                let answer = registered(HostCall { name, args, kwargs, context, pool: pool.clone() });
+                let pool = Pool::of(broker.clone(), context.depth);
+                let answer = registered(HostCall { name, args, kwargs, context, pool });
                 async move {
                     answer.await?.fitting(max_frame_bytes).map_err(|size| {
                         let message =

@@ -50,7 +50,7 @@ impl<T: 'static> Message for OpenStream<T> {
     type Result = Result<CallStream<T>, CallError>;
 }
 
-/// Ask for a worker of one's own. Answered with a [`Lease`], or why there is none. The lease does not keep the pool alive.
+/// Ask for a worker of one's own. Answered with a [`Lease`], or why there is none.
 ///
 /// ```no_run
 /// # async fn example(pool: hatchery::Pool) -> Result<(), Box<dyn std::error::Error>> {
@@ -180,7 +180,7 @@ impl<T: DeserializeOwned + 'static> Handler<OpenStream<T>> for PoolActor {
         let broker = self.itself();
         let (deadline, listener) = (call.deadline(broker), call.listener());
         let opening = open(call, Target::pool(broker), deadline, listener);
-        let pool = Pool::unowned(broker.clone());
+        let pool = Pool::of(broker.clone(), 0);
         Answer::new(async move { opening?.stream(pool).await })
     }
 }
@@ -190,7 +190,7 @@ impl Handler<Checkout> for PoolActor {
 
     fn handle(&mut self, checkout: Checkout, ctx: &mut Context<Self>) -> Self::Result {
         self.collect(ctx);
-        let pool = Pool::unowned(self.itself().clone());
+        let pool = Pool::of(self.itself().clone(), 0);
         let pending = PendingCheckout::submit(&pool, checkout.session, checkout.timeout);
         Answer::new(async move { pending?.lease(pool).await })
     }

@@ -25,7 +25,6 @@ pub use lease::Lease;
 pub use messages::{Checkout, EndSession, GetStatus, OpenStream};
 pub use module::Module;
 pub use pool::Pool;
-pub(crate) use pool::WeakPool;
 pub use progress::Progress;
 pub use request::{Callee, Request};
 pub use session::Session;

@@ -1,7 +1,7 @@
 //! The pool's handle.
 
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -33,47 +33,24 @@ use crate::supervisor::ChildRef;
 #[derive(Clone)]
 pub struct Pool {
     broker: BrokerRef,
-    /// The pool's tree and thread. `None` when others own them.
+    /// The pool's tree and thread. `None` when a supervisor of the user's owns them.
     runtime: Option<Arc<Runtime>>,
     /// How many host calls the calls of this handle are nested in.
     depth: u32,
 }
 
-/// A handle that does not keep the pool alive.
-#[derive(Clone)]
-pub(crate) struct WeakPool {
-    broker: BrokerRef,
-    runtime: Weak<Runtime>,
-}
-
-impl fmt::Debug for WeakPool {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.broker.settings().pool)
-    }
-}
-
-impl WeakPool {
-    /// `None` when the pool is ending.
-    pub(super) fn upgrade(&self, depth: u32) -> Option<Pool> {
-        let runtime = Some(self.runtime.upgrade()?);
-        Some(Pool { broker: self.broker.clone(), runtime, depth })
-    }
-}
-
 impl Pool {
     /// The handle of a started pool, which ends with its handles.
-    pub(crate) fn of_runtime(broker: BrokerRef, runtime: Runtime) -> Self {
-        Self { broker, runtime: Some(Arc::new(runtime)), depth: 0 }
+    pub(crate) fn owning(broker: BrokerRef, runtime: Runtime) -> Self {
+        let runtime = Arc::new(runtime);
+        broker.set_runtime(&runtime);
+        Self { broker, runtime: Some(runtime), depth: 0 }
     }
 
-    /// A handle that keeps nothing alive.
-    pub(super) fn unowned(broker: BrokerRef) -> Self {
-        Self { broker, runtime: None, depth: 0 }
-    }
-
-    pub(crate) fn downgrade(&self) -> WeakPool {
-        let runtime = self.runtime.as_ref().map(Arc::downgrade).unwrap_or_default();
-        WeakPool { broker: self.broker.clone(), runtime }
+    /// One more handle of this broker's pool. Its calls are nested in `depth` host calls.
+    pub(crate) fn of(broker: BrokerRef, depth: u32) -> Self {
+        let runtime = broker.runtime();
+        Self { broker, runtime, depth }
     }
 
     pub(super) fn broker(&self) -> &BrokerRef {
@@ -184,15 +161,19 @@ impl Pool {
     /// The broker, for actors that would rather send it messages ([`Call`](super::Call),
     /// [`Checkout`](super::Checkout), [`GetStatus`]) than use this handle. It follows restarts, and keeps nothing
     /// alive.
+    ///
+    /// Of a pool in [your own tree](super::PoolBuilder::child_spec), take it after the pool's first start: an earlier one
+    /// reaches nobody.
     pub fn actor(&self) -> ChildRef<PoolActor> {
-        self.broker.actor().clone()
+        self.broker.actor().unwrap_or_else(|| ChildRef::unbound(self.name()))
     }
 
     /// Ends the pool: what waits is refused with [`Draining`](CallError::Draining), calls that run may finish within
     /// the pool's shutdown timeout (5 s), the workers' Python exits as it does at the end of a script (`atexit`
     /// handlers run), what has not ended by then is killed, and the pool's own thread is joined.
     ///
-    /// It may be called by several handles, at once or again: each returns when the pool has ended.
+    /// It may be called by several handles, at once or again: each returns when the pool has ended. A pool in [your own
+    /// tree](super::PoolBuilder::child_spec) is ended by its supervisor; then this does nothing.
     pub async fn shutdown(&self) {
         if let Some(runtime) = &self.runtime {
             self.broker.set_closing();

@@ -73,7 +73,7 @@ fn shop() -> PoolBuilder {
             if depth == 0 {
                 return Ok(call.depth());
             }
-            call.pool()?.call("down", (depth - 1,)).await
+            call.pool().call("down", (depth - 1,)).await
         })
 }
 
