@@ -63,6 +63,7 @@ examples:
     cargo run --release --example zygote
     cargo run --example supervision_tree
     cargo run --example strategies
+    cargo run --example application
     cargo run --release --example numpy_bytes
 
 docs:

@@ -101,5 +101,5 @@ pub mod examples {
         };
     }
 
-    sources! { actix_web host_calls numpy_bytes quickstart sessions strategies streaming supervision_tree typed zygote }
+    sources! { actix_web application host_calls numpy_bytes quickstart sessions strategies streaming supervision_tree typed zygote }
 }

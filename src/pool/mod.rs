@@ -1,13 +1,14 @@
 //! The pool: checkouts and calls over supervised Python workers.
 //!
 //! ```text
-//!   Supervisor NAME (one_for_one)
-//!    |- Zygote "zygote"             the template's owner, if there is one; its death touches no worker
-//!    `- Supervisor "serving" (one_for_all)
-//!        |- Supervisor "workers" (dynamic)
-//!        |   |- Worker "1" - port - python process group
-//!        |   `- Worker "n"
-//!        `- PoolActor "pool"        the broker: queue, leases, status
+//!   Supervisor NAME (one_for_one)    the root, or a child in a tree of the user's
+//!    |- Zygote "zygote"              the template's owner, if there is one; its death touches no worker
+//!    |- Supervisor "serving" (one_for_all)
+//!    |   |- Supervisor "workers" (dynamic)
+//!    |   |   |- Worker "1" - port - python process group
+//!    |   |   `- Worker "n"
+//!    |   `- PoolActor "pool"         the broker: queue, leases, status
+//!    `- "startup"                    waits until enough workers are ready, and declines to run
 //!
 //!   a call:   Pool handle -> PoolActor (assign or queue) -> Worker -> Python -> Worker -> the caller
 //!   a lease:  Pool::checkout -> PoolActor -> Lease; its calls go straight to the Worker; dropped = checked in

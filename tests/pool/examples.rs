@@ -8,8 +8,17 @@ use serde_json::Value;
 use crate::built::example;
 use crate::support::{python, python_module, scratch};
 
-pub(crate) const EXAMPLES: [&str; 8] =
-    ["actix_web", "host_calls", "numpy_bytes", "quickstart", "sessions", "streaming", "typed", "zygote"];
+pub(crate) const EXAMPLES: [&str; 9] = [
+    "actix_web",
+    "application",
+    "host_calls",
+    "numpy_bytes",
+    "quickstart",
+    "sessions",
+    "streaming",
+    "typed",
+    "zygote",
+];
 
 /// As [`alone_test!`](crate::support::alone_test), without a runtime, once the examples are built. They are built before the
 /// test's own process starts, so its deadline does not count that.
@@ -142,6 +151,31 @@ example_test! {
             "spoon: we do not sell spoon",
             "4! = 24, through three host calls",
             "5!: *nest 3 deep",
+        ]);
+    }
+}
+
+example_test! {
+    fn application_recovers_from_the_death_of_each_part() {
+        assert_lines(&printed_by("application"), &[
+            "all are up; alice counts 6 words",
+            "the database is killed: *",
+            "  app/data/database ended: panic: the disk is full",
+            "|  |- database [worker] running, *1 restart*",
+            "|  `- cache [worker] running, *1 restart, last exit: shutdown",
+            "the cache is killed: *",
+            "|  |- database [worker] running, *1 restart*",
+            "|  `- cache [worker] running, *2 restarts, last exit: panic: *",
+            "alice's session is killed: *",
+            "   |- alice [worker] running, *1 restart, last exit: panic: a bad request",
+            "   `- bob [worker] running, up *",
+            "a Python worker is killed: *",
+            "  app/texts/serving/workers/1 ended: signal 9, SIGKILL",
+            "|  |  |  |- 1 [worker] running, *1 restart, last exit: signal 9, SIGKILL",
+            "the whole pool is stopped *",
+            "|- texts [supervisor] running, *1 restart, last exit: shutdown",
+            "alice counts 6 words",
+            "all have ended, *",
         ]);
     }
 }
