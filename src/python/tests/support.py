@@ -153,11 +153,10 @@ class Worker:
         for fd in [stack_fd, *begun]:
             os.close(fd)
         self._next_id = 0
+        # Complete once the process has ended; `printed_so_far` tells what a running worker has printed.
         self.printed = {"stdout": b"", "stderr": b""}
-        self._drains = [
-            threading.Thread(target=self._drain, args=(name, getattr(self.process, name)), daemon=True)
-            for name in self.printed
-        ]
+        self._printed_lock = threading.Lock()
+        self._drains = [threading.Thread(target=self._drain, args=(name,), daemon=True) for name in self.printed]
         for drain in self._drains:
             drain.start()
         self.hello = {
@@ -200,12 +199,40 @@ class Worker:
         self.process.stderr.close()
         self.directory.cleanup()
 
-    def _drain(self, name: str, pipe) -> None:
-        while True:
-            data = os.read(pipe.fileno(), 65536)
+    def _drain(self, name: str) -> None:
+        """Read a pipe to its end, on a thread of its own, so that the worker never waits for us."""
+        fd = getattr(self.process, name).fileno()
+        is_open = True
+        while is_open:
+            select.select([fd], [], [])
+            with self._printed_lock:
+                is_open = self._read_printed(name)
+
+    def _read_printed(self, name: str) -> bool:
+        """Read all that a pipe holds; False at its end. Call it under the lock."""
+        fd = getattr(self.process, name).fileno()
+        while select.select([fd], [], [], 0)[0]:
+            data = os.read(fd, 65536)
             if not data:
-                return
+                return False
             self.printed[name] += data
+        return True
+
+    def printed_so_far(self) -> dict[str, bytes]:
+        """Return all that the worker has printed until now, also what the threads have not read yet.
+
+        What the worker printed before it sent an answer is complete when that answer has arrived.
+        """
+        with self._printed_lock:
+            for name in self.printed:
+                self._read_printed(name)
+            return dict(self.printed)
+
+    def forget_printed(self) -> None:
+        """Drop all that the worker has printed until now."""
+        self.printed_so_far()
+        with self._printed_lock:
+            self.printed.update(stdout=b"", stderr=b"")
 
     def receive(self) -> tuple[int, int, object]:
         """Return kind, call id and decoded body of the next frame; None is the body of a frame without one."""

@@ -139,9 +139,7 @@ class Titles(unittest.TestCase):
             self.assertEqual(line.rstrip("\0"), "hatchery: test-1 (serving)")
             self.assertEqual(comm, "test-1")
             worker.sock.sendall(frame(SHUTDOWN))
-            worker.process.wait(20)
-            for drain in worker._drains:
-                drain.join(20)
+            worker.end()
             self.assertIn(b"title: hatchery: test-1 (stopping)", worker.printed["stderr"])
 
     def test_title_of_user_code_is_kept(self) -> None:
@@ -149,9 +147,7 @@ class Titles(unittest.TestCase):
             worker.ready()
             worker.call("set_title", "my own")
             worker.sock.sendall(frame(SHUTDOWN))
-            worker.process.wait(20)
-            for drain in worker._drains:
-                drain.join(20)
+            worker.end()
             self.assertIn(b"title: my own", worker.printed["stderr"])
 
     def test_long_names_keep_the_workers_number(self) -> None:
