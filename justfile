@@ -16,9 +16,13 @@ lint:
     mypy --strict src/python/hatchery
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 
-# README's second command.
+# README's second command. It takes less than five minutes on two quiet cores, building aside.
 test *ARGS:
     cargo test {{ARGS}}
+
+# All suites: the long ones, too, and those that run others again.
+test-all: test
+    cargo test --test faults --test random --test zygote --test in_flight
 
 # The pool's core and the frame codec with many more random cases than CI takes.
 soak-properties CASES="200000":
@@ -26,7 +30,7 @@ soak-properties CASES="200000":
 
 # Kill the host, and storm the workers, far more often than CI does.
 soak-kills ROUNDS="1000":
-    HATCHERY_ROUNDS={{ROUNDS}} cargo test --release --test pool -- host_killed storm
+    HATCHERY_ROUNDS={{ROUNDS}} cargo test --release --test faults -- host_killed storm
 
 # The embedded Python package alone, on one interpreter.
 test-python PYTHON="python3":

@@ -1,4 +1,4 @@
-//! What one worker may take of its host: the budgets, all in one place.
+//! The budgets: how much of the host one worker may use.
 //!
 //! A worker that goes over a budget is slowed: the host reads less from it. Where that cannot help, the call or the worker
 //! ends with a cause that names the budget. `docs/security.md` has the table.
@@ -32,7 +32,7 @@ pub(crate) const HOST_CALLS: usize = 1024;
 /// until the worker has read what is before them; other frames end the worker.
 pub(crate) const UNWRITTEN_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Bytes of stream items that a worker has sent and nobody has taken yet. The host then stops reading from the worker.
+/// Bytes of stream items that a worker has sent and no reader has taken yet. At this bound the host stops reading from the worker.
 pub(crate) const STREAM_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Updates of a call's progress that wait for its caller: the newest.

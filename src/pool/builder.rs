@@ -1,4 +1,4 @@
-//! What a pool is made of.
+//! The settings of a pool, and its start.
 
 mod settings;
 mod start;
@@ -192,15 +192,15 @@ impl PoolBuilder {
     /// on its event loop. Its synchronous functions still run one after the other, in the order in which they came;
     /// the next one is there already when one ends. With [`threads`](PoolBuilder::threads) they run side by side too.
     ///
-    /// A call that fails or is cancelled does not disturb the others. One that does not give up within the
-    /// [`cancel_grace`](PoolBuilder::cancel_grace) takes its worker with it: that takes no more calls, its other calls
+    /// A call that fails or is cancelled does not disturb the others. A call that does not give up within the
+    /// [`cancel_grace`](PoolBuilder::cancel_grace) costs its worker: the worker takes no more calls, its other calls
     /// get as long again to end, and then fail with [`WorkerDied`](crate::CallError::WorkerDied), whose `reason` says
-    /// why. A process that dies by itself takes all of its calls with it at once.
+    /// why. When a process dies by itself, all of its calls end at once.
     ///
     /// A call goes to the worker that has the fewest, among equals to the one used last. A
-    /// [lease](crate::Lease) has its worker to itself, however many calls that could take. Whoever waits for one
-    /// is not overtaken: while it is first in line and no worker is empty, those behind it wait as well, and the workers
-    /// empty, up to its checkout timeout. In a pool with many leases, few calls are at once in one worker.
+    /// [lease](crate::Lease) has its worker to itself, however many calls that could take. A waiting checkout
+    /// is not overtaken: while it is first in the queue and no worker is idle, later requests wait too, until a worker has become
+    /// idle or the checkout has timed out. In a pool with many leases, few calls are at once in one worker.
     pub fn in_flight(mut self, calls: usize) -> Self {
         self.in_flight = calls;
         self
@@ -318,13 +318,13 @@ impl PoolBuilder {
         self
     }
 
-    /// What the workers read and write JSON with. Default: [`Codec::Auto`].
+    /// The JSON library of the workers. Default: [`Codec::Auto`].
     pub fn codec(mut self, codec: Codec) -> Self {
         self.port.codec = codec;
         self
     }
 
-    /// What Python may call here: `hatchery.call_host("name", …)` calls `function` while a call of Python waits for it. Its
+    /// Registers a function that Python may call: `hatchery.call_host("name", …)` calls `function` and waits for it. Its
     /// future runs on the pool's own thread, so it must not block: hand heavy work to other threads. An error or a panic
     /// arrives in Python as `hatchery.HostCallError`. When the call that waits is cancelled, the future is dropped. A
     /// second function of the same name replaces the first.
@@ -375,15 +375,15 @@ impl PoolBuilder {
     }
 
     /// Puts the pool on the arbiter that [`start`](PoolBuilder::start) is called on, instead of a thread of its own:
-    /// a call from there then needs no change of thread. Whatever blocks that arbiter blocks the pool.
+    /// a call from there then needs no change of thread. Code that blocks the arbiter blocks the pool.
     pub fn on_current_arbiter(mut self) -> Self {
         self.on_current_arbiter = true;
         self
     }
 
     /// Forks the workers of one template process that has imported the module, in place of starting a Python for each:
-    /// start and restart then take milliseconds, and the memory of what was imported is shared. The module must stand
-    /// that; [the guide](crate::guide::zygote) says what does. A worker that cannot be forked is started as without this. Default: off.
+    /// start and restart then take milliseconds, and the memory of what was imported is shared. The module must be safe
+    /// to fork; [the guide](crate::guide::zygote) says which modules are. A worker that cannot be forked is started as without this. Default: off.
     pub fn zygote(mut self) -> Self {
         self.zygote = true;
         self

@@ -6,7 +6,7 @@
 //! | in an actix System                     | an arbiter (a thread) of its own in that System     |
 //! | anywhere else (plain tokio, no runtime)| a thread of its own with a System of its own        |
 //!
-//! Ended by [`Runtime::shutdown`], in order and joined; or by dropping it, at once and without waiting.
+//! [`Runtime::shutdown`] ends it in order and joins the thread. Dropping it ends it at once and does not wait.
 
 use std::future::Future;
 use std::io;
@@ -102,7 +102,7 @@ impl PoolThread {
     /// `spawn` starts a thread, or cannot: then this one waits.
     async fn stop_and_join_by(mut self, spawn: impl FnOnce(Box<dyn FnOnce() + Send>) -> io::Result<()>) {
         let thread = self.thread.take();
-        // It is dropped with whatever runs on the thread.
+        // It is dropped with the thread's tasks.
         let (held, gone) = oneshot::channel::<()>();
         if let Some(thread) = &thread {
             let _ = self.arbiter.spawn(async move {
@@ -170,7 +170,7 @@ enum State {
         root: Supervisor,
         place: PoolThread,
     },
-    /// Makes progress while anybody waits for it; `None` only while it is being made.
+    /// Makes progress while a caller waits for it; `None` only while it is being made.
     Closing(Option<Shared<BoxFuture<'static, ()>>>),
 }
 
@@ -183,7 +183,7 @@ impl Runtime {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends the tree in order and the thread after it. Once begun it goes on for whoever calls next.
+    /// Ends the tree in order and the thread after it. When one caller stops waiting, the next call continues.
     pub(crate) async fn shutdown(&self) {
         let closing = {
             let mut state = self.lock();

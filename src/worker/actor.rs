@@ -55,7 +55,7 @@ pub(crate) struct Worker {
     sample_memory_at: Option<Instant>,
     /// The process was stopped when its memory was sampled last.
     found_stopped: bool,
-    /// What a stop hook raised.
+    /// The exception of a stop hook.
     stop_failure: Option<String>,
     /// When one frame is read although too many bytes of streams are unread. `None` while reading is not held back.
     one_frame_at: Option<Instant>,
@@ -268,7 +268,7 @@ impl ActorFuture<Worker> for Drive {
             act.receive(&mut turn, cx);
             act.flush(cx);
             let has_answered = act.poll_host_calls(cx);
-            // What this does may have to be written, and what is written may make room for more.
+            // This may queue frames to write, and writing may make room for more.
             if !(act.poll_time(cx) | has_answered) {
                 break;
             }

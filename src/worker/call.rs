@@ -14,7 +14,7 @@ use super::reply::{Placement, Reply};
 use crate::error::CallError;
 use crate::port::{Body, Frame, call_frame, session_end_frame};
 
-/// What a call ends with: the result, still encoded. For a stream: nothing, or why it broke off.
+/// A call's end: the encoded result, or an error. A stream's end has no result.
 pub(crate) type Outcome = Result<Reply, CallError>;
 
 /// Names one stream. No other stream of this process has the same id.

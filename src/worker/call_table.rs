@@ -1,4 +1,4 @@
-//! The call table of one worker: what Python has, what waits for it, and the channel that they are written to.
+//! The call table of one worker: the calls that Python has, those that wait, and the channel that they are written to.
 //!
 //! ```text
 //!   lease ---- submit -----> CallTable ---- frames ----> python
@@ -34,7 +34,7 @@ use crate::timer::deadline;
 
 pub(crate) struct CallTable(Mutex<State>);
 
-/// What the lock guards.
+/// The state under the lock.
 pub(super) struct State {
     /// `None` once the worker has ended.
     writer: Option<FrameWriter>,
@@ -83,12 +83,12 @@ pub(super) struct ActiveStream {
     id: StreamId,
     /// How many items Python may still send.
     pub(super) credit: u32,
-    /// Counts the items that nobody has taken yet.
+    /// Counts the items that the reader has not taken yet.
     pub(super) unread: Unread,
 }
 
 impl ActiveCall {
-    /// The bytes of the items that nobody has taken yet. A stream that has ended gets no more of them.
+    /// The bytes of the items that the reader has not taken yet. A stream that has ended gets no more.
     fn unread_bytes(&self) -> u64 {
         match &self.stream {
             Some(stream) if self.call.is_some() => stream.unread.bytes(),
@@ -139,7 +139,7 @@ impl CallTable {
         self.with(|state| state.submit(call))
     }
 
-    /// Writes what is queued, and what the socket would not take; ready when nothing is left.
+    /// Writes the queued frames; ready when the socket has taken all of them.
     pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), ChannelError>> {
         self.with(|state| match &mut state.writer {
             Some(writer) => writer.poll_flush(cx),
@@ -249,7 +249,7 @@ impl State {
         })
     }
 
-    /// Writes a call to Python, unless nobody waits for it any more. The frame is sent at the next flush, so that frames that
+    /// Writes a call to Python, unless its caller has left. The frame is sent at the next flush, so that frames that
     /// come together are sent together.
     fn write(&mut self, mut call: PendingCall, given: &mut Given) {
         let now = Instant::now();
@@ -304,7 +304,7 @@ impl State {
         });
     }
 
-    /// Opens the table for calls, or closes it: what is submitted then waits.
+    /// Opens the table for calls, or closes it: calls that are submitted then wait.
     pub(super) fn set_open(&mut self, is_open: bool) {
         self.is_open = is_open;
     }
@@ -390,7 +390,7 @@ impl State {
         })
     }
 
-    /// The bytes of streams that nobody has taken yet. The task is woken when somebody does.
+    /// The bytes of stream items that no reader has taken yet. The task is woken when a reader takes some.
     pub(super) fn poll_unread(&self, cx: &Context<'_>) -> u64 {
         if self.active.iter().any(|active| active.stream.is_some()) {
             self.takers.register(cx.waker());
@@ -398,7 +398,7 @@ impl State {
         self.active.iter().map(ActiveCall::unread_bytes).sum()
     }
 
-    /// Whether Python has calls beside the streams whose items nobody has taken yet.
+    /// Whether Python has calls beside the streams with untaken items.
     pub(super) fn has_others_than_unread(&self) -> bool {
         self.active.iter().any(|active| active.unread_bytes() == 0)
     }
@@ -408,7 +408,7 @@ impl State {
         self.active.iter().any(|active| active.state.awaits_stack())
     }
 
-    /// Whether nobody but Python waits for any of the active calls, and each of them has had its grace.
+    /// Whether the callers of all active calls have left, and each call has had its grace.
     pub(super) fn is_hopeless(&self) -> bool {
         self.active.iter().all(|active| active.state.is_killed())
     }

@@ -15,10 +15,10 @@ use crate::error::HostCallCause;
 use crate::port::{Attachment, Body, HostRequest, WorkerError};
 use crate::text;
 
-/// What a host call ends with: one JSON value, or what went wrong.
+/// A host call's end: one JSON value, or an error.
 pub(crate) type HostOutcome = Result<Body, (HostCallCause, String)>;
 
-/// What a host function is told beside its arguments.
+/// What a host function knows beside its arguments.
 #[derive(Debug, Clone)]
 pub(crate) struct HostContext {
     /// The worker that calls.
@@ -49,7 +49,7 @@ pub(super) struct HostCalls {
     running: FuturesUnordered<LocalBoxFuture<'static, Ended>>,
 }
 
-/// One that has ended.
+/// A host call that has ended.
 pub(super) struct Ended {
     pub(super) id: u64,
     pub(super) body: Body,
@@ -65,7 +65,7 @@ impl OnBehalf {
         self.0.push((id, handle));
     }
 
-    /// Forgets one that has ended. Whether it was one of these.
+    /// Removes a host call that has ended; whether it was one of these.
     pub(super) fn forget(&mut self, id: u64) -> bool {
         let at = self.0.iter().position(|(its, _)| *its == id);
         at.map(|at| self.0.swap_remove(at)).is_some()
@@ -143,7 +143,7 @@ impl HostCalls {
         self.running.push(std::future::ready(ended).boxed_local());
     }
 
-    /// The next one that ends.
+    /// The next host call that ends.
     pub(super) fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         match self.running.poll_next_unpin(cx) {
             Poll::Ready(Some(ended)) => Poll::Ready(ended),

@@ -1,4 +1,4 @@
-//! The items of streams on their way to their readers, and how many bytes of them nobody has taken yet.
+//! The items of streams on their way to their readers, and the bytes that the readers have not taken yet.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +7,7 @@ use futures_util::task::AtomicWaker;
 
 use crate::port::Body;
 
-/// Counts the bytes of one stream's items that nobody has taken.
+/// Counts the bytes of one stream's items that the reader has not taken.
 #[derive(Clone)]
 pub(super) struct Unread(Arc<Count>);
 

@@ -9,8 +9,8 @@
 //!      '---------------- end of file, protocol error, kill --+----'
 //! ```
 //!
-//! An orderly stop is a matter of its own, see [`Stop`]: it may come in every state.
-//! Time is an argument; what is due comes out as a [`LifeStep`].
+//! An orderly stop, see [`Stop`], may come in every state.
+//! Time is an argument; the action comes out as a [`LifeStep`].
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
@@ -46,7 +46,7 @@ pub(super) enum Stop {
     Told,
 }
 
-/// What is due.
+/// The action that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LifeStep {
     /// Kill the process.
@@ -170,7 +170,7 @@ impl Life {
         }
     }
 
-    /// What is due now, if anything.
+    /// The action that is due now, if there is one.
     pub(super) fn tick(&mut self, now: Instant) -> Option<LifeStep> {
         if self.next_deadline().is_none_or(|due| now < due) {
             return None;

@@ -48,7 +48,7 @@ pub(crate) struct Run(pub(crate) PendingCall);
 #[rtype(result = "()")]
 pub(crate) struct Wake;
 
-/// A stream may send so many more items.
+/// A stream may send this many more items.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Credit {
@@ -61,7 +61,7 @@ pub(crate) struct Credit {
 #[rtype(result = "()")]
 pub(crate) struct BeginLease(pub(crate) LeaseId);
 
-/// The lease is over; a call of it that still runs is awaited first.
+/// The lease is over. Its calls that still run are awaited first.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct EndLease(pub(crate) LeaseId);
@@ -71,7 +71,7 @@ pub(crate) struct EndLease(pub(crate) LeaseId);
 #[rtype(result = "()")]
 pub(crate) struct BrokerDied;
 
-/// Ask what the worker serves.
+/// Ask for the load of the worker.
 #[derive(Message)]
 #[rtype(result = "Load")]
 pub(crate) struct GetLoad;
@@ -87,7 +87,7 @@ pub(crate) struct ReadyWorker {
     pub(crate) forked: bool,
 }
 
-/// What a worker serves.
+/// The load of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, MessageResponse)]
 pub(crate) enum Load {
     /// So many calls.
@@ -96,13 +96,13 @@ pub(crate) enum Load {
     Lease,
 }
 
-/// What a worker tells its pool.
+/// A message from a worker to its pool.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) enum WorkerEvent {
     /// The worker can serve. This is the first thing that it tells.
     Ready(ReadyWorker),
-    /// This call, or the lease, that it was given is over, and it can take another. `began`: Python had something of it.
+    /// This call or lease is over, and the worker can take another. `began`: Python had begun with it.
     Freed { worker: WorkerId, request: RequestId, began: bool },
     /// It takes no more, and will end: a call did not give up, or it broke the protocol.
     Leaving { worker: WorkerId },

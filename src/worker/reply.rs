@@ -1,4 +1,4 @@
-//! What a function returned, and where it ran.
+//! The result of a call, and the worker that ran it.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use crate::error::CallError;
 use crate::port::{self, Body};
 
-/// What a function returned, not decoded yet, and which worker served it.
+/// The result of a call, not decoded yet, and the worker that ran it.
 ///
 /// ```no_run
 /// # async fn example(pool: hatchery::Pool) -> Result<(), Box<dyn std::error::Error>> {

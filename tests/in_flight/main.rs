@@ -39,7 +39,9 @@ mod python_half;
 mod reload;
 #[path = "../pool/several/mod.rs"]
 mod several;
-// Not all of it is needed here.
+#[path = "../pool/cold/status.rs"]
+mod status;
+// Each suite uses a part of it.
 #[allow(dead_code, unused_imports)]
 #[path = "../pool/support/mod.rs"]
 mod support;

@@ -6,11 +6,10 @@
 #[path = "../support/built.rs"]
 mod built;
 mod calls;
+mod cold;
 mod conversation;
 mod examples;
-mod faults;
 mod harness;
-mod kills;
 mod leases;
 mod lifetimes;
 mod own_tree;
@@ -20,6 +19,8 @@ mod reload;
 mod service;
 mod several;
 mod start;
+// Each suite uses a part of it.
+#[allow(dead_code, unused_imports)]
 mod support;
 
 /// Whether the tests' pools have a zygote: `tests/zygote` runs the same tests with one.

@@ -17,3 +17,6 @@ mod partitions;
 mod random;
 mod reports;
 mod unkillable;
+
+/// How many random trees a run takes; `tests/random` takes more.
+const TREES: u64 = 50;

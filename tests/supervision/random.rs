@@ -172,7 +172,7 @@ fn random_trees() {
         }));
         let seeds = match std::env::var("SUPERVISOR_SEED") {
             Ok(seed) => vec![seed.parse().expect("a number")],
-            Err(_) => (0..150).collect(),
+            Err(_) => (0..crate::TREES).collect(),
         };
         actix::System::new().block_on(async {
             for seed in seeds {

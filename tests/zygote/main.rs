@@ -14,6 +14,7 @@ mod leases;
 #[path = "../pool/lifetimes/mod.rs"]
 mod lifetimes;
 mod many;
+mod namespace;
 #[path = "../pool/payloads/mod.rs"]
 mod payloads;
 #[path = "../pool/reload.rs"]
@@ -23,7 +24,7 @@ mod safety;
 mod several;
 #[path = "../pool/start/mod.rs"]
 mod start;
-// Not all of it is needed here.
+// Each suite uses a part of it.
 #[allow(dead_code, unused_imports)]
 #[path = "../pool/support/mod.rs"]
 mod support;

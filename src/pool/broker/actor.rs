@@ -26,7 +26,7 @@ use crate::text;
 use crate::timer::{LONGEST, Timer, deadline};
 use crate::worker::{self, BeginLease, BrokerDied, LeaseId, PendingCall, Placement, Run, Spawner, Work};
 
-/// What a pool is made of, checked.
+/// The checked settings of a pool.
 #[derive(Clone)]
 pub(crate) struct Config {
     pub(crate) name: String,
@@ -36,7 +36,7 @@ pub(crate) struct Config {
     /// When a worker is started again.
     pub(crate) backoff: Backoff,
     pub(crate) worker: worker::Settings,
-    /// What the module's functions must be like.
+    /// The declarations that the module's functions must match.
     pub(crate) declared: Arc<[Declaration]>,
     pub(crate) hook_timeout: Duration,
     pub(crate) shared: Arc<Shared>,
@@ -107,7 +107,7 @@ pub struct PoolActor {
     itself: BrokerRef,
     pub(super) core: Core<QueueItem, StartupFailure>,
     commands: Vec<Command<QueueItem, StartupFailure>>,
-    /// Empty, for its memory.
+    /// Empty between messages; kept for its memory.
     entries: Vec<Entry>,
     pub(super) workers: SupervisorRef,
     reports: Option<Reports>,
@@ -117,7 +117,7 @@ pub struct PoolActor {
     timer: Timer,
 }
 
-/// The end of the start-up, or who waits for it.
+/// Who waits for the end of the start-up, or how it ended.
 enum Startup {
     Awaited(Vec<oneshot::Sender<Result<(), StartupFailure>>>),
     Ended(Result<(), StartupFailure>),
@@ -182,8 +182,8 @@ impl PoolActor {
         for entry in entries.drain(..) {
             match entry {
                 Entry::Submitted(submitted) => {
-                    // A caller that has left says so itself, behind all that was submitted meanwhile: until then it would
-                    // fill the queue against those who have not left.
+                    // The caller's own `Abandon` comes behind all requests submitted meanwhile. Until then the request would
+                    // take up room in the queue.
                     let (request, has_left) = (submitted.request, submitted.item.is_abandoned());
                     self.submit(submitted, ctx);
                     if has_left {
@@ -217,12 +217,12 @@ impl PoolActor {
                     Command::Reject { item, reason, .. } => item.reject(rejected(reason)),
                     Command::StartupSucceeded => self.startup_ended(Ok(())),
                     Command::StartupFailed { cause } => self.startup_ended(Err(cause)),
-                    // Whoever waits for the start sees this actor end.
+                    // This actor ends, and with it the channels of those who wait for the start.
                     Command::StartupAborted => {}
                 }
             }
             if self.commands.is_empty() {
-                // Keeps its memory for the next call.
+                // The memory is used again for the next call.
                 self.commands = commands;
                 break;
             }
@@ -271,7 +271,7 @@ impl PoolActor {
         }
     }
 
-    /// Tells workers that a session is over, and whoever asked for that how it went.
+    /// Tells workers that a session is over, and answers the caller that ended it, if there is one.
     fn end_session_at(
         &mut self,
         workers: &[WorkerId],
@@ -294,7 +294,7 @@ impl PoolActor {
             let mut result = Ok(());
             for answer in answers {
                 match answer.await {
-                    // One that died on the way has no state left either.
+                    // A dead worker has no state of the session.
                     Ok(Ok(_) | Err(CallError::WorkerDied { .. } | CallError::Draining)) | Err(_) => {}
                     Ok(Err(error)) if item.is_some() => result = result.and(Err(error)),
                     Ok(Err(error)) => {
@@ -319,7 +319,7 @@ impl PoolActor {
     }
 }
 
-/// Nobody else hears of it.
+/// Logs the failed end of a session that no caller waits for.
 fn log_failed_end(session: &str, error: &CallError) {
     let (name, error) = (text::name(session), format!("{error:#}"));
     let error = text::escaped_lines(text::beginning(&error, LOG_RECORD_BYTES).0);
@@ -358,14 +358,14 @@ impl Actor for PoolActor {
 
     fn stopping(&mut self, ctx: &mut Context<Self>) -> Running {
         self.handle(Event::Closed, ctx);
-        // What nobody has looked at yet is refused like what waits.
+        // Requests in the inbox are rejected like those in the queue.
         self.collect(ctx);
         Running::Stop
     }
 }
 
 impl Drop for PoolActor {
-    /// A broker that dies of a bug takes its workers with it: what it knew of their calls and sessions is lost.
+    /// The workers of a broker that dies of a bug end with it, since its knowledge of their calls and sessions is lost.
     fn drop(&mut self) {
         if self.core.counts().closed {
             return; // The workers end after it, in order.

@@ -27,7 +27,7 @@ pub(crate) struct Shared {
     is_closing: AtomicBool,
 }
 
-/// What a caller must know of the pool's configuration.
+/// The part of the pool's configuration that callers need.
 #[derive(Debug, Clone)]
 pub(crate) struct CallDefaults {
     pub(crate) pool: String,
@@ -104,7 +104,7 @@ impl BrokerRef {
         Ok(())
     }
 
-    /// The pool's shutdown begins: callers are told of it from now on.
+    /// The pool's shutdown begins. From now on callers get `Draining`.
     pub(crate) fn set_closing(&self) {
         self.shared.is_closing.store(true, Ordering::Relaxed);
     }
@@ -127,7 +127,7 @@ impl BrokerRef {
     /// How the start-up of this incarnation of the broker ends; nothing comes when the broker ends before.
     pub(crate) fn startup(&self) -> oneshot::Receiver<Result<(), StartupFailure>> {
         let (tell, startup) = oneshot::channel();
-        // A broker that is gone drops the message, and with it the other end.
+        // Without a broker the message is dropped, and the receiver ends.
         let _ = self.shared.do_send(TellStartup(tell));
         startup
     }
@@ -217,7 +217,7 @@ impl Submission {
     pub(crate) fn answered(mut self, error: Option<&CallError>) {
         self.is_answered = true;
         if let Some(CallError::SessionLost { .. }) = error {
-            // When it fails, the broker is gone, and what it knew of sessions with it.
+            // Without a broker there are no sessions either.
             let _ = self.broker.put(Entry::LossHeard(self.request));
         }
     }
@@ -226,7 +226,7 @@ impl Submission {
 impl Drop for Submission {
     fn drop(&mut self) {
         if !self.is_answered {
-            // When it fails, the queue is gone and the request with it.
+            // Without a broker there is no queue, and the request is gone already.
             let _ = self.broker.shared.do_send(Abandon(self.request));
         }
     }

@@ -33,7 +33,7 @@ pub(crate) struct Mismatch {
 }
 
 impl Declaration {
-    /// What Python calls what is written so in Rust: `r#type` is `type`. For [`module!`](crate::module).
+    /// The Python name of a Rust identifier: `r#type` is `type`. For [`module!`](crate::module).
     #[doc(hidden)]
     pub const fn in_python(identifier: &'static str) -> &'static str {
         match identifier.as_bytes() {

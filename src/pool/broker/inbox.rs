@@ -179,7 +179,7 @@ impl Shared {
 }
 
 /// There are entries in the inbox. This message comes once until they are taken. When it is lost with a broker, the entries are
-/// dropped, and their callers hear of it.
+/// dropped, and their callers get an error.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct Collect(Option<Arc<Shared>>);

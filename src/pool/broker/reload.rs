@@ -100,12 +100,12 @@ pub(super) struct RunningReload {
     done: oneshot::Sender<Result<(), ReloadError>>,
     /// The worker that is being replaced, if there is one.
     pub(super) former: Option<Current>,
-    /// It has less to do than before.
+    /// Notified when the worker that is being replaced has finished a call or a lease.
     freed: Arc<Notify>,
 }
 
 impl RunningReload {
-    /// A worker has told that something is over, or has ended.
+    /// A worker has finished a call or a lease, or has ended.
     pub(super) fn freed(&mut self, worker: WorkerId) {
         if self.former.as_ref().is_some_and(|former| former.worker == worker) {
             self.freed.notify_one();
@@ -195,8 +195,8 @@ impl PoolActor {
         }));
     }
 
-    /// Makes the successor the slot's worker. The former one, if it lives, gets nothing more to do. Whatever is heard from
-    /// now on of that one, and of those that are started in its place until it is ended, is stale.
+    /// Makes the successor the slot's worker. The former one, if it lives, gets no more calls. Later events of the former
+    /// generation are ignored.
     pub(super) fn successor_ready(&mut self, ready: ReadyWorker, ctx: &mut Context<Self>) {
         let slot = &mut self.slots[ready.worker.slot as usize];
         slot.generation = ready.worker.generation;
@@ -208,7 +208,7 @@ impl PoolActor {
         self.reload_step(step, ctx);
     }
 
-    /// Ends the former worker of a slot, once it has nothing to do.
+    /// Ends the former worker of a slot, once it is idle.
     fn retire_former(&mut self, slot: u32, ctx: &mut Context<Self>) {
         let generation = self.slots[slot as usize].generation;
         let workers = self.workers.clone();
@@ -218,7 +218,7 @@ impl PoolActor {
             if let Some(addr) = addr {
                 let deadline = tokio::time::Instant::now() + LEASE_TIMEOUT;
                 loop {
-                    // Asked again each time, since what the core last knew may be on its way to be changed.
+                    // The worker is asked each time, since a call may be on its way to it that the core has counted already.
                     match addr.send(GetLoad).await {
                         Ok(Load::Lease) => {
                             if tokio::time::timeout_at(deadline, freed.notified()).await.is_err() {
@@ -227,7 +227,7 @@ impl PoolActor {
                         }
                         // Calls have deadlines.
                         Ok(Load::Calls(1..)) => freed.notified().await,
-                        // One that is gone is free.
+                        // A worker that has ended is idle.
                         Ok(_) | Err(_) => break,
                     }
                 }

@@ -31,7 +31,7 @@ pub struct PoolStatus {
     pub idle: u32,
     /// Ready workers with a call or a lease.
     pub busy: u32,
-    /// Workers that take no more, and end when what they serve has: a call of theirs did not give up in time.
+    /// Workers that take no more calls because one of theirs did not give up in time. They end after the others.
     pub leaving: u32,
     /// Calls and leases that workers serve.
     pub in_flight: u32,
@@ -125,7 +125,7 @@ pub struct WorkerStatus {
     pub last_exit: Option<String>,
 }
 
-/// What a worker's Python says of itself when it is ready.
+/// What a worker's Python reports when it is ready.
 ///
 /// ```no_run
 /// # async fn example(pool: hatchery::Pool) -> Result<(), Box<dyn std::error::Error>> {

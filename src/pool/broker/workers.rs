@@ -12,7 +12,7 @@ use crate::pool::core::{Event, WorkerId};
 use crate::supervisor::{Backoff, Cause, ChildError, ChildSpec, Report, ReportEvent, Shutdown};
 use crate::worker::{CallTable, ReadyWorker, Worker, WorkerEvent};
 
-/// What the broker knows of a slot beyond the core.
+/// A slot as the broker knows it; the core knows its state.
 pub(super) struct Slot {
     pub(super) name: Arc<str>,
     /// How often its worker was replaced by a reload: each replacement is another child in the tree.
@@ -70,7 +70,7 @@ impl PoolActor {
         }));
     }
 
-    /// A worker has started. It is its slot's, or the successor that a reload has started.
+    /// A worker has started: by its slot's supervisor, or as the successor that a reload started.
     fn worker_ready(&mut self, ready: ReadyWorker, ctx: &mut Context<Self>) {
         let worker = ready.worker;
         if worker.generation > self.slots[worker.slot as usize].generation {
@@ -97,7 +97,7 @@ impl PoolActor {
         ((slot as usize) < self.slots.len()).then_some(WorkerId { slot, generation, incarnation })
     }
 
-    /// Whether it is neither a worker that a reload has replaced, nor one that shall replace its slot's.
+    /// Whether the worker is of its slot's present generation: a reload neither replaced it nor started it as a successor.
     fn is_of_slot(&self, worker: WorkerId) -> bool {
         self.slots[worker.slot as usize].generation == worker.generation
     }
@@ -132,7 +132,7 @@ impl PoolActor {
         }
     }
 
-    /// A worker of a slot's present generation has ended, or could not start. Whatever came before it is no more either.
+    /// A worker of a slot's present generation has ended, or could not start. Earlier incarnations have ended, too.
     fn ended(&mut self, worker: WorkerId, cause: Arc<WorkerStartError>) -> StartupFailure {
         let entry = &mut self.slots[worker.slot as usize];
         entry.current.take_if(|current| current.worker <= worker);
@@ -173,7 +173,7 @@ impl Handler<WorkerEvent> for PoolActor {
     }
 }
 
-/// A worker's id in the tree: slots are counted from 1, and a reload's replacements of it follow a dot.
+/// A worker's id in the tree: the slot, counted from 1, and after reloads a dot and the generation.
 pub(super) fn child_id(slot: u32, generation: u32) -> String {
     let number = slot + 1;
     if generation == 0 { number.to_string() } else { format!("{number}.{generation}") }

@@ -1,4 +1,4 @@
-//! Whether the settings of a builder can be used, and what they mean.
+//! Checks the settings of a builder.
 
 use std::ffi::OsStr;
 use std::fmt;

@@ -30,7 +30,7 @@ const WINDOW: u32 = 32;
 /// answer runs to its end. An answer that was sent counts as taken: a [`SessionLost`](CallError::SessionLost) that its sender
 /// then drops is not told again.
 ///
-/// A host function sends such a message as anybody else: the call does not count as nested. Calls through
+/// A call that a host function sends as a message does not count as nested. Calls through
 /// [`HostCall::pool`](super::HostCall::pool) do.
 ///
 /// ```no_run
@@ -96,8 +96,8 @@ impl Call {
         Ok(())
     }
 
-    /// How long the call may take, waiting for a worker and further attempts included; for a stream, all of it. Each wait for a
-    /// worker is limited by the pool's checkout timeout, too. Default: the pool's call timeout (30 s).
+    /// How long the call may take, waiting for a worker and further attempts included; for a stream, until its end. Each wait
+    /// for a worker is limited by the pool's checkout timeout, too. Default: the pool's call timeout (30 s).
     ///
     /// Python can ask for it: `hatchery.deadline()`.
     pub fn timeout(mut self, timeout: Duration) -> Self {
@@ -133,7 +133,7 @@ impl Call {
         self
     }
 
-    /// Sends this actor what the function says by `hatchery.progress(value)`, each update before the result. An actor whose
+    /// Sends this actor each update that the function reports by `hatchery.progress(value)`, before the result. An actor whose
     /// mailbox is full misses updates. Default: no updates are sent.
     pub fn progress_to(mut self, recipient: Recipient<Progress>) -> Self {
         self.progress = Some(recipient);
@@ -147,7 +147,7 @@ impl Call {
         self
     }
 
-    /// Names the request: in the log records of Python's `logging` that come of it, and to Python as
+    /// Names the request. The name is in the log records of Python's `logging` made during the call, and Python reads it by
     /// `hatchery.request_id()`. Default: none.
     pub fn request_id(mut self, id: impl Into<String>) -> Self {
         self.request_id = Some(id.into().into());

@@ -52,7 +52,7 @@ pub struct HostCall {
 }
 
 impl HostCall {
-    /// What was called.
+    /// The name of the host function.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -109,7 +109,7 @@ impl HostCall {
     }
 }
 
-/// What an actor answers a [`HostCall`] with.
+/// An actor's answer to a [`HostCall`].
 ///
 /// ```
 /// use hatchery::HostReply;

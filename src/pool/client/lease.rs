@@ -16,9 +16,9 @@ use crate::pool::core::SessionUse;
 use crate::worker::Placement;
 
 /// One worker to yourself, from [`Pool::checkout`](super::Pool::checkout): calls on it go straight to that
-/// worker, so that what one call leaves in Python's memory the next one finds.
+/// worker, so that the next call finds the state that one call left in Python's memory.
 ///
-/// Dropping it checks the worker in; a call of it that still runs is awaited first. Nothing ends a lease but
+/// Dropping it checks the worker in, once calls that still run have ended. Nothing ends a lease but
 /// the drop and the worker's death: after that its calls fail with
 /// [`WorkerDied`](CallError::WorkerDied)`{started: false}`, and another checkout gives another worker.
 ///

@@ -18,7 +18,7 @@ use crate::pool::broker::Declaration;
 /// # Ok(()) }
 /// ```
 pub trait Module {
-    /// What is declared.
+    /// The declared functions.
     const FUNCTIONS: &'static [Declaration];
 
     /// The module of a pool. That its functions are as declared is checked by

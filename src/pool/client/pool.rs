@@ -90,7 +90,7 @@ impl Pool {
     }
 
     /// Calls a generator, or a function that returns another iterator, on any worker, and returns its items as a stream as soon as a worker
-    /// has it. Generators may be `async`. The call timeout (30 s) holds for all of it.
+    /// has the call. Generators may be `async`. The call timeout (30 s) holds for the whole stream.
     ///
     /// ```no_run
     /// # async fn example(pool: hatchery::Pool) -> Result<(), hatchery::CallError> {
@@ -143,10 +143,10 @@ impl Pool {
     }
 
     /// Replaces all workers by new ones of the present code, one after the other, each when its successor is ready: no
-    /// call fails by it. With a [`zygote`](PoolBuilder::zygote) a fresh template is made first.
+    /// call fails because of it. With a [`zygote`](PoolBuilder::zygote) a fresh template is made first.
     ///
     /// A worker finishes its call before it goes, and waits up to 30 s for a lease to be given back. Sessions whose state
-    /// lives in a worker are lost with it, as when it dies. Once begun, a reload goes on though this future be dropped.
+    /// lives in a worker are lost with it, as when it dies. Dropping the future does not cancel a reload that has begun.
     ///
     /// # Errors
     ///
@@ -168,9 +168,9 @@ impl Pool {
         self.broker.actor().unwrap_or_else(|| ChildRef::unbound(self.name()))
     }
 
-    /// Ends the pool: what waits is refused with [`Draining`](CallError::Draining), calls that run may finish within
+    /// Ends the pool: waiting requests get [`Draining`](CallError::Draining), calls that run may finish within
     /// the pool's shutdown timeout (5 s), the workers' Python exits as it does at the end of a script (`atexit`
-    /// handlers run), what has not ended by then is killed, and the pool's own thread is joined.
+    /// handlers run), remaining processes are killed, and the pool's own thread is joined.
     ///
     /// It may be called by several handles, at once or again: each returns when the pool has ended. A pool in [your own
     /// tree](super::PoolBuilder::child_spec) is ended by its supervisor; then this does nothing.

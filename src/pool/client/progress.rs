@@ -47,7 +47,7 @@ impl Progress {
     }
 }
 
-/// What is done with a call's updates.
+/// The caller's handler of updates.
 pub(super) type Handle = Box<dyn FnMut(Progress) + Send>;
 
 /// Hands the updates of one call to its handler, in the task that waits for the call.
@@ -67,7 +67,7 @@ impl Listener {
         self.sender.clone()
     }
 
-    /// Handles what has come, at most [`UPDATES_PER_POLL`], and sees to it that the task is woken for more.
+    /// Handles the updates that have come, at most [`UPDATES_PER_POLL`], and wakes the task again if there may be more.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) {
         for _ in 0..UPDATES_PER_POLL {
             let Poll::Ready(body) = self.updates.poll_next(cx) else { return };
@@ -76,7 +76,7 @@ impl Listener {
         cx.waker().wake_by_ref();
     }
 
-    /// Waits for an answer; whatever came before it is handled before it.
+    /// Waits for an answer. Updates that came before it are handled before it.
     pub(super) async fn during<T>(listener: &mut Option<Self>, answer: impl Future<Output = T>) -> T {
         let Some(listener) = listener else { return answer.await };
         let mut answer = pin!(answer);

@@ -118,9 +118,9 @@ impl<'a, To: Callee, A: Serialize, K: Serialize> Request<'a, To, A, K> {
         self
     }
 
-    /// Has `handle` called with what the function says by `hatchery.progress(value)`, in the task that waits for the
-    /// result (or reads the stream), each update before the result. A task that is slower than the function misses older updates:
-    /// the newest 64 are kept. Default: no updates are sent.
+    /// Calls `handle` with each update that the function reports by `hatchery.progress(value)`, before the result, in the task
+    /// that waits for the result or reads the stream. A task that is slower than the function misses older updates: the newest
+    /// 64 are kept. Default: no updates are sent.
     pub fn on_progress(mut self, handle: impl FnMut(Progress) + Send + 'static) -> Self {
         self.on_progress = Some(Box::new(handle));
         self
@@ -146,7 +146,7 @@ impl<'a, To: Callee, A: Serialize, K: Serialize> Request<'a, To, A, K> {
 
     /// Sends the call and waits for its result, decoded as `T`.
     ///
-    /// Dropping the future gives the call up. One that waits is taken out of the queue; one that runs is cancelled:
+    /// Dropping the future gives the call up. A waiting call is taken out of the queue; a running call is cancelled:
     /// `hatchery.Cancelled` (in an `async` function, `asyncio.CancelledError`) is raised in it, and a worker that has
     /// not come back within the pool's cancel grace (2 s) is killed and replaced.
     ///

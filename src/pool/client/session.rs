@@ -98,12 +98,12 @@ impl Session {
     }
 
     /// Ends the session: its state is dropped in every worker that has some, and the module's `@on_session_end` hooks
-    /// run there, each within the pool's hook timeout (5 s). A call of it that runs is awaited first; whether the session
+    /// run there, each within the pool's hook timeout (5 s). A call of the session that runs is awaited first; whether the session
     /// is known makes no difference. Which comes first, the end or a call that is made before the end is awaited, is open.
     ///
     /// # Errors
     ///
-    /// What a hook raised ([`Python`](CallError::Python)); [`Timeout`](CallError::Timeout) when one took too long.
+    /// [`Python`](CallError::Python) when a hook raised an exception, [`Timeout`](CallError::Timeout) when one took too long.
     /// The session has ended all the same.
     pub async fn end(&self) -> Result<(), CallError> {
         self.pool.broker().send(EndSession(self.name().to_owned())).await?

@@ -22,7 +22,8 @@ use crate::worker::{Credit, Item, ItemSender, Outcome, Placement, StreamId};
 ///
 /// A [`Stream`] of `Result<T, CallError>`; [`next`](CallStream::next) takes one item without any other crate. After
 /// an error nothing follows. At most [`window`](super::Request::window) items are on their way: a consumer that stops
-/// reading stops the generator there, and earlier once 64 MiB of items are unread: nothing is read from the worker then. The deadline holds for the whole of it.
+/// reading stops the generator there, or earlier, when 64 MiB of items are unread: then nothing is read from the worker. The
+/// deadline holds for the whole stream.
 ///
 /// Dropping it cancels the generator: `Cancelled` is raised where it stands, so that its `finally` blocks run.
 ///
@@ -135,7 +136,7 @@ impl<T: DeserializeOwned> CallStream<T> {
 
     fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, CallError>>> {
         let Some(outcome) = &mut self.outcome else { return Poll::Ready(None) };
-        // The worker drops the sender of items together with its answer, so no item is left behind by it.
+        // The worker drops the sender of items together with its answer, so no item comes after the answer.
         if let Some(item) = ready!(self.items.poll_recv(cx)) {
             return Poll::Ready(Some(self.take(&item.take())));
         }
@@ -187,7 +188,7 @@ impl<T: DeserializeOwned> Stream for CallStream<T> {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
         let next = this.poll_item(cx);
-        // Whatever was told before an item came before it, and is handled before it.
+        // Updates that came before the item are handled before it is returned.
         if let Some(listener) = &mut this.listener {
             listener.poll(cx);
         }

@@ -28,7 +28,7 @@ impl Worker {
     }
 
     pub(super) fn protocol_broken(&mut self, detail: String) {
-        // The pool hears of it first, so that none of the callers that are answered now gets this worker again.
+        // The pool is told first, so that callers that are answered now do not get this worker again.
         self.tell_leaving();
         self.close_table();
         for active in self.calls.with(State::take_all) {
@@ -50,7 +50,7 @@ impl Worker {
         }
     }
 
-    /// Nothing more can be read, or what was read cannot be understood.
+    /// Reading has failed, or a frame breaks the protocol.
     pub(super) fn channel_failed(&mut self, error: ChannelError) {
         match error {
             ChannelError::Closed => {
@@ -66,7 +66,7 @@ impl Worker {
         }
     }
 
-    /// Writes what is queued as far as the socket takes it.
+    /// Writes the queued frames as far as the socket takes them.
     pub(super) fn flush(&mut self, cx: &mut Context<'_>) {
         if self.life.writes()
             && let Poll::Ready(Err(error)) = self.calls.poll_flush(cx)

@@ -41,7 +41,7 @@ impl Worker {
         }
     }
 
-    /// Whether there is room for what Python may write. What an ended process has left in the socket is always read.
+    /// Whether there is room for more frames of Python. The frames of a process that has ended are always read.
     fn may_read(&mut self, cx: &Context<'_>) -> bool {
         if self.port.process.has_ended() {
             return true;

@@ -14,7 +14,7 @@ use crate::worker::host::OnBehalf;
 use crate::worker::life::LifeStep;
 
 impl Worker {
-    /// Sees to callers that leave and to what is due. Returns whether there was anything.
+    /// Handles callers that left and deadlines that passed. Returns whether there were any.
     pub(super) fn poll_time(&mut self, cx: &mut Context<'_>) -> bool {
         let mut has_acted = self.poll_calls(cx);
         loop {
@@ -205,7 +205,7 @@ impl Worker {
     }
 
     /// A call went on beyond its deadline, or its grace. If this worker was forked and has never answered a call, the zygote
-    /// hears of it; a worker without hope is replaced by a cold one.
+    /// is told; a worker that cannot recover is replaced by a cold one.
     fn hung(&mut self, call_id: u64) {
         if self.found_stopped {
             return; // by somebody, and not by the fork

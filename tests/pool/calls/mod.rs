@@ -8,4 +8,3 @@ mod messages;
 mod queue;
 mod retry;
 mod send;
-mod status;

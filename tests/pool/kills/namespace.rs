@@ -38,7 +38,7 @@ fn unshare() -> Option<Command> {
 }
 
 /// Runs the test's host in namespaces of its own, after a preparation by the shell.
-fn in_namespace(test: &str, prepare: &str) {
+pub(crate) fn in_namespace(test: &str, prepare: &str) {
     let Some(mut unshare) = unshare() else { return };
     let host = role_command(test, "host");
     unshare.args(["sh", "-c", &format!("{prepare}\n\"$@\"\nexit $?"), "sh"]);
@@ -51,10 +51,10 @@ fn in_namespace(test: &str, prepare: &str) {
 }
 
 /// A process that no pool may signal.
-struct Bystander(Child);
+pub(crate) struct Bystander(pub(crate) Child);
 
 impl Bystander {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn().expect("sleep is there"))
     }
 }
@@ -130,75 +130,6 @@ alone_test! {
         in_system(|| async {
             let pool = start(pool_of(SPIN).cancel_grace(Duration::from_millis(100))).await;
             kills_and_replaces(&pool).await;
-            pool.shutdown().await;
-            println!("held");
-        })();
-    }
-}
-
-/// The template's first answer names another process, whose number is in a file, with a pidfd of it.
-const LIAR: &str = "
-from hatchery import _zygote
-first = True
-tell = _zygote._Template.tell
-
-def lie(self, kind, number, fork_id, body, fd=None):
-    global first
-    if kind == _zygote.FORKED and first:
-        first = False
-        with open('named') as file:
-            body['pid'] = int(file.read())
-        fd = self.pidfd_open(body['pid'])
-    tell(self, kind, number, fork_id, body, fd)
-
-_zygote._Template.tell = lie
-";
-
-alone_test! {
-    within 180 seconds:
-    fn template_that_names_other_processes_gets_none_signalled() {
-        let test = test_path!(template_that_names_other_processes_gets_none_signalled);
-        if !crate::ZYGOTE {
-            return;
-        }
-        if role().is_none() {
-            return in_namespace(test, "");
-        }
-        in_system(|| async {
-            let bystander = Bystander::new();
-            for named in [bystander.0.id(), std::process::id(), 1] {
-                std::fs::write(scratch().join("named"), named.to_string()).expect("the test's own folder");
-                let pool = start(pool_of(LIAR).current_dir(scratch())).await;
-                status_when(&pool, "the template is replaced", |it| {
-                    it.zygote.as_ref().is_some_and(|zygote| zygote.restarts == 1) && it.idle == 1
-                })
-                .await;
-                serves(&pool).await;
-                pool.shutdown().await;
-                // No signal from inside its namespace ends PID 1, so that its life proves nothing.
-                assert!(is_alive(bystander.0.id()), "{named} was named");
-            }
-            println!("held");
-        })();
-    }
-}
-
-alone_test! {
-    within 120 seconds:
-    fn zygote_without_proc_starts_its_workers_cold() {
-        let test = test_path!(zygote_without_proc_starts_its_workers_cold);
-        if !crate::ZYGOTE {
-            return;
-        }
-        if role().is_none() {
-            return in_namespace(test, "mount -t tmpfs none /proc || exit 9");
-        }
-        in_system(|| async {
-            assert!(!std::path::Path::new("/proc/self").exists());
-            let pool = start(pool_of("")).await;
-            serves(&pool).await;
-            let status = status(&pool).await;
-            assert_eq!(status.workers[0].forked, Some(false), "{status:?}");
             pool.shutdown().await;
             println!("held");
         })();

@@ -11,16 +11,16 @@ use std::path::PathBuf;
 
 use hatchery::Buffer;
 
-/// A Python that has numpy, orjson and msgspec: `HATCHERY_TEST_PYTHON_EXTRAS`. `None` where it is not set, or is
-/// empty, and then it is said what to do.
+/// A Python that has numpy, orjson and msgspec: `HATCHERY_TEST_PYTHON_EXTRAS`. Where that is not set, or is empty, the test
+/// is skipped and says what to do; on CI (`CI` is set) it fails.
 pub(crate) fn python_with_extras() -> Option<PathBuf> {
     let python = std::env::var_os("HATCHERY_TEST_PYTHON_EXTRAS").filter(|python| !python.is_empty());
     let python = python.map(PathBuf::from);
     if python.is_none() {
-        eprintln!(
-            "skipped: HATCHERY_TEST_PYTHON_EXTRAS is not set to a Python that has numpy, orjson and msgspec \
-             (python3 -m venv target/ci-venv && target/ci-venv/bin/pip install numpy orjson msgspec)"
-        );
+        let missing = "HATCHERY_TEST_PYTHON_EXTRAS is not set to a Python that has numpy, orjson and msgspec \
+             (python3 -m venv target/ci-venv && target/ci-venv/bin/pip install numpy orjson msgspec)";
+        assert!(std::env::var_os("CI").is_none(), "{missing}");
+        eprintln!("skipped: {missing}");
     }
     python
 }

@@ -5,11 +5,12 @@ use hatchery::{
 };
 
 use crate::support::{
-    BRIEF_START, MODULE, alone_test, builder, descendants, kill, pids, pool_of, python_module, scratch,
-    started, status_when,
+    BRIEF_START, MODULE, alone_test, builder, descendants, pool_of, python_module, scratch, started,
+    status_when,
 };
 
-const RAISES: &str = "def helper():\n    raise RuntimeError('no model on this machine')\n\n\nhelper()\n";
+pub(crate) const RAISES: &str =
+    "def helper():\n    raise RuntimeError('no model on this machine')\n\n\nhelper()\n";
 
 /// The first worker's import is `{FIRST}`, the others wait for ever.
 const ONE_FAILS: &str = r#"
@@ -33,7 +34,7 @@ fn refused(start: Result<Pool, PoolStartError>) -> WorkerStartError {
 }
 
 #[track_caller]
-fn start_failed(answer: Result<u32, CallError>) -> WorkerStartError {
+pub(crate) fn start_failed(answer: Result<u32, CallError>) -> WorkerStartError {
     match answer {
         Err(error @ CallError::Unavailable { .. }) => {
             assert!(error.is_retryable() && error.attempts() == 0);
@@ -47,7 +48,7 @@ fn start_failed(answer: Result<u32, CallError>) -> WorkerStartError {
 }
 
 #[track_caller]
-fn assert_traceback(error: &WorkerStartError) {
+pub(crate) fn assert_traceback(error: &WorkerStartError) {
     let WorkerStartError::Python { phase, type_name, message, traceback, .. } = error else {
         panic!("not Python's own: {error:?}")
     };
@@ -140,35 +141,6 @@ alone_test! {
         }
         python_module(&scratch(), "subject", MODULE);
         status_when(&pool, "both slots have tried again", |status| status.idle == 2).await;
-        let one: u32 = pool.call("add", (1, 0)).await.expect("it is mended");
-        assert_eq!(one, 1);
-        pool.shutdown().await;
-    }
-}
-
-alone_test! {
-    async fn a_running_pool_whose_module_breaks_says_so_and_serves_when_it_is_mended() {
-        if crate::ZYGOTE {
-            return; // It is about workers that each import by themselves.
-        }
-        let pool = started(2).await;
-        python_module(&scratch(), "subject", RAISES);
-        let workers = pids(&pool).await;
-        kill(workers[0]);
-        let failed = |status: &hatchery::PoolStatus| {
-            status.workers.iter().any(|worker| worker.state == WorkerState::Failed)
-        };
-        status_when(&pool, "one cannot be replaced", failed).await;
-        let served: u32 = pool.call("pid", ()).await.expect("the other one serves");
-        assert_eq!(served, workers[1]);
-        kill(workers[1]);
-        let all_failed = |status: &hatchery::PoolStatus| {
-            status.workers.iter().all(|worker| worker.state == WorkerState::Failed)
-        };
-        status_when(&pool, "none can be replaced", all_failed).await;
-        assert_traceback(&start_failed(pool.call("pid", ()).await));
-        python_module(&scratch(), "subject", MODULE);
-        status_when(&pool, "both are back", |status| status.idle == 2).await;
         let one: u32 = pool.call("add", (1, 0)).await.expect("it is mended");
         assert_eq!(one, 1);
         pool.shutdown().await;

@@ -6,9 +6,6 @@ use crate::support::{MODULE, alone_test, kill, noted, pool_of, status_when, touc
 
 alone_test! {
     async fn the_status_tells_each_state() {
-        if crate::ZYGOTE {
-            return; // It is about workers that each import by themselves.
-        }
         // Each import waits while there is a file `import.held`.
         let gated = format!(
             "import os, time\nwhile os.path.exists('import.held'):\n    time.sleep(0.002)\n{MODULE}"
