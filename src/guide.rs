@@ -13,7 +13,8 @@
 //! | [`deployment`] | Docker, systemd, limits, memory, sizes |
 //! | [`security`], [`faults`] | the trust model; each known fault and its test |
 //! | [`when_not`] | when another tool is the better choice |
-//! | [`wire_protocol`], [`design`], [`benchmarks`] | how it works inside, and how fast |
+//! | [`design`], [`design_decisions`], [`design_glossary`] | how it works inside, why, and in which words |
+//! | [`wire_protocol`], [`benchmarks`], [`api_guidelines`] | the protocol; how fast; the Rust API Guidelines point by point |
 //! | [`examples`], [`changelog`] | the examples with their source; what changed |
 
 /// The targets of the guides' links in this documentation.
@@ -26,6 +27,7 @@ macro_rules! links {
             "[batching]: crate::guide::batching\n",
             "[benchmarks]: crate::guide::benchmarks\n",
             "[changelog]: crate::guide::changelog\n",
+            "[decisions]: crate::guide::design_decisions\n",
             "[deployment]: crate::guide::deployment\n",
             "[design]: crate::guide::design\n",
             "[errors]: crate::guide::errors\n",
@@ -51,6 +53,7 @@ macro_rules! links {
             "[wire-protocol#values]: crate::guide::wire_protocol#values\n",
             "[zygote]: crate::guide::zygote\n",
             "[actix_web]: crate::guide::examples::actix_web\n",
+            "[glossary]: crate::guide::design_glossary\n",
             "[host_calls]: crate::guide::examples::host_calls\n",
             "[typed]: crate::guide::examples::typed\n",
             "[license-apache]: https://www.apache.org/licenses/LICENSE-2.0\n",
@@ -74,6 +77,9 @@ pages! {
     changelog: "CHANGELOG.md",
     deployment: "docs/deployment.md",
     design: "docs/design/README.md",
+    design_decisions: "docs/design/decisions.md",
+    design_glossary: "docs/design/glossary.md",
+    api_guidelines: "docs/design/api-guidelines.md",
     errors: "docs/errors.md",
     faults: "docs/faults.md",
     getting_started: "docs/getting-started.md",

@@ -31,6 +31,8 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("hatchery needs Linux: pidfd and the lifeline have no equivalent elsewhere yet");
 
+#[cfg(test)]
+mod api_tests;
 mod budget;
 mod error;
 #[cfg(any(doc, doctest))]

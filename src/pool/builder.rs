@@ -18,10 +18,10 @@ use crate::supervisor::Backoff;
 
 pub use start::PoolStartError;
 
-/// A pool to be started, from [`Pool::builder`](super::Pool::builder).
+/// A pool to be started, from [`Pool::builder`](crate::Pool::builder).
 ///
 /// Only [`module`](PoolBuilder::module) must be set. Settings are checked by [`start`](PoolBuilder::start), which refuses one
-/// that is out of its range with [`PoolStartError::Config`](super::PoolStartError::Config). All durations but
+/// that is out of its range with [`PoolStartError::Config`](crate::PoolStartError::Config). All durations but
 /// [`cancel_grace`](PoolBuilder::cancel_grace) must be more than zero.
 ///
 /// ```no_run

@@ -1,4 +1,4 @@
-//! The broker: a thin shell around [`Core`](super::core::Core).
+//! The broker: a thin shell around [`Core`](crate::core::Core).
 
 use std::error::Error;
 use std::fmt;
@@ -89,8 +89,8 @@ pub(crate) fn child_spec(config: Config) -> ChildSpec {
 
 /// The pool's broker: gives requests to ready workers, first come, first served.
 ///
-/// It is reached by [`Pool::actor`](super::Pool::actor) and takes [`Call`](super::Call), [`Checkout`](super::Checkout) and
-/// [`GetStatus`](super::GetStatus).
+/// It is reached by [`Pool::actor`](crate::Pool::actor) and takes [`Call`](crate::Call), [`Checkout`](crate::Checkout) and
+/// [`GetStatus`](crate::GetStatus).
 ///
 /// ```no_run
 /// # async fn example(pool: hatchery::Pool) -> Result<(), Box<dyn std::error::Error>> {

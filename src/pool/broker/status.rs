@@ -10,7 +10,7 @@ use crate::pool::core::SlotState;
 use crate::port::{Function, Memory, Ready};
 use crate::worker::ZygoteStatus;
 
-/// A pool at one moment, from [`Pool::status`](super::Pool::status).
+/// A pool at one moment, from [`Pool::status`](crate::Pool::status).
 ///
 /// ```no_run
 /// # async fn example(pool: hatchery::Pool) -> Result<(), Box<dyn std::error::Error>> {
@@ -114,8 +114,8 @@ pub struct WorkerStatus {
     pub pid: Option<u32>,
     /// Whether it was forked of the zygote's template, when it is ready.
     pub forked: Option<bool>,
-    /// Its memory, when it is ready. Only [`Pool::status`](super::Pool::status) looks; the
-    /// [`GetStatus`](super::GetStatus) message does not.
+    /// Its memory, when it is ready. Only [`Pool::status`](crate::Pool::status) looks; the
+    /// [`GetStatus`](crate::GetStatus) message does not.
     pub memory: Option<Memory>,
     /// What its Python said of itself, when it is ready.
     pub python: Option<Arc<PythonInfo>>,

@@ -23,15 +23,15 @@ const WINDOW: u32 = 32;
 
 /// Call a function on any worker. Answered with the [`Reply`], or why there is none.
 ///
-/// An actix actor sends this message to the pool's [`actor`](super::Pool::actor). It is the same call as with a
-/// [`Request`](super::Request): the same options, retries and errors.
+/// An actix actor sends this message to the pool's [`actor`](crate::Pool::actor). It is the same call as with a
+/// [`Request`](crate::Request): the same options, retries and errors.
 ///
 /// When the sender drops the future of the message, the call is given up. A message that was sent without interest in its
 /// answer runs to its end. An answer that was sent counts as taken: a [`SessionLost`](CallError::SessionLost) that its sender
 /// then drops is not told again.
 ///
 /// A call that a host function sends as a message does not count as nested. Calls through
-/// [`HostCall::pool`](super::HostCall::pool) do.
+/// [`HostCall::pool`](crate::HostCall::pool) do.
 ///
 /// ```no_run
 /// # async fn example(pool: hatchery::Pool) -> Result<(), Box<dyn std::error::Error>> {
@@ -117,7 +117,7 @@ impl Call {
         self
     }
 
-    /// Makes it a call of this session. Default: of no session. See [`Session`](super::Session).
+    /// Makes it a call of this session. Default: of no session. See [`Session`](crate::Session).
     pub fn session(mut self, name: &str) -> Self {
         let affinity = self.session.map(|used| used.affinity).unwrap_or_default();
         self.session = Some(SessionUse { session: name.into(), affinity });

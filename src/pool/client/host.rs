@@ -24,8 +24,8 @@ const MAX_DEPTH: u32 = 8;
 
 /// A call that Python makes: `hatchery.call_host("name", …)`.
 ///
-/// It comes to a closure ([`PoolBuilder::host_function`](super::PoolBuilder::host_function)) or, as a message, to an actor
-/// ([`PoolBuilder::host_recipient`](super::PoolBuilder::host_recipient)).
+/// It comes to a closure ([`PoolBuilder::host_function`](crate::PoolBuilder::host_function)) or, as a message, to an actor
+/// ([`PoolBuilder::host_recipient`](crate::PoolBuilder::host_recipient)).
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {

@@ -15,7 +15,7 @@ use crate::pool::broker::{Grant, QueueItem, Submission};
 use crate::pool::core::SessionUse;
 use crate::worker::Placement;
 
-/// One worker to yourself, from [`Pool::checkout`](super::Pool::checkout): calls on it go straight to that
+/// One worker to yourself, from [`Pool::checkout`](crate::Pool::checkout): calls on it go straight to that
 /// worker, so that the next call finds the state that one call left in Python's memory.
 ///
 /// Dropping it checks the worker in, once calls that still run have ended. Nothing ends a lease but
@@ -69,7 +69,7 @@ impl Lease {
         &self.pool
     }
 
-    /// The worker's name, as in the log and in [`PoolStatus`](super::PoolStatus).
+    /// The worker's name, as in the log and in [`PoolStatus`](crate::PoolStatus).
     pub fn worker(&self) -> &str {
         &self.grant.worker
     }
@@ -84,7 +84,7 @@ impl Lease {
         self.grant.placement
     }
 
-    /// Calls a function on this worker, with the pool's call timeout (30 s). See [`Pool::call`](super::Pool::call).
+    /// Calls a function on this worker, with the pool's call timeout (30 s). See [`Pool::call`](crate::Pool::call).
     ///
     /// # Errors
     ///
@@ -97,7 +97,7 @@ impl Lease {
         self.request(function).args(args).send().await
     }
 
-    /// Streams the items of a generator on this worker. See [`Pool::stream`](super::Pool::stream). A stream that
+    /// Streams the items of a generator on this worker. See [`Pool::stream`](crate::Pool::stream). A stream that
     /// outlives the lease goes on to its end, and the worker is not handed out before.
     ///
     /// # Errors
@@ -112,7 +112,7 @@ impl Lease {
     }
 
     /// A call with options. Calls of one lease run one after the other, or as many at once as
-    /// [`in_flight`](super::PoolBuilder::in_flight) says. They belong to the session that the lease was checked out in, if any.
+    /// [`in_flight`](crate::PoolBuilder::in_flight) says. They belong to the session that the lease was checked out in, if any.
     pub fn request<'a>(&'a self, function: &str) -> Request<'a, Lease> {
         Request::new(self, None, function)
     }

@@ -1,5 +1,5 @@
 //! The messages that an actor may send to a pool's [`PoolActor`]. They do what the handles do: [`Call`] and [`OpenStream`] are a
-//! [`Request`](super::Request), [`Checkout`] is [`Pool::checkout`](super::Pool::checkout), and so on.
+//! [`Request`](crate::Request), [`Checkout`] is [`Pool::checkout`](crate::Pool::checkout), and so on.
 
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::pool::core::{Affinity, SessionUse};
 use crate::worker::Reply;
 
 /// Call a generator, and answer with its items as a stream as soon as a worker has it. See
-/// [`Request::stream`](super::Request::stream).
+/// [`Request::stream`](crate::Request::stream).
 ///
 /// ```no_run
 /// # async fn example(pool: hatchery::Pool) -> Result<(), Box<dyn std::error::Error>> {

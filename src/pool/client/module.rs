@@ -22,7 +22,7 @@ pub trait Module {
     const FUNCTIONS: &'static [Declaration];
 
     /// The module of a pool. That its functions are as declared is checked by
-    /// [`PoolBuilder::declares`](super::PoolBuilder::declares), not here.
+    /// [`PoolBuilder::declares`](crate::PoolBuilder::declares), not here.
     fn of(pool: Pool) -> Self;
 }
 

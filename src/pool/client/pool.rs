@@ -143,7 +143,7 @@ impl Pool {
     }
 
     /// Replaces all workers by new ones of the present code, one after the other, each when its successor is ready: no
-    /// call fails because of it. With a [`zygote`](PoolBuilder::zygote) a fresh template is made first.
+    /// call fails because of it. With a [`zygote`](crate::PoolBuilder::zygote) a fresh template is made first.
     ///
     /// A worker finishes its call before it goes, and waits up to 30 s for a lease to be given back. Sessions whose state
     /// lives in a worker are lost with it, as when it dies. Dropping the future does not cancel a reload that has begun.
@@ -158,11 +158,11 @@ impl Pool {
         })
     }
 
-    /// The broker, for actors that would rather send it messages ([`Call`](super::Call),
-    /// [`Checkout`](super::Checkout), [`GetStatus`]) than use this handle. It follows restarts, and keeps nothing
+    /// The broker, for actors that would rather send it messages ([`Call`](crate::Call),
+    /// [`Checkout`](crate::Checkout), [`GetStatus`]) than use this handle. It follows restarts, and keeps nothing
     /// alive.
     ///
-    /// Of a pool in [your own tree](super::PoolBuilder::child_spec), take it after the pool's first start: an earlier one
+    /// Of a pool in [your own tree](crate::PoolBuilder::child_spec), take it after the pool's first start: an earlier one
     /// reaches nobody.
     pub fn actor(&self) -> ChildRef<PoolActor> {
         self.broker.actor().unwrap_or_else(|| ChildRef::unbound(self.name()))
@@ -173,7 +173,7 @@ impl Pool {
     /// handlers run), remaining processes are killed, and the pool's own thread is joined.
     ///
     /// It may be called by several handles, at once or again: each returns when the pool has ended. A pool in [your own
-    /// tree](super::PoolBuilder::child_spec) is ended by its supervisor; then this does nothing.
+    /// tree](crate::PoolBuilder::child_spec) is ended by its supervisor; then this does nothing.
     pub async fn shutdown(&self) {
         if let Some(runtime) = &self.runtime {
             self.broker.set_closing();

@@ -39,7 +39,19 @@ pub struct Request<'a, To = Pool, A = (), K = ()> {
     on_progress: Option<Handle>,
 }
 
-/// What takes calls: a pool or a lease.
+/// What takes calls: a [`Pool`] or a [`Lease`]. No other type can implement it.
+///
+/// ```no_run
+/// use hatchery::{CallError, Callee, Request};
+///
+/// async fn count_words<To: Callee>(request: Request<'_, To>) -> Result<u64, CallError> {
+///     request.args(("to be or not to be",)).send().await
+/// }
+/// # async fn example(pool: hatchery::Pool) -> Result<(), CallError> {
+/// let by_any_worker = count_words(pool.request("count_words")).await?;
+/// let by_this_worker = count_words(pool.checkout().await?.request("count_words")).await?;
+/// # Ok(()) }
+/// ```
 pub trait Callee {
     #[doc(hidden)]
     fn target(&self) -> Target<'_>;

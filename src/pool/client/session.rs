@@ -11,7 +11,7 @@ use super::stream::CallStream;
 use crate::error::CallError;
 use crate::pool::core::{Affinity, SessionUse};
 
-/// A session by its name, from [`Pool::session`](super::Pool::session): its calls find the same state in Python,
+/// A session by its name, from [`Pool::session`](crate::Pool::session): its calls find the same state in Python,
 /// `hatchery.session()`, as long as they go to the same worker.
 ///
 /// A session begins with its first call, on any worker, which is its own from then on. It ends by
@@ -55,7 +55,7 @@ impl Session {
         &self.used.session
     }
 
-    /// Calls a function in this session. See [`Pool::call`](super::Pool::call).
+    /// Calls a function in this session. See [`Pool::call`](crate::Pool::call).
     ///
     /// # Errors
     ///
@@ -68,7 +68,7 @@ impl Session {
         self.request(function).args(args).send().await
     }
 
-    /// Streams the items of a generator in this session. See [`Pool::stream`](super::Pool::stream).
+    /// Streams the items of a generator in this session. See [`Pool::stream`](crate::Pool::stream).
     ///
     /// # Errors
     ///
@@ -87,7 +87,7 @@ impl Session {
     }
 
     /// The session's worker to yourself: the lease's calls belong to the session. See
-    /// [`Pool::checkout`](super::Pool::checkout).
+    /// [`Pool::checkout`](crate::Pool::checkout).
     ///
     /// # Errors
     ///

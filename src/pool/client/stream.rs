@@ -18,10 +18,10 @@ use crate::pool::broker::{Opened, QueueItem, Submission};
 use crate::port::{self, Body};
 use crate::worker::{Credit, Item, ItemSender, Outcome, Placement, StreamId};
 
-/// The items that a Python generator or other iterator yields, from [`Pool::stream`](super::Pool::stream).
+/// The items that a Python generator or other iterator yields, from [`Pool::stream`](crate::Pool::stream).
 ///
 /// A [`Stream`] of `Result<T, CallError>`; [`next`](CallStream::next) takes one item without any other crate. After
-/// an error nothing follows. At most [`window`](super::Request::window) items are on their way: a consumer that stops
+/// an error nothing follows. At most [`window`](crate::Request::window) items are on their way: a consumer that stops
 /// reading stops the generator there, or earlier, when 64 MiB of items are unread: then nothing is read from the worker. The
 /// deadline holds for the whole stream.
 ///
