@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use actix::prelude::*;
+use futures_util::FutureExt;
 use hatchery::supervisor::{ChildSpec, ReportEvent, Restart, Strategy, Supervisor};
 use hatchery::{Call, CallError, Pool, PoolActor, PoolStartError, UnavailableCause};
 
@@ -76,6 +77,7 @@ alone_test! {
             .await
             .expect("the tree starts");
         serves(&pool).await;
+        assert!(pool.ended().now_or_never().is_none(), "it runs");
         let tree = app.tree().await.expect("it runs").to_string();
         for part in ["texts [supervisor] running", "serving [supervisor]", "pool [worker] running", "1 [worker] running", "2 [worker] running"] {
             assert!(tree.contains(part), "{part} is not in\n{tree}");
@@ -83,7 +85,7 @@ alone_test! {
         let by_path = app.child::<PoolActor>("texts/serving/pool").expect("it is there");
         let reply = by_path.send(Call::new("add", (2, 3)).expect("JSON")).await.expect("it lives").expect("it serves");
         assert_eq!(reply.decode::<u32>().expect("a number"), 5);
-        app.stop().await;
+        let ((), ()) = tokio::join!(pool.ended(), app.stop());
         let after = pool.call::<_, u32>("pid", ()).await.expect_err("the pool has ended");
         assert!(matches!(after, CallError::Unavailable { cause: UnavailableCause::Stopped }), "{after:?}");
     }
@@ -161,6 +163,7 @@ alone_test! {
             assert!(error.is_err(), "{error:?}");
             serves(&pool).await;
             app.terminate_child("texts").await.expect("it stops");
+            pool.ended().await;
         }
         app.stop().await;
     }

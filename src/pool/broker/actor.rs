@@ -127,7 +127,7 @@ impl PoolActor {
     fn new(config: Config, context: &ChildContext) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let workers = context.parent().supervisor("workers")?;
         let itself = BrokerRef::new(config.shared.clone());
-        itself.bind(context.parent().child(context.id())?)?;
+        itself.bind(context.parent().child(context.id())?, context.parent())?;
         let reports = Some(workers.subscribe());
         let mut commands = Vec::new();
         let core = Core::start(Instant::now(), config.core, &mut commands);

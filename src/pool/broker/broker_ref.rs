@@ -1,11 +1,11 @@
 //! How callers reach the broker.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use actix::{Handler, Message};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::actor::{PoolActor, StartupFailure};
 use super::inbox::{Entry, Inbox, QueueItem, Submitted};
@@ -13,7 +13,7 @@ use super::messages::{Abandon, TellStartup};
 use crate::error::{CallError, UnavailableCause};
 use crate::pool::core::{RequestId, SessionUse};
 use crate::pool::runtime::Runtime;
-use crate::supervisor::{ChildRef, SendError};
+use crate::supervisor::{ChildRef, SendError, SupervisorRef};
 use crate::timer;
 
 /// What the callers of a pool share. It outlives restarts of the broker.
@@ -21,10 +21,16 @@ pub(crate) struct Shared {
     settings: CallDefaults,
     pub(super) inbox: Inbox,
     /// `None` until the pool starts for the first time.
-    broker: RwLock<Option<ChildRef<PoolActor>>>,
+    place: watch::Sender<Option<Place>>,
     /// The runtime of a pool that its handles own.
     runtime: OnceLock<Weak<Runtime>>,
     is_closing: AtomicBool,
+}
+
+/// The broker's place in a supervision tree.
+struct Place {
+    broker: ChildRef<PoolActor>,
+    supervisor: SupervisorRef,
 }
 
 /// The part of the pool's configuration that callers need.
@@ -38,12 +44,13 @@ pub(crate) struct CallDefaults {
 
 impl Shared {
     pub(crate) fn new(settings: CallDefaults, inbox: Inbox) -> Arc<Self> {
-        let (broker, runtime, is_closing) = (RwLock::default(), OnceLock::new(), AtomicBool::new(false));
-        Arc::new(Self { settings, inbox, broker, runtime, is_closing })
+        let (place, runtime, is_closing) =
+            (watch::Sender::new(None), OnceLock::new(), AtomicBool::new(false));
+        Arc::new(Self { settings, inbox, place, runtime, is_closing })
     }
 
     fn broker(&self) -> Option<ChildRef<PoolActor>> {
-        self.broker.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.place.borrow().as_ref().map(|place| place.broker.clone())
     }
 
     /// Sends the broker a message that needs no answer.
@@ -86,22 +93,42 @@ impl BrokerRef {
         let _ = self.shared.runtime.set(Arc::downgrade(runtime));
     }
 
-    /// The broker of this pool starts, and is reached by `broker` from now on.
+    /// The broker of this pool starts, and has this place in a tree from now on.
     ///
     /// # Errors
     /// When the pool runs already: one specification was started twice.
-    pub(super) fn bind(&self, broker: ChildRef<PoolActor>) -> Result<(), AlreadyRuns> {
-        let mut bound = self.shared.broker.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(other) = &*bound
-            && other.addr().is_some()
-        {
-            return Err(AlreadyRuns {
-                pool: self.shared.settings.pool.clone(),
-                path: other.path().to_owned(),
-            });
+    pub(super) fn bind(
+        &self,
+        broker: ChildRef<PoolActor>,
+        supervisor: SupervisorRef,
+    ) -> Result<(), AlreadyRuns> {
+        let mut running = None;
+        self.shared.place.send_if_modified(|place| {
+            running = place
+                .as_ref()
+                .filter(|other| other.broker.addr().is_some())
+                .map(|other| other.broker.path().to_owned());
+            if running.is_none() {
+                *place = Some(Place { broker, supervisor });
+            }
+            running.is_none()
+        });
+        match running {
+            Some(path) => Err(AlreadyRuns { pool: self.shared.settings.pool.clone(), path }),
+            None => Ok(()),
         }
-        *bound = Some(broker);
-        Ok(())
+    }
+
+    /// Waits until no supervisor will start the broker again.
+    pub(crate) async fn ended(&self) {
+        let mut place = self.shared.place.subscribe();
+        let started = place.wait_for(Option::is_some).await;
+        // The place is not borrowed while this waits.
+        let Some(mut reports) = started.ok().and_then(|place| Some(place.as_ref()?.supervisor.subscribe()))
+        else {
+            return;
+        };
+        while reports.recv().await.is_some() {}
     }
 
     /// The pool's shutdown begins. From now on callers get `Draining`.

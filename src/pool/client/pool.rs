@@ -168,6 +168,23 @@ impl Pool {
         self.broker.actor().unwrap_or_else(|| ChildRef::unbound(self.name()))
     }
 
+    /// Waits until the pool has ended for good: by [`shutdown`](Pool::shutdown), because its supervisors gave up, or with the
+    /// tree that it is in. A pool in [your own tree](crate::PoolBuilder::child_spec) that has not started yet is waited for.
+    ///
+    /// The handle keeps the pool alive meanwhile.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: hatchery::Pool) {
+    /// tokio::select! {
+    ///     () = pool.ended() => eprintln!("the pool has ended"),
+    ///     _ = actix_rt::signal::ctrl_c() => pool.shutdown().await,
+    /// }
+    /// # }
+    /// ```
+    pub async fn ended(&self) {
+        self.broker.ended().await;
+    }
+
     /// Ends the pool: waiting requests get [`Draining`](CallError::Draining), calls that run may finish within
     /// the pool's shutdown timeout (5 s), the workers' Python exits as it does at the end of a script (`atexit`
     /// handlers run), remaining processes are killed, and the pool's own thread is joined.

@@ -13,6 +13,7 @@ use crate::support::{
 
 /// That each use of the pool fails at once and for good.
 pub(super) async fn assert_ended(pool: &Pool) {
+    pool.ended().await;
     let errors = [
         pool.call::<_, u32>("pid", ()).await.expect_err("it has ended"),
         pool.request("pid").idempotent().send::<u32>().await.expect_err("it has ended"),
