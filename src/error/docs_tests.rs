@@ -11,7 +11,7 @@ const SOURCES: [&str; 6] = [
     include_str!("start.rs"),
     include_str!("../supervisor/error.rs"),
     include_str!("../pool/builder/start.rs"),
-    include_str!("../pool/broker/reload.rs"),
+    include_str!("../pool/broker/errors.rs"),
 ];
 /// What describes an error and is none.
 const NO_ERRORS: [&str; 5] = ["Phase", "Direction", "StartPhase", "CallContext", "ReloadWorkers"];

@@ -1,7 +1,6 @@
 //! The broker: a thin shell around [`Core`](crate::core::Core).
 
 use std::error::Error;
-use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
@@ -13,13 +12,13 @@ use tokio::sync::oneshot;
 
 use super::broker_ref::{BrokerRef, Shared};
 use super::declaration::Declaration;
-use super::grant::Grant;
-use super::inbox::{Collect, Entry, Opened, QueueItem, Submitted};
+use super::errors::StartupFailure;
+use super::grant::{Grant, Opened};
+use super::inbox::{Collect, Entry, QueueItem, Submitted};
 use super::messages::{Abandon, TellStartup};
-use super::reload::RunningReload;
-use super::workers::Slot;
+use super::slot::{RunningReload, Slot};
 use crate::budget::LOG_RECORD_BYTES;
-use crate::error::{CallError, UnavailableCause, WorkerStartError};
+use crate::error::{CallError, UnavailableCause};
 use crate::pool::core::{self, Command, Core, Event, Rejection, RequestId, SessionEnd, WorkerId};
 use crate::supervisor::{Backoff, ChildContext, ChildSpec, Reports, SupervisorRef};
 use crate::text;
@@ -41,43 +40,6 @@ pub(crate) struct Config {
     pub(crate) hook_timeout: Duration,
     pub(crate) shared: Arc<Shared>,
 }
-
-/// Why a worker could not start. `{}` writes one line, `{:#}` and `Debug` the whole report.
-///
-/// ```no_run
-/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-/// use hatchery::{Pool, PoolStartError, StartupFailure};
-///
-/// match Pool::builder().module("shop").start().await {
-///     Err(PoolStartError::Worker(StartupFailure { worker, cause, .. })) => println!("{worker}: {cause}"),
-///     Err(error) => println!("{error}"),
-///     Ok(pool) => pool.shutdown().await,
-/// }
-/// # Ok(()) }
-/// ```
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct StartupFailure {
-    /// The worker's name.
-    pub worker: String,
-    /// Why.
-    pub cause: Arc<WorkerStartError>,
-}
-
-impl fmt::Display for StartupFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "worker {} could not start: ", self.worker)?;
-        fmt::Display::fmt(&self.cause, f)
-    }
-}
-
-impl fmt::Debug for StartupFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self:#}")
-    }
-}
-
-impl Error for StartupFailure {}
 
 /// The broker as a child of the supervisor that has the workers' supervisor, too.
 pub(crate) fn child_spec(config: Config) -> ChildSpec {

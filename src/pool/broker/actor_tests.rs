@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use actix::{Context, Handler, Message, System};
 use futures_util::future::{FutureExt, join_all};
 
-use super::reload::ReloadError;
+use super::ReloadError;
 use super::{PoolActor, PoolStatus};
 use crate::Pool;
 use crate::error::{CallError, UnavailableCause};

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use actix::{Handler, Message};
 use tokio::sync::{oneshot, watch};
 
-use super::actor::{PoolActor, StartupFailure};
-use super::inbox::{Entry, Inbox, QueueItem, Submitted};
+use super::actor::PoolActor;
+use super::errors::StartupFailure;
+use super::inbox::{Collect, Entry, Inbox, QueueItem, Submitted};
 use super::messages::{Abandon, TellStartup};
 use crate::error::{CallError, UnavailableCause};
 use crate::pool::core::{RequestId, SessionUse};
@@ -19,7 +20,7 @@ use crate::timer;
 /// What the callers of a pool share. It outlives restarts of the broker.
 pub(crate) struct Shared {
     settings: CallDefaults,
-    pub(super) inbox: Inbox,
+    pub(super) inbox: Arc<Inbox>,
     /// `None` until the pool starts for the first time.
     place: watch::Sender<Option<Place>>,
     /// The runtime of a pool that its handles own.
@@ -44,6 +45,7 @@ pub(crate) struct CallDefaults {
 
 impl Shared {
     pub(crate) fn new(settings: CallDefaults, inbox: Inbox) -> Arc<Self> {
+        let inbox = Arc::new(inbox);
         let (place, runtime, is_closing) =
             (watch::Sender::new(None), OnceLock::new(), AtomicBool::new(false));
         Arc::new(Self { settings, inbox, place, runtime, is_closing })
@@ -209,7 +211,10 @@ impl BrokerRef {
     }
 
     fn put(&self, entry: Entry) -> Result<(), CallError> {
-        self.shared.put(entry).map_err(|error| self.unavailable(error))
+        let is_first = self.shared.inbox.push(entry);
+        // When there is no broker, the message is dropped, and with it all entries of the inbox.
+        let collect = || self.shared.do_send(Collect::new(self.shared.inbox.clone()));
+        if is_first { collect().map_err(|error| self.unavailable(error)) } else { Ok(()) }
     }
 }
 

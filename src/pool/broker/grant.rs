@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use actix::Addr;
 
-use super::inbox::Opened;
 use crate::worker::{CallTable, EndLease, LeaseId, PendingCall, Placement, Wake, Worker};
 
 /// The right to a worker. It checks the worker in on drop, even if the caller never received it.
@@ -40,4 +39,11 @@ impl Drop for Grant {
     fn drop(&mut self) {
         self.addr.do_send(EndLease(self.id));
     }
+}
+
+/// Which worker has a stream.
+pub(crate) struct Opened {
+    pub(crate) addr: Addr<Worker>,
+    pub(crate) worker: Arc<str>,
+    pub(crate) placement: Option<Placement>,
 }

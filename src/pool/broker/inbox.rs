@@ -11,15 +11,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use actix::{Addr, Message};
+use actix::Message;
 use tokio::sync::oneshot;
 
-use super::broker_ref::Shared;
-use super::grant::Grant;
+use super::grant::{Grant, Opened};
 use crate::error::CallError;
 use crate::pool::core::{RequestId, SessionUse};
-use crate::supervisor::SendError;
-use crate::worker::{PendingCall, Placement, Worker};
+use crate::worker::PendingCall;
 
 /// A request that waits in the queue.
 pub(crate) enum QueueItem {
@@ -40,13 +38,6 @@ pub(crate) enum QueueItem {
     EndSession {
         reply: oneshot::Sender<Result<(), CallError>>,
     },
-}
-
-/// Which worker has a stream.
-pub(crate) struct Opened {
-    pub(crate) addr: Addr<Worker>,
-    pub(crate) worker: Arc<str>,
-    pub(crate) placement: Option<Placement>,
 }
 
 impl QueueItem {
@@ -152,7 +143,7 @@ impl Inbox {
     }
 
     /// Returns whether the entry is the first one.
-    fn push(&self, entry: Entry) -> bool {
+    pub(super) fn push(&self, entry: Entry) -> bool {
         let bytes = match &entry {
             Entry::Submitted(submitted) => submitted.item.bytes(),
             Entry::Announced(..) | Entry::LossHeard(_) => 0,
@@ -168,23 +159,17 @@ impl Inbox {
     }
 }
 
-impl Shared {
-    /// Puts an entry into the inbox.
-    ///
-    /// # Errors
-    /// When there is no broker. All entries that are in the inbox then are dropped, and their callers learn so that there is none.
-    pub(super) fn put(self: &Arc<Self>, entry: Entry) -> Result<(), SendError> {
-        if self.inbox.push(entry) { self.do_send(Collect(Some(self.clone()))) } else { Ok(()) }
-    }
-}
-
 /// There are entries in the inbox. This message comes once until they are taken. When it is lost with a broker, the entries are
 /// dropped, and their callers get an error.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(super) struct Collect(Option<Arc<Shared>>);
+pub(super) struct Collect(Option<Arc<Inbox>>);
 
 impl Collect {
+    pub(super) fn new(inbox: Arc<Inbox>) -> Self {
+        Self(Some(inbox))
+    }
+
     pub(super) fn received(mut self) {
         self.0 = None;
     }
@@ -192,9 +177,9 @@ impl Collect {
 
 impl Drop for Collect {
     fn drop(&mut self) {
-        if let Some(shared) = self.0.take() {
+        if let Some(inbox) = self.0.take() {
             let mut lost = Vec::new();
-            shared.inbox.take(&mut lost);
+            inbox.take(&mut lost);
         }
     }
 }

@@ -3,7 +3,7 @@
 use actix::Message;
 use tokio::sync::oneshot;
 
-use super::actor::StartupFailure;
+use super::errors::StartupFailure;
 use crate::pool::core::RequestId;
 
 /// The caller of this request went away.

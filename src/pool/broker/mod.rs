@@ -8,21 +8,25 @@
 mod actor;
 mod broker_ref;
 mod declaration;
+mod errors;
 mod grant;
 mod inbox;
 mod messages;
 mod reload;
+mod slot;
 mod status;
 mod workers;
 
 #[cfg(test)]
 mod actor_tests;
 
+pub use actor::PoolActor;
 pub(crate) use actor::{Config, child_spec};
-pub use actor::{PoolActor, StartupFailure};
 pub(crate) use broker_ref::{BrokerRef, CallDefaults, Shared, Submission};
 pub use declaration::Declaration;
-pub(crate) use grant::Grant;
-pub(crate) use inbox::{Inbox, Opened, QueueItem};
-pub use reload::{ReloadError, ReloadWorkers};
-pub use status::{PoolStatus, PythonInfo, WorkerState, WorkerStatus};
+pub use errors::{ReloadError, StartupFailure};
+pub(crate) use grant::{Grant, Opened};
+pub(crate) use inbox::{Inbox, QueueItem};
+pub use reload::ReloadWorkers;
+pub use slot::PythonInfo;
+pub use status::{PoolStatus, WorkerState, WorkerStatus};

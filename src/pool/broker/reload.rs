@@ -1,18 +1,18 @@
 //! The reload of a pool: new code, worker by worker, while the others serve.
 
-use std::error::Error;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::fut::{ActorFutureExt as _, WrapFuture as _};
 use actix::{AsyncContext as _, Context, Handler, Message, ResponseFuture};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 
 use super::actor::PoolActor;
-use super::workers::{Current, child_id, start_error};
+use super::errors::ReloadError;
+use super::slot::RunningReload;
+use super::workers::{child_id, start_error};
 use crate::error::{UnavailableCause, WorkerStartError};
-use crate::pool::core::{Reload, ReloadFailure, ReloadStep, WorkerId};
+use crate::pool::core::{Reload, ReloadFailure, ReloadStep};
 use crate::supervisor::ChildError;
 use crate::text::escaped_lines;
 use crate::worker::{GetLoad, Load, ReadyWorker};
@@ -32,86 +32,6 @@ const LEASE_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Message, Debug, Clone, Copy)]
 #[rtype(result = "Result<(), ReloadError>")]
 pub struct ReloadWorkers;
-
-/// Why a reload did not replace all workers. `{}` writes one line, `{:#}` and `Debug` the whole report.
-///
-/// ```no_run
-/// # async fn example(pool: hatchery::Pool) -> Result<(), Box<dyn std::error::Error>> {
-/// use hatchery::ReloadError;
-///
-/// match pool.reload().await {
-///     Err(ReloadError::RolledBack { .. }) => println!("the new code does not start; the old code serves on"),
-///     other => other?,
-/// }
-/// # Ok(()) }
-/// ```
-#[derive(Clone)]
-#[non_exhaustive]
-pub enum ReloadError {
-    /// The new template, or the first new worker, could not start. Nothing has changed: the old workers serve on.
-    RolledBack {
-        /// Why.
-        cause: Arc<WorkerStartError>,
-    },
-    /// A later worker could not start. Those that were replaced serve the new code, the others the old one.
-    Partial {
-        /// How many serve the new code.
-        replaced: u32,
-        /// Why the next one does not.
-        cause: Arc<WorkerStartError>,
-    },
-    /// Another reload runs.
-    Running,
-    /// The pool has ended, or its broker was restarted meanwhile.
-    Unavailable(UnavailableCause),
-}
-
-impl fmt::Display for ReloadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::RolledBack { cause } => {
-                f.write_str("the new code does not start, the old workers serve on: ")?;
-                fmt::Display::fmt(cause, f)
-            }
-            Self::Partial { replaced, cause } => {
-                write!(f, "only {replaced} workers were replaced: ")?;
-                fmt::Display::fmt(cause, f)
-            }
-            Self::Running => f.write_str("another reload runs"),
-            Self::Unavailable(cause) => {
-                f.write_str("the reload was cut short: ")?;
-                fmt::Display::fmt(cause, f)
-            }
-        }
-    }
-}
-
-impl fmt::Debug for ReloadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self:#}")
-    }
-}
-
-impl Error for ReloadError {}
-
-/// A reload that runs.
-pub(super) struct RunningReload {
-    order: Reload,
-    done: oneshot::Sender<Result<(), ReloadError>>,
-    /// The worker that is being replaced, if there is one.
-    pub(super) former: Option<Current>,
-    /// Notified when the worker that is being replaced has finished a call or a lease.
-    freed: Arc<Notify>,
-}
-
-impl RunningReload {
-    /// A worker has finished a call or a lease, or has ended.
-    pub(super) fn freed(&mut self, worker: WorkerId) {
-        if self.former.as_ref().is_some_and(|former| former.worker == worker) {
-            self.freed.notify_one();
-        }
-    }
-}
 
 impl Handler<ReloadWorkers> for PoolActor {
     type Result = ResponseFuture<Result<(), ReloadError>>;

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::actor::PoolActor;
+use super::slot::PythonInfo;
 use crate::pool::core::SlotState;
-use crate::port::{Function, Memory, Ready};
+use crate::port::Memory;
 use crate::worker::ZygoteStatus;
 
 /// A pool at one moment, from [`Pool::status`](crate::Pool::status).
@@ -123,41 +124,6 @@ pub struct WorkerStatus {
     pub restarts: u64,
     /// Why the last one in this place ended, or could not start.
     pub last_exit: Option<String>,
-}
-
-/// What a worker's Python reports when it is ready.
-///
-/// ```no_run
-/// # async fn example(pool: hatchery::Pool) -> Result<(), Box<dyn std::error::Error>> {
-/// for worker in pool.status().await?.workers {
-///     if let Some(python) = worker.python {
-///         println!("Python {}, imported in {:?}", python.version, python.import_time);
-///     }
-/// }
-/// # Ok(()) }
-/// ```
-#[derive(Debug, Clone, Serialize)]
-#[non_exhaustive]
-pub struct PythonInfo {
-    /// Its version, such as `3.11.7`.
-    pub version: String,
-    /// What can be called.
-    pub functions: Vec<Function>,
-    /// How long the module's import took.
-    pub import_time: Duration,
-    /// Its resident memory after the import, in bytes.
-    pub baseline_rss_bytes: Option<u64>,
-}
-
-impl From<Ready> for PythonInfo {
-    fn from(ready: Ready) -> Self {
-        Self {
-            version: ready.python,
-            functions: ready.functions,
-            import_time: Duration::try_from_secs_f64(ready.import_ms / 1e3).unwrap_or_default(),
-            baseline_rss_bytes: ready.rss_bytes,
-        }
-    }
 }
 
 /// What a worker does.

@@ -3,34 +3,15 @@
 use std::sync::Arc;
 
 use actix::fut::WrapFuture;
-use actix::{ActorFutureExt as _, Addr, AsyncContext, Context, Handler, Recipient, StreamHandler};
+use actix::{ActorFutureExt as _, AsyncContext, Context, Handler, Recipient, StreamHandler};
 
-use super::actor::{PoolActor, StartupFailure};
-use super::status::PythonInfo;
+use super::actor::PoolActor;
+use super::errors::StartupFailure;
+use super::slot::Current;
 use crate::error::WorkerStartError;
 use crate::pool::core::{Event, WorkerId};
 use crate::supervisor::{Backoff, Cause, ChildError, ChildSpec, Report, ReportEvent, Shutdown};
-use crate::worker::{CallTable, ReadyWorker, Worker, WorkerEvent};
-
-/// A slot as the broker knows it; the core knows its state.
-pub(super) struct Slot {
-    pub(super) name: Arc<str>,
-    /// How often its worker was replaced by a reload: each replacement is another child in the tree.
-    pub(super) generation: u32,
-    /// The worker that the core knows to live.
-    pub(super) current: Option<Current>,
-    pub(super) restarts: u64,
-    pub(super) last_exit: Option<String>,
-}
-
-pub(super) struct Current {
-    pub(super) worker: WorkerId,
-    pub(super) addr: Addr<Worker>,
-    pub(super) calls: Arc<CallTable>,
-    pub(super) pid: u32,
-    pub(super) forked: bool,
-    pub(super) python: Arc<PythonInfo>,
-}
+use crate::worker::{ReadyWorker, Worker, WorkerEvent};
 
 impl PoolActor {
     /// A slot's worker as a child of the workers' supervisor.

@@ -11,6 +11,7 @@ mod call;
 mod host;
 mod lease;
 mod messages;
+mod methods;
 mod module;
 mod pool;
 mod progress;
