@@ -12,7 +12,7 @@ pub(super) const SOURCES: &[(&str, &str)] = &[
     ("hatchery", include_str!("../python/hatchery/__init__.py")),
     ("hatchery.__main__", include_str!("../python/hatchery/__main__.py")),
     ("hatchery._attachments", include_str!("../python/hatchery/_attachments.py")),
-    ("hatchery._begun", include_str!("../python/hatchery/_begun.py")),
+    ("hatchery._start_marker", include_str!("../python/hatchery/_start_marker.py")),
     ("hatchery._calls", include_str!("../python/hatchery/_calls.py")),
     ("hatchery._children", include_str!("../python/hatchery/_children.py")),
     ("hatchery._codecs", include_str!("../python/hatchery/_codecs.py")),

@@ -1,6 +1,6 @@
 """The worker's side of hatchery. A module that runs in a pool need not import it.
 
-What is here can be used in any function that a pool calls, in async code too, and in threads of synchronous calls.
+Any function that a pool calls can use these names, also in async code and in threads that the function starts.
 """
 
 from hatchery._calls import (

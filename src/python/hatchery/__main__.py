@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from typing import Any
 
 _EXAMPLE = """\
-Each argument is JSON: a text has quotes of its own. NAME=JSON is a keyword argument.
+Each argument is JSON, so a string needs quotes of its own. NAME=JSON is a keyword argument.
 
   python -m hatchery call shop price '"pen"' currency='"EUR"'
 
-The result is printed as JSON, the items of a stream one a line, progress and tracebacks to standard error.
-Exit code: 0, 1 when the function raises or returns what JSON cannot hold, 2 when it cannot be called.
+The result is printed as JSON, a stream as one item per line. Progress and tracebacks go to standard error.
+Exit codes: 0 for success, 1 when the function raises or its result cannot be sent, 2 when it cannot be called.
 """
 
 
@@ -36,9 +36,11 @@ def main() -> int:
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    call.add_argument("--path", action="append", default=[], metavar="DIR", help="a folder with modules, as `.path()`")
+    call.add_argument(
+        "--path", action="append", default=[], metavar="DIR", help="a folder with modules, like `.path()`"
+    )
     call.add_argument("--session", metavar="NAME", help="call within a session, whose dict is empty")
-    call.add_argument("--timeout", type=float, metavar="SECONDS", help="what `hatchery.deadline()` tells")
+    call.add_argument("--timeout", type=float, metavar="SECONDS", help="sets `hatchery.deadline()`")
     call.add_argument("module", metavar="MODULE")
     call.add_argument("function", metavar="FUNCTION")
     call.add_argument("arguments", nargs="*", metavar="ARGUMENT", help="JSON, or NAME=JSON")
@@ -66,7 +68,7 @@ def _arguments(texts: list[str]) -> tuple[list[Any], dict[str, Any]]:
         try:
             decoded = json.loads(value if named else text)
         except ValueError as error:
-            raise ValueError(f"{text} is no JSON ({error}); a text is written with quotes, as '\"pen\"'") from None
+            raise ValueError(f"{text} is not JSON ({error}); write a string with quotes, as '\"pen\"'") from None
         if named:
             kwargs[name] = decoded
         else:
@@ -75,7 +77,7 @@ def _arguments(texts: list[str]) -> tuple[list[Any], dict[str, Any]]:
 
 
 class _Terminal:
-    """Takes the place of the host's channel: prints progress."""
+    """Stands in for the host's channel, and prints progress."""
 
     def __init__(self) -> None:
         self.lock = RLock()
@@ -86,7 +88,7 @@ class _Terminal:
 
 
 class _Runner:
-    """Runs hooks and one call on this thread; what is awaited, on one event loop."""
+    """Runs the hooks and one call on this thread, awaitables on one event loop."""
 
     def __init__(self, session: str | None, timeout: float | None) -> None:
         self.call = _calls.Call(1, int(1000 * timeout) if timeout else 0)
@@ -146,7 +148,7 @@ class _Runner:
         print(_text(_values.encode(value)), flush=True)
 
     def finish(self, result: Any) -> Any:
-        """Await what can be awaited."""
+        """Return a result, awaited if it is awaitable."""
         if not _functions.is_awaitable(result):
             return result
         if self.loop is None:
@@ -161,7 +163,7 @@ class _Runner:
 
 
 def _text(body: Any) -> str:
-    """Return JSON to be read; bytes and arrays are shown as the number of their bytes."""
+    """Return a body as text. Of bytes and arrays it shows the size only."""
     if isinstance(body, bytes):
         return body.decode()
     sizes = [len(data) for data in body.attachments]

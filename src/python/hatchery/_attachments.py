@@ -1,7 +1,6 @@
-r"""Bytes beside the JSON of a frame's body: what stands for them in it, and what that means.
+r"""Attachments: bytes and arrays that a frame carries beside its JSON. `_values` imports this with the first of them.
 
-An object whose only member is `"\\0"` stands for one, see docs/wire-protocol.md. This module is imported when the first
-bytes come or go.
+In the JSON a placeholder, an object whose only member is `"\\0"`, stands for an attachment, see docs/wire-protocol.md.
 """
 
 from __future__ import annotations
@@ -14,60 +13,60 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-MOST_ATTACHMENTS = 0xFFFF
+MAX_ATTACHMENTS = 0xFFFF
 NAME = "\0"
 
-# What `struct` calls kinds of numbers, and what numpy calls them.
+# Format codes of `struct`, and numpy's letters for the kinds of numbers.
 _KINDS = {**dict.fromkeys("bhilqn", "i"), **dict.fromkeys("BHILQN", "u"), **dict.fromkeys("efd", "f"), "?": "b"}
 _FORMATS = {"i1": "b", "i2": "h", "i4": "i", "i8": "q", "u1": "B", "u2": "H", "u4": "I", "u8": "Q"}
 _FORMATS.update({"f4": "f", "f8": "d", "b1": "?"})
-_ARRAY_KINDS = "biufc"  # what numpy calls kinds of numbers
+_ARRAY_KINDS = "biufc"  # numpy's letters for the kinds that can be sent
 _NATIVE = "<" if sys.byteorder == "little" else ">"
 
 
 class Encoded:
-    """A body with attachments. Takes the place of the body's bytes wherever a frame is sent."""
+    """A body with attachments, sent in place of a body's bytes."""
 
     __slots__ = ("attachments", "json")
 
     def __init__(self, json: bytes, attachments: list[Any]) -> None:
-        """`attachments` support the buffer protocol, as bytes."""
+        """Keep the parts; each attachment supports the buffer protocol, as bytes."""
         self.json = json
         self.attachments = attachments
 
 
 class RefusedError(Exception):
-    """A value has bytes, but none that travel; the message goes on after the value's place."""
+    """A value has bytes that cannot be sent. The message continues after the value's place."""
 
 
-class Taken:
-    """Collects attachments while a value is encoded, and returns what stands for them in JSON."""
+class Collector:
+    """Collects attachments while a value is encoded, and returns their placeholders."""
 
     def __init__(self, *, escapes: bool = False) -> None:
-        """`escapes`: whether names of members are told from placeholders."""
+        """Start empty. With `escapes`, names that look like placeholders are escaped."""
         self.attachments: list[Any] = []
         self.escapes = escapes
-        self.reserved = False  # a name was met that must be told from placeholders
+        self.reserved = False  # some name looks like a placeholder
 
-    def take(self, value: Any) -> dict[str, Any] | None:
-        """Take a value that has bytes; None when it has none."""
+    def add(self, value: Any) -> dict[str, Any] | None:
+        """Add a value that has bytes, and return its placeholder; None when the value has no bytes."""
         data = _bytes_of(value)
         if data is None:
             return None
-        if len(self.attachments) == MOST_ATTACHMENTS:
-            raise RefusedError(f"is more than the {MOST_ATTACHMENTS} bytes values that a result carries: join them")
+        if len(self.attachments) == MAX_ATTACHMENTS:
+            raise RefusedError(f"is more than the {MAX_ATTACHMENTS} bytes values that a result can have: join them")
         self.attachments.append(data[0])
         return {NAME: [len(self.attachments) - 1, *data[1:]]}
 
-    def take_or_raise(self, value: Any) -> dict[str, Any]:
-        """Do the same for the C encoder."""
-        taken = self.take(value)
-        if taken is None:
+    def add_or_raise(self, value: Any) -> dict[str, Any]:
+        """Add a value, or raise `TypeError`, as the C encoder wants it."""
+        collector = self.add(value)
+        if collector is None:
             raise TypeError(type(value))
-        return taken
+        return collector
 
     def name(self, name: str) -> str:
-        """Return a member's name as it travels."""
+        """Return a member's name, escaped if necessary."""
         if name[:1] != NAME:
             return name
         self.reserved = True
@@ -75,7 +74,7 @@ class Taken:
 
 
 def _bytes_of(value: Any) -> tuple[Any, ...] | None:
-    """Return a value's bytes; of an array, its dtype and shape too."""
+    """Return a value's bytes, and the dtype and shape of an array; None when the value has no bytes."""
     kind = type(value)
     if kind is bytes:
         return (value,)
@@ -84,7 +83,7 @@ def _bytes_of(value: Any) -> tuple[Any, ...] | None:
         if isinstance(value, getattr(numpy, "ndarray", ())):
             return _bytes_of_array(value)
         if isinstance(value, getattr(numpy, "generic", ())):
-            return None  # a single number, which has no form of its own
+            return None  # a single number is not sent as bytes
     try:
         view = memoryview(value)
     except TypeError:
@@ -103,7 +102,7 @@ def _bytes_of(value: Any) -> tuple[Any, ...] | None:
     if view.c_contiguous and not swapped and view.nbytes:
         try:
             data: Any = view.cast("B")
-        except (TypeError, ValueError):  # its format says "<", though that is native
+        except (TypeError, ValueError):  # `cast` rejects an explicit "<", even where it is the native order
             data = view.tobytes()
     else:
         data = view.tobytes()
@@ -139,29 +138,29 @@ def _hint(dtype: Any) -> str:
 
 
 def encode(value: Any) -> Encoded | None:
-    """Encode a value that the C encoder alone does not take; None when the exact walk must decide."""
-    taken = Taken()
+    """Encode a value with attachments by the C encoder; None when the exact walk must decide."""
+    collector = Collector()
     try:
-        data = _values.guarded(_values.encoder(taken.take_or_raise), value).encode()
+        data = _values.guarded(_values.encoder(collector.add_or_raise), value).encode()
     except Exception:
         return None
-    attachments = taken.attachments
-    # Texts that begin with U+0000 may be names, and what may be too deep may be the placeholders.
+    attachments = collector.attachments
+    # A text that starts with U+0000 may be a name; placeholders add a level of nesting.
     if data.count(b'"\\u0000') != len(attachments) or not _values.is_surely_fine(data, value):
         return None
     return Encoded(data, attachments)
 
 
-class _Meanings:
-    """Puts attachments in the place of what stands for them."""
+class _Placeholders:
+    """Replaces placeholders by their attachments while a body is decoded."""
 
     def __init__(self, attachments: tuple[Any, ...], *, escaped: bool) -> None:
         self._attachments = attachments
-        self._named = [False] * len(attachments)
-        self._escaped = escaped  # some names may have to be read
+        self._used = [False] * len(attachments)
+        self._escaped = escaped  # some names may be escaped
 
     def members(self, members: dict[str, Any]) -> Any:
-        """Return what an object means."""
+        """Return an object, or the attachment if the object is a placeholder."""
         if NAME in members:
             if len(members) != 1:
                 raise _wire.ProtocolError("a placeholder has another member")
@@ -175,37 +174,37 @@ class _Meanings:
     def _value(self, placeholder: Any) -> Any:
         try:
             index, *array_type = placeholder
-            named, data = self._named[index], self._attachments[index]
+            named, data = self._used[index], self._attachments[index]
             if named or index < 0:
                 raise ValueError(f"attachment {index} is named twice")  # noqa: TRY301
-            self._named[index] = True
-            if type(data.obj) in (bytes, bytearray):  # it came within the frame
-                data = bytes(data) if len(data) < _wire.LEAST_VIEW_BYTES else data.toreadonly()
+            self._used[index] = True
+            if type(data.obj) in (bytes, bytearray):  # from the frame, not from a memfd
+                data = bytes(data) if len(data) < _wire.MIN_VIEW_BYTES else data.toreadonly()
             return _array(data, *array_type) if array_type else data
         except Exception as error:
             raise _wire.ProtocolError(f"a placeholder cannot be read: {type(error).__name__}: {error}") from error
 
     def check(self) -> None:
-        """Check that each was named."""
-        if not all(self._named):
-            raise _wire.ProtocolError(f"nothing stands for attachment {self._named.index(False)}")
+        """Raise `ProtocolError` unless each attachment has a placeholder."""
+        if not all(self._used):
+            raise _wire.ProtocolError(f"no placeholder names attachment {self._used.index(False)}")
 
 
 def scan(body: Any, attachments: tuple[Any, ...]) -> Any:
-    """Read a body with attachments.
+    """Decode a body with attachments.
 
     Raises `ProtocolError` for a wrong placeholder, `UnmappedError` for an attachment that this process could not map,
-    and `ValueError` otherwise.
+    and `ValueError` for other wrong bodies.
     """
     for data in attachments:
         if isinstance(data, _wire.UnmappedError):
             raise data
     text = str(body, "utf-8")
-    meanings = _Meanings(attachments, escaped=text.count("\\u0000") != len(attachments))
-    value, end = _values.scanner(meanings.members)(text, 0)
+    placeholders = _Placeholders(attachments, escaped=text.count("\\u0000") != len(attachments))
+    value, end = _values.scanner(placeholders.members)(text, 0)
     if end != len(text):
-        raise ValueError("something follows it")
-    meanings.check()
+        raise ValueError("the body has data after the value")
+    placeholders.check()
     return value
 
 
@@ -214,10 +213,10 @@ def _array(data: Any, dtype: str, shape: list[int]) -> Any:
     for length in shape:
         size *= length
     if size != len(data) or min(shape, default=0) < 0 or dtype[0] not in "<>|" or dtype[1] not in _ARRAY_KINDS:
-        raise ValueError(f"{len(data)} bytes are no array of {dtype} and shape {shape}")
+        raise ValueError(f"{len(data)} bytes are not an array of {dtype} and shape {shape}")
     try:
         import numpy as np
-    except Exception:  # it is not there, or does not work
+    except Exception:  # numpy is missing, or broken
         return _view(data, dtype, shape)
     return np.ndarray(shape, dtype, data)
 
@@ -227,6 +226,6 @@ def _view(data: Any, dtype: str, shape: list[int]) -> memoryview:
     code = _FORMATS.get(dtype[1:])
     if code is None or dtype[0] not in (_NATIVE, "|") or not all(shape):
         return view
-    cast: Any = view.cast("B").cast  # only known with formats written out
+    cast: Any = view.cast("B").cast  # typeshed accepts only literal formats
     shaped: memoryview = cast(code, shape)
     return shaped

@@ -1,16 +1,19 @@
-"""The calls in this worker, how one that runs is interrupted, and what user code may ask about its own.
+"""The calls in this worker, how the running one is cancelled, and the functions by which user code asks about its call.
 
-Synchronous user code runs on the main thread, which also reads the channel. While it runs, nobody reads: the host
-follows a `cancel` frame with a signal, whose handler reads what has arrived and raises `Cancelled` in user code. The
-handler runs between any two bytecodes of the main thread, so everything here is written to be interrupted anywhere:
+Every other module of a worker uses this one.
 
-- `armed` says what the handler may raise in. It is set within the innermost `try` around user code, and unset in that
-  `try`'s `finally`, around which there is another `try`: whatever the handler raises, wherever, lands there.
-- Between the end of a function and that `finally` the handler does not raise: what was returned would be lost, and of
-  a coroutine Python would say that it was never awaited. A function that is not written in Python has no frame; there
-  the handler cannot tell, and raises.
-- The handler disarms before it raises, so it raises once for each call.
-- While a frame is read or written, nothing is armed; `poked` then tells that a signal came, and whoever arms looks.
+Synchronous user code runs on the main thread, which also reads the channel. While user code runs, nothing is read. So
+the host sends a signal after each `cancel` frame. The signal's handler reads the channel and raises `Cancelled` in user
+code. A handler runs between any two bytecodes of the main thread. These rules make that safe:
+
+- The handler raises only while `interruptible` is set. It is set inside the innermost `try` around user code and
+  cleared in the `finally` of that `try`. A second `try` around both catches an exception raised at any point between.
+- The handler does not raise between the return of a function and that `finally`: the result would be lost, and Python
+  would warn about a coroutine that was never awaited. A function that is not written in Python has no frame, so the
+  handler cannot see that it has returned, and raises.
+- The handler clears `interruptible` before it raises, so it raises once for each call.
+- `interruptible` is clear while a frame is read or written. A signal that comes then sets `signal_pending`. Code that
+  sets `interruptible` checks `signal_pending` next, and calls `drain`.
 """
 
 from __future__ import annotations
@@ -46,31 +49,31 @@ class Cancelled(BaseException):
     _call_id = 0
 
     def __init__(self, *args: object) -> None:
-        """Note that it has come, where it was raised from another thread."""
+        """Mark the call of a pool thread: the exception has reached user code."""
         super().__init__(*(args or ("the call was cancelled",)))
         runner = runners.get(get_ident())
-        if runner is not None and runner.serves is not None:
-            runner.serves.delivered = True
+        if runner is not None and runner.call is not None:
+            runner.call.delivered = True
 
 
 Cancelled.__module__ = "hatchery"
 
 
 class HostCallError(Exception):
-    """A call of the host failed: `name` says which, `message` how, and `cause` of what kind that is.
+    """A host call failed. `name` is the host's function, `message` says what went wrong, `cause` is the kind.
 
     Causes are "no_such_function", "depth" (host calls are nested too deep), "failed", "timeout" and "cancelled".
     """
 
     def __init__(self, name: str, message: str, cause: str) -> None:
-        """`name` is the host function's."""
+        """Keep the three parts; `name` is that of the host's function."""
         super().__init__(name, message, cause)
         self.name = name
         self.message = message
         self.cause = cause
 
     def __str__(self) -> str:
-        """Say what failed, and how."""
+        """Return the name and the message."""
         return f"the host's {self.name!r}: {self.message}"
 
 
@@ -78,31 +81,31 @@ HostCallError.__module__ = "hatchery"
 
 
 class Call:
-    """A call that is in this worker."""
+    """A call that this worker has received and not answered."""
 
-    # What most calls never change stands here, which makes them cheap.
+    # Defaults that most calls never change are class attributes: a call then costs less to create.
     arrived = 0.0
     cancelled = False
-    over = False  # answered, or about to be
+    answered = False  # the answer is sent, or is the next frame of this call
     session: dict[str, Any] | None = None  # the session's state
-    progress = False  # somebody listens
-    credit: int | None = None  # how many items may still be sent; None when no stream is wanted
-    context: Context | None = None  # in which its synchronous code runs
-    items: Any = None  # of a stream: the iterator that the main thread, or the pool's, step through
-    async_items: Any = None  # of a stream: the iterator that the task steps through
-    task: Task[None] | None = None  # what runs it on the event loop
-    entered = False  # the task has come to user code
-    waiter: Future[None] | None = None  # what that task waits for when it has no credit
+    progress = False  # the caller listens to progress
+    credit: int | None = None  # how many stream items may still be sent; None when the caller wants no stream
+    context: Context | None = None  # of its synchronous code
+    items: Any = None  # of a stream: the iterator that the main thread, or a pool thread, reads
+    async_items: Any = None  # of a stream: the iterator that the task reads
+    task: Task[None] | None = None  # runs the call on the event loop
+    started = False  # the task, or the pool thread, has begun to run user code
+    credit_future: Future[None] | None = None  # the task waits for it when the stream has no credit
     request_id: str | None = None
     traceparent: str | None = None
-    # In a thread of the pool, see `_threads`:
-    raising = False  # the main thread is about to raise `Cancelled` in it
-    raised = False  # and has done so
-    delivered = False  # and user code has seen it
-    stepping = False  # of a stream: it is some thread's turn
+    # For a call that runs in a pool thread, see `_threads`:
+    raising = False  # the main thread is about to raise `Cancelled` in the pool thread
+    raised = False  # the main thread has raised it
+    delivered = False  # user code has seen it
+    stepping = False  # of a stream: a pool thread has, or waits for, its turn
 
     def __init__(self, call_id: int, timeout_ms: int, options: dict[str, Any] | None = None) -> None:
-        """Begin a call, by its frame. Raises `ValueError` when the options cannot be read."""
+        """Take the parts of a call frame. Raises `ValueError` when the options are not valid."""
         self.id = call_id
         self.timeout_ms = timeout_ms
         if timeout_ms:
@@ -111,108 +114,112 @@ class Call:
             self._take(options)
 
     def own_context(self) -> Context:
-        """Return the context variables of this call, which begin as those of the worker."""
+        """Return the context of this call, at first a copy of the worker's."""
         if self.context is None:
-            self.context = base.copy()
+            self.context = base_context.copy()
         return self.context
 
     def _take(self, options: dict[str, Any]) -> None:
         if options.__class__ is not dict:
-            raise ValueError("its options are no object")
+            raise ValueError("the options are not an object")
         for name, value in options.items():
             if name == "credit" and value.__class__ is int and value >= 0:
                 self.credit = value
             elif name == "progress" and value.__class__ is bool:
                 self.progress = value
             elif name in _TEXTS and value.__class__ is str:
-                if name != "session":  # which needs more than its name
+                if name != "session":  # the worker looks up the session's state
                     setattr(self, name, value)
-            elif name != "depth" or value.__class__ is not int or value < 0:  # it is the host's business
-                raise ValueError(f"its option {name!r} is unknown, or cannot be {value!r}")
+            elif name != "depth" or value.__class__ is not int or value < 0:  # only the host uses it
+                raise ValueError(f"the option {name!r} is unknown, or its value {value!r} is not valid")
 
 
 _TEXTS = ("session", "request_id", "traceparent")
-# The worker's name, in the environment of its child processes.
+# The environment variable that tells child processes the worker's name.
 WORKER = "HATCHERY_WORKER"
 
 
 class MainThread:
-    """What the signal handler must know, and what it leaves behind."""
+    """The state of the main thread, shared with the handler of the cancel signal."""
 
     __slots__ = (
-        "_looking",
-        "armed",
-        "begun",
-        "begun_lock",
+        "_draining",
         "call",
         "cancel_signal",
         "channel",
         "deferred",
         "ident",
         "inbox",
-        "poked",
+        "interruptible",
+        "signal_pending",
+        "start_marker",
+        "start_marker_lock",
         "worker",
     )
 
     def __init__(self) -> None:
-        """Begin with nothing to interrupt."""
-        # What of `call` runs here and may be interrupted: a function, or True for other user code.
-        self.armed: Any = None
-        self.poked = False  # a signal came and nobody has looked for its frame yet
-        self.call: Call | None = None  # whose synchronous code runs here
+        """Begin with no call."""
+        # The function of `call` that runs here and may be interrupted, or True for other user code of `call`.
+        self.interruptible: Any = None
+        self.signal_pending = False  # a signal came, and its frame is not read yet
+        self.call: Call | None = None  # the call whose synchronous code runs here
         self.channel: _wire.Channel | None = None
         self.worker: Worker | None = None
         self.cancel_signal = 0
-        self.inbox: Inbox | None = None  # once there may be more to look for than this call's cancel
-        # The largest id of a call that has begun, and that of the call whose synchronous code runs here, or 0; shared
-        # with the host if it wants to know.
-        self.begun: list[int] | memoryview = [0, 0]
-        self.begun_lock: Any = None  # there is one when calls begin in threads
+        self.inbox: Inbox | None = None  # when frames other than the cancel of `call` may need the handler
+        # The start marker: the largest id of a call that has started, and the id of the call whose synchronous code
+        # runs here, or 0. Shared memory when the host asked for it.
+        self.start_marker: list[int] | memoryview = [0, 0]
+        self.start_marker_lock: Any = None  # only needed when calls start in pool threads
         self.ident = get_ident()
-        # What a handler of the user's raised while one of our functions ran on behalf of user code, see `_signals`.
+        # Raised by a user's signal handler in one of our functions that user code called, see `_signals`.
         self.deferred: BaseException | None = None
-        self._looking = False
+        self._draining = False
 
     def on_signal(self, _number: int, frame: FrameType | None) -> None:
         """Handle the signal that follows a `cancel` frame."""
-        armed, module = self.armed, frame and frame.f_globals.get("__name__")
-        has_ended = module == "hatchery._serving" and armed.__class__ is FunctionType  # or is just about to begin
-        if armed is None or has_ended or module in _NOT_HERE:
-            self.poked = True  # the host repeats the signal until the call is answered
+        interruptible, module = self.interruptible, frame and frame.f_globals.get("__name__")
+        # The function has returned, or is about to be called.
+        has_ended = module == "hatchery._serving" and interruptible.__class__ is FunctionType
+        if interruptible is None or has_ended or module in _NOT_HERE:
+            self.signal_pending = True  # the host repeats the signal until the call is answered
         else:
-            self.look()
+            self.drain()
 
-    def look(self) -> None:
-        """Read what has arrived while user code runs; raise `Cancelled` in it if the host cancels this call."""
+    def drain(self) -> None:
+        """Read what has arrived while user code runs. Raises `Cancelled` if the host has cancelled this call."""
         call, channel = self.call, self.channel
-        if self._looking or call is None or channel is None:
-            self.poked = True  # a signal in the middle of a look
+        if self._draining or call is None or channel is None:
+            self.signal_pending = True  # a signal during `drain`
             return
         while True:
-            self._looking = True
+            self._draining = True
             try:
-                self.poked = False
-                if not call.cancelled:  # else it was swallowed where Python cannot raise, see `on_unraisable`
+                self.signal_pending = False
+                if not call.cancelled:  # else user code has swallowed it, see `on_unraisable`
                     channel.fetch()
                     for frame in channel.pending:
                         if frame[0] == _wire.CANCEL and frame[3] == call.id:
                             call.cancelled = True
                     if self.inbox is not None:
-                        self.inbox.attend()
+                        self.inbox.handle_urgent()
             except OSError:
-                pass  # the next to read or write will say so
+                pass  # the next read or write reports it
             finally:
-                self._looking = False
+                self._draining = False
             if call.cancelled:
-                self.armed = None
+                self.interruptible = None
                 error = Cancelled("the call was cancelled")
                 error._call_id = call.id  # noqa: SLF001
                 raise error
-            if not self.poked:
+            if not self.signal_pending:
                 return
 
     def on_unraisable(self, unraisable: Any) -> bool:
-        """Arm again if `Cancelled` was raised where it had to be swallowed: in a `__del__`, a callback of ctypes."""
+        """Allow another `Cancelled` if Python swallowed one, as it does in `__del__` and in callbacks of ctypes.
+
+        Returns whether the exception was ours.
+        """
         error = unraisable.exc_value
         runner = runners.get(get_ident())
         if runner is not None:
@@ -220,17 +227,17 @@ class MainThread:
         call = self.call
         if call is None or type(error) is not Cancelled or error._call_id != call.id:  # noqa: SLF001
             return False
-        self.armed = True
+        self.interruptible = True
         return True
 
     def defer(self, error: BaseException) -> None:
-        """Keep what a signal handler of the user's raised until our function returns to user code."""
+        """Keep an exception of a user's signal handler until our function returns to user code."""
         self.deferred = error
         if self.worker is not None and self.worker.loop is not None:
             self.worker.loop.interrupt()
 
     def raise_deferred(self) -> None:
-        """Raise what was kept, on the main thread."""
+        """Raise the kept exception, on the main thread only."""
         if get_ident() == self.ident:
             error, self.deferred = self.deferred, None
             if error is not None:
@@ -239,93 +246,93 @@ class MainThread:
     def send(
         self, channel: _wire.Channel, kind: int, call_id: int, body: bytes | Encoded = b"", number: int = 0
     ) -> None:
-        """Send a frame where user code may be running below, whose interruption must not cut it."""
-        armed = self.armed
-        if armed is None or get_ident() != self.ident:
+        """Send a frame, possibly from user code. A cancel is held back until the frame is complete."""
+        interruptible = self.interruptible
+        if interruptible is None or get_ident() != self.ident:
             channel.send(kind, call_id, body, number)
             return
-        self.armed = None
+        self.interruptible = None
         try:
             channel.send(kind, call_id, body, number)
         finally:
-            self.armed = armed
-        if self.poked:
-            self.look()
+            self.interruptible = interruptible
+        if self.signal_pending:
+            self.drain()
 
     def forked(self) -> None:
-        """In a forked child: leave the host to the parent."""
-        self.armed = None
+        """Close the channel in a forked child: only the parent serves the host."""
+        self.interruptible = None
         self.call = None
         self.deferred = None
-        self.begun = [0, 0]
-        self.begun_lock = None  # a thread that the child does not have may hold it
+        self.start_marker = [0, 0]
+        self.start_marker_lock = None  # a thread that does not exist in the child may hold it
         self.inbox = None
         if self.channel is not None:
             self.channel.abandon()
 
 
-# Interrupted here, Python's import locks could stay locked; and what is raised around a callback, or in one of ours, a
-# loop of user code's own would only report.
+# Modules in which the handler must not raise. In the import system a lock could stay locked. Around callbacks, and in
+# ours, an event loop of user code would only log the exception.
 _NOT_HERE = ("importlib._bootstrap", "_frozen_importlib", "asyncio.events", "hatchery._host")
 
 main = MainThread()
-# The context variables that each call begins with: as the module's import and the start hooks have left them.
-base: Context = copy_context()
-# The call of the running task; there is none before there is an event loop.
-of_task: ContextVar[Call] | None = None
-# The threads of the pool, by their idents.
+# The context variables that each call starts with: those left by the module's import and the start hooks.
+base_context: Context = copy_context()
+# The call of the running task; None before the worker has an event loop.
+task_call: ContextVar[Call] | None = None
+# The pool threads, by ident.
 runners: dict[int, Runner] = {}
 
 
-def running() -> Call | None:
-    """Return the call whose code asks. Threads of synchronous calls find the one that runs on the main thread."""
-    if of_task is not None:
-        call = of_task.get(None)
+def current_call() -> Call | None:
+    """Return the call that the calling code belongs to. In threads of user code it is the main thread's call."""
+    if task_call is not None:
+        call = task_call.get(None)
         if call is not None:
             return call
     if runners:
         runner = runners.get(get_ident())
         if runner is not None:
-            return runner.serves
+            return runner.call
     return main.call
 
 
 def run(call: Call | None, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Run user code on this thread, where it can be interrupted when it belongs to a call."""
+    """Run user code on the main thread. A `call` can be cancelled meanwhile."""
     main.call = call
     if call is not None:
-        enter(call.id)
+        mark_running(call.id)
     try:
         try:
-            main.armed = None if call is None else True
-            if main.poked:
-                main.look()
+            main.interruptible = None if call is None else True
+            if main.signal_pending:
+                main.drain()
             if call is None:
                 return function(*args, **kwargs)
             return call.own_context().run(function, *args, **kwargs)
         finally:
-            main.armed = None
+            main.interruptible = None
     finally:
         main.call = None
-        main.begun[1] = 0
+        main.start_marker[1] = 0
 
 
-def begins(call_id: int) -> None:
-    """Mark that a call has begun, before user code of it runs."""
-    if call_id > main.begun[0]:
-        lock = main.begun_lock
+def mark_started(call_id: int) -> None:
+    """Record in the start marker that a call starts. Must be called before its user code runs."""
+    if call_id > main.start_marker[0]:
+        lock = main.start_marker_lock
         if lock is None:
-            main.begun[0] = call_id
+            main.start_marker[0] = call_id
             return
-        with lock:  # another thread may mark a larger one meanwhile
-            if call_id > main.begun[0]:  # noqa: PLR1730 - max() costs twice as much
-                main.begun[0] = call_id
+        with lock:  # another thread may have marked a larger id
+            if call_id > main.start_marker[0]:  # noqa: PLR1730 - max() costs twice as much
+                main.start_marker[0] = call_id
 
 
-def enter(call_id: int) -> None:
-    """Mark that synchronous user code of a call begins on the main thread."""
-    begins(call_id)
-    main.begun[1] = call_id
+def mark_running(call_id: int) -> None:
+    """Record in the start marker that synchronous user code of a call starts on the main thread."""
+    mark_started(call_id)
+    main.start_marker[1] = call_id
 
 
 def session() -> dict[str, Any]:
@@ -335,7 +342,7 @@ def session() -> dict[str, Any]:
     Raises `RuntimeError` when the call belongs to no session, when no call runs here, and in child processes of a
     worker. In any other process, such as a test, it is one dict, the same for all.
     """
-    call = running()
+    call = current_call()
     if call is None:
         if main.worker is None:
             return _session_outside()
@@ -351,14 +358,14 @@ _outside: dict[str, Any] = {}
 
 
 def _session_outside() -> dict[str, Any]:
-    """Return what stands for a session in a process that is no worker."""
+    """Return the session of a process that is not a worker."""
     import os
 
     worker = os.environ.get(WORKER)
     if worker is not None:
         raise RuntimeError(
-            f"hatchery.session(): this is a child process of worker {worker}, which has the session; "
-            "pass what the child needs to it, and return what it makes"
+            f"hatchery.session(): this is a child process of worker {worker}, and only the worker has the session; "
+            "pass the child what it needs, and return its results to the worker"
         )
     return _outside
 
@@ -369,8 +376,8 @@ def progress(value: object) -> None:
     Does nothing, at little cost, when the caller does not listen, and when no call runs here. Raises `ValueError` for
     a value that cannot be sent.
     """
-    call, channel = running(), main.channel
-    if call is None or channel is None or not call.progress or call.over:
+    call, channel = current_call(), main.channel
+    if call is None or channel is None or not call.progress or call.answered:
         return
     try:
         body = _values.encode(value)
@@ -382,8 +389,8 @@ def progress(value: object) -> None:
         if runner is not None:
             runner.send(_wire.PROGRESS, call.id, body)
             return
-        with channel.lock:  # `over` is set under it: after its answer nothing of a call is sent
-            if not call.over:
+        with channel.lock:  # `answered` is set under it: no frame of a call follows its answer
+            if not call.answered:
                 channel.send(_wire.PROGRESS, call.id, body)
     except _values.EncodeError as error:
         raise ValueError(f"hatchery.progress(): {error.about('value')}") from None
@@ -397,15 +404,16 @@ def progress(value: object) -> None:
 def cancelled() -> bool:
     """Tell whether this call has been cancelled.
 
-    Useful in threads, in which nothing is raised, and in code that cleans up. False when no call runs here.
+    Useful in threads of user code, where `Cancelled` is not raised, and in code that cleans up. False when no call runs
+    here.
     """
-    call = running()
+    call = current_call()
     return call is not None and call.cancelled
 
 
 def deadline() -> float | None:
-    """Return the value of `time.monotonic()` at which the caller stops waiting; None when it waits forever."""
-    call = running()
+    """Return the `time.monotonic()` value, in seconds, at which the caller stops waiting; None if it waits forever."""
+    call = current_call()
     if call is None or not call.timeout_ms:
         return None
     return call.arrived + call.timeout_ms / 1000
@@ -415,22 +423,22 @@ _host_call: Callable[..., Any] | None = None
 
 
 def request_id() -> str | None:
-    """Return the id by which the caller names this request in logs; None when it gave none, or no call runs here."""
-    call = running()
+    """Return the caller's request id for logs; None when the caller gave none, or no call runs here."""
+    call = current_call()
     return None if call is None else call.request_id
 
 
 def traceparent() -> str | None:
     """Return the W3C trace context of this call; None when the caller gave none, or no call runs here."""
-    call = running()
+    call = current_call()
     return None if call is None else call.traceparent
 
 
 def call_host(name: str, /, *args: object, **kwargs: object) -> Any:
     """Call a function that the host registered under this name, and return what it returns.
 
-    In asynchronous code it returns an awaitable of that. Raises `HostCallError` when the host says why there is no
-    result, `ValueError` for arguments that cannot be sent, and `RuntimeError` when no call runs here.
+    In asynchronous code it returns an awaitable of the result. Raises `HostCallError` when the host's function fails,
+    `ValueError` for arguments that cannot be sent, and `RuntimeError` when no call runs here.
     """
     global _host_call  # noqa: PLW0603 - an import statement costs more than the rest of this
     function = _host_call

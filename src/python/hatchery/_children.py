@@ -1,8 +1,8 @@
-"""Lets child processes import this package, which a worker has in memory only.
+"""Lets child processes import this package, which a worker has in memory only. `_worker` and `_zygote` call it.
 
-The package is written as a zip archive to a file without a name, and `/proc/PID/fd/N` is the path that child processes
-find it by. So there is nothing to clean up, no folder that others can write to, and it works on a read-only system.
-`multiprocessing` hands `sys.path` to its children; other ones inherit `PYTHONPATH`.
+The package is a zip archive in an unnamed file, and `/proc/PID/fd/N` is its path. So nothing must be cleaned up, nobody
+else can write to it, and it works on a read-only file system. `multiprocessing` passes `sys.path` to its children;
+other child processes inherit `PYTHONPATH`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ _fd = -1
 _path = ""
 
 
-def lend(archive: bytes) -> None:
-    """Make the package importable in child processes, as far as the system lets us."""
+def make_importable(archive: bytes) -> None:
+    """Make the package importable in child processes, if the system allows it."""
     global _fd  # noqa: PLW0603 - there is one archive
     _fd = _anonymous_file()
     if _fd < 0:
@@ -25,7 +25,7 @@ def lend(archive: bytes) -> None:
     try:
         while rest:
             rest = rest[os.write(_fd, rest) :]
-    except OSError:  # a limit of the size of files
+    except OSError:  # a limit on file size
         os.close(_fd)
         _fd = -1
         return
@@ -33,7 +33,7 @@ def lend(archive: bytes) -> None:
 
 
 def forked() -> None:
-    """Name the file in a forked worker, whose path is another one."""
+    """Update the path in a forked worker, whose process id is another one."""
     if _fd >= 0:
         _publish()
 
@@ -48,7 +48,7 @@ def _publish() -> None:
     folders = given.split(os.pathsep) if given else []
     _put(folders, path)
     os.environ["PYTHONPATH"] = os.pathsep.join(folders)
-    # This process has the package from elsewhere: no import need look into the archive.
+    # This process has the package in memory, so imports here skip the archive.
     sys.path_importer_cache.pop(_path, None)
     sys.path_importer_cache[path] = None
     _path = path
@@ -62,7 +62,7 @@ def _put(folders: list[str], path: str) -> None:
 
 
 def _anonymous_file() -> int:
-    """Return the descriptor of a file without a name, or -1."""
+    """Return the descriptor of a new unnamed file, or -1."""
     try:
         return os.memfd_create("hatchery-package", os.MFD_CLOEXEC)
     except (AttributeError, OSError):

@@ -1,11 +1,14 @@
-"""Faster codecs than the standard library's, where they can be imported, under the same rules.
+"""Optional faster JSON codecs, under the same rules as `_values`, which imports this module when it needs one.
 
-Either reads whatever the host sends. Only orjson writes, and only behind checks, because by itself it takes more than
-the rules allow: `marshal` refuses every type that is not one of Python's own, subclasses included, and what it takes
-beside JSON's types (bytes, sets, complex numbers) orjson refuses; integers and lone surrogates orjson checks itself;
-the depth is looked for in the text. Both checks are C code and cost less than they save. Whatever is refused goes the
-slow way, which accepts it or says why not. msgspec takes sets, dates, long integers and more, and there is no cheap
-check for these, so it only reads.
+| codec | decodes | encodes |
+|---|---|---|
+| orjson | yes | yes, with two checks |
+| msgspec | yes | no: it accepts sets, dates, long integers and more, and no cheap check finds these |
+
+orjson alone accepts more than the rules allow. First check: `marshal` refuses every type that is not built in, also
+subclasses; orjson refuses the built-in types that JSON lacks (bytes, sets, complex numbers). Second check: the depth of
+the encoded text. orjson itself refuses long integers and lone surrogates. Both checks are C code and cost less than
+orjson saves. A refused value goes to the slow encoder, which accepts it or reports why not.
 """
 
 from __future__ import annotations
@@ -19,11 +22,11 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any, Callable
 
-_MARSHAL_VERSION = 2  # the later ones look for objects that occur twice
+_MARSHAL_VERSION = 2  # later versions also search for objects that occur twice
 
 
 def choose(name: str) -> None:
-    """Use the codec that the host asks for. Raises `ImportError` when it is demanded and not there."""
+    """Use the codec that the host names. Raises `ImportError` when that codec cannot be imported."""
     if name == "auto":
         _values.look_for_codecs()
     elif name != "json":
@@ -41,13 +44,13 @@ def _import(name: str) -> ModuleType:
 
             return msgspec
     except Exception as error:
-        message = f"the codec {name!r} was asked for, but it cannot be imported ({type(error).__name__}: {error})"
+        message = f"the codec {name!r} cannot be imported ({type(error).__name__}: {error})"
         raise ImportError(f"{message}: install it with pip install {name}, or choose Codec::Auto") from error
-    raise ImportError(f"the codec {name!r} is unknown to this worker")
+    raise ImportError(f"the codec {name!r} is unknown: choose json, orjson, msgspec or auto")
 
 
 def find() -> None:
-    """Import what there is, at the first large body."""
+    """Import the fastest codec that is installed. Called before the first large body."""
     _values.consider = None
     for name in ("orjson", "msgspec"):
         try:
@@ -62,7 +65,7 @@ def _use(codec: ModuleType) -> None:
     if codec.__name__ == "orjson":
         _values.fast_encode = _orjson_encoder(codec)
         _values.fast_decode = codec.loads
-        _values.large_bytes = 1024  # below, what there is to win is less than what it takes to choose
+        _values.large_bytes = 1024  # below this size the choice costs more than the codec saves
     else:
         _values.fast_decode = codec.json.Decoder().decode
         _values.large_bytes = 1024
@@ -70,7 +73,7 @@ def _use(codec: ModuleType) -> None:
 
 def _orjson_encoder(orjson: Any) -> Callable[[Any], bytes | None]:
     dumps = orjson.dumps
-    # What of these is left to `default`, and there is none, is refused.
+    # These types are passed to `default`; there is none, so orjson refuses them.
     options = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
 
     def encode(value: Any) -> bytes | None:

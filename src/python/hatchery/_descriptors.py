@@ -1,24 +1,24 @@
-"""The descriptors that a process of the host's has at its start: its own, and what it should not have."""
+"""The descriptors that a worker has at its start. `_worker` closes the foreign ones and names the worker's own."""
 
 from __future__ import annotations
 
 import os
 
-# How many numbers are tried without /proc, if the process may have so many.
-_MOST_TRIED = 65536
+# How many numbers are tried if there is no /proc.
+_MAX_TRIED = 65536
 
 
 def close_inherited() -> None:
-    """Close what the host, or a program between it and Python, left open for this process: it is not for a worker.
+    """Close descriptors that the host, or a program between host and Python, left open by mistake.
 
-    Only what is inheritable has come through the start of a program. All that Python opens is not.
+    These are the inheritable ones: Python opens its own as not inheritable.
     """
     numbers: list[int] | range
     try:
         numbers = list(map(int, os.listdir("/proc/self/fd")))
     except OSError:
         limit = os.sysconf("SC_OPEN_MAX")
-        numbers = range(_MOST_TRIED if limit < 0 else min(limit, _MOST_TRIED))
+        numbers = range(_MAX_TRIED if limit < 0 else min(limit, _MAX_TRIED))
     for fd in numbers:
         try:
             if fd > 2 and os.get_inheritable(fd):
@@ -28,11 +28,11 @@ def close_inherited() -> None:
 
 
 def named(fds: list[int]) -> dict[str, int | None]:
-    """Name those that come with the first bytes of the channel, or with a fork."""
-    stacks, lifeline, memfds, *begun = fds
+    """Name the descriptors that came with the first bytes of the channel, or with a fork request."""
+    stacks, parent_death, memfds, *start_marker = fds
     return {
         "stack_fd": stacks,
-        "lifeline_fd": lifeline,
+        "parent_death_fd": parent_death,
         "fd_socket": memfds,
-        "begun_fd": begun[0] if begun else None,
+        "start_marker_fd": start_marker[0] if start_marker else None,
     }

@@ -1,4 +1,4 @@
-"""Serves this package from memory: a worker has no file of it on disk."""
+"""Imports this package from memory: a worker has no files of it. The bootstrap installs it."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ if TYPE_CHECKING:
 
 
 class Embedded:
-    """Finder and loader of the package's modules."""
+    """Finder and loader for the package's modules."""
 
     def __init__(self, codes: dict[str, bytes]) -> None:
-        """`codes` maps full module names to their marshalled code, since most workers need only some of it."""
+        """`codes` maps full module names to marshalled code, which is loaded on import."""
         self._codes = codes
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:  # noqa: ARG002
-        """Find one of ours, else let the next finder look."""
+        """Find a module of the package; None for other names."""
         if name not in self._codes:
             return None
         return ModuleSpec(name, self, origin="<hatchery>", is_package="." not in name)  # type: ignore[arg-type]  # a loader without load_module
 
     def create_module(self, spec: ModuleSpec) -> None:
-        """Leave it to the import system."""
+        """Use the import system's default."""
 
     def exec_module(self, module: ModuleType) -> None:
-        """Run the module's code in it."""
+        """Run the module's code."""
         exec(loads(self._codes[module.__name__]), module.__dict__)  # noqa: S102, S302 - it came from the host
 
     def get_source(self, name: str) -> None:
@@ -37,8 +37,8 @@ class Embedded:
 
 
 def install(codes: dict[str, bytes]) -> None:
-    """Make the package importable, before any other of its name, and in place of one that is imported already."""
+    """Make the package importable. It replaces an installed package of the same name, even one imported already."""
     for name in list(sys.modules):
         if name.partition(".")[0] == "hatchery":
-            del sys.modules[name]  # an installed one, which a `.pth` file or a `sitecustomize` has imported
+            del sys.modules[name]  # imported by a `.pth` file or a `sitecustomize`
     sys.meta_path.insert(0, Embedded(codes))

@@ -1,4 +1,4 @@
-"""What to say of an import that failed: which interpreter, where it looks, and what may be wrong with that."""
+"""Explains a failed import: the interpreter, the search path, and a hint. `_errors` imports it when an import fails."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import sys
 
 from hatchery import _errors
 
-_MOST_PATHS = 12
+_MAX_PATHS = 12
 _VENVS = (".venv", "venv")
 
 
 def describe(error: ImportError) -> str:
-    """Return lines of `label: text`; the one that says what to do is labelled `hint`."""
+    """Return lines of `label: text`. The line labelled `hint` says what to do."""
     version = ".".join(map(str, sys.version_info[:3]))
     paths = [str(path) or os.getcwd() for path in sys.path]
-    if len(paths) > _MOST_PATHS:
-        paths[_MOST_PATHS:] = [f"... {len(paths) - _MOST_PATHS} more"]
+    if len(paths) > _MAX_PATHS:
+        paths[_MAX_PATHS:] = [f"... {len(paths) - _MAX_PATHS} more"]
     lines = [f"interpreter: {sys.executable} (Python {version})", "search path: " + ", ".join(paths)]
     missing = error.name if isinstance(error, ModuleNotFoundError) else None
     if missing:
@@ -25,7 +25,7 @@ def describe(error: ImportError) -> str:
 
 
 def _hint(missing: str) -> str:
-    """Return what may help against the lack of this module."""
+    """Return what to do about a missing module."""
     unused = _unused_venv()
     if missing == _errors.module.partition(".")[0]:
         hint = _where_it_looked(missing)
@@ -40,8 +40,10 @@ def _where_it_looked(module: str) -> str:
         if any(os.path.exists(os.path.join(folder, name)) for name in (module + ".py", module)):
             return f"`{module}` is in {folder}: add `.path({_quoted(folder)})`"
     if not given:
-        return f"no directory was given: name that of `{module}` with `.path(directory)`; the current one is {here}"
-    looked = [path if os.path.isdir(path) else f"{path} (which is no directory)" for path in given]
+        return (
+            f"no directory was given: name that of `{module}` with `.path(directory)`; the working directory is {here}"
+        )
+    looked = [path if os.path.isdir(path) else f"{path} (not a directory)" for path in given]
     return f"`{module}` is not in {', '.join(looked)}: name its directory with `.path(directory)`"
 
 
@@ -51,7 +53,7 @@ def _unused_venv() -> str | None:
         if _is_used(active):
             return None
         program = _quoted(os.path.join(active, "bin", "python3"))
-        return f"VIRTUAL_ENV is {active}, but this interpreter is not of it: name its own with `.python({program})`"
+        return f"VIRTUAL_ENV is {active}, but this interpreter belongs to another environment: use `.python({program})`"
     folders = [os.getcwd()]
     folders += [os.path.abspath(path) for path in _errors.user_path]
     folders += [os.path.dirname(folder) for folder in folders]

@@ -1,4 +1,4 @@
-"""Bodies of error frames. Everything here must work for the strangest exception, and must not raise."""
+"""Builds the bodies of error frames from exceptions. Must work for any exception, and must not raise."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 MESSAGE_CHARS = 16 * 1024
 TRACEBACK_CHARS = 64 * 1024
-# Code through which every traceback of user code passes: ours, the import system's, the event loop's.
+# Modules whose frames stand before user code in a traceback: ours, the import system, the event loop.
 _MACHINERY = ("hatchery.", "importlib.", "_frozen_importlib", "asyncio.base_events")
 # What the host asked for: where to look for modules, and the module to import.
 user_path: list[str] = []
@@ -21,7 +21,7 @@ _CAUSES = ("no_such_function", "depth", "failed", "timeout", "cancelled")
 
 
 def shortened(error: dict[str, Any]) -> dict[str, Any]:
-    """Return the same error in less than `LEAST_MAX_FRAME_BYTES`, even if each character needs an escape."""
+    """Shorten an error to less than `MIN_FRAME_LIMIT_BYTES`, even if each character needs an escape."""
     short = {key: cut(value, 100) if isinstance(value, str) else value for key, value in error.items()}
     if "traceback" in short:
         short["traceback"] = ""
@@ -55,11 +55,11 @@ def _environment(error: Any) -> str | None:
 
         return describe(error)
     except BaseException:
-        return None  # the path may be full of strange things
+        return None  # objects in `sys.path` may do anything
 
 
 def of_function(call: _calls.Call, function: Any, args: Any, kwargs: Any, error: BaseException) -> dict[str, Any]:
-    """Describe what a function raised that was called with these arguments."""
+    """Describe an exception of a function that was called with these arguments."""
     if issubclass(type(error), TypeError) and isinstance(error, TypeError):
         refused = refused_arguments(function, args or [], kwargs or {}, error)
         if refused is not None:
@@ -68,8 +68,8 @@ def of_function(call: _calls.Call, function: Any, args: Any, kwargs: Any, error:
 
 
 def of_call(call: _calls.Call, error: BaseException) -> dict[str, Any]:
-    """Describe what ended a call that had begun."""
-    kind = type(error)  # which asks the exception nothing
+    """Describe the exception that ended a call."""
+    kind = type(error)  # runs no code of the exception
     if issubclass(kind, _calls.Cancelled) or (call.cancelled and kind.__name__ == "CancelledError"):
         return {"kind": "cancelled"}
     if issubclass(kind, _calls.HostCallError):
@@ -78,10 +78,10 @@ def of_call(call: _calls.Call, error: BaseException) -> dict[str, Any]:
 
 
 def of_host_call(error: BaseException) -> dict[str, Any]:
-    """Describe a failed host call that the function let pass."""
+    """Describe a failed host call whose error the function did not catch."""
     try:
-        name, message, cause = error.name, error.message, error.cause  # type: ignore[attr-defined]  # asked for
-    except BaseException:  # a subclass, or one made without its members
+        name, message, cause = error.name, error.message, error.cause  # type: ignore[attr-defined]  # tried
+    except BaseException:  # a subclass may lack them
         return of_exception("python", error)
     if type(name) is str and type(message) is str and cause in _CAUSES:
         return {"kind": "host_call", "name": name, "message": cut(message, MESSAGE_CHARS), "cause": cause}
@@ -89,7 +89,7 @@ def of_host_call(error: BaseException) -> dict[str, Any]:
 
 
 def unsendable(error: Exception, value: Any, what: str = "result") -> dict[str, Any]:
-    """Describe why a result, or an item, cannot be sent."""
+    """Describe why a result or a stream item cannot be sent."""
     if isinstance(error, _wire.FrameTooLargeError):
         return {"kind": "frame_too_large", "size": error.size, "limit": error.limit}
     message = error.about(what) if isinstance(error, _values.EncodeError) else str(error)
@@ -102,7 +102,7 @@ def unsendable(error: Exception, value: Any, what: str = "result") -> dict[str, 
 def traceback_of(error: BaseException) -> str:
     """Format an exception, without the frames before user code."""
     try:
-        from traceback import format_exception  # or what a file of that name on the user's path makes of it
+        from traceback import format_exception  # may be a user's file of that name
 
         return "".join(format_exception(type(error), error, user_frames(error.__traceback__)))
     except BaseException as second:
@@ -119,7 +119,7 @@ def user_frames(frames: TracebackType | None) -> TracebackType | None:
 def refused_arguments(
     function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any], error: TypeError
 ) -> str | None:
-    """Return why the signature refuses the arguments; None when the TypeError came from inside the function."""
+    """Return why the signature does not accept the arguments; None when the function itself raised the TypeError."""
     if user_frames(error.__traceback__) is not None:
         return None
     try:

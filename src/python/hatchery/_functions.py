@@ -1,4 +1,7 @@
-"""What a module exports, with signatures: found without `inspect` (5 ms of start) where possible."""
+"""Finds and describes the functions that a module exports. Worker, template and `python -m hatchery` use it.
+
+It avoids the import of `inspect`, 5 ms of a start, where possible.
+"""
 
 from __future__ import annotations
 
@@ -23,16 +26,16 @@ _DEFAULT_CHARS = 80  # a default may be a whole table
 _HAS_VAR_POSITIONAL = 0x04
 _HAS_VAR_KEYWORD = 0x08
 _IS_ASYNC = 0x80 | 0x200  # coroutine, asynchronous generator
-_IS_AWAITED_GENERATOR = 0x100  # `types.coroutine` marks it
-_DEEPEST = 20  # of partials of methods of partials ...
+_IS_AWAITED_GENERATOR = 0x100  # set by `types.coroutine`
+_DEEPEST = 20  # nesting of partials and methods
 
 
 class ExportError(Exception):
-    """The host asks for a function that the module does not export."""
+    """The module exports no function of a wanted name, or two of the same name."""
 
 
 def prepare(hello: dict[str, Any]) -> tuple[Functions, list[dict[str, Any]]]:
-    """Collect what the module that hello names exports, and describe it."""
+    """Collect and describe the functions that hello's module exports."""
     functions = exported(sys.modules[hello["module"]], hello["functions"], _hooks.exports)
     return functions, [describe(name, function) for name, function in functions.items()]
 
@@ -40,9 +43,9 @@ def prepare(hello: dict[str, Any]) -> tuple[Functions, list[dict[str, Any]]]:
 def exported(
     module: ModuleType, wanted: list[str] | None, marked: Iterable[tuple[str, Callable[..., Any]]] = ()
 ) -> Functions:
-    """Collect what is marked, else the functions of `__all__`, or else those defined in the module under a public name.
+    """Collect the functions marked with `@export`; else those of `__all__`; else the module's own public functions.
 
-    `wanted` narrows them. Raises `ExportError` for a wanted name that is not among them.
+    `wanted` selects some of them. Raises `ExportError` for a wanted name that is not among them.
     """
     functions: Functions = {}
     for name, function in marked:
@@ -66,8 +69,8 @@ def exported(
             try:
                 home = value.__module__
             except Exception:  # noqa: S112
-                continue  # a proxy object that is not bound to anything yet
-            # Code that was made by `exec`, or compiled, may have no module; what has code of its own is no builtin.
+                continue  # an unbound proxy object
+            # A function made by `exec`, or compiled, may have no module; one with `__code__` is not a builtin.
             if home == module.__name__ or (home is None and hasattr(value, "__code__")):
                 functions[name] = value
     if wanted is None:
@@ -84,9 +87,9 @@ def exported(
 
 
 def why_not(module: ModuleType, name: str, wanted: list[str] | None = None) -> str | None:
-    """Tell why a name of the module cannot be called, and what to do; None when the module has no such name.
+    """Return why a name of the module cannot be called, and what to do; None when the module has no such name.
 
-    `wanted` is what the host has narrowed the functions to.
+    `wanted` is the host's `.functions([...])`.
     """
     try:
         return _why_not(module, name, wanted)
@@ -97,7 +100,7 @@ def why_not(module: ModuleType, name: str, wanted: list[str] | None = None) -> s
 def _why_not(module: ModuleType, name: str, wanted: list[str] | None) -> str | None:
     members = vars(module)
     if wanted is not None and name in exported(module, None, _hooks.exports):
-        return "the pool narrows what can be called: add it to `.functions([...])`"
+        return "the pool allows only some functions: add it to `.functions([...])`"
     first, dot, _ = name.partition(".")
     if dot and first in members:
         return "names with a dot are not looked up: write a function in the module"
@@ -108,7 +111,7 @@ def _why_not(module: ModuleType, name: str, wanted: list[str] | None) -> str | N
     if not callable(value):
         return f"it is {'an' if kind[0] in 'aeiou' else 'a'} {kind}, which cannot be called"
     if _hooks.exports:
-        return "it is not marked with @hatchery.export, as other functions are: mark it, too"
+        return "other functions are marked with @hatchery.export, this one is not: mark it too"
     if hasattr(module, "__all__"):
         return "it is not in the module's __all__: add it there"
     do = "list in __all__ what can be called, or write a function around it"
@@ -119,20 +122,20 @@ def _why_not(module: ModuleType, name: str, wanted: list[str] | None) -> str | N
     home = getattr(value, "__module__", None)
     if isinstance(home, str) and type(value).__module__ != home:
         return f"it is defined in module {home!r} and only imported here: {do}"
-    return f"it is a {kind}, of which Python does not know that it is the module's own: {do}"
+    return f"it is a {kind}, and Python does not tell whether this module defines it: {do}"
 
 
 def _home(function: Callable[..., Any]) -> str:
     try:
         code = function.__code__
-        named: Any = function  # it may be an instance, too
+        named: Any = function  # may also be an instance
         return f"{type_name(named)} ({code.co_filename}:{code.co_firstlineno})"
     except Exception:
         return repr(function)
 
 
 def is_async(function: Any) -> bool:
-    """Tell whether to call it runs no user code yet, but gives a coroutine or an asynchronous generator."""
+    """Tell whether a call of the function just returns a coroutine or an asynchronous generator, and runs no code."""
     for _ in range(_DEEPEST):
         kind = type(function)
         if kind is FunctionType:
@@ -155,7 +158,7 @@ def is_awaitable(value: Any) -> bool:
 
 
 def discard(awaitable: Any) -> None:
-    """Give up something that is not awaited any more, so that Python does not warn that nobody did."""
+    """Close an awaitable that will not be awaited, so that Python does not warn about it."""
     for name in ("close", "cancel"):  # a coroutine has the first, a future the second
         end = getattr(awaitable, name, None)
         if end is not None:
@@ -164,10 +167,10 @@ def discard(awaitable: Any) -> None:
 
 
 def similar(name: str, functions: Functions) -> list[str]:
-    """Return up to three exported names near to `name`, best first."""
+    """Return up to three exported names similar to `name`, the most similar first."""
     try:
         from difflib import get_close_matches
-    except Exception:  # a file of the user's shadows what it needs
+    except Exception:  # a user's module shadows one of the standard library
         return []
     return get_close_matches(name, functions, n=3)
 
@@ -218,7 +221,7 @@ def _parameters(function: Callable[..., Any]) -> tuple[list[Parameter], Any]:
     try:
         annotations = function.__annotations__
     except Exception:
-        annotations = {}  # those evaluated late may name what does not exist
+        annotations = {}  # a lazily evaluated annotation may raise
     defaults = function.__defaults__ or ()
     names = code.co_varnames
     count = code.co_argcount
@@ -258,7 +261,7 @@ def _inspected(function: Callable[..., Any]) -> tuple[list[Parameter], Any]:
 
 
 def _signature(parameters: list[Parameter], returns: Any) -> str:
-    """Write a signature the way `inspect` does."""
+    """Format a signature as `inspect` does."""
     parts = []
     after_positional_only = False
     star_seen = False

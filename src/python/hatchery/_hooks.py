@@ -1,4 +1,4 @@
-"""Marks that user modules put on their functions: `@export` and the hooks."""
+"""The decorators of user modules: `@export` and the hooks. `_worker` and `_zygote` run the hooks."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 
 
 def export(function: Any = None, *, name: str | None = None) -> Any:
-    """Mark a function as callable by the host: `@export`, or `@export(name="other")` to call it by another name.
+    """Let the host call a function: `@export`, or `@export(name="other")` to export it under another name.
 
-    Once anything is marked, exactly what is marked can be called, whatever module it stands in; `__all__` and the
-    rule that public functions are callable then do not apply.
+    If any function is marked, the host can call the marked functions only, whatever module they are in. `__all__` and
+    the rule for public functions then do not apply.
     """
     if function is None:
         return lambda function: export(function, name=name)
     if not callable(function):
-        raise TypeError(f"@hatchery.export marks functions, not {function!r}")
+        raise TypeError(f"@hatchery.export must mark a function, not {function!r}")
     if name is None:
         name = getattr(function, "__name__", None)
     if not isinstance(name, str):
@@ -68,14 +68,16 @@ def on_start(function: Function) -> Function:
     Several run in the order in which they were marked. If one raises, the worker does not start.
     """
     if started:
-        raise RuntimeError("@hatchery.on_start: this worker has started already; import the module at the start")
+        raise RuntimeError(
+            "@hatchery.on_start: this worker has started already; mark the hook while the module is imported"
+        )
     return _hook(start_hooks, function)
 
 
 def on_stop(function: Function) -> Function:
-    """Run this function, `async` or not, when the worker ends in an orderly way.
+    """Run this function, `async` or not, when the worker stops in an orderly way.
 
-    Several run in reverse order. Each is run, even if one before it raised.
+    Several run in reverse order. All of them run, even if one raises.
     """
     return _hook(stop_hooks, function)
 
@@ -83,7 +85,7 @@ def on_stop(function: Function) -> Function:
 def on_session_end(function: Function) -> Function:
     """Run this function, `async` or not, when a session ends: `function(name, state)`.
 
-    `state` is the session's dict, which is dropped afterwards. Each hook is run, even if one before it raised.
+    `state` is the session's dict, which is dropped afterwards. All hooks run, even if one raises.
     """
     return _hook(session_end_hooks, function)
 

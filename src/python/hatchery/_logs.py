@@ -1,6 +1,6 @@
-"""Records of Python's `logging`, sent to the host.
+"""Sends records of Python's `logging` to the host. `_serving` installs it once user code has imported `logging`.
 
-The handler takes no lock of its own: user code can be interrupted, by `Cancelled` too, wherever it logs.
+The handler has no lock: `Cancelled` may interrupt user code while it logs, and could leave the lock held.
 """
 
 from __future__ import annotations
@@ -20,46 +20,46 @@ if TYPE_CHECKING:
 
 MESSAGE_CHARS = 16 * 1024
 _SHORT_CHARS = 400
-_MOST_LEVEL = 2**32 - 1
+_MAX_LEVEL = 2**32 - 1
 
 
 class Handler(logging.Handler):
     """Sends records as frames."""
 
     def __init__(self, channel: _wire.Channel, level: int) -> None:
-        """`level` is the host's: it takes nothing below."""
+        """`level` is the lowest level that the host accepts."""
         super().__init__(level)
         self._channel = channel
         self._format = logging.Formatter().format
 
     def createLock(self) -> None:  # noqa: N802 - logging's name
-        """Have none."""
+        """Create no lock."""
         self.lock = None
 
     def handle(self, record: logging.LogRecord) -> Any:
-        """Send a record, unless a filter is against it."""
+        """Send a record that passes the filters."""
         passed = self.filter(record)
         if passed:
             self.emit(passed if isinstance(passed, logging.LogRecord) else record)
         return passed
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send a record. Nothing but what interrupts user code is raised in it."""
+        """Send a record. Raises nothing but exceptions that interrupt user code."""
         try:
-            call = _calls.running()
-            call_id = 0 if call is None or call.over else call.id
+            call = _calls.current_call()
+            call_id = 0 if call is None or call.answered else call.id
             body = {"logger": _text(record.name), "message": _errors.cut(self._message(record), MESSAGE_CHARS)}
             if call is not None and call.request_id is not None:
                 body["request_id"] = call.request_id
             level = record.levelno
-            level = min(max(level, 0), _MOST_LEVEL) if isinstance(level, int) else 0
+            level = min(max(level, 0), _MAX_LEVEL) if isinstance(level, int) else 0
             try:
                 self._send(call_id, _values.encode_leniently(body), level)
             except _wire.FrameTooLargeError:
                 body = {key: _errors.cut(text, _SHORT_CHARS) for key, text in body.items()}
                 self._send(call_id, _values.encode_leniently(body), level)
         except Exception:  # noqa: S110
-            pass  # the host is gone, or the record is as odd as can be
+            pass  # the connection is closed, or the record is unusable
 
     def _message(self, record: logging.LogRecord) -> str:
         try:
@@ -84,20 +84,20 @@ def _text(value: object) -> str:
 
 
 _prepared: list[Handler] = []
-# The levels of a root logger that nobody has configured: logging's own, and what this has made of it.
+# The levels of a root logger without configuration: the default of `logging`, and what this module has set.
 _unconfigured = {logging.WARNING}
 
 
 def prepare(channel: _wire.Channel, level: int) -> None:
-    """Do in a template what `install` would do in each worker on copies of the pages; the channel is the same."""
+    """Do the common part of `install` once, in a template, so that workers share the pages that it writes."""
     _let_through(level)
     _prepared.append(Handler(channel, level))
 
 
 def _let_through(level: int) -> None:
-    """Have a root logger that nobody has configured let all through that the host wants.
+    """Lower the level of a root logger without configuration to the host's level.
 
-    This clears what each logger has noted of its level.
+    A change of the level clears the cached levels of all loggers.
     """
     root = logging.getLogger()
     wanted = min(level, logging.WARNING)
@@ -107,24 +107,24 @@ def _let_through(level: int) -> None:
 
 
 def install(channel: _wire.Channel, level: int) -> None:
-    """Send the records that reach the root logger to the host, from this level on, whatever is configured later.
+    """Send the records that reach the root logger to the host, from `level` on.
 
-    So this is no handler of the root logger, which `dictConfig` and `basicConfig(force=True)` would remove, but a part
-    of how `logging` calls handlers. A root logger that nobody has configured lets all through that the host wants.
+    `dictConfig` and `basicConfig(force=True)` would remove a handler of the root logger, so this replaces the functions
+    by which `logging` calls handlers. The level of a root logger without configuration is lowered to `level`.
 
-    What handlers print of these records is dropped: the host would get that a second time, as a line of text.
+    Output of other handlers for these records is dropped: the host would get each record again, as a line of text.
     """
     channel.shared = True  # any thread may log
     _let_through(level)
     handler = _prepared.pop() if _prepared else Handler(channel, level)
-    if handler.level != level:  # the host's may have changed since the template started
+    if handler.level != level:  # the host's level may have changed since the template started
         handler.setLevel(level)
     call_theirs, handle_theirs = logging.Logger.callHandlers, logging.Handler.handle
     main = _calls.main
 
     def call_handlers(self: logging.Logger, record: logging.LogRecord) -> None:
         try:
-            # A child that user code has forked has no channel.
+            # The channel is closed in a child that user code has forked.
             if channel.fd >= 0 and record.levelno >= handler.level and _reaches_root(self):
                 handler.handle(record)
             call_theirs(self, record)
@@ -137,7 +137,7 @@ def install(channel: _wire.Channel, level: int) -> None:
             return handle_theirs(self, record)
         if isinstance(self, logging.StreamHandler):
             return False if _is_captured(self.stream) else handle_theirs(self, record)
-        # Whether and how it prints cannot be seen from outside.
+        # Nothing tells whether and where such a handler prints, so silence all captured streams.
         for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
             _make_quiet(stream)
         ident = get_ident()
@@ -169,7 +169,7 @@ def _reaches_root(logger: Any) -> bool:
 
 
 def _is_captured(stream: Any) -> bool:
-    """Tell whether what is written to a stream comes to the host as text."""
+    """Tell whether the host gets the output of a stream as text."""
     try:
         there = os.fstat(stream.fileno())
         return S_ISFIFO(there.st_mode) and any(os.path.samestat(there, os.fstat(fd)) for fd in (1, 2))
@@ -177,13 +177,13 @@ def _is_captured(stream: Any) -> bool:
         return False
 
 
-# The threads in which a handler runs whose output is dropped.
+# Threads in which a handler runs whose output is dropped.
 _quiet: set[int] = set()
 _codes: dict[str, CodeType] = {}
 
 
 def _make_quiet(stream: Any) -> None:
-    """Have a stream drop what such a thread writes to it."""
+    """Have a stream drop the output of quiet threads."""
     write = getattr(stream, "write", None)
     if write is None or getattr(write, "__name__", "") == _WRITE or not _is_captured(stream):
         return
@@ -194,14 +194,17 @@ def _make_quiet(stream: Any) -> None:
     try:
         stream.write = write_unless_quiet
     except AttributeError:
-        pass  # it cannot be made so
+        pass  # the stream's `write` cannot be replaced
 
 
 _WRITE = "write_unless_quiet"
 
 
 def _is_in_handler() -> bool:
-    """Tell whether a handler writes, not the report of its failure; nor is it the mark of one that was interrupted."""
+    """Tell whether a handler runs. The report of a handler's failure is not dropped.
+
+    An interrupted handler may leave its thread in `_quiet`, so this inspects the stack.
+    """
     frame = sys._getframe()  # noqa: SLF001
     while frame is not None and frame.f_code is not _codes["loud"]:
         if frame.f_code is _codes["quiet"]:

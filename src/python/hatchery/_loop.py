@@ -1,8 +1,8 @@
-"""The worker's event loop, made when something asynchronous is called for the first time.
+"""The worker's event loop. `_serving` creates it for the first asynchronous call.
 
-From then on the main thread is in the loop, whose reader serves asynchronous calls, and leaves it only for what must
-run outside: synchronous functions may call `asyncio.run()`, which no running loop allows. What that is waits in the
-inbox until the loop has stopped.
+From then on the main thread waits inside the loop, whose reader sorts arriving frames and starts asynchronous calls.
+Synchronous functions must run outside, because they may call `asyncio.run()`, which a running loop forbids. So the
+loop is left when the inbox holds a frame for them, and entered again afterwards.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from hatchery._calls import Call
-    from hatchery._host import Waiter
+    from hatchery._host import HostCall
     from hatchery._serving import Worker
 
 
-# How long the tasks of the loop may have to wait while synchronous calls are served one after the other.
+# The loop gets a turn at least this often between synchronous calls that follow each other.
 _TURN_SECONDS = 0.001
 
 
@@ -34,64 +34,68 @@ class Loop:
     """Runs asynchronous user code."""
 
     def __init__(self, worker: Worker) -> None:
-        """Make the loop, which runs only within `run` and `receive`."""
+        """Create the loop. It runs only within `run`, `wait` and `receive`."""
         self._worker = worker
         self._channel = worker.channel
-        self._inbox = worker.the_inbox()
+        self._inbox = worker.get_inbox()
         self._loop = asyncio.new_event_loop()
-        self._inside = False
+        self._is_running = False
         self._reading = False
-        self._ended = False  # the host closed its end
-        self._leaving: asyncio.Handle | None = None  # what will leave the loop
-        self._failed: BaseException | None = None  # what the worker cannot go on after
-        self._turn_at = 0.0  # when the loop has its next turn at the latest
-        self._waits: Waiter | None = None  # what synchronous code waits for below, which may not be joined by other
-        self._of_task: ContextVar[Call] = ContextVar("hatchery call")
-        _calls.of_task = self._of_task
+        self._host_closed = False
+        self._leaving: asyncio.Handle | None = None  # a scheduled `_leave`
+        self._failed: BaseException | None = None  # ends the worker
+        self._next_turn = 0.0  # the latest time of the loop's next turn
+        # Synchronous code below waits for this host call; no other synchronous code may start meanwhile.
+        self._host_call: HostCall | None = None
+        self._task_call: ContextVar[Call] = ContextVar("hatchery call")
+        _calls.task_call = self._task_call
 
-    # What the main thread does.
+    # Called outside of the loop, on the main thread.
 
     def receive(self) -> _wire.Frame | None:
-        """Run the loop until a frame comes that must be served outside of it; None at the end."""
+        """Run the loop until a frame must be served outside of it; None when the host closed the socket."""
         channel, inbox = self._channel, self._inbox
         while True:
             if channel.pending:
                 inbox.sort()
             if inbox.queue or inbox.resumed:
-                if inbox.began or monotonic() > self._turn_at:
-                    inbox.began = False
+                if inbox.async_started or monotonic() > self._next_turn:
+                    inbox.async_started = False
                     self._leave_soon()
-                    self._turn(reading=True)
-                    self._turn_at = monotonic() + _TURN_SECONDS
+                    self._run_until_left(reading=True)
+                    self._next_turn = monotonic() + _TURN_SECONDS
                 frame = inbox.next()
                 if frame is not None:
                     return frame
             if channel.broken is not None:
                 raise channel.broken
-            if self._ended:
+            if self._host_closed:
                 channel.check_end()
                 return None
-            self._turn(reading=True)
-            self._turn_at = monotonic() + _TURN_SECONDS
+            self._run_until_left(reading=True)
+            self._next_turn = monotonic() + _TURN_SECONDS
 
-    def wait(self, waiter: Waiter) -> bool:
-        """Let the loop run until a host call may have ended for which synchronous code waits; False at the end."""
-        before, self._waits = self._waits, waiter
+    def wait(self, host_call: HostCall) -> bool:
+        """Run the loop while synchronous code waits for a host call; False when the host closed the socket.
+
+        May return before the host call has ended.
+        """
+        before, self._host_call = self._host_call, host_call
         try:
-            if not self._ended:
-                self._turn(reading=True)
+            if not self._host_closed:
+                self._run_until_left(reading=True)
         finally:
-            self._waits = before
-        return not self._ended
+            self._host_call = before
+        return not self._host_closed
 
     def run(self, call: Call | None, awaitable: Any) -> Any:
-        """Await something, running the loop until it has ended, and return its result."""
+        """Run the loop until an awaitable has ended, and return its result."""
         outcome: list[tuple[Any, BaseException | None]] = []
 
         async def main() -> None:
             try:
                 if call is not None:
-                    call.entered = True
+                    call.started = True
                     if call.cancelled:
                         discard(awaitable)
                         raise _calls.Cancelled("the call was cancelled")  # noqa: TRY301
@@ -105,25 +109,25 @@ class Loop:
         if call is not None:
             call.task = task
             self._worker.active[call.id] = call
-            _calls.begins(call.id)
+            _calls.mark_started(call.id)
         while not outcome:
-            self._turn(reading=call is not None)
+            self._run_until_left(reading=call is not None)
         result, error = outcome.pop()
         try:
             if error is not None:
                 raise error
             return result
         finally:
-            error = None  # it knows this frame
+            error = None  # breaks a reference cycle with this frame
 
     def finish(self) -> None:
-        """Wait for the tasks of calls, which have been cancelled."""
+        """Wait for the tasks of the calls that `stop` has cancelled."""
         tasks = [call.task for call in self._worker.active.values() if call.task is not None]
         if tasks:
             self.run(None, asyncio.wait(tasks))
 
     def close(self) -> None:
-        """End what is left on the loop."""
+        """Cancel all remaining tasks and close the loop."""
         loop = self._loop
         if loop.is_closed():
             return
@@ -146,44 +150,44 @@ class Loop:
             loop.close()
 
     def start(self, call: Call, result: Any) -> None:
-        """Begin a task for what a call's function returned: an awaitable, or an asynchronous iterator to stream."""
+        """Start a task for the result of a call's function: an awaitable, or an asynchronous iterator to stream."""
         if self._loop.is_closed():
-            self._renew()
+            self._replace_loop()
         self._worker.active[call.id] = call
         call.task = call.own_context().run(self._loop.create_task, self._drive(call, result))
 
     def cancel(self, call: Call) -> None:
-        """Cancel a call's task, unless that was done before."""
+        """Cancel a call's task. A second cancel does nothing."""
         if call.cancelled:
             return
         call.cancelled = True
-        if call.task is not None and call.entered:  # else it will not even begin
+        if call.task is not None and call.started:  # else `_drive` sees `cancelled` first
             call.task.cancel()
 
     def wake(self, call: Call) -> None:
-        """Let a stream go on that has got credit."""
-        waiter = call.waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        """Continue a stream that waited for credit."""
+        future = call.credit_future
+        if future is not None and not future.done():
+            future.set_result(None)
 
     def interrupt(self) -> None:
-        """Let synchronous code go on that waits for a host call, because of a signal."""
-        if self._waits is not None and not self._loop.is_closed():
+        """Wake synchronous code that waits for a host call, because a signal handler has raised."""
+        if self._host_call is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._leave)
 
     @property
     def is_running(self) -> bool:
-        """Whether this is asked within it."""
-        return self._inside
+        """Whether the main thread is inside the loop."""
+        return self._is_running
 
-    def is_ours(self, loop: object) -> bool:
-        """Tell whether it is this loop."""
+    def owns(self, loop: object) -> bool:
+        """Tell whether `loop` is the worker's event loop."""
         return loop is self._loop
 
-    # What the tasks do.
+    # Tasks.
 
     async def _answer(self, call: Call, result: Any) -> None:
-        """Await what a function returned, and answer with its result."""
+        """Answer a call with the result of its function, which may be awaitable or a stream."""
         if _must_be_awaited(call, result):
             result = await result
         if call.credit is None:
@@ -192,30 +196,30 @@ class Loop:
             await self._stream(call, result)
         elif hasattr(type(result), "__next__"):
             call.items, call.task = result, None
-            call.context = copy_context()  # the function's own, of which this task has a copy
-            self._worker.step_on(call)
+            call.context = copy_context()  # the task's, with the variables that the function has set
+            self._worker.continue_stream(call)
             if self._inbox.resumed:
                 self._leave_soon()
         else:
-            self._worker.fail(call, _streams.no_stream(result))
+            self._worker.fail(call, _streams.not_iterable(result))
 
     async def _stream(self, call: Call, items: Any) -> None:
-        """Send the items of an asynchronous iterator, as many as there is credit for."""
+        """Send the items of an asynchronous iterator as credit allows."""
         send, encode, channel, call_id = _calls.main.send, _values.encode, self._channel, call.id
         call.async_items = items
         try:
             turn_ends = monotonic() + _streams.SLICE_SECONDS
             while True:
                 while not call.credit:
-                    call.waiter = self._loop.create_future()
-                    await call.waiter
-                    call.waiter = None
+                    call.credit_future = self._loop.create_future()
+                    await call.credit_future
+                    call.credit_future = None
                     turn_ends = monotonic() + _streams.SLICE_SECONDS
                 try:
                     item = await items.__anext__()
                 except StopAsyncIteration:
                     break
-                if call.cancelled:  # which it swallowed
+                if call.cancelled:  # the iterator has swallowed it
                     raise asyncio.CancelledError  # noqa: TRY301
                 try:
                     send(channel, _wire.CHUNK, call_id, encode(item))
@@ -232,18 +236,18 @@ class Loop:
                     await items.aclose()
                 except BaseException:
                     if call.cancelled:
-                        raise  # how it ended is the answer
+                        raise  # the answer tells how the iterator ended
             raise
         _streams.end(self._worker, call)
 
     async def _drive(self, call: Call, result: Any) -> None:
-        """Answer a call. Nothing that user code raises ends the task badly, SystemExit least of all."""
+        """Run the task of a call and answer the call. Catches all exceptions of user code, `SystemExit` too."""
         worker = self._worker
         failed: dict[str, Any] | None = None
-        self._of_task.set(call)  # in the task's own context
-        call.entered = True
-        if call.id > _calls.main.begun[0] and not call.cancelled:
-            _calls.begins(call.id)
+        self._task_call.set(call)  # in the task's own context
+        call.started = True
+        if call.id > _calls.main.start_marker[0] and not call.cancelled:
+            _calls.mark_started(call.id)
         try:
             try:
                 if call.credit is None and not call.cancelled:
@@ -257,103 +261,104 @@ class Loop:
             except _UnsendableError as error:
                 failed = error.body
             except BaseException as error:
-                if isinstance(error, OSError) and call.over:
-                    raise  # it could not be answered
-                if isinstance(error, GeneratorExit) and (call.over or self._loop.is_closed()):
-                    raise  # with its loop; it has been answered, or nobody waits for that
+                if isinstance(error, OSError) and call.answered:
+                    raise  # the answer could not be sent
+                if isinstance(error, GeneratorExit) and (call.answered or self._loop.is_closed()):
+                    raise  # the loop is closed, or the call is answered already
                 failed = _errors.of_call(call, error)
             if failed is not None:
                 worker.fail(call, failed)
         except GeneratorExit:
             raise
         except BaseException as error:
-            self._fail(error)
+            self._abort(error)
 
-    # Within.
+    # Internals.
 
     def _task(self, call: Call | None, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         if self._loop.is_closed():
-            self._renew()
+            self._replace_loop()
         context = copy_context() if call is None else call.own_context().copy()
-        if call is not None and _calls.of_task is not None:
-            context.run(_calls.of_task.set, call)
+        if call is not None and _calls.task_call is not None:
+            context.run(_calls.task_call.set, call)
         task: asyncio.Task[None] = context.run(self._loop.create_task, coroutine)
         return task
 
-    def _turn(self, *, reading: bool) -> None:
-        """Run the loop until it is stopped, by us or by user code."""
+    def _run_until_left(self, *, reading: bool) -> None:
+        """Run the loop until `_leave`, or until user code stops it."""
         if self._loop.is_closed():
-            self._renew()
+            self._replace_loop()
         if reading and not self._reading:
-            self._loop.add_reader(self._channel.fd, self._readable)
+            self._loop.add_reader(self._channel.fd, self._on_readable)
             if self._inbox.wake_fd is not None:
-                self._loop.add_reader(self._inbox.wake_fd, self._handed)
+                self._loop.add_reader(self._inbox.wake_fd, self._on_posted)
             self._reading = True
-        self._inside = True
+        self._is_running = True
         try:
             self._loop.run_forever()
         except _LeaveError:
             pass
-        except BaseException as error:  # SystemExit, KeyboardInterrupt: they pass through the tasks of user code
+        except BaseException as error:  # asyncio lets SystemExit and KeyboardInterrupt of a task through
             _report(error)
         finally:
-            self._inside = False
-        failed, self._failed = self._failed, None  # what is left can still be ended in the loop
+            self._is_running = False
+        failed, self._failed = self._failed, None  # cleared first: `stop` and `close` run the loop again
         if failed is not None:
             raise failed
 
-    def _readable(self) -> None:
+    def _on_readable(self) -> None:
         channel = self._channel
         try:
-            if not self._inside:  # user code runs this loop, from a synchronous function
+            if not self._is_running:  # a synchronous function of the user's runs this loop
                 self._loop.remove_reader(channel.fd)
                 self._reading = False
                 return
-            # The loop may have been left between the event and this, and another event have come.
+            # The loop may have been left and entered since the event, so the data may be read already.
             if channel.is_readable() and not channel.read_some():
-                self._ended = True
+                self._host_closed = True
             self._inbox.sort()
         except BaseException as error:
-            self._fail(error)
+            self._abort(error)
             return
         self._leave_if_needed()
 
-    def _handed(self) -> None:
+    def _on_posted(self) -> None:
         try:
-            self._inbox.take_handed()
+            self._inbox.run_posted()
         except BaseException as error:
-            self._fail(error)
+            self._abort(error)
             return
         self._leave_if_needed()
 
     def _leave_if_needed(self) -> None:
-        """Leave the loop when there is something to do outside."""
-        waits, inbox, has_ended = self._waits, self._inbox, self._channel.broken is not None or self._ended
-        if has_ended or (waits.is_over() if waits is not None else inbox.queue or inbox.resumed):
+        """Leave the loop when the main thread has work outside."""
+        host_call, inbox = self._host_call, self._inbox
+        has_ended = self._channel.broken is not None or self._host_closed
+        if has_ended or (host_call.is_over() if host_call is not None else inbox.queue or inbox.resumed):
             self._leave()
 
     def _leave_soon(self) -> None:
-        """Leave the loop once all have had their turn that wait for it now."""
+        """Leave the loop after the callbacks that are ready now."""
         if self._leaving is None:
             self._leaving = self._loop.call_soon(self._leave)
 
     def _leave(self) -> None:
-        """Leave the loop; only a callback of the loop may do this.
+        """Leave the loop. Only a callback of the loop may call this.
 
-        It does so by an exception and not by `stop`: user code that runs the loop within itself (`nest_asyncio`)
-        would take the stop for its own. While it does that, the loop is left later.
+        Raises an exception instead of calling `stop`, which a nested run of the loop (`nest_asyncio`) would take for
+        its own. During a nested run, the loop is left later.
         """
         if self._leaving is not None:
             self._leaving.cancel()
             self._leaving = None
-        if not self._inside:
-            return  # a synchronous function runs this loop
+        if not self._is_running:
+            return  # a synchronous function of the user's runs this loop
         if not _is_nested():
             raise _LeaveError
         self._leaving = self._loop.call_later(_TURN_SECONDS, self._leave)
 
-    def _renew(self) -> None:
-        """Replace a loop that user code closed."""
+    def _replace_loop(self) -> None:
+        """Replace a loop that user code has closed, and fail the calls that ran on it."""
         self._loop = asyncio.new_event_loop()
         self._reading, self._leaving = False, None
         for call in list(self._worker.active.values()):
@@ -361,23 +366,23 @@ class Loop:
                 error = RuntimeError("the worker's event loop was closed by user code")
                 self._worker.fail(call, _errors.of_call(call, error))
 
-    def _fail(self, error: BaseException) -> None:
-        """End the worker: there is no going on after this."""
+    def _abort(self, error: BaseException) -> None:
+        """End the worker with this error."""
         self._failed = self._failed or error
         self._leave_soon()
 
 
 def _is_nested() -> bool:
-    """Tell whether user code that the loop runs has begun to run it once more (`nest_asyncio`)."""
+    """Tell whether user code on the loop runs the loop again (`nest_asyncio`)."""
     frame: FrameType | None = sys._getframe()  # noqa: SLF001
     callbacks = 0
-    while frame is not None and frame.f_code is not _TURN:
+    while frame is not None and frame.f_code is not _RUN_UNTIL_LEFT:
         callbacks += frame.f_code is _CALLBACK
         frame = frame.f_back
     return callbacks > 1
 
 
-_TURN = Loop._turn.__code__  # noqa: SLF001
+_RUN_UNTIL_LEFT = Loop._run_until_left.__code__  # noqa: SLF001
 _CALLBACK = asyncio.Handle._run.__code__  # noqa: SLF001
 
 
@@ -394,7 +399,7 @@ class _UnsendableError(Exception):
 
 
 def _must_be_awaited(call: Call, result: Any) -> bool:
-    """Tell whether a call's result comes of awaiting this. What a stream can iterate over is not awaited."""
+    """Tell whether a function's result must be awaited. An asynchronous iterator of a stream is not."""
     streams = call.credit is not None and hasattr(type(result), "__anext__")
     return not streams and is_awaitable(result)
 

@@ -1,6 +1,6 @@
-"""The memfds that large attachments travel in, on a socket of their own, ahead of the frame that they belong to.
+"""Sends and receives memfds: large attachments, sent on a second socket before their frame. `_wire` uses this module.
 
-This module is imported when the first bytes come or go.
+It is imported with the first attachment.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
     from hatchery._attachments import Encoded
 
-LEAST_MEMFD_BYTES = 1024 * 1024
-MOST_MEMFDS = 250
-# A memfd costs more than the way through the socket, but holds nobody up and is in memory once only: what is larger
-# than this goes in memfds. So does what a frame may not hold.
-MOST_INLINE_BYTES = 32 * 1024 * 1024
+MIN_MEMFD_BYTES = 1024 * 1024
+MAX_MEMFDS = 250
+# A memfd costs more time than the socket, but does not block the other end and is in memory only once. So memfds are
+# used when a frame would be larger than this, or larger than the host's limit.
+MAX_INLINE_BYTES = 32 * 1024 * 1024
 
 _ALIGNMENT = 16
 _CALL_ID = Struct(">Q")
@@ -41,12 +41,12 @@ _sockets: dict[int, _socket.socket] = {}
 
 
 class Mapping(mmap):
-    """A memfd of the host's. It goes back as it is when a result is the whole of it."""
+    """A mapped memfd of the host. A result that is the whole of it sends the memfd back without a copy."""
 
     __slots__ = ("fd", "file")
 
-    fd: int  # the mapping's own descriptor, most likely
-    file: tuple[int, int]  # what tells whether it is: device and inode
+    fd: int  # the mapping's own descriptor, unless another thread took the number
+    file: tuple[int, int]  # device and inode, by which `fd` is checked
 
 
 def _connected(fd: int) -> _socket.socket:
@@ -54,13 +54,13 @@ def _connected(fd: int) -> _socket.socket:
     if socket is None:
         made = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fd)
         socket = _sockets.setdefault(fd, made)
-        if socket is not made:  # one thread reads while another writes
-            made.detach()  # else its end would close the descriptor
+        if socket is not made:  # another thread was faster
+            made.detach()  # its destructor would close the descriptor
     return socket
 
 
 def receive(fd_socket: int, call_id: int, attachments: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the attachments of a frame with the memfds among them mapped, which are lengths so far."""
+    """Receive and map the memfds of a frame. Lengths stand for them in `attachments`; returns the attachments."""
     awaited = sum(type(length) is int for length in attachments)
     if not awaited:
         return attachments
@@ -71,14 +71,16 @@ def receive(fd_socket: int, call_id: int, attachments: tuple[Any, ...]) -> tuple
                 16, _socket.CMSG_SPACE(4 * 253), _socket.MSG_DONTWAIT | _socket.MSG_CMSG_CLOEXEC
             )
         except BlockingIOError:
-            raise _wire.ProtocolError("the memfds of a frame did not come before it") from None
+            raise _wire.ProtocolError("a frame came before its memfds") from None
         for level, kind, rights in parts:
             if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
                 fds.extend(array("i", rights[: len(rights) // 4 * 4]))
         if data != _CALL_ID.pack(call_id):
             raise _wire.ProtocolError("the memfds that came belong to another frame")
         if flags & _socket.MSG_CTRUNC:
-            lost = _wire.UnmappedError("the memfds of a call got lost: this process has too many open files")
+            lost = _wire.UnmappedError(
+                "the memfds of a call got lost: this process has too many open files; raise the limit"
+            )
             return tuple(lost if _is_length(part) else part for part in attachments)
         if len(fds) != awaited:
             raise _wire.ProtocolError("the memfds that came belong to another frame")
@@ -94,9 +96,9 @@ def _is_length(part: Any) -> bool:
 
 
 def _map(fd: int, length: int) -> memoryview | _wire.UnmappedError:
-    """Map a memfd of the host's. The mapping lives as long as any view of it.
+    """Map a memfd of the host. The mapping lives as long as any view of it.
 
-    Return the error when this process lacks memory or descriptors for it: that concerns one call only.
+    Returns the error when this process lacks memory or descriptors for it, because that fails one call only.
     """
     try:
         sealed = fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS == _SEALS
@@ -104,12 +106,12 @@ def _map(fd: int, length: int) -> memoryview | _wire.UnmappedError:
         sealed = False
     status = os.fstat(fd)
     if not sealed or status.st_size < length:
-        raise _wire.ProtocolError("a memfd is not sealed, or shorter than it is said to be")
+        raise _wire.ProtocolError("a memfd is not sealed, or shorter than its frame says")
     if not length:
         return memoryview(b"")
     try:
         spare = os.dup(fd)
-        os.close(spare)  # the number is free for the copy of the descriptor that a mapping keeps
+        os.close(spare)  # the mapping copies the descriptor, and the copy gets this free number
         mapping = Mapping(fd, length, MAP_PRIVATE, PROT_READ)
     except (OSError, ValueError, OverflowError) as error:
         return _wire.UnmappedError(f"{length} bytes that came in a memfd cannot be mapped: {error}")
@@ -118,7 +120,7 @@ def _map(fd: int, length: int) -> memoryview | _wire.UnmappedError:
 
 
 def _of_host(data: Any) -> int | None:
-    """Return a memfd of the host's that these bytes are the whole of."""
+    """Return a memfd of the host that holds exactly these bytes, as a new descriptor; None if there is none."""
     owner: Any = data.obj if type(data) is memoryview else None
     numpy = sys.modules.get("numpy")
     array_type = getattr(numpy, "ndarray", None)
@@ -153,43 +155,43 @@ def _memfd_of(data: Any) -> int:
 
 
 def send(channel: _wire.Channel, kind: int, call_id: int, body: Encoded) -> None:
-    """Write a frame with attachments. Raises `FrameTooLargeError` before anything is written."""
-    fds: dict[int, int] = {}  # by their attachments
-    if any(len(data) >= LEAST_MEMFD_BYTES for data in body.attachments):
-        # The first attachment is aligned then, where the host reads numbers in place.
+    """Write a frame with attachments. Raises `FrameTooLargeError` before it writes."""
+    fds: dict[int, int] = {}  # by index of the attachment
+    if any(len(data) >= MIN_MEMFD_BYTES for data in body.attachments):
+        # Align the first attachment: the host reads numbers in place.
         body.json += b" " * (-(_wire.HEADER_BYTES + 8 * len(body.attachments) + len(body.json)) % _ALIGNMENT)
     try:
         if _MEMFD_FLAGS and channel.fd_socket >= 0:
             _fill(channel, body, fds)
         _check_size(channel, body, fds)
-        with channel.lock:  # the memfds of frames come in the order of the frames
-            if channel.writing:  # a `__del__`, or a signal handler, in the middle of a frame of this very thread
-                channel.send_later(kind, call_id, body, 0)
+        with channel.lock:  # memfds must come in the order of their frames
+            if channel.writing:  # a signal handler or `__del__` interrupted this thread in the middle of a frame
+                channel.defer_frame(kind, call_id, body, 0)
                 return
             channel.writing = True
             try:
                 inline = not fds or not _send_memfds(channel, call_id, [fds[index] for index in sorted(fds)])
-                if inline and fds:  # the kernel has no more descriptors, or no more memory for them
+                if inline and fds:  # the kernel lacks descriptors or memory
                     _check_size(channel, body, ())
                 _write_frame(channel.fd, kind, call_id, body, () if inline else fds)
             finally:
                 channel.writing = False
-        channel.send_late()
+        channel.send_deferred()
     finally:
         for fd in fds.values():
             os.close(fd)
 
 
 def _fill(channel: _wire.Channel, body: Encoded, fds: dict[int, int]) -> None:
-    """Choose what goes in memfds; fewer do when the kernel has no more descriptors, or no more memory for them."""
-    large = [index for index, data in enumerate(body.attachments) if len(data) >= LEAST_MEMFD_BYTES]
-    for index in large[:MOST_MEMFDS]:
+    """Choose the attachments to send in memfds, and create these. Stops when the kernel lacks descriptors or memory."""
+    large = [index for index, data in enumerate(body.attachments) if len(data) >= MIN_MEMFD_BYTES]
+    for index in large[:MAX_MEMFDS]:
         fd = _of_host(body.attachments[index])
         if fd is not None:
             fds[index] = fd
-    if _size(body, fds) <= min(channel.max_frame_bytes, MOST_INLINE_BYTES):
+    if _size(body, fds) <= min(channel.max_frame_bytes, MAX_INLINE_BYTES):
         return
-    large = [index for index in large if index not in fds][: MOST_MEMFDS - len(fds)]
+    large = [index for index in large if index not in fds][: MAX_MEMFDS - len(fds)]
     _check_size(channel, body, {*large, *fds})
     try:
         for index in large:
@@ -199,7 +201,7 @@ def _fill(channel: _wire.Channel, body: Encoded, fds: dict[int, int]) -> None:
 
 
 def _send_memfds(channel: _wire.Channel, call_id: int, fds: list[int]) -> bool:
-    """Send the descriptors ahead of their frame; False when the kernel takes no more."""
+    """Send the descriptors before their frame; False when the kernel refuses."""
     try:
         rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array("i", fds))
         socket = _connected(channel.fd_socket)
@@ -233,10 +235,10 @@ def _check_size(channel: _wire.Channel, body: Encoded, large: Collection[int]) -
 
 
 def _write_all(fd: int, pieces: list[Any]) -> None:
-    """Write pieces one after the other, without joining them."""
+    """Write all pieces in order, without joining them."""
     at = 0
     while at < len(pieces):
-        written = os.writev(fd, pieces[at : at + _wire.MOST_PIECES])
+        written = os.writev(fd, pieces[at : at + _wire.MAX_PIECES])
         while at < len(pieces) and written >= len(pieces[at]):
             written -= len(pieces[at])
             at += 1

@@ -1,13 +1,14 @@
-"""The signals of a worker: what it inherits, what it leaves to the host, and handlers of the user's that raise.
+"""Signal dispositions of a worker, and a guard around the user's signal handlers. `_worker` installs both.
 
-Python runs a signal's handler between any two bytecodes of the main thread, which is often in the middle of our own
-code: while the worker is idle, reads a frame or writes an answer. An exception there would lose the frame or end the
-worker. So every handler that user code installs is kept in a `_Guard`, which looks where it was called:
+Python runs a signal handler between any two bytecodes of the main thread, often in our own code: while the worker is
+idle, reads a frame or writes an answer. An exception there would lose the frame or end the worker. So every handler
+that user code installs is wrapped in a `_Guard`, which checks what the signal interrupted:
 
-- In user code, what the handler raises is raised there, as in any Python.
-- In our code, on behalf of user code that waits (`hatchery.call_host`, `progress`, a record of `logging`), it is raised
-  when that function returns to user code.
-- Anywhere else nobody could handle it. It is printed, and the worker serves on.
+| interrupted | an exception of the handler |
+|---|---|
+| user code | is raised there, as in any Python |
+| our code that user code called (`call_host`, `progress`, `logging`) | is raised when it returns to user code |
+| anything else | is printed, and the worker continues |
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ if TYPE_CHECKING:
     from typing import Any, Callable
 
 _main = _calls.main
-# Left to the host while it lives: a service manager sends them to all processes of a service at once.
+# A worker ignores these: a service manager sends them to all processes at once, and the host stops its workers itself.
 _HOSTS = (_signal.SIGTERM, _signal.SIGHUP)
-# Python itself ignores these, and gives children the default again.
+# Python ignores these, and resets them to the default in child processes.
 _IGNORED_BY_PYTHON = (_signal.SIGPIPE, _signal.SIGXFSZ)
 
-# Our functions, by module and name. These call user code, and expect it to raise anything.
+# Our functions that call user code and handle any exception from it, as module.function.
 _CALL_USER_CODE = {
     "hatchery._calls.run",
     "hatchery._hooks.preload",
@@ -39,24 +40,24 @@ _CALL_USER_CODE = {
     "hatchery._loop._drive",
     "hatchery._loop.main",
     "hatchery._loop._stream",
-    "hatchery._serving.serve_async",
+    "hatchery._serving.start_async",
     "hatchery._signals.__call__",
-    "hatchery._streams.thrown",
+    "hatchery._streams.throw_cancelled",
     "hatchery._worker._start",
     "hatchery._zygote.load",
 }
-# These do, too, but only while `main.armed` says so.
-_CALL_WHEN_ARMED = {
+# The same, but only while `main.interruptible` is set.
+_CALL_WHEN_INTERRUPTIBLE = {
     "hatchery._calls.run",
     "hatchery._serving._call",
     "hatchery._serving.serve",
-    "hatchery._streams.pump",
+    "hatchery._streams.send_items",
 }
-# Its callbacks and tasks are the user's; what is between them is asyncio's.
-_RUNS_THE_LOOP = "hatchery._loop._turn"
-# Does nothing but to wait, on behalf of user code.
+# Runs the event loop: callbacks and tasks are user code, the code between them is asyncio's.
+_RUNS_LOOP = "hatchery._loop._run_until_left"
+# Waits on behalf of user code; an exception there loses nothing.
 _WAITS = "hatchery._wire.wait"
-# User code calls these, and they raise at their end what came meanwhile.
+# User code calls these. Before they return, they raise what a handler raised meanwhile.
 _CALLED_BY_USER_CODE = {
     "hatchery._calls.call_host",
     "hatchery._calls.progress",
@@ -71,14 +72,14 @@ _forking_worker = False
 
 
 def left_to_host(_number: int, _frame: object) -> None:
-    """Do nothing: the host ends its workers in order, and its death ends them too.
+    """Ignore the signal: the host stops its workers in order, and its death ends them.
 
-    A function and not `SIG_IGN`, which children would inherit.
+    A function, because child processes would inherit `SIG_IGN`.
     """
 
 
-def take_over() -> None:
-    """Begin with the dispositions of a fresh Python, whatever the host ignores, and guard what user code installs."""
+def install() -> None:
+    """Reset the dispositions to those of a fresh Python, whatever the host ignores, and guard the user's handlers."""
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
     for number in _signal.valid_signals():
         handler = _get(number)
@@ -97,7 +98,7 @@ def take_over() -> None:
 
 
 def fork_worker(fork: Callable[[], int]) -> int:
-    """Fork a worker, which leaves to the host what its template does."""
+    """Fork a worker. It keeps the dispositions of the template, unlike a child that user code forks."""
     global _forking_worker  # noqa: PLW0603
     _forking_worker = True
     try:
@@ -107,7 +108,7 @@ def fork_worker(fork: Callable[[], int]) -> int:
 
 
 def _forked() -> None:
-    """In a child that user code has forked: be a Python like any other."""
+    """Restore the dispositions of a fresh Python in a child that user code has forked."""
     if _forking_worker:
         return
     _signal.signal, _signal.getsignal = set_handler, _get
@@ -133,7 +134,7 @@ def _unguarded(handler: Any) -> Any:
 
 
 class _Guard:
-    """A handler of the user's, whose exceptions come only where user code can handle them."""
+    """Wraps a user's handler, so that its exceptions are raised only where user code can handle them."""
 
     __slots__ = ("handler",)
 
@@ -141,7 +142,7 @@ class _Guard:
         self.handler = handler
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        may_raise, is_awaited = _look(frame)
+        may_raise, is_awaited = _locate(frame)
         if may_raise:
             self.handler(number, frame)
             return
@@ -154,8 +155,8 @@ class _Guard:
                 _reports.add(number, error)
 
 
-def _look(frame: FrameType | None) -> tuple[bool, bool]:
-    """Look where a signal came: whether user code runs there, and else whether user code waits for ours."""
+def _locate(frame: FrameType | None) -> tuple[bool, bool]:
+    """Return whether the signal interrupted user code, and if not, whether user code waits for the code that runs."""
     of_others = of_users = False
     is_first, is_awaited = True, False
     while frame is not None:
@@ -175,27 +176,27 @@ def _look(frame: FrameType | None) -> tuple[bool, bool]:
 
 def _runs_user_code(name: str, of_others: bool, of_users: bool) -> bool:  # noqa: FBT001
     """Tell whether user code runs above our innermost function."""
-    if name == _WAITS or (name in _CALL_WHEN_ARMED and _main.armed is not None):
+    if name == _WAITS or (name in _CALL_WHEN_INTERRUPTIBLE and _main.interruptible is not None):
         return True
-    if name == _RUNS_THE_LOOP:
+    if name == _RUNS_LOOP:
         return of_users
     return of_others and name in _CALL_USER_CODE
 
 
 class _Reports:
-    """Prints what handlers raised; not more than a timer of a millisecond leaves time for."""
+    """Prints exceptions of handlers, at most ten a second: a timer of a millisecond must not stop the worker."""
 
-    MOST_PER_SECOND = 10
+    MAX_PER_SECOND = 10
 
     def __init__(self) -> None:
-        self.is_busy = False  # another signal came in the middle of a report
+        self.is_busy = False  # another signal may interrupt a report
         self.second = self.printed = self.left_out = 0
 
     def add(self, number: int, error: BaseException) -> None:
         second = int(monotonic())
         if second != self.second:
             self.second, self.printed = second, 0
-        if self.is_busy or self.printed == self.MOST_PER_SECOND:
+        if self.is_busy or self.printed == self.MAX_PER_SECOND:
             self.left_out += 1
             return
         self.is_busy = True

@@ -1,4 +1,7 @@
-"""Where a call is suspended: for calls that wait on the event loop, and streams that wait for credit."""
+"""Stack dumps of calls that no thread runs: those that wait on the event loop, and streams between two items.
+
+`_serving`, `_threads` and `_inbox` import it when the host asks for the stack of a call.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +15,17 @@ if TYPE_CHECKING:
 
     from hatchery._calls import Call
 
-_MOST_FRAMES = 100
+_MAX_FRAMES = 100
 _OURS = "<hatchery>/"
-# For each kind of thing that can be suspended: its frame, and what it waits for.
+# For coroutines, generators and asynchronous generators: the attributes for their frame and for what they wait for.
 _SUSPENDED = (("cr_frame", "cr_await"), ("gi_frame", "gi_yieldfrom"), ("ag_frame", "ag_await"))
 
 
 def of_call(call: Call) -> str | None:
-    """Return the stack of a call that is suspended, outermost frame first; None when there is none."""
+    """Return the stack of a suspended call, outermost frame first; None when the call has none."""
     if call.items is not None:
         frames = _frames(call.items)
-    elif call.waiter is not None and call.async_items is not None:
+    elif call.credit_future is not None and call.async_items is not None:
         frames = _frames(call.async_items)
     elif call.task is not None:
         frames = _frames(call.task)
@@ -32,13 +35,13 @@ def of_call(call: Call) -> str | None:
 
 
 def of_frame(frame: FrameType | None) -> str | None:
-    """Return the stack of user code that runs, or waits in one of our functions; `frame` is its innermost."""
+    """Return the stack of running user code; `frame` is the innermost frame, possibly of our own."""
     frames: list[FrameType] = []
-    while frame is not None and len(frames) < _MOST_FRAMES:
+    while frame is not None and len(frames) < _MAX_FRAMES:
         if not frame.f_code.co_filename.startswith(_OURS):
             frames.append(frame)
         elif frames:
-            break  # what called user code
+            break  # our function that called user code
         frame = frame.f_back
     return "".join(map(_line, reversed(frames))) or None
 
@@ -51,18 +54,18 @@ def _line(frame: FrameType) -> str:
 
 
 def _frames(suspended: Any) -> list[FrameType]:
-    """Follow what waits for what, down to what waits for nothing that we know."""
+    """Return the frames of a suspended object, and of all objects that it waits for in turn."""
     frames: list[FrameType] = []
     seen: set[int] = set()
     last: FrameType | None = None
-    while suspended is not None and id(suspended) not in seen and len(seen) < 10 * _MOST_FRAMES:
+    while suspended is not None and id(suspended) not in seen and len(seen) < 10 * _MAX_FRAMES:
         seen.add(id(suspended))
         for frame_name, next_name in _SUSPENDED:
             if hasattr(suspended, frame_name):
                 frame = getattr(suspended, frame_name)
                 if frame is not None:
                     last = frame
-                    if not frame.f_code.co_filename.startswith(_OURS) and len(frames) < _MOST_FRAMES:
+                    if not frame.f_code.co_filename.startswith(_OURS) and len(frames) < _MAX_FRAMES:
                         frames.append(frame)
                 suspended = getattr(suspended, next_name)
                 break
@@ -72,12 +75,12 @@ def _frames(suspended: Any) -> list[FrameType]:
 
 
 def _behind(waited: Any, last: FrameType | None, seen: set[int]) -> Any:
-    """Return what a thing waits for that says nothing of it itself."""
+    """Return what an object waits for that has none of the attributes of `_SUSPENDED`."""
     if hasattr(waited, "get_coro"):
         return waited.get_coro()
     if hasattr(waited, "add_done_callback"):
         return _task_behind(waited, last, seen)
-    # An iterator of a future, a step of an asynchronous generator, the wrapper of a coroutine: all hold what we want.
+    # An iterator of a future, a step of an asynchronous generator and a coroutine's wrapper refer to that object.
     for held in gc.get_referents(waited):
         if id(held) not in seen and (hasattr(held, "add_done_callback") or _is_suspended(held)):
             return held
@@ -89,7 +92,7 @@ def _is_suspended(thing: Any) -> bool:
 
 
 def _task_behind(future: Any, last: FrameType | None, seen: set[int]) -> Any:
-    """Find a task that a future stands for: of gather, shield, wait, wait_for, or a task group."""
+    """Find the task behind a future of gather, shield, wait, wait_for, or a task group."""
     candidates = list(getattr(future, "_children", ()))
     for callback in getattr(future, "_callbacks", None) or ():
         function = callback[0] if isinstance(callback, tuple) else callback
@@ -97,7 +100,7 @@ def _task_behind(future: Any, last: FrameType | None, seen: set[int]) -> Any:
             try:
                 candidates.append(cell.cell_contents)
             except ValueError:
-                continue  # it is empty
+                continue  # the cell is empty
     if last is not None and str(last.f_globals.get("__name__")).startswith("asyncio."):
         for value in list(last.f_locals.values()):
             candidates.append(value)

@@ -1,13 +1,13 @@
-"""Threads that run synchronous functions, when the host asked for some. The main thread then only reads the channel.
+"""The pool of threads that runs synchronous functions, if the host asked for threads. `_serving` creates it.
 
-A call is cancelled by an exception that the interpreter raises in its thread, between two bytecodes. That must hit
-user code of this very call and nothing else:
+The main thread then only reads the channel. To cancel a call, it has the interpreter raise an exception in the call's
+thread, between two bytecodes. The exception must reach user code of this call and nothing else:
 
-- `Runner.armed` is the call whose user code may be interrupted. Whoever is about to interrupt says so first
-  (`call.raising`), then looks whether it still is armed; the thread disarms first, then waits until nobody is about to.
-- After that the thread takes back what was raised and has not come yet: it raises something else in its place, and lets
-  that come. What came on the way lands in a `try`.
-- Where a function has just ended, nothing is raised: what it returned would be lost, see `_calls`.
+- `Runner.interruptible` is the call whose user code may be interrupted. The main thread first sets `call.raising`, then
+  checks `interruptible`, then raises. The pool thread first clears `interruptible`, then waits while `raising` is set.
+- Then the pool thread replaces a pending asynchronous exception with a sentinel and consumes the sentinel. A `try`
+  catches an exception that was delivered before that.
+- Nothing is raised at the moment a function has just returned: its result would be lost, see `_calls`.
 """
 
 from __future__ import annotations
@@ -29,51 +29,51 @@ if TYPE_CHECKING:
     from hatchery._calls import Call
     from hatchery._serving import Worker
 
-# How long the worker's end waits for calls that run and have been cancelled.
+# How long the end of the worker waits for cancelled calls that still run.
 PATIENCE_SECONDS = 1.0
-# How long a thread is let alone that has just left a function: freeing what was there may take it longer.
-_BETWEEN_SECONDS = 0.1
+# How long a cancel waits while a thread has just left a function: freeing the function's objects may take time.
+_BOUNDARY_SECONDS = 0.1
 
 
 def _raise_in(ident: int, error: type[BaseException]) -> None:
-    """Raise in a thread when it next runs Python code, in place of what has not come yet."""
+    """Raise in a thread at its next bytecode. Replaces an exception that is still pending there."""
     import ctypes
 
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(error))
 
 
 def need_ctypes() -> None:
-    """Load what calls in threads are cancelled by. Raises `ImportError` where Python was built without it."""
+    """Import ctypes, which cancels calls in threads. Raises `ImportError` where Python was built without it."""
     try:
-        import ctypes  # noqa: F401 - at the first cancel it would take too long, and its lack cost the worker
+        import ctypes  # noqa: F401 - too slow for the first cancel, and its lack would end the worker there
     except Exception as error:
         message = f"threads(n) needs the module ctypes to cancel calls ({type(error).__name__}: {error})"
-        raise ImportError(f"{message}: use a Python that has it, or threads(0)") from error
+        raise ImportError(f"{message}: use a Python that has ctypes, or set threads(0)") from error
 
 
 class _Nothing(BaseException):
-    """Comes in place of what is taken back: without it Python 3.11 would wait for ever where it is traced."""
+    """The sentinel that replaces a pending `Cancelled`. Just clearing it makes a traced Python 3.11 hang."""
 
 
 class Pool:
     """Runs calls in threads."""
 
     def __init__(self, worker: Worker, size: int) -> None:
-        """Threads are made at the first need, up to `size`."""
+        """Create no thread yet: each job starts one, up to `size`."""
         self.worker = worker
         self.jobs: SimpleQueue[tuple[Callable[..., None], tuple[Any, ...]]] = SimpleQueue()
-        self.undone: list[None] = []  # one for each job that waits or runs
+        self.unfinished: list[None] = []  # one element for each job that waits or runs
         self.runners: list[Runner] = []
         self._size = size
-        self._lock = threading.Lock()  # of credit and turns of streams, and of how many threads there are
-        _calls.main.begun_lock = threading.Lock()
+        self._lock = threading.Lock()  # guards credit and turns of streams, and the number of threads
+        _calls.main.start_marker_lock = threading.Lock()
         worker.channel.shared = True
-        worker.the_inbox().open_to_threads()
+        worker.get_inbox().open_to_threads()
 
-    # What the main thread does.
+    # Called on the main thread.
 
     def serve(self, frame: _wire.Frame) -> None:
-        """Take in a call."""
+        """Submit a call to the threads."""
         read = self.worker.read(frame)
         if read is not None:
             call = read[0]
@@ -81,25 +81,25 @@ class Pool:
             self._submit(self._call, *read)
 
     def _submit(self, job: Callable[..., None], *args: Any) -> None:
-        self.undone.append(None)
+        self.unfinished.append(None)
         self.jobs.put((job, args))
         if len(self.runners) < self._size:
             with self._lock:
                 if len(self.runners) == self._size:
-                    return  # a thread of ours has submitted something too
+                    return  # another thread has just started the last one
                 runner = Runner(self, len(self.runners) + 1)
                 self.runners.append(runner)
             runner.thread.start()
 
     def cancel(self, call: Call) -> None:
-        """Make a call give up that waits for a thread, runs in one, or waits for credit."""
+        """Cancel a call that waits for a thread, runs in one, or is a stream that waits for credit."""
         if call.cancelled:
             return
         call.cancelled = True
-        if call.items is None and not call.entered:
+        if call.items is None and not call.started:
             with self._lock:
-                begun, call.entered = call.entered, True
-            if not begun:  # the thread that takes it will see that it is over
+                was_started, call.started = call.started, True
+            if not was_started:  # the thread that takes the job skips it
                 self.worker.fail(call, {"kind": "cancelled"})
                 return
         if call.items is not None:
@@ -109,15 +109,15 @@ class Pool:
                 self._submit(self._drop, call)
                 return
         host = self.worker.host
-        if host is not None and host.wake(call):
+        if host is not None and host.wake_thread(call):
             call.raised = True
             return
         call.raising = True
-        end = monotonic() + _BETWEEN_SECONDS
+        end = monotonic() + _BOUNDARY_SECONDS
         try:
             for runner in self.runners:
-                while runner.armed is call and not call.raised:
-                    if runner.is_between() and monotonic() < end:
+                while runner.interruptible is call and not call.raised:
+                    if runner.is_at_boundary() and monotonic() < end:
                         sleep(0)
                         continue
                     call.raised = True
@@ -125,16 +125,16 @@ class Pool:
         finally:
             call.raising = False
         if host is not None:
-            host.nudge(call)
+            host.wake_loop(call)
 
     def raise_again(self, runner: Runner, call: Call) -> None:
-        """Raise in a thread once more, when it is back in user code."""
+        """Raise `Cancelled` in a thread again, once the thread is back in user code."""
         end = monotonic() + PATIENCE_SECONDS
-        while runner.armed is call and monotonic() < end:
+        while runner.interruptible is call and monotonic() < end:
             call.raising = True
             try:
                 frame = sys._current_frames().get(runner.ident)  # noqa: SLF001
-                if runner.armed is call and frame and not frame.f_code.co_filename.startswith("<hatchery>/"):
+                if runner.interruptible is call and frame and not frame.f_code.co_filename.startswith("<hatchery>/"):
                     call.delivered = False
                     _raise_in(runner.ident, _calls.Cancelled)
                     return
@@ -144,65 +144,65 @@ class Pool:
             sleep(0.0005)
 
     def credit(self, call: Call, items: int) -> None:
-        """Let a stream have more credit, and its turn if it needs one and has begun."""
+        """Add credit to a stream, and submit its next turn if it waits for credit."""
         with self._lock:
             if call.credit is not None:
                 call.credit += items
             if call.items is None or call.stepping or not call.credit or call.cancelled:
                 return
             call.stepping = True
-        self._submit(self._pump, call)
+        self._submit(self._send_items, call)
 
     def stack(self, call: Call) -> str | None:
         """Return the stack of a call that a thread runs."""
         for runner in self.runners:
-            if runner.serves is call:
+            if runner.call is call:
                 from hatchery import _stack
 
                 return _stack.of_frame(sys._current_frames().get(runner.ident))  # noqa: SLF001
         return None
 
     def finish(self) -> None:
-        """Wait for calls that run, which have been cancelled; not for ever, since nothing can end some of them."""
+        """Wait for cancelled calls that still run, up to `PATIENCE_SECONDS`: some code cannot be interrupted."""
         end = monotonic() + PATIENCE_SECONDS
-        while monotonic() < end and self.undone:
-            self.worker.the_inbox().take_handed()
+        while monotonic() < end and self.unfinished:
+            self.worker.get_inbox().run_posted()
             sleep(0.002)
-        self.worker.the_inbox().take_handed()
+        self.worker.get_inbox().run_posted()
 
-    # What the threads do.
+    # Called on the pool threads.
 
     def _call(self, runner: Runner, call: Call, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
         with self._lock:
-            over, call.entered = call.entered, True
-        if over:
-            return  # it was cancelled
-        _calls.begins(call.id)
+            was_cancelled, call.started = call.started, True
+        if was_cancelled:
+            return
+        _calls.mark_started(call.id)
         result, error = runner.run(call, function, args, kwargs)
         worker = self.worker
         if error is not None:
             worker.fail(call, _errors.of_function(call, function, args, kwargs, error))
         elif is_awaitable(result) or (call.credit is not None and hasattr(type(result), "__anext__")):
-            call.entered = False  # the loop decides
-            worker.the_inbox().hand(self._to_the_loop, call, result)
+            call.started = False  # `_loop` sets it when the task runs
+            worker.get_inbox().post(self._to_the_loop, call, result)
         elif call.credit is None:
             worker.answer(call, result)
         elif hasattr(type(result), "__next__"):
             with self._lock:
                 call.stepping = True
                 call.items = result
-            self._pump(runner, call)
+            self._send_items(runner, call)
         else:
-            worker.fail(call, _streams.no_stream(result))
+            worker.fail(call, _streams.not_iterable(result))
 
     def _to_the_loop(self, call: Call, result: Any) -> None:
-        if not call.over:
-            self.worker.the_loop().start(call, result)
+        if not call.answered:
+            self.worker.get_loop().start(call, result)
         elif is_awaitable(result):
-            discard(result)  # the call was cancelled meanwhile
+            discard(result)  # the call has been cancelled meanwhile
 
-    def _pump(self, runner: Runner, call: Call) -> None:
-        """Send items until the credit is used up, or it is another job's turn."""
+    def _send_items(self, runner: Runner, call: Call) -> None:
+        """Send items until the credit is used up, or the turn is over and other jobs wait."""
         worker, step = self.worker, call.items.__next__
         turn_ends = monotonic() + _streams.SLICE_SECONDS
         while True:
@@ -215,10 +215,10 @@ class Pool:
                 return
             item, error = runner.run(call, step, (), {})
             if error is not None:
-                self._stepped_out(runner, call, error)
+                self._handle_step_error(runner, call, error)
                 return
             if call.cancelled and call.delivered:
-                self._close(runner, call)  # it swallowed that
+                self._close(runner, call)  # the iterator has swallowed `Cancelled`
                 worker.fail(call, {"kind": "cancelled"})
                 return
             try:
@@ -232,25 +232,27 @@ class Pool:
                 call.credit = (call.credit or 0) - 1
             if monotonic() > turn_ends:
                 if not self.jobs.empty():
-                    self._submit(self._pump, call)
+                    self._submit(self._send_items, call)
                     return
                 turn_ends = monotonic() + _streams.SLICE_SECONDS
 
-    def _stepped_out(self, runner: Runner, call: Call, error: BaseException) -> None:
+    def _handle_step_error(self, runner: Runner, call: Call, error: BaseException) -> None:
         if isinstance(error, StopIteration):
             _streams.end(self.worker, call)
         elif call.cancelled and type(error) is _calls.Cancelled:
-            self._drop(runner, call)  # it may have come between two steps; one that has ended just raises it once more
+            self._drop(
+                runner, call
+            )  # the cancel may have come between two items; an iterator that has ended does not run again
         else:
             self.worker.fail(call, _errors.of_call(call, error))
 
     def _drop(self, runner: Runner, call: Call) -> None:
-        """End a stream between two steps."""
-        runner.serves = call
+        """End a stream between two items, because its call is cancelled."""
+        runner.call = call
         try:
-            outcome = _streams.thrown(call)
+            outcome = _streams.throw_cancelled(call)
         finally:
-            runner.serves = None
+            runner.call = None
         if outcome is None:
             _streams.end(self.worker, call)
         else:
@@ -263,19 +265,19 @@ class Pool:
 
 
 class Runner:
-    """A thread of the pool."""
+    """One thread of the pool."""
 
     def __init__(self, pool: Pool, number: int) -> None:
-        """Leave the end of the process alone: what runs here may never end."""
+        """Create a daemon thread: user code in it may never end, and must not keep the process alive."""
         self.thread = threading.Thread(target=self._work, name=f"hatchery-{number}", daemon=True)
         self.ident = 0
-        self.armed: Call | None = None  # whose user code may be interrupted
-        self.serves: Call | None = None  # whose code runs
-        self.runs: Callable[..., Any] | None = None  # what is called for it
+        self.interruptible: Call | None = None  # the call whose user code may be interrupted
+        self.call: Call | None = None  # the call whose code runs
+        self.function: Callable[..., Any] | None = None  # the function of that call that runs
         self._pool = pool
 
     def _work(self) -> None:
-        """Do one job after the other."""
+        """Run jobs, one after the other, for ever."""
         self.ident = threading.get_ident()
         _calls.runners[self.ident] = self
         get = self._pool.jobs.get
@@ -286,25 +288,25 @@ class Runner:
                 job(self, *args)
             except BaseException as error:
                 self._failed(args[0], error)
-            self._pool.undone.pop()
+            self._pool.unfinished.pop()
 
     def _failed(self, call: Call, error: BaseException) -> None:
-        """Answer a call that could not be answered in another way; end the worker if nothing can be."""
+        """Answer a call whose job raised; end the worker if that fails too."""
         worker = self._pool.worker
         try:
-            if not call.over:
+            if not call.answered:
                 worker.fail(call, _errors.of_call(call, error))
                 return
         except BaseException as second:
             error = second
-        worker.the_inbox().hand(worker.give_up, error)
+        worker.get_inbox().post(worker.abort, error)
 
     def run(self, call: Call, function: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Any, BaseException | None]:
-        """Run user code of a call, and return its result, or what it raised."""
+        """Run user code of a call. Returns the result, or the exception that the code raised."""
         result, failed = None, None
-        self.serves, self.runs = call, function
+        self.call, self.function = call, function
         try:
-            self.armed = call
+            self.interruptible = call
             if call.cancelled and not call.raised:
                 call.raised = True
                 raise _calls.Cancelled  # noqa: TRY301
@@ -313,55 +315,55 @@ class Runner:
             failed = error
         while True:
             try:
-                self._disarm(call)
+                self._leave_user_code(call)
                 break
             except BaseException as error:
                 failed = failed or error
-        self.serves = self.runs = None
+        self.call = self.function = None
         return result, failed
 
-    def is_between(self) -> bool:
-        """Tell whether a function has just ended here, or is about to begin."""
+    def is_at_boundary(self) -> bool:
+        """Tell whether a function has just returned in this thread, or is about to be called."""
         frame = sys._current_frames().get(self.ident)  # noqa: SLF001
         is_ours = frame is not None and frame.f_code is Runner.run.__code__
-        return is_ours and self.runs.__class__ is FunctionType
+        return is_ours and self.function.__class__ is FunctionType
 
-    def _disarm(self, call: Call) -> None:
-        self.armed = None
+    def _leave_user_code(self, call: Call) -> None:
+        self.interruptible = None
         while call.raising:
             sleep(0)
         if call.raised:
             try:
-                while True:  # it may come, and be swallowed, in a `__del__`
+                while True:  # a `__del__` may swallow the sentinel
                     _raise_in(self.ident, _Nothing)
                     sleep(0)
             except _Nothing:
                 pass
 
     def send(self, kind: int, call_id: int, body: bytes | Encoded = b"", number: int = 0) -> None:
-        """Send a frame from user code, which must not be cut by an interruption."""
-        channel, call = self._pool.worker.channel, self.armed
+        """Send a frame from user code. A cancel is held back until the frame is complete."""
+        channel, call = self._pool.worker.channel, self.interruptible
         if call is None:
             channel.send(kind, call_id, body, number)
             return
         try:
-            self._disarm(call)
+            self._leave_user_code(call)
             channel.send(kind, call_id, body, number)
         finally:
-            self.armed = call
+            self.interruptible = call
         if call.cancelled and not call.delivered:
             call.raised = True
             raise _calls.Cancelled
 
     def swallowed(self, error: BaseException | None) -> bool:
-        """Take care of what came where Python swallows everything; False if it is none of ours."""
+        """Handle an exception that Python swallowed in this thread; False if the exception is not ours."""
         return type(error) is _Nothing or (type(error) is _calls.Cancelled and self.raise_again())
 
     def raise_again(self) -> bool:
-        """Raise once more what was swallowed; False if no user code runs."""
-        call = self.armed
+        """Have `Cancelled` raised again after it was swallowed; False if no user code runs."""
+        call = self.interruptible
         if call is None:
             return False
-        # Not here: this code runs within what swallows.
-        self._pool.worker.the_inbox().hand(self._pool.raise_again, self, call)
+        # The main thread does it: an exception raised here would be swallowed too.
+        self._pool.worker.get_inbox().post(self._pool.raise_again, self, call)
         return True

@@ -1,7 +1,7 @@
-"""What `ps` and `top` show of this process: its name, and what it is about.
+"""Sets what `ps` and `top` show of a worker or template: its name and its state. `_worker` and `_zygote` call it.
 
-The name (`ps -o comm`) has 15 bytes. The title (`ps -o args`) takes the place of the command line in this process's
-memory. Both are set at starts and ends only; whether a call runs is not shown, since that would cost every call.
+The name (`ps -o comm`) has 15 bytes. The title (`ps -o args`) overwrites the command line in this process's memory. The
+state changes at start and end only: to show each call would slow down every call.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ from __future__ import annotations
 import os
 
 _COMM_BYTES = 15
-# Of /proc/self/stat, counted from the field behind the name.
+# Indexes of fields in /proc/self/stat, counted after the name.
 _ARG_START, _ARG_END = 45, 46
 _last: bytes | None = None
 
 
 def show(name: str, state: str) -> None:
-    """Set name and title, as far as the system lets us."""
+    """Set name and title, if the system allows it."""
     _set_name(name)
     try:
         _set_title(f"hatchery: {name} ({state})".encode("utf-8", "replace"))
     except (OSError, ValueError, IndexError):
-        pass  # there is no /proc, or it is read-only; the command line has the name, too
+        pass  # /proc is missing or read-only; the command line has the name too
 
 
 def _set_name(name: str) -> None:
@@ -53,8 +53,8 @@ def _set_title(title: bytes) -> None:
     fd = os.open("/proc/self/mem", os.O_RDWR)
     try:
         if _last is not None and os.pread(fd, end - start, start) != _last:
-            return  # user code has set one of its own
-        # Zeros to the end: else the system would take what follows, the environment, for a part of the title.
+            return  # user code has set a title of its own
+        # Zeros to the end: else the system would show the environment, which follows, as part of the title.
         text = title[: end - start - 1].ljust(end - start, b"\0")
         os.pwrite(fd, text, start)
         _last = text

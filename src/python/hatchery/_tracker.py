@@ -1,8 +1,8 @@
-"""Keeps Python's resource tracker alive until it has cleaned up.
+"""Keeps Python's resource tracker alive until it has cleaned up. `_worker` installs it.
 
-The tracker is a child process that removes shared memory and named semaphores from /dev/shm once all who use it have
-ended, which it sees by the end of a pipe. The host kills the process group of a worker that has ended; a tracker in
-that group would die before it cleans up. So a tracker gets a session of its own. joblib's loky has one, too.
+The tracker is a child process. It removes shared memory and named semaphores from /dev/shm when all processes that use
+the tracker have closed a pipe. The host kills the process group of a worker that has ended, and would kill the tracker
+too early. So this module starts each tracker in a session of its own, also the tracker of joblib's loky.
 """
 
 from __future__ import annotations
@@ -14,36 +14,36 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
 
-# Every tracker is started by this module's `spawnv_passfds`.
+# This module's `spawnv_passfds` starts every tracker.
 _STARTS_TRACKERS = "multiprocessing.util"
 _MODULES = (
     "multiprocessing.resource_tracker",
     "loky.backend.resource_tracker",
     "joblib.externals.loky.backend.resource_tracker",
 )
-# How long the end of the worker waits for its tracker: children that still use it keep it alive.
+# How long the end of the worker waits for its tracker, which child processes may keep alive.
 PATIENCE_SECONDS = 0.5
-_started: dict[int, int] = {}  # trackers, and who started them
+_started: dict[int, int] = {}  # process ids of trackers, and of the processes that started them
 
 
-def look_after() -> None:
-    """Do so for the trackers that this process will start. Call it before user code registers what runs at exit."""
+def install() -> None:
+    """Patch the start of trackers. Call it before user code registers exit functions."""
     import atexit
 
     if _STARTS_TRACKERS in sys.modules:
         _patch(sys.modules[_STARTS_TRACKERS])
     else:
         sys.meta_path.insert(0, _Finder())
-    atexit.register(_end_trackers)  # what is registered first runs last
+    atexit.register(_end_trackers)  # registered first, so it runs last
 
 
 class _Finder:
-    """Patches the module when it is imported."""
+    """An import hook that patches the module when it is imported."""
 
     _searches = False
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        """Let the other finders find it."""
+        """Find the module by the other finders, and patch it once it is loaded."""
         if name != _STARTS_TRACKERS or self._searches:
             return None
         from _frozen_importlib import _find_spec  # type: ignore[attr-defined]  # typeshed does not know it
@@ -75,7 +75,7 @@ def _patch(util: Any) -> None:
         process = Popen(  # noqa: S603
             args, executable=path, pass_fds=tuple(passfds), restore_signals=False, start_new_session=True
         )
-        process.returncode = 0  # who asked for it waits for its end
+        process.returncode = 0  # the caller waits for the process
         _started[process.pid] = os.getpid()
         return process.pid
 
@@ -83,7 +83,7 @@ def _patch(util: Any) -> None:
 
 
 def _end_trackers() -> None:
-    """Let the trackers of this process clean up while the host still waits for us."""
+    """Let the trackers of this process clean up before the worker ends."""
     for name in _MODULES:
         tracker: Any = getattr(sys.modules.get(name), "_resource_tracker", None)
         fd, pid = getattr(tracker, "_fd", None), getattr(tracker, "_pid", None)

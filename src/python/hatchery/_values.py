@@ -1,11 +1,15 @@
-"""Values to JSON and back, under the rules of the wire.
+"""Encodes Python values as JSON and decodes JSON, under the rules of the wire. All that is sent passes through here.
 
-NaN and infinities become null; integers outside i64/u64, lone surrogates, nesting over 120 and types that JSON does
-not have are errors that name the place; tuples become lists; int, bool, None and float keys become strings as the
-`json` module does, and two keys of a dict that become the same string are an error.
+| value | on the wire |
+|---|---|
+| NaN, infinities | null |
+| tuple | array |
+| int, bool, None and float keys | strings, as the `json` module writes them |
+| integer outside i64 and u64, lone surrogate, nesting over 120, any other type | an error that names the place |
+| two keys of a dict that become the same string | an error |
 
-The C encoder does the work. What it lets pass is looked for in the encoded bytes, where it is cheap; only when they
-look suspicious, or when it fails, the exact but slow walk over the value decides.
+The C encoder does the work, but accepts more than the rules allow. Cheap checks on the encoded bytes find values that
+may break a rule. Only for those, and when the C encoder fails, an exact but slow walk over the value decides.
 """
 
 from __future__ import annotations
@@ -37,7 +41,7 @@ except ImportError:  # not CPython
 else:
 
     class _Plain:
-        """What the C scanner asks for: the defaults of `json.JSONDecoder`, without importing `json` and `re`."""
+        """The attributes that the C scanner reads: defaults of `json.JSONDecoder`, without the import of `json`."""
 
         strict = True
         object_hook: Any = None
@@ -73,13 +77,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
 
-    from hatchery._attachments import Encoded, Taken
+    from hatchery._attachments import Collector, Encoded
 
 MAX_DEPTH = 120
 MIN_INTEGER = -(2**63)
 MAX_INTEGER = 2**64 - 1
-# The C encoder recurses on the C stack. Until Python 3.11 it asks the recursion limit only, whose default fits any
-# stack; later ones have a limit of their own for that.
+# The C encoder recurses on the C stack. Up to Python 3.11 only the recursion limit bounds it, and only its default is
+# safe. Later versions bound the C stack separately.
 _SAFE_RECURSION_LIMIT = 1000 if sys.version_info < (3, 12) else sys.maxsize
 _join = "".join
 _recursion_limit = sys.getrecursionlimit
@@ -92,20 +96,27 @@ _ALL_SQUARE = bytes.maketrans(b"{}", b"[]")
 _DIGITS = bytes(0x30 if byte in b"0123456789" else byte if byte in b".-" else 0x20 for byte in range(256))
 _LONG_NATURAL = b"0" * 20  # 2^64 has 20 digits
 _LONG_NEGATIVE = b"-" + b"0" * 19  # and 2^63 has 19
-# A shorter text holds no such number, is not nested too deep, and has no key twice: `{"1":0,"1":0}` is the shortest.
-_LEAST_SUSPICIOUS = 13
+# A shorter text breaks no rule: the shortest that does is `{"1":0,"1":0}`.
+_MIN_SUSPICIOUS = 13
 _DIGITS_AS_ZERO = bytes.maketrans(b"123456789", b"000000000")
-_KEPT_APART = ({str}, {int})  # keys of one of these types alone become as many texts
-_KEY_ENDS = (b'true":', b'false":', b'null":', b'NaN":', b'Infinity":')  # of keys that are no strings and no numbers
+_KEPT_APART = ({str}, {int})  # if all keys are of one of these types, they stay distinct
+_KEY_ENDS = (
+    b'true":',
+    b'false":',
+    b'null":',
+    b'NaN":',
+    b'Infinity":',
+)  # how keys end that are neither strings nor numbers
 
 NEVER = sys.maxsize
-# To import orjson takes 10 ms and more: it is worth that for the first body of this size.
+# The first body of this size imports a faster codec; that takes 10 ms and more.
 LARGE_BYTES = 16 * 1024
-# Set by `_codecs`. From `large_bytes` on a body is read by `fast_decode`, or the first one asks `consider` for one.
+# `_codecs` sets these. A body of `large_bytes` or more is read by `fast_decode`. `consider`, if set, is called before
+# the first such body, and chooses the codec.
 large_bytes = NEVER
 consider: Callable[[], None] | None = None
 fast_decode: Callable[[Any], Any] | None = None
-fast_encode: Callable[[Any], bytes | None] | None = None  # returns None for what it cannot, or may not, encode
+fast_encode: Callable[[Any], bytes | None] | None = None  # returns None for a value that it must not encode
 
 _HINTS = {
     "set": "for example to a list",
@@ -128,7 +139,7 @@ _HINTS = {
     "torch.Tensor": "for example with .numpy()",
     "coroutine": "for example by awaiting it",
 }
-# The attribute that tells a kind of class, and how a value of it becomes JSON's types.
+# An attribute that identifies a kind of class, and how to convert its values.
 _HINTS_BY_ATTRIBUTE = (
     ("model_dump", 'for example with .model_dump(mode="json")'),  # pydantic
     ("__pydantic_fields__", "for example with dataclasses.asdict()"),  # its dataclasses
@@ -149,10 +160,10 @@ def _encode_text(value: Any) -> str:
 
 
 class EncodeError(Exception):
-    """A value that the wire does not carry; the message says where it is and what to do."""
+    """A value cannot be sent. The message names its place and says what to do."""
 
     def about(self, what: str) -> str:
-        """Return the message for a value that is no result, but for example an item."""
+        """Return the message with `what`, for example "item", in place of "result"."""
         message = str(self)
         return what + message[len("result") :] if message.startswith("result") else message
 
@@ -178,26 +189,26 @@ def encode(value: Any) -> bytes | Encoded:
                 data = _join(guarded(_in_parts, value, 0)).encode()
             else:
                 data = _join(_in_parts(value, 0)).encode()  # the same without the calls
-            if len(data) < _LEAST_SUSPICIOUS or is_surely_fine(data, value):
+            if len(data) < _MIN_SUSPICIOUS or is_surely_fine(data, value):
                 if len(data) >= large_bytes and (find := consider) is not None:
                     find()
                 return data
-    except TypeError:  # perhaps there are bytes in it
+    except TypeError:  # it may contain bytes
         from hatchery import _attachments
 
         encoded = _attachments.encode(value)
         if encoded is not None:
             return encoded
     except Exception:  # noqa: S110
-        pass  # the walk finds out why, or it was a NaN
+        pass  # a NaN, or an error that the exact walk reports
     return _encode_exactly(value)
 
 
 def guarded(encode: Callable[..., Any], *args: Any) -> Any:
-    """Encode with the C encoder, where it may not recurse as deep as Python code may.
+    """Run the C encoder with a recursion limit that is safe for the C stack.
 
-    The limit is that of all threads, and another one may be deeper. Where there are others, it is lowered and raised
-    again within one call of C code: none of them runs meanwhile, unless `encode` itself runs Python code, or raises.
+    All threads share the limit, and another thread may be deeper. So when there are threads, the limit is lowered and
+    restored within one call of C code. No other thread runs meanwhile, unless `encode` runs Python code or raises.
     """
     limit = sys.getrecursionlimit()
     if limit <= _SAFE_RECURSION_LIMIT:
@@ -212,14 +223,14 @@ def guarded(encode: Callable[..., Any], *args: Any) -> Any:
 
 
 def is_surely_fine(data: bytes, value: Any) -> bool:
-    """Tell whether what the C encoder lets pass, but the rules do not, is surely not in the text of this value."""
+    """Tell whether a value that the C encoder accepted surely breaks no rule of the wire."""
     if is_too_deep(data) or _may_hold_a_long_integer(data):
         return False
     return not _may_have_a_key_twice(data) or not _has_a_key_twice(value)
 
 
 def _may_have_a_key_twice(data: bytes) -> bool:
-    """Tell whether a key may be no string, and so become the same text as another; strings may mislead it."""
+    """Tell whether a key that is not a string may equal another key. May be True for no reason: strings mislead it."""
     if b'":' not in data:
         return False
     if b'0":' in data.translate(_DIGITS_AS_ZERO):
@@ -231,7 +242,7 @@ def _may_have_a_key_twice(data: bytes) -> bool:
 
 
 def _has_a_key_twice(value: Any) -> bool:
-    """Tell whether two keys of a dict in a value, which the C encoder has taken, become the same text."""
+    """Tell whether two keys of any dict in a value become the same text. The C encoder has accepted the value."""
     containers = (list, dict, tuple)
     waits: list[Any] = [value] if isinstance(value, containers) else []
     while waits:
@@ -247,7 +258,7 @@ def _has_a_key_twice(value: Any) -> bool:
 
 
 def look_for_codecs() -> None:
-    """Have the first large body look for a faster codec."""
+    """Have the first large body import a faster codec, if one is installed."""
     global consider, large_bytes
     consider, large_bytes = _find_codec, LARGE_BYTES
 
@@ -259,24 +270,24 @@ def _find_codec() -> None:
 
 
 def read(body: Any) -> Any:
-    """Read the one value of a body. Raises whatever is wrong with it."""
+    """Decode a body. Raises `ValueError`, or another exception of a decoder, when it is not valid."""
     if len(body) >= large_bytes:
-        if (find := consider) is not None:  # looked up once: another thread may find meanwhile
+        if (find := consider) is not None:  # read once: another thread may clear it
             find()
         if fast_decode is not None:
             try:
                 return fast_decode(body)
             except Exception:  # noqa: S110
-                pass  # what is wrong is told by the one whose words are known, if it is wrong
+                pass  # `scan` decides, so that its messages do not depend on the codec
     text = str(body, "utf-8")
     value, end = scan(text, 0)
     if end != len(text):
-        raise ValueError("something follows the call")
+        raise ValueError("the body has data after the value")
     return value
 
 
 def encode_leniently(value: Any) -> bytes:
-    """Encode a body of our own making; lone surrogates in it become question marks."""
+    """Encode a body that this package makes. Lone surrogates become question marks."""
     return _encode_text(value).encode("utf-8", "replace")
 
 
@@ -284,31 +295,31 @@ def _encode_exactly(value: Any) -> bytes | Encoded:
     from hatchery import _attachments
 
     try:
-        taken = _attachments.Taken()
-        data = _encode_text(_checked(value, [], taken)).encode()
-        if taken.attachments and taken.reserved:  # only now it is known that names must be told from placeholders
-            taken = _attachments.Taken(escapes=True)
-            data = _encode_text(_checked(value, [], taken)).encode()
-        return _attachments.Encoded(data, taken.attachments) if taken.attachments else data
+        collector = _attachments.Collector()
+        data = _encode_text(_checked(value, [], collector)).encode()
+        if collector.attachments and collector.reserved:  # a name looks like a placeholder: encode again with escapes
+            collector = _attachments.Collector(escapes=True)
+            data = _encode_text(_checked(value, [], collector)).encode()
+        return _attachments.Encoded(data, collector.attachments) if collector.attachments else data
     except EncodeError:
         raise
     except MemoryError:
         raise EncodeError("result is too large: out of memory while encoding it") from None
-    except Exception as error:  # a subclass of dict or list may run code of its own
+    except Exception as error:  # a subclass of dict or list may run user code
         raise EncodeError(f"result cannot be encoded: {type(error).__name__}: {error}") from error
 
 
 def is_too_deep(data: bytes) -> bool:
-    """Tell whether nesting is over the limit."""
+    """Tell whether encoded JSON is nested deeper than `MAX_DEPTH`."""
     if len(data) <= 2 * MAX_DEPTH or data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
         return False
     if b"\\" in data:
         data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
-    # Two quotes side by side are a string without brackets, or make one of two strings.
+    # Two adjacent quotes are a string without brackets, or the end of one string and the start of the next.
     brackets = data.translate(_ALL_SQUARE, _NO_MARKS).replace(b'""', b"")
     if b'"' in brackets:
         brackets = b"".join(brackets.split(b'"')[::2])
-    # Brackets outside strings; each pass then takes the innermost level away.
+    # Only brackets outside of strings are left. Each pass removes the innermost level.
     for _ in range(MAX_DEPTH):
         brackets = brackets.replace(b"[]", b"")
         if not brackets:
@@ -317,18 +328,21 @@ def is_too_deep(data: bytes) -> bool:
 
 
 def _may_hold_a_long_integer(data: bytes) -> bool:
-    """Tell whether an integer may leave 64 bits; strings and large u64 may mislead it, towards True only."""
+    """Tell whether an integer may exceed 64 bits. May be True for no reason: strings and large u64 mislead it."""
     digits = data.translate(_DIGITS)
     at = digits.find(_LONG_NATURAL)
     while at >= 0:
-        if digits[at - 1 : at] != b".":  # what follows a point is the fraction of a float
+        if digits[at - 1 : at] != b".":  # digits after a point are the fraction of a float
             return True
         at = digits.find(_LONG_NATURAL, at + len(_LONG_NATURAL))
     return _LONG_NEGATIVE in digits
 
 
-def _checked(value: Any, path: list[str | int], taken: Taken) -> Any:
-    """Return the value as the wire carries it. `path` leads to it and is left at the culprit on an error."""
+def _checked(value: Any, path: list[str | int], collector: Collector) -> Any:
+    """Return the value in the types that the wire carries.
+
+    `path` leads to the value. After an error it leads to the value that cannot be sent.
+    """
     if value is None or value is True or value is False:
         return value
     if isinstance(value, str):
@@ -348,7 +362,7 @@ def _checked(value: Any, path: list[str | int], taken: Taken) -> Any:
         items = []
         for index, item in enumerate(value):
             path.append(index)
-            items.append(_checked(item, path, taken))
+            items.append(_checked(item, path, collector))
             path.pop()
         return items
     if isinstance(value, dict):
@@ -356,17 +370,17 @@ def _checked(value: Any, path: list[str | int], taken: Taken) -> Any:
         members = {}
         for key, item in value.items():
             text = _key(key, path)
-            name = taken.name(text)
+            name = collector.name(text)
             if name in members:
                 raise EncodeError(
                     f"{_place(path)} has two keys that become {text!r} in JSON ({_keys_of(value, text)}): "
-                    "one would replace the other; give one another name"
+                    "rename one of them"
                 )
             path.append(text)
-            members[name] = _checked(item, path, taken)
+            members[name] = _checked(item, path, collector)
             path.pop()
         return members
-    placeholder = _placeholder(value, path, taken)
+    placeholder = _placeholder(value, path, collector)
     if placeholder is not None:
         return placeholder
     name = type_name(type(value))
@@ -376,7 +390,7 @@ def _checked(value: Any, path: list[str | int], taken: Taken) -> Any:
 
 
 def _hint(value: Any, name: str) -> str:
-    """Return how a value that JSON has no type for can be converted, in brackets; nothing where that is not known."""
+    """Return in brackets how to convert a value that JSON has no type for; an empty text if that is not known."""
     hint = _HINTS.get(name)
     if hint is None:
         enum, numpy = sys.modules.get("enum"), sys.modules.get("numpy")
@@ -385,17 +399,17 @@ def _hint(value: Any, name: str) -> str:
         elif numpy is not None and isinstance(value, getattr(numpy, "generic", ())):
             hint = "for example with .item()"
         else:
-            kind = type(value)  # not the value: a proxy has whatever attribute it is asked for
+            kind = type(value)  # not the value: a proxy object may have any attribute
             hint = next((hint for attribute, hint in _HINTS_BY_ATTRIBUTE if hasattr(kind, attribute)), None)
     return "" if hint is None else f" ({hint})"
 
 
-def _placeholder(value: Any, path: list[str | int], taken: Taken) -> dict[str, Any] | None:
-    """Return what stands for a value that has bytes."""
+def _placeholder(value: Any, path: list[str | int], collector: Collector) -> dict[str, Any] | None:
+    """Return the placeholder of a value that has bytes; None when the value has no bytes."""
     from hatchery._attachments import RefusedError
 
     try:
-        return taken.take(value)
+        return collector.add(value)
     except RefusedError as error:
         raise EncodeError(f"{_place(path)} {error}") from None
 
@@ -440,12 +454,12 @@ def _key(key: Any, path: list[str | int]) -> str:
 
 
 def _keys_of(value: dict[Any, Any], text: str) -> str:
-    """Return the keys of a dict that become this text, as Python writes them."""
+    """Return the keys of a dict that become this text, in Python's notation."""
     return " and ".join(repr(key) for key in value if _key(key, []) == text)
 
 
 def _place(path: list[str | int]) -> str:
-    """Return how Python would write the place, for example result['rows'][3]."""
+    """Return the place in Python's notation, for example result['rows'][3]."""
     place = "result"
     for step in path:
         text = repr(step)
@@ -456,7 +470,7 @@ def _place(path: list[str | int]) -> str:
 
 
 def type_name(kind: type) -> str:
-    """Return a type's name as users know it: with its module, unless that is builtins."""
+    """Return a type's name with its module; without it for builtins."""
     try:
         module, name = kind.__module__, kind.__qualname__
         text = f"{name}" if module in (None, "builtins") else f"{module}.{name}"

@@ -1,4 +1,4 @@
-"""What a fork does not copy, or would share: threads, open files, and modules known to break."""
+"""Warns about what a fork breaks: threads, open files, and certain libraries. `_zygote` checks after each import."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ _GRPC_NAMES = {"Channel", "Server", "_Server"}
 
 
 class Watch:
-    """Compares what there is after each import with what was there before."""
+    """Compares threads and open files after each import with those before."""
 
     def __init__(self) -> None:
-        """Take the first look."""
+        """Record the state before the first import."""
         self.warnings: list[str] = []
         self.threads = _threads()
         self.openblas = _openblas_threads()
         self.descriptors = descriptors()
         self.dangers: set[str] = set()
 
-    def look(self, who: str, *, allowed: bool = False) -> None:
-        """Note what is new since the last look as the doing of `who`; forget it if that is allowed."""
+    def check(self, who: str, *, allowed: bool = False) -> None:
+        """Warn about what is new since the last check, and blame `who`. Warn about nothing if that is allowed."""
         found = self.warnings
         if allowed:
             self.warnings = []
-        self._look(who)
+        self._compare(who)
         self.warnings = found
 
-    def _look(self, who: str) -> None:
+    def _compare(self, who: str) -> None:
         threads = _threads()
         new = [name for thread, name in threads.items() if thread not in self.threads]
         if new:
-            # OpenBLAS ends its threads before a fork and starts them anew. They have the name of the process.
+            # OpenBLAS ends its threads before a fork and restarts them after it. They have the name of the process.
             openblas = _openblas_threads()
             own_name = _comm("self")
             for _ in range(openblas - self.openblas):
@@ -69,7 +69,7 @@ class Watch:
 
 
 def _dangers(open_files: dict[int, str]) -> list[str]:
-    """Name what is known to break in a forked process."""
+    """Return warnings about libraries that are known to break in a forked process."""
     found = []
     torch = sys.modules.get("torch")
     try:
@@ -89,7 +89,7 @@ def _is_of_grpc(thing: object) -> bool:
 
 
 def _openblas_threads() -> int:
-    """Return how many threads the OpenBLAS libraries in this process have started: numpy and scipy each bring one."""
+    """Return the number of threads of all OpenBLAS libraries in this process; numpy and scipy each bring a library."""
     threads = 0
     for path in _openblas_libraries():
         try:
@@ -97,9 +97,9 @@ def _openblas_threads() -> int:
 
             library = CDLL(path)
             count = next(getattr(library, name) for name in _OPENBLAS_NAMES if hasattr(library, name))()
-        except Exception:  # no ctypes, or a build with other names: OpenBLAS starts as many as there are processors
+        except Exception:  # no ctypes, or other names: the default is one thread per processor
             count = len(os.sched_getaffinity(0))
-        threads += max(count - 1, 0)  # the one that calls is one of them
+        threads += max(count - 1, 0)  # one of them is the calling thread
     return threads
 
 
@@ -122,7 +122,7 @@ def _threads() -> dict[str, str]:
         try:
             names[thread] = _comm(f"self/task/{thread}")
         except OSError:
-            continue  # it has ended
+            continue  # the thread has ended
     return names
 
 
@@ -137,11 +137,11 @@ def _python_threads() -> dict[int, str]:
 
 
 def descriptors() -> dict[int, str]:
-    """Return the open descriptors, and what each is."""
+    """Return the open descriptors and the targets of their links in /proc."""
     found = {}
     for name in os.listdir("/proc/self/fd"):
         try:
             found[int(name)] = os.readlink("/proc/self/fd/" + name)
         except OSError:
-            continue  # that of the folder itself
+            continue  # the descriptor of the folder itself
     return found

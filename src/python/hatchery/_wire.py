@@ -1,8 +1,8 @@
-"""Frames over the socket to the host. `src/port/frame.rs` is the other end; both read the same golden frames.
+"""Frames over the socket to the host. `src/port/frame.rs` is the other end; the same golden frames test both.
 
-A frame is a length (u32) and so many bytes of payload: header, lengths of the attachments (u64 each), body,
-attachments. All integers are big-endian. An attachment whose length has its highest bit set is not in the payload, but
-in a memfd.
+A frame is a length (u32) and that many bytes of payload: header, lengths of the attachments (u64 each), body,
+attachments. All integers are big-endian. An attachment is in a memfd instead of the payload if the highest bit of its
+length is set.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from hatchery._attachments import Encoded
 
     Buffer = Union[bytes, bytearray, memoryview]
-    # kind, codec, number, call id, body, attachments; of one in a memfd that is not received yet, its length
+    # kind, codec, number, call id, body, attachments; a memfd that is not received yet is represented by its length
     Frame = tuple[int, int, int, int, Buffer, tuple[Union[Buffer, int], ...]]
 
 PROTOCOL = 1
 DEFAULT_MAX_FRAME_BYTES = 64 * 1024 * 1024
-LEAST_MAX_FRAME_BYTES = 4096  # the shortest form of any error fits
+MIN_FRAME_LIMIT_BYTES = 4096  # room for the shortened form of any error
 
 # Kinds of frames. 13 and 14 are reserved: ping, pong.
 HELLO = 1  # host: what to import; the first frame
@@ -36,16 +36,16 @@ RESULT = 4  # worker: what it returned
 ERROR = 5  # worker: why there is no result
 CHUNK = 6  # worker: one item of a stream
 END = 7  # worker: the end of a stream
-CANCEL = 8  # host: give up a call
-CREDIT = 9  # host: how many more items may come
+CANCEL = 8  # host: cancel a call
+CREDIT = 9  # host: how many more stream items may be sent
 HOST_CALL = 10  # worker: call a function of the host
 HOST_RESULT = 11  # host: what that returned, or why not
 LOG = 12  # worker: a record of `logging`
 SESSION_END = 15  # host: a session is over
 SHUTDOWN = 16  # host: end in an orderly way
 PROGRESS = 17  # worker: how far a call is
-STACK = 18  # host: where is a call suspended? worker: there
-HOST_CANCEL = 19  # worker: give up a host call
+STACK = 18  # host: asks where a call is suspended; worker: its stack
+HOST_CANCEL = 19  # worker: cancel a host call
 
 NO_BODY = 0
 JSON = 1
@@ -53,8 +53,8 @@ JSON = 1
 # Exit codes of a worker; 0 is an orderly end (shutdown, or the host closed the socket).
 EXIT_START_FAILED = 1  # the error was sent in place of ready
 EXIT_CONNECTION = 74  # the socket failed in mid-frame or on writing
-EXIT_PROTOCOL = 76  # the host sent what is no frame of this protocol
-# 78 is the bootstrap's: package compiled by another Python.
+EXIT_PROTOCOL = 76  # the host violated the protocol
+# The bootstrap exits with 78 if another Python has compiled the package.
 
 _IN_MID_FRAME = "the host closed the socket in the middle of a frame"
 _LENGTH = Struct(">I")
@@ -64,16 +64,16 @@ _PREFIX_BYTES = _LENGTH.size
 HEADER_BYTES = _HEADER.size
 _HEAD_BYTES = _PREFIX_BYTES + HEADER_BYTES
 _READ_BYTES = 64 * 1024
-_LOOK_SECONDS = 0.0005  # how often a thread looks whether the main one has written what it began
-_MOST_LATE = 1000  # frames that wait for another to be written
+_POLL_SECONDS = 0.0005  # how often `share` checks whether the main thread has completed its frame
+_MAX_DEFERRED = 1000  # more deferred frames than this are dropped
 _IN_MEMFD = 1 << 63
-LEAST_VIEW_BYTES = 1024 * 1024  # from here on bytes are views of memory that is theirs alone, below it copies
-MOST_PIECES = 512  # the kernel reads and writes 1024 at once
-_GATHER_BYTES = 16 * 1024  # from here on two pieces are written by writev, not joined by a copy
+MIN_VIEW_BYTES = 1024 * 1024  # attachments of this size or more become views of their own memory, smaller ones copies
+MAX_PIECES = 512  # for readv and writev; the kernel takes up to 1024
+_GATHER_BYTES = 16 * 1024  # frames of this size or more are written by writev instead of joined first
 
-_MOST_SPARE_BYTES = 32 * 1024 * 1024
+_MAX_SPARE_BYTES = 32 * 1024 * 1024
 
-_getrefcount = getattr(sys, "getrefcount", None)  # None: another Python than CPython
+_getrefcount = getattr(sys, "getrefcount", None)  # None if this is not CPython
 _read = os.read
 _write = os.write
 _unpack_prefixed = _PREFIXED.unpack_from
@@ -81,15 +81,15 @@ _pack_prefixed = _PREFIXED.pack
 
 
 class ProtocolError(Exception):
-    """The host sent what is no frame of this protocol."""
+    """The host violated the protocol."""
 
 
 class UnmappedError(Exception):
-    """Takes the place of an attachment whose memfd could not be received or mapped; raised when its frame is read."""
+    """A memfd could not be received or mapped. Stands in for the attachment, and is raised when its body is read."""
 
 
 class FrameTooLargeError(Exception):
-    """A frame would be larger than the host takes."""
+    """A frame would exceed the host's limit."""
 
     def __init__(self, size: int, limit: int) -> None:
         """`size` and `limit` are bytes of payload."""
@@ -98,10 +98,10 @@ class FrameTooLargeError(Exception):
         self.limit = limit
 
 
-def _described(payload: Buffer, size: int) -> tuple[int, int, int, int, int, tuple[int, ...]]:
-    """Read the header of a payload of `size` bytes, of which there may be no more than that, and the lengths.
+def _parse_header(payload: Buffer, size: int) -> tuple[int, int, int, int, int, tuple[int, ...]]:
+    """Read header and lengths of a payload of `size` bytes. `payload` may hold just these.
 
-    Returns kind, codec, number, call id, the body's length and the attachments'.
+    Returns kind, codec, number, call id, the body's length and the lengths of the attachments.
     """
     if size < HEADER_BYTES:
         raise ProtocolError(f"a payload of {size} bytes is shorter than its header of {HEADER_BYTES}")
@@ -123,8 +123,8 @@ def _described(payload: Buffer, size: int) -> tuple[int, int, int, int, int, tup
 
 
 def decode(payload: Buffer) -> Frame:
-    """Take a payload apart, without copies when it is a memoryview."""
-    kind, codec, number, call_id, body_bytes, lengths = _described(payload, len(payload))
+    """Split a payload into the parts of a frame. Copies nothing if `payload` is a memoryview."""
+    kind, codec, number, call_id, body_bytes, lengths = _parse_header(payload, len(payload))
     body_at = HEADER_BYTES + 8 * len(lengths)
     at = body_at + body_bytes
     attachments: list[Buffer | int] = []
@@ -137,8 +137,8 @@ def decode(payload: Buffer) -> Frame:
     return kind, codec, number, call_id, payload[body_at : body_at + body_bytes], tuple(attachments)
 
 
-# Memory of large parts, for the next one of that length once nobody has it any more: what is new costs a page fault for
-# every 4 KiB, which is more than to copy it.
+# The last large buffer, reused for the next part of the same length once nothing refers to it. A new buffer costs a
+# page fault for every 4 KiB, which takes longer than to copy the data.
 _spare: list[bytearray] = [bytearray()]
 
 
@@ -150,40 +150,40 @@ _UNUSED = _references()
 
 
 def _memory(length: int) -> bytearray:
-    if _getrefcount is None or not LEAST_VIEW_BYTES <= length <= _MOST_SPARE_BYTES:
+    if _getrefcount is None or not MIN_VIEW_BYTES <= length <= _MAX_SPARE_BYTES:
         return bytearray(length)
     if len(_spare[0]) != length or _references() != _UNUSED:
-        _spare[0] = bytearray()  # first, so that there are not two
+        _spare[0] = bytearray()  # free the old one before the new one is allocated
         _spare[0] = bytearray(length)
     return _spare[0]
 
 
-class _Incoming:
-    """The rest of a frame of which the beginning has come: body and attachments are read into memory of their own."""
+class _LargeFrame:
+    """A large frame that has arrived in part. Body and attachments are read into buffers of their own."""
 
-    __slots__ = ("_at", "_described", "_parts", "_rest")
+    __slots__ = ("_at", "_header", "_parts", "_rest")
 
-    def __init__(self, begun: memoryview, size: int) -> None:
-        """`begun` is the beginning of a payload of `size` bytes, its header and lengths at the least."""
-        kind, codec, number, call_id, body_bytes, lengths = _described(begun, size)
-        self._described = kind, codec, number, call_id, lengths
+    def __init__(self, start: memoryview, size: int) -> None:
+        """`start` is the beginning of a payload of `size` bytes, its header and lengths at the least."""
+        kind, codec, number, call_id, body_bytes, lengths = _parse_header(start, size)
+        self._header = kind, codec, number, call_id, lengths
         inline = [length for length in lengths if not length & _IN_MEMFD]
         self._parts = [_memory(length) for length in (body_bytes, *inline)]
-        self._rest: list[memoryview] = []  # what is to be filled, from `_at` on
+        self._rest: list[memoryview] = []  # buffers to fill, from `_at` on
         self._at = 0
         at = HEADER_BYTES + 8 * len(lengths)
         for part in self._parts:
             view = memoryview(part)
-            here = begun[at : at + len(part)]
+            here = start[at : at + len(part)]
             view[: len(here)] = here
             at += len(here)
             if len(here) < len(part):
                 self._rest.append(view[len(here) :])
 
     @staticmethod
-    def can_begin(begun: memoryview) -> bool:
-        """Whether header and lengths are there."""
-        return len(begun) >= HEADER_BYTES and len(begun) >= HEADER_BYTES + 8 * _HEADER.unpack_from(begun)[2]
+    def can_begin(start: memoryview) -> bool:
+        """Tell whether header and lengths are complete."""
+        return len(start) >= HEADER_BYTES and len(start) >= HEADER_BYTES + 8 * _HEADER.unpack_from(start)[2]
 
     @property
     def is_whole(self) -> bool:
@@ -192,7 +192,7 @@ class _Incoming:
     def read(self, fd: int) -> bool:
         """Read once; False at the end of the stream."""
         rest, at = self._rest, self._at
-        count = os.readv(fd, rest[at : at + MOST_PIECES])
+        count = os.readv(fd, rest[at : at + MAX_PIECES])
         if not count:
             return False
         while at < len(rest) and count >= len(rest[at]):
@@ -205,7 +205,7 @@ class _Incoming:
 
     def frame(self) -> Frame:
         """Return the whole frame."""
-        kind, codec, number, call_id, lengths = self._described
+        kind, codec, number, call_id, lengths = self._header
         body, *inline = self._parts
         parts = iter(inline)
         attachments = [length ^ _IN_MEMFD if length & _IN_MEMFD else memoryview(next(parts)) for length in lengths]
@@ -213,20 +213,20 @@ class _Incoming:
 
 
 def _writes_without_lock(ident: int) -> bool:
-    """Tell whether a thread is in the middle of `Channel.send`, and did not take the lock."""
+    """Tell whether a thread is inside `Channel.send` without the lock."""
     frame = sys._current_frames().get(ident)  # noqa: SLF001
     while frame is not None:
         if frame.f_code is Channel.send.__code__:
             names = frame.f_locals
-            # What has attachments takes the lock itself.
+            # A body with attachments is sent under the lock.
             if names["body"].__class__ is bytes and names.get("lock") is None:
                 return True
         frame = frame.f_back
     return False
 
 
-def _only(data: bytes, max_frame_bytes: int) -> Frame | None:
-    """Return the one frame that this is, if it is one without attachments: nearly always."""
+def _single_frame(data: bytes, max_frame_bytes: int) -> Frame | None:
+    """Return the frame if the data is exactly one frame without attachments, the common case; else None."""
     size = len(data)
     if size < _HEAD_BYTES:
         return None
@@ -244,19 +244,19 @@ def _only(data: bytes, max_frame_bytes: int) -> Frame | None:
 
 
 class Channel:
-    """The worker's end of the socket, and the only place that reads it.
+    """The worker's end of the socket.
 
-    `pending` holds whole frames that came along with an earlier one; they are served before the socket is read. Only
-    the main thread reads. Any thread may write once `shared` is set, which makes all writes happen under `lock`.
+    Only the main thread reads. `pending` holds whole frames that are read and not served yet. Once `shared` is set, all
+    writes happen under `lock`, and any thread may write.
     """
 
     __slots__ = (
-        "_incoming",
-        "_late",
+        "_deferred",
+        "_large_frame",
         "_poll",
+        "_sending_deferred",
         "_tail",
         "_wanted",
-        "_writing_late",
         "broken",
         "fd",
         "fd_socket",
@@ -273,27 +273,27 @@ class Channel:
         self.max_frame_bytes = max_frame_bytes
         self.fd_socket = -1  # where memfds come and go
         self.pending: list[Frame] = []
-        # What `receive` raises when its turn comes, seen by a read that did not wait.
+        # A violation found by a read ahead; raised once the frames before it are served.
         self.broken: ProtocolError | None = None
-        self.shared = False  # more threads than the main one may write
+        self.shared = False  # threads other than the main one may write
         self.lock = RLock()
         self.writing = False
-        # Frames that were to be sent in the middle of another, by the same thread: kind, call id, body, number.
-        self._late: list[tuple[int, int, bytes | Encoded, int]] = []
-        self._writing_late = False
+        # Frames sent while the same thread was writing another one: kind, call id, body, number.
+        self._deferred: list[tuple[int, int, bytes | Encoded, int]] = []
+        self._sending_deferred = False
         self._tail: Buffer = b""
-        self._wanted = 0  # bytes of tail below which it holds no whole frame
-        self._incoming: _Incoming | None = None  # of a large frame; there is no tail then
+        self._wanted = 0  # `_tail` holds no whole frame below this many bytes
+        self._large_frame: _LargeFrame | None = None  # `_tail` is empty meanwhile
         self._poll = poll()
         self._poll.register(fd, POLLIN)
 
     def abandon(self) -> None:
-        """Close this process's copy of the socket: for a forked child, which must not answer for us."""
+        """Close the socket's copy in a forked child, which must not serve the host."""
         fd, self.fd = self.fd, -1
         self.writing = False
-        self._late.clear()
-        self._writing_late = False
-        self.lock = RLock()  # a thread that the child does not have may hold the other one
+        self._deferred.clear()
+        self._sending_deferred = False
+        self.lock = RLock()  # a thread that does not exist in the child may hold the old one
         self.pending.clear()
         if self.fd_socket >= 0:
             os.close(self.fd_socket)
@@ -301,35 +301,35 @@ class Channel:
         if fd >= 0:
             os.close(fd)
 
-    def mute(self) -> None:
-        """Let what is still sent go nowhere, because the host has closed its end."""
+    def discard_output(self) -> None:
+        """Discard all that is sent from now on, because the host has closed the socket."""
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, self.fd, inheritable=False)
         os.close(null)
 
     def wait(self) -> None:
-        """Wait until there is something to read. A signal handler may raise here: nothing is lost by it."""
+        """Wait until there is data to read. An exception of a signal handler here loses nothing."""
         self._poll.poll()
 
     def is_readable(self) -> bool:
-        """Tell whether a read would not wait."""
+        """Tell whether a read would return at once."""
         return bool(self._poll.poll(0))
 
     def fetch(self) -> None:
-        """Take in what has arrived, without waiting for more. Whole frames become pending, the rest is kept."""
+        """Read all data that has arrived, without waiting. Whole frames become pending, a partial frame is kept."""
         while self.fd >= 0 and self.broken is None and self.is_readable() and self.read_some():
             pass
 
     def read_some(self) -> bool:
-        """Read once, for whole frames to become pending; False at the end of the stream."""
-        if self._incoming is not None:
-            return self._read_on(self._incoming)
+        """Read once. Whole frames become pending. Returns False when the host has closed the socket."""
+        if self._large_frame is not None:
+            return self._read_on(self._large_frame)
         tail = self._tail
         data = _read(self.fd, _READ_BYTES)
         if not data:
             return False
         if not tail:
-            frame = _only(data, self.max_frame_bytes)
+            frame = _single_frame(data, self.max_frame_bytes)
             if frame is not None:
                 self.pending.append(frame)
                 return True
@@ -344,11 +344,11 @@ class Channel:
 
     @property
     def in_mid_frame(self) -> bool:
-        """Whether the beginning of a frame has come, but not its end."""
-        return bool(self._tail) or self._incoming is not None
+        """Whether a frame has arrived in part."""
+        return bool(self._tail) or self._large_frame is not None
 
     def check_end(self) -> None:
-        """Raise if the stream has ended where it should not."""
+        """Raise `ConnectionError` if the host closed the socket in the middle of a frame."""
         if self.in_mid_frame:
             raise ConnectionError(_IN_MID_FRAME)
 
@@ -356,10 +356,10 @@ class Channel:
         """Wait for the next frame; None when the host closed the socket between two frames."""
         if self.pending:
             return self.pending.pop(0)
-        if self._tail or self._incoming is not None:
+        if self._tail or self._large_frame is not None:
             return self._assemble()
         data = _read(self.fd, _READ_BYTES)
-        frame = _only(data, self.max_frame_bytes)
+        frame = _single_frame(data, self.max_frame_bytes)
         if frame is not None:
             return frame
         if not data:
@@ -369,7 +369,7 @@ class Channel:
         return self._assemble()
 
     def _assemble(self) -> Frame:
-        """Read until there is a whole frame, and return it."""
+        """Read until a frame is complete, and return it."""
         while not self.pending:
             if self.broken is not None:
                 raise self.broken
@@ -377,20 +377,20 @@ class Channel:
                 raise ConnectionError(_IN_MID_FRAME)
         return self.pending.pop(0)
 
-    def _read_on(self, incoming: _Incoming) -> bool:
-        """Read once for a large frame; False at the end of the stream."""
-        if not incoming.is_whole and not incoming.read(self.fd):
+    def _read_on(self, large_frame: _LargeFrame) -> bool:
+        """Read once for a large frame; False when the host has closed the socket."""
+        if not large_frame.is_whole and not large_frame.read(self.fd):
             return False
-        if incoming.is_whole:
+        if large_frame.is_whole:
             try:
-                self.pending.append(self._complete(incoming.frame()))
-                self._incoming = None
+                self.pending.append(self._complete(large_frame.frame()))
+                self._large_frame = None
             except ProtocolError as error:
                 self.broken = error.with_traceback(None)
         return True
 
     def _complete(self, frame: Frame) -> Frame:
-        """Receive what is in memfds."""
+        """Receive and map the memfds of a frame."""
         if not frame[5] or int not in map(type, frame[5]):
             return frame
         if self.fd_socket < 0:
@@ -400,12 +400,12 @@ class Channel:
         return *frame[:5], _memfds.receive(self.fd_socket, frame[3], frame[5])
 
     def _split(self, at: int = 0) -> None:
-        """Queue the whole frames that stand in the tail from `at` on."""
+        """Move the whole frames of `_tail`, from `at` on, to `pending`."""
         data, pending = self._tail, self.pending
         view = memoryview(data)
         self._wanted = 0
         try:
-            if len(data) <= _READ_BYTES:  # small ones are copied, which is cheaper than to keep views of them
+            if len(data) <= _READ_BYTES:  # for small frames a copy is cheaper than a view
                 most = min(self.max_frame_bytes, len(data))
                 while len(data) - at >= _HEAD_BYTES:
                     length, kind, codec, count, number, call_id, body_bytes = _unpack_prefixed(data, at)
@@ -418,24 +418,24 @@ class Channel:
                         or body_bytes != length - HEADER_BYTES
                         or not HELLO <= kind <= HOST_CANCEL
                     ):
-                        break  # what follows says what is the matter with it
+                        break  # the loop below handles it or raises
                     pending.append((kind, JSON, number, call_id, bytes(data[at + _HEAD_BYTES : end]), ()))
                     at = end
             while len(view) - at >= _PREFIX_BYTES:
                 end = at + _PREFIX_BYTES + self._length(view, at)
                 if end > len(view):
-                    begun = view[at + _PREFIX_BYTES :]
+                    start = view[at + _PREFIX_BYTES :]
                     if end - at <= _READ_BYTES:
                         self._wanted = end - at
-                    elif _Incoming.can_begin(begun):
-                        self._incoming = _Incoming(begun, end - at - _PREFIX_BYTES)
+                    elif _LargeFrame.can_begin(start):
+                        self._large_frame = _LargeFrame(start, end - at - _PREFIX_BYTES)
                         at = len(view)
                     break
                 pending.append(self._complete(decode(view[at + _PREFIX_BYTES : end])))
                 at = end
         except ProtocolError as error:
-            self.broken = error.with_traceback(None)  # raised when its turn comes
-        finally:  # a signal may come where the recursion is too deep for this, and nothing must be queued twice
+            self.broken = error.with_traceback(None)  # raised once the frames before it are served
+        finally:  # even after a RecursionError in a signal handler: no frame may become pending twice
             if at:
                 self._tail = bytes(view[at:])
 
@@ -448,7 +448,7 @@ class Channel:
         return length
 
     def send(self, kind: int, call_id: int, body: bytes | Encoded = b"", number: int = 0) -> None:
-        """Write one frame. Raises `FrameTooLargeError` before anything is written."""
+        """Write one frame. Raises `FrameTooLargeError` before it writes."""
         if body.__class__ is not bytes:
             from hatchery import _memfds
 
@@ -458,11 +458,11 @@ class Channel:
         if size > self.max_frame_bytes:
             raise FrameTooLargeError(size, self.max_frame_bytes)
         head = _pack_prefixed(size, kind, JSON if body else NO_BODY, 0, number, call_id, len(body))
-        lock = self.lock if self.shared else None  # it costs as much as packing the head
+        lock = self.lock if self.shared else None  # the lock costs as much as packing the head
         if lock is not None:
             lock.acquire()
-            if self.writing:  # a signal handler, or a `__del__`, in the middle of a frame of this very thread
-                self.send_later(kind, call_id, body, number)
+            if self.writing:  # a signal handler or `__del__` interrupted this thread in the middle of a frame
+                self.defer_frame(kind, call_id, body, number)
                 lock.release()
                 return
             self.writing = True
@@ -481,35 +481,38 @@ class Channel:
             if lock is not None:
                 self.writing = False
                 lock.release()
-                self.send_late()
+                self.send_deferred()
 
     def share(self, main_ident: int) -> None:
-        """Have all writes happen under `lock`, before another thread than the main one writes for the first time."""
+        """Set `shared`, and wait until the main thread writes nothing without the lock.
+
+        Another thread calls this before its first write.
+        """
         if self.shared:
             return
         with self.lock:
             self.shared = True
-            while _writes_without_lock(main_ident):  # it began before
-                sleep(_LOOK_SECONDS)
+            while _writes_without_lock(main_ident):  # a write that began before
+                sleep(_POLL_SECONDS)
 
-    def send_later(self, kind: int, call_id: int, body: bytes | Encoded, number: int) -> None:
-        """Keep a frame until the one that this thread is writing is whole. Call it under `lock`."""
-        if len(self._late) < _MOST_LATE:
-            self._late.append((kind, call_id, body, number))
+    def defer_frame(self, kind: int, call_id: int, body: bytes | Encoded, number: int) -> None:
+        """Keep a frame until this thread has written the frame that it interrupted. Call it under `lock`."""
+        if len(self._deferred) < _MAX_DEFERRED:
+            self._deferred.append((kind, call_id, body, number))
 
-    def send_late(self) -> None:
-        """Write what had to wait, in its order."""
-        if not self._late:
+    def send_deferred(self) -> None:
+        """Write the deferred frames, in order."""
+        if not self._deferred:
             return
-        with self.lock:  # another thread may be about to do the same
-            if self._writing_late:
-                return  # this one is, and has come here from below
-            self._writing_late = True
+        with self.lock:  # another thread may be doing the same
+            if self._sending_deferred:
+                return  # this thread is doing it, further up the stack
+            self._sending_deferred = True
             try:
-                while self._late:
-                    self.send(*self._late.pop(0))
+                while self._deferred:
+                    self.send(*self._deferred.pop(0))
             finally:
-                self._writing_late = False
+                self._sending_deferred = False
 
     def _write_rest(self, rest: memoryview) -> None:
         while rest:

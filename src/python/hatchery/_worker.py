@@ -1,4 +1,7 @@
-"""A worker: imports the user's module, tells the host what it exports, then serves it on the main thread."""
+"""The life of a worker: imports the user's module, sends `ready`, serves, runs the stop hooks. The bootstrap calls it.
+
+A template of a zygote starts here too, see `_zygote`.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def _take_descriptors() -> _wire.Channel:
-    """Move the socket away from fd 0, where user code would read it."""
+    """Move the socket away from fd 0, where user code would read from it."""
     fd = os.dup(0)
     os.set_blocking(fd, True)
     null = os.open(os.devnull, os.O_RDONLY)
@@ -37,17 +40,17 @@ def _take_descriptors() -> _wire.Channel:
     os.close(null)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            # The host reads lines of UTF-8, whatever the locale.
+            # The host reads UTF-8 lines, whatever the locale is.
             stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
     return _wire.Channel(fd)
 
 
 def _leave_terminal() -> None:
-    """Have no controlling terminal: code that asks there for a password would be stopped, with its whole group."""
+    """Give up the controlling terminal: a password prompt there would make the kernel stop the process group."""
     try:
         terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
     except OSError:
-        return  # there is none
+        return  # no controlling terminal
     try:
         from fcntl import ioctl
         from termios import TIOCNOTTY
@@ -68,7 +71,7 @@ def _rss_bytes() -> int | None:
 
 
 def _read_hello(channel: _wire.Channel) -> dict[str, Any] | None:
-    """Wait for the first frame; None when the host closed the socket instead."""
+    """Wait for the `hello` frame; None when the host closed the socket."""
     frame = channel.receive()
     if frame is None:
         return None
@@ -82,14 +85,14 @@ def _read_hello(channel: _wire.Channel) -> dict[str, Any] | None:
         raise _wire.ProtocolError(f"hello cannot be read: {type(error).__name__}: {error}") from error
     if spoken != _wire.PROTOCOL:
         raise _wire.ProtocolError(f"the host speaks protocol {spoken}, this package speaks {_wire.PROTOCOL}")
-    if max_frame_bytes < _wire.LEAST_MAX_FRAME_BYTES:
-        raise _wire.ProtocolError(f"a limit of {max_frame_bytes} bytes is under {_wire.LEAST_MAX_FRAME_BYTES}")
+    if max_frame_bytes < _wire.MIN_FRAME_LIMIT_BYTES:
+        raise _wire.ProtocolError(f"a limit of {max_frame_bytes} bytes is under {_wire.MIN_FRAME_LIMIT_BYTES}")
     channel.max_frame_bytes = max_frame_bytes
     return hello
 
 
 def _take_signals(channel: _wire.Channel, hello: dict[str, Any]) -> None:
-    """Listen to the host's signals: one says that a call is cancelled, the other asks for the running stack."""
+    """Install the handlers of the host's two signals: one follows a cancel, the other asks for a stack dump."""
     main = _calls.main
     main.channel = channel
     os.register_at_fork(after_in_child=main.forked)
@@ -99,7 +102,7 @@ def _take_signals(channel: _wire.Channel, hello: dict[str, Any]) -> None:
         _signals.set_handler(main.cancel_signal, main.on_signal)
     if hello.get("stack_signal"):
         fd = hello["stack_fd"]
-        os.set_blocking(fd, False)  # a full pipe must not stop the process
+        os.set_blocking(fd, False)  # a full pipe must not block the process
         faulthandler.register(hello["stack_signal"], fd, all_threads=False, chain=False)
     tell = sys.unraisablehook
 
@@ -111,16 +114,16 @@ def _take_signals(channel: _wire.Channel, hello: dict[str, Any]) -> None:
 
 
 def search_path(given: list[str | list[int]]) -> list[str]:
-    """Return the folders that `.path()` names as this process's file system knows them; raises when one is not there.
+    """Return the folders that `.path()` names. Raises `FileNotFoundError` when one does not exist.
 
-    What is not UTF-8 comes as a list of bytes. A locale may have another encoding than UTF-8 for what is.
+    A name that is not UTF-8 comes as a list of bytes. The names are decoded as the file system's encoding requires.
     """
     folders = [os.fsdecode(folder.encode() if isinstance(folder, str) else bytes(folder)) for folder in given]
     for folder in folders:
         if not os.path.isdir(folder) and not _is_archive(folder):
             what = "is neither a directory nor a zip archive" if os.path.exists(folder) else "does not exist"
             raise FileNotFoundError(
-                f"{folder!r}, which .path() names, {what} (the worker's current directory is {os.getcwd()!r})"
+                f"{folder!r}, given to .path(), {what} (the worker's working directory is {os.getcwd()!r})"
             )
     return folders
 
@@ -136,13 +139,13 @@ def _is_archive(path: str) -> bool:
 
 
 def _start(worker: _serving.Worker, hello: dict[str, Any]) -> None:
-    """Import the module and say ready; send the error and exit when that fails."""
+    """Import the module and send `ready`. Sends the error and exits when that fails."""
     channel = worker.channel
     phase = "import"
     try:
         sys.path[0:0] = search_path(hello["path"])
         _errors.module = hello["module"]
-        _errors.user_path = hello["path"] or _errors.user_path  # a forked worker has its template's
+        _errors.user_path = hello["path"] or _errors.user_path  # a forked worker keeps those of its template
         began = perf_counter()
         __import__(hello["module"])
         phase = "on_preload"
@@ -164,7 +167,7 @@ def _start(worker: _serving.Worker, hello: dict[str, Any]) -> None:
         phase = "on_start"
         for hook in _hooks.start_hooks:
             worker.run_to_end(None, hook)
-        _calls.base = copy_context()
+        _calls.base_context = copy_context()
         _hooks.started = True
         phase = "setup"
         ready = {
@@ -195,7 +198,7 @@ def _serve_host(channel: _wire.Channel, fds: list[int]) -> None:
         from hatchery import _zygote
 
         # Returns in a forked worker only.
-        fds, exports = _zygote.become(channel, hello, _rss_bytes)
+        fds, exports = _zygote.serve_template(channel, hello, _rss_bytes)
         hello = _read_hello(channel)
         if hello is None:
             return
@@ -215,7 +218,7 @@ def _serve_host(channel: _wire.Channel, fds: list[int]) -> None:
             _title.show(name, "stopping")
         worker.stop()
     finally:
-        if channel.fd >= 0:  # else this is a child that user code has forked; the rest is its parent's
+        if channel.fd >= 0:  # else user code has forked this process, and only the parent ends the worker
             worker.close()
 
 
@@ -223,34 +226,34 @@ def _end(problem: str, code: int, *, forked: bool = False) -> None:
     try:
         os.write(2, f"hatchery: {problem}\n".encode("utf-8", "backslashreplace"))
     except OSError:
-        pass  # user code closed it
+        pass  # user code has closed it
     if forked:
         try:
             sys.stdout.flush()
         finally:
-            os._exit(code)  # an event loop that is closed on the way would take the parent's descriptors with it
+            os._exit(code)  # closing an event loop would unregister the descriptors that its parent shares
     sys.exit(code)
 
 
 def main(archive: bytes, fds: list[int]) -> None:
-    """Serve the host at fd 0. Returns when the host wants an orderly end, exits with a code of `_wire` otherwise.
+    """Serve the host at fd 0. Returns after an orderly end, else exits with an exit code of `_wire`.
 
-    `archive` is the package as child processes import it, `fds` what came with the first bytes.
+    `archive` is the package for child processes, `fds` the descriptors that came with the first bytes.
     """
     _descriptors.close_inherited()
     sys.argv = ["hatchery-worker"]
-    _signals.take_over()
+    _signals.install()
     _leave_terminal()
     channel = _take_descriptors()
-    _children.lend(archive)
-    _tracker.look_after()
+    _children.make_importable(archive)
+    _tracker.install()
     try:
         _serve_host(channel, fds)
     except _wire.ProtocolError as error:
         try:
             _serving.send_error(channel, 0, {"kind": "protocol", "message": str(error)})
         except OSError:
-            pass  # the host went away meanwhile
+            pass  # the host has closed the connection
         _end(str(error), _wire.EXIT_PROTOCOL)
     except OSError as error:
         _end(f"the connection to the host failed: {error}", _wire.EXIT_CONNECTION, forked=channel.fd < 0)

@@ -1,6 +1,6 @@
-"""The template: a process that has imported the user's modules once, and of which workers are forked.
+"""The zygote's template: a process that imports the user's modules once, and forks workers. `_worker` enters it.
 
-It imports and never runs anything else. Everything happens on its one thread, which waits for the host's requests.
+A template only imports modules and runs `on_preload` hooks. It has one thread, which serves the host's requests.
 """
 
 from __future__ import annotations
@@ -22,35 +22,34 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
 
-    _Own = tuple[list[int], Any]
+    _Forked = tuple[list[int], Any]
 
 # Kinds of frames that only host and template exchange.
-FORK = 32  # host: fork a worker; comes with its descriptors
-FORKED = 33  # template: here it is; comes with its pidfd
-REAP = 34  # host: it has been killed, or has ended: take its exit status
-EXITED = 35  # template: that status
+FORK = 32  # host: fork a worker; with the worker's descriptors
+FORKED = 33  # template: the worker's process id, or an error; with its pidfd
+REAP = 34  # host: a worker is killed or has ended; take its exit status
+EXITED = 35  # template: the exit status of a worker
 
-# What a fork request brings: channel, standard output, standard error; and what the start of a program brings, too:
-# pipe for stacks, lifeline, socket for memfds, and the mark of which calls have begun, if the worker may get several.
-_MOST_DESCRIPTORS = 7
+# The descriptors of a fork request: channel, standard output, standard error, then those of `_descriptors.named`.
+_MAX_DESCRIPTORS = 7
 _HEAD = Struct(">IBBHIQI")
 _READ_BYTES = 4096
 _F_SETSIG = 10
-_SYS_PIDFD_OPEN = 434  # on every architecture that Linux counts its newer calls alike on
+_SYS_PIDFD_OPEN = 434  # the same number on all architectures
 
 
-def become(channel: _wire.Channel, hello: dict[str, Any], rss_bytes: Callable[[], int | None]) -> _Own:
-    """Import what hello names, then serve as a template until the host wants no more.
+def serve_template(channel: _wire.Channel, hello: dict[str, Any], rss_bytes: Callable[[], int | None]) -> _Forked:
+    """Import the modules that hello names, then fork workers until the host sends `shutdown` or closes the socket.
 
-    Returns only in a forked worker, with what is its own: its descriptors, as at the start of a program, and what the
-    module exports, if that is known. `channel` is then its own.
+    Returns only in a forked worker: its descriptors, and the module's exports if they are known. `channel` is then the
+    worker's.
     """
     _title.show(hello["worker"], "importing")
     template = _Template(channel, hello)
     began = perf_counter()
     cannot_fork = template.look_for_pidfds()
     if hello.get("stack_signal"):
-        # While it imports, the host may ask what takes so long. A worker asks for its own pipe.
+        # The host may ask for a stack dump during the imports. Each worker registers its own pipe.
         faulthandler.register(hello["stack_signal"], hello["stack_fd"], all_threads=False, chain=False)
     warnings = [] if cannot_fork else template.load()
     if hello.get("stack_signal"):
@@ -65,8 +64,8 @@ def become(channel: _wire.Channel, hello: dict[str, Any], rss_bytes: Callable[[]
         "warnings": warnings,
     }
     if cannot_fork:
-        ready["cannot_fork"] = cannot_fork  # the host only ends it
-    # What is there now is nobody's garbage, and no collection of a worker writes to its pages.
+        ready["cannot_fork"] = cannot_fork  # the host ends this template and starts workers without it
+    # Exempt all existing objects from garbage collection, so that workers do not write to shared pages.
     template.collects = gc.isenabled()
     gc.collect()
     gc.disable()
@@ -75,7 +74,7 @@ def become(channel: _wire.Channel, hello: dict[str, Any], rss_bytes: Callable[[]
     channel.send(_wire.READY, 0, _values.encode_leniently(ready))
     own = template.serve()
     if own is None:
-        # Not by `sys.exit`: what the modules registered for the exit is the workers' to run.
+        # Not `sys.exit`: only workers run the exit functions of the modules.
         _flush()
         os._exit(0)
     return own
@@ -90,20 +89,20 @@ class _Template:
         self.collects = True
         self.socket = _socket.socket(fileno=os.dup(channel.fd))
         self.received: list[int] = []
-        # Told to be reaped, and not dead yet.
+        # Workers that the host has asked to reap, and that are not dead yet.
         self.dying: set[int] = set()
         self.reaping = self.again = False
         self.pid = os.getpid()
-        # What belongs to the template alone.
+        # Descriptors of the template alone.
         self.own = {channel.fd, self.socket.fileno()}
-        self.own |= {hello[name] for name in ("stack_fd", "lifeline_fd", "fd_socket", "begun_fd")}
-        # What the imports left open, which every worker has too.
+        self.own |= {hello[name] for name in ("stack_fd", "parent_death_fd", "fd_socket", "start_marker_fd")}
+        # Descriptors that the imports left open; every worker shares them.
         self.shared: set[int] = set()
-        # What the module exports, if that is known.
+        # The module's exports, if they are known.
         self.exports: Any = None
 
     def look_for_pidfds(self) -> str | None:
-        """Find out how to open a pidfd. Return why no worker can be forked, if none can."""
+        """Find a way to open a pidfd. Returns why workers cannot be forked; None if they can."""
         try:
             self.pidfd_open = getattr(os, "pidfd_open", None) or _pidfd_open_by_number()
             os.close(self.pidfd_open(os.getpid()))
@@ -115,7 +114,7 @@ class _Template:
         return None
 
     def load(self) -> list[str]:
-        """Import all modules; what looks dangerous in them. Exits when an import fails."""
+        """Import all modules, and return warnings about what a fork breaks. Exits when an import fails."""
         module = self.hello["module"]
         watch = _watch.Watch()
         phase = "import"
@@ -127,10 +126,10 @@ class _Template:
             _errors.module, _errors.user_path = module, self.hello["path"]
             for name in [*self.hello["template"]["preload"], module]:
                 __import__(name)
-                watch.look(f"module {name!r}", allowed=name in allowed)
+                watch.check(f"module {name!r}", allowed=name in allowed)
             phase = "on_preload"
             _hooks.preload()
-            watch.look(f"an on_preload hook of module {module!r}", allowed=module in allowed)
+            watch.check(f"an on_preload hook of module {module!r}", allowed=module in allowed)
         except BaseException as error:
             failure = _errors.of_exception("start", error)
             failure["phase"] = phase
@@ -141,7 +140,7 @@ class _Template:
         return watch.warnings
 
     def prepare(self) -> None:
-        """Do once what each worker would do by itself, each on its own copies of the pages that this writes to."""
+        """Do the common part of each worker's start once, so that workers share the pages that it writes."""
         try:
             self.exports = _functions.prepare(self.hello)
             if self.hello.get("threads"):
@@ -149,16 +148,16 @@ class _Template:
 
                 _threads.need_ctypes()
         except Exception:
-            self.exports = None  # a worker will say what is wrong
+            self.exports = None  # each worker tries again, and reports the error
         if "logging" in sys.modules:
             from hatchery import _logs
 
             _logs.prepare(self.channel, self.hello["log_level"])
 
-    def serve(self) -> _Own | None:
-        """Fork and reap as the host says. Returns what `fork` does in a worker, None in the template at its end."""
+    def serve(self) -> _Forked | None:
+        """Serve the host's requests. Returns the result of `fork` in a worker, None at the end of the template."""
         _signals.set_handler(_signal.SIGCHLD, self.child_ended)
-        space = _socket.CMSG_SPACE(4 * _MOST_DESCRIPTORS)
+        space = _socket.CMSG_SPACE(4 * _MAX_DESCRIPTORS)
         tail = b""
         while True:
             data, ancillary, _, _ = self.socket.recvmsg(_READ_BYTES, space, _socket.MSG_CMSG_CLOEXEC)
@@ -185,15 +184,15 @@ class _Template:
                 elif kind == _wire.SHUTDOWN:
                     return None
                 else:
-                    raise _wire.ProtocolError(f"a frame of kind {kind} is not for a template")
+                    raise _wire.ProtocolError(f"a template accepts no frame of kind {kind}")
 
-    def fork(self, fork_id: int, worker: str, count: int) -> _Own | None:
-        """Fork a worker. Returns what is the worker's own in the worker, None in the template."""
+    def fork(self, fork_id: int, worker: str, count: int) -> _Forked | None:
+        """Fork a worker. Returns its descriptors and exports in the worker, None in the template."""
         fds, self.received = self.received[:count], self.received[count:]
         if len(fds) < count:
-            raise _wire.ProtocolError("a fork without its descriptors; is this process at its limit of open files?")
-        _flush()  # what is in the buffers would be written twice
-        # Not what handlers of the fork open: that is the worker's.
+            raise _wire.ProtocolError("a fork request came without its descriptors: raise the limit of open files")
+        _flush()  # both processes would write what the buffers hold
+        # Taken before the fork: descriptors that fork handlers open belong to the worker.
         former = _open_descriptors()
         try:
             pid = _signals.fork_worker(_fork)
@@ -208,24 +207,24 @@ class _Template:
                 os.write(2, f"hatchery: a forked worker failed: {error!r}\n".encode("utf-8", "backslashreplace"))
                 os._exit(_wire.EXIT_CONNECTION)
         _move_to_own_group(pid)
-        # It cannot be reaped before the host says so, so this is it and no other of the same number.
+        # The process id is not reused before the worker is reaped, and only the host requests that.
         pidfd = self.pidfd_open(pid)
         self.tell(FORKED, 0, fork_id, {"pid": pid}, pidfd)
         _close([*fds, pidfd])
         return None
 
-    def become_worker(self, fds: list[int], worker: str, former: list[int]) -> _Own:
-        """In a forked worker: take on what is its own, let go of what is the template's."""
+    def become_worker(self, fds: list[int], worker: str, former: list[int]) -> _Forked:
+        """Set up a forked worker: use its own descriptors and close those of the template."""
         channel_fd, stdout, stderr, *own = fds
-        lifeline = own[1]
-        # First of all: whatever happens from here on, the host's end of the lifeline ends this process. That its owner
-        # is set before it leaves the template's group lets the host find it if the template dies before it has told.
+        parent_death = own[1]
+        # First, have the kernel kill this process when the host closes its end. The owner is set before the process
+        # leaves the template's group, so that the host finds the process if the template dies before it sends FORKED.
         pid = os.getpid()
-        fcntl.fcntl(lifeline, _F_SETSIG, _signal.SIGKILL)
-        fcntl.fcntl(lifeline, fcntl.F_SETOWN, pid)
-        fcntl.fcntl(lifeline, fcntl.F_SETFL, os.O_ASYNC)
+        fcntl.fcntl(parent_death, _F_SETSIG, _signal.SIGKILL)
+        fcntl.fcntl(parent_death, fcntl.F_SETOWN, pid)
+        fcntl.fcntl(parent_death, fcntl.F_SETFL, os.O_ASYNC)
         _move_to_own_group(0)
-        fcntl.fcntl(lifeline, fcntl.F_SETOWN, -pid)
+        fcntl.fcntl(parent_death, fcntl.F_SETOWN, -pid)
         os.dup2(stdout, 1)
         os.dup2(stderr, 2)
         self.socket.detach()
@@ -238,17 +237,17 @@ class _Template:
         if self.collects:
             gc.enable()
         os.set_blocking(channel_fd, True)
-        self.channel.__init__(channel_fd)  # type: ignore[misc]  # others hold this object
+        self.channel.__init__(channel_fd)  # type: ignore[misc]  # other objects refer to this channel
         return own, self.exports
 
     def child_ended(self, *_: object) -> None:
-        """Handle the signal that a child has ended, unless it is one of a worker whose fork handlers run yet."""
+        """Handle SIGCHLD. Does nothing in a new worker, which has this handler until its fork is complete."""
         if os.getpid() == self.pid:
             self.reap()
 
     def reap(self) -> None:
-        """Take the exit status of those that the host is done with, as far as they are dead."""
-        # The signal handler, too, comes here, and may come in the middle of it.
+        """Reap the workers in `dying` that are dead."""
+        # The signal handler calls this too, possibly during another run.
         self.again = True
         while self.again and not self.reaping:
             self.reaping, self.again = True, False
@@ -261,7 +260,7 @@ class _Template:
         try:
             ended, status, usage = os.wait4(pid, os.WNOHANG)
         except ChildProcessError:
-            pass  # the modules' code has taken it
+            pass  # code of the modules has reaped it
         else:
             if not ended:
                 return  # SIGCHLD will tell
@@ -273,12 +272,12 @@ class _Template:
         data = _values.encode_leniently(body)
         head = _HEAD.pack(_wire.HEADER_BYTES + len(data), kind, _wire.JSON, 0, number, fork_id, len(data))
         rights = [] if fd is None else [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", [fd]))]
-        # One write, which a signal handler cannot come between.
+        # One write, so that a signal handler cannot interrupt the frame.
         self.socket.sendmsg([head + data], rights)
 
 
 def _pidfd_open_by_number() -> Callable[[int], int]:
-    """Return what does as `os.pidfd_open`, which a Python lacks that was built on an old system."""
+    """Return a replacement for `os.pidfd_open`, which is missing in a Python that was built on an old system."""
     import ctypes
 
     call = ctypes.CDLL(None, use_errno=True).syscall
@@ -299,12 +298,12 @@ def _fork() -> int:
     import warnings
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of threads, which have been reported
+        warnings.simplefilter("ignore")  # about threads, which `_watch` has reported
         return os.fork()
 
 
 def _move_to_own_group(pid: int) -> None:
-    """Both sides of a fork do this, so that neither has to wait for the other."""
+    """Put a process into a group of its own. Parent and child both do this, so neither waits for the other."""
     try:
         os.setpgid(pid, pid)
     except OSError:
@@ -312,10 +311,7 @@ def _move_to_own_group(pid: int) -> None:
 
 
 def _reseed() -> None:
-    """Give each worker random numbers of its own.
-
-    `random`'s own generator, `uuid`, `secrets`, `tempfile` and `ssl` see to that by themselves.
-    """
+    """Seed numpy's generator in each worker. `random`, `uuid`, `secrets`, `tempfile` and `ssl` do it themselves."""
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()
@@ -326,11 +322,11 @@ def _flush() -> None:
         try:
             stream.flush()
         except (AttributeError, OSError, ValueError):
-            pass  # there is none, or user code closed it
+            pass  # the stream is missing, or user code has closed it
 
 
 def _open_descriptors() -> list[int]:
-    # That of the folder itself is among them, and closed by now; it may be another's at any moment.
+    # The list contains the closed descriptor of the folder itself.
     return [fd for fd in map(int, os.listdir("/proc/self/fd")) if _is_open(fd)]
 
 
@@ -347,4 +343,4 @@ def _close(fds: list[int]) -> None:
         try:
             os.close(fd)
         except OSError:
-            continue  # a handler of the fork has closed it
+            continue  # a fork handler has closed it

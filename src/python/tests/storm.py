@@ -54,7 +54,7 @@ def alive(): return "alive"
 # A slow thread is not interrupted where the coroutine of a function that has ended would be lost, which Python tells.
 PATIENT = """
 from hatchery import _threads
-_threads._BETWEEN_SECONDS = 20
+_threads._BOUNDARY_SECONDS = 20
 """
 KINDS = ("SystemExit", "KeyboardInterrupt", "RecursionError", "MemoryError", "GeneratorExit", "ValueError")
 

@@ -92,7 +92,7 @@ class Children(unittest.TestCase):
         *harmless, session, host = worker.call("spawned", "spawn", "outside")
         self.assertEqual(harmless, [None, False, None, None])
         self.assertIn("child process of worker test-1", session)
-        self.assertIn("no worker of a pool", host)
+        self.assertIn("not a worker of a pool", host)
 
     def test_paths_begin_with_what_the_host_gives(self) -> None:
         worker = self.worker()

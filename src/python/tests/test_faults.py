@@ -53,7 +53,7 @@ class Starts(unittest.TestCase):
         lacking = "import sys\nsys.modules['ctypes'] = None\n"
         error = self.refused(lacking + ECHO, in_flight=2, threads=1)
         self.assertEqual((error["phase"], error["type"]), ("setup", "ImportError"))
-        self.assertRegex(error["message"], r"^threads\(n\) needs the module ctypes .*, or threads\(0\)$")
+        self.assertRegex(error["message"], r"^threads\(n\) needs the module ctypes .*, or set threads\(0\)$")
         with Worker(lacking + ECHO, in_flight=2) as worker:
             worker.ready()
             self.assertEqual(worker.call("echo", 1), 1)
@@ -268,12 +268,12 @@ class Hosts(unittest.TestCase):
         self.protocol_error(b"GET / HTTP/1.1\r\n\r\n", "over the limit")
         self.protocol_error(frame(99, b"null"), "unknown kind of frame: 99")
         self.protocol_error(frame(CALL, b"null", codec=7), "unknown codec: 7")
-        self.protocol_error(frame(13), "kind 13 is not for a worker")
-        self.protocol_error(frame(READY, b"{}"), "kind 2 is not for a worker")
-        self.protocol_error(frame(CANCEL, b"{}"), "kind 8 has no body")
+        self.protocol_error(frame(13), "accepts no frame of kind 13")
+        self.protocol_error(frame(READY, b"{}"), "accepts no frame of kind 2")
+        self.protocol_error(frame(CANCEL, b"{}"), "kind 8 must not have a body")
         self.protocol_error(frame(SESSION_END), "session_end cannot be read")
         self.protocol_error(frame(SESSION_END, b'{"session":1}'), "session_end cannot be read")
-        self.protocol_error(frame(HELLO, b"{}"), "kind 1 is not for a worker")
+        self.protocol_error(frame(HELLO, b"{}"), "accepts no frame of kind 1")
         self.protocol_error(frame(CALL, codec=1)[:-4] + b"\0\0\0\1", "the header describes")
 
     def test_frames_before_a_bad_one_are_answered(self) -> None:

@@ -39,7 +39,7 @@ async def same_later(value): return value
 
 def is_over_first(value):
     """As when a cancel comes at its very end: it is said to have been raised, and has not come."""
-    _calls.running().raised = True
+    _calls.current_call().raised = True
     return value
 
 def profiled(value):
@@ -152,7 +152,7 @@ def leaves_a_thread_behind():
 def threads_asking():
     from hatchery import _calls
     host = _calls.main.worker.host
-    return len(host.waiters) if host else 0
+    return len(host.pending) if host else 0
 
 def join():
     leaves_a_thread_behind.thread.join()

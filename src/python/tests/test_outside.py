@@ -78,7 +78,7 @@ assert hatchery.cancelled() is False
 try:
     shop.ask()
 except RuntimeError as error:
-    assert "no worker of a pool" in str(error)
+    assert "not a worker of a pool" in str(error)
 else:
     raise AssertionError
 hatchery.call_host = lambda name: name
@@ -140,9 +140,9 @@ class Outside(unittest.TestCase):
             (("shop", "unsendable"), 1, "result is a set"),
             (("shop", "price"), 1, "missing 1 required positional argument"),
             (("shop", "put", "1"), 1, "belongs to no session"),
-            (("shop", "ask"), 1, "no worker of a pool"),
+            (("shop", "ask"), 1, "not a worker of a pool"),
             (("shop", "prices"), 2, "did you mean 'price'"),
-            (("shop", "price", "pen"), 2, "pen is no JSON"),
+            (("shop", "price", "pen"), 2, "pen is not JSON"),
         ]
         for args, code, said in calls:
             with self.subTest(args):

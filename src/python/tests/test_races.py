@@ -168,7 +168,7 @@ class Call(_calls.Call):
     def items(self):
         value = self.__dict__.get("items")
         # The main thread looks whether it streams; before it goes on, the thread does.
-        if value is None and sys._getframe(1).f_code.co_name == "control":
+        if value is None and sys._getframe(1).f_code.co_name == "handle_control":
             release.set()
             assert stopped.wait(20)
         return value
@@ -313,7 +313,7 @@ class Ends(unittest.TestCase):
     def test_a_thread_is_cancelled_when_a_function_has_returned_its_coroutine(self) -> None:
         source = """
 cancels, looked = threading.Event(), threading.Event()
-_threads._BETWEEN_SECONDS = 20  # the thread may be slow to leave that place
+_threads._BOUNDARY_SECONDS = 20  # the thread may be slow to leave that place
 cancel = _threads.Pool.cancel
 
 def cancel_in_time(*args):
@@ -401,7 +401,7 @@ class Words:
     def __setitem__(self, index, value):
         self.words[index] = value
         if index == 0: marked.set()
-_calls.main.begun = Words(_calls.main.begun)
+_calls.main.start_marker = Words(_calls.main.start_marker)
 
 def same(value): return value
 """

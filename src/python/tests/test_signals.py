@@ -231,7 +231,8 @@ class Raising(Shared):
                     self.worker.wait_for("rang")
                     self.assertEqual(self.call("same", 1), 1)
         end = time.monotonic() + DEADLINE
-        while b"KeyboardInterrupt\n" not in self.worker.printed_so_far()["stderr"]:  # not more than ten a second are printed
+        # The worker prints at most ten reports a second.
+        while b"KeyboardInterrupt\n" not in self.worker.printed_so_far()["stderr"]:
             self.assertLess(time.monotonic(), end)
             self.worker.process.send_signal(signal.SIGINT)
             self.assertEqual(self.call("same", 1), 1)

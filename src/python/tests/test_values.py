@@ -275,7 +275,7 @@ class Encoding(unittest.TestCase):
             value = any_value(4)
             with self.subTest(seed=seed):
                 try:
-                    exact = _values._checked(value, [], _attachments.Taken())
+                    exact = _values._checked(value, [], _attachments.Collector())
                 except _values.EncodeError:
                     self.assertRaises(_values.EncodeError, _values.encode, value)
                 else:

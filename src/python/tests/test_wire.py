@@ -198,7 +198,7 @@ class Streams(unittest.TestCase):
         with Pair() as pair:
             pair.channel.shared = True
             for n in range(1000):
-                pair.channel.send_later(17, n, b"late", 0)
+                pair.channel.defer_frame(17, n, b"late", 0)
             sender = threading.Thread(target=pair.channel.send, args=(4, 9, b"first"), daemon=True)
             sender.start()
             expected = frame(4, b"first", call_id=9) + b"".join(frame(17, b"late", call_id=n) for n in range(1000))
@@ -250,7 +250,7 @@ class Streams(unittest.TestCase):
         with Pair() as pair:
             channel, failed = pair.channel, []
             channel.shared = True
-            channel._late = Late([(17, 1, b"late", 0)])
+            channel._deferred = Late([(17, 1, b"late", 0)])
 
             def send() -> None:
                 try:

@@ -51,7 +51,7 @@ def sleep(seconds):
 def unknown_host_functions(count, length):
     """Call as many host functions of such long names, and read no answer."""
     from hatchery import _calls
-    fd, call = _channel(), _calls.running().id
+    fd, call = _channel(), _calls.current_call().id
     for n in range(count):
         body = '["%s", [], null, {"call": %d}]' % ('x' * length, call)
         _write(fd, _frame(10, 1_000_000 + n, body.encode()))
@@ -232,7 +232,7 @@ import os
 from hatchery import _calls
 def _guarded(mark):
     return lambda call_id: (_die if os.path.exists('poison') else mark)(call_id)
-_calls.enter, _calls.begins = _guarded(_calls.enter), _guarded(_calls.begins)
+_calls.mark_running, _calls.mark_started = _guarded(_calls.mark_running), _guarded(_calls.mark_started)
 def _die(call_id):
     with open('deaths', 'a') as file:
         file.write('x')
