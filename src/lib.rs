@@ -29,7 +29,7 @@
 //! your own actors is in [`supervisor`]. The guides are in [`guide`].
 
 #[cfg(not(target_os = "linux"))]
-compile_error!("hatchery needs Linux: pidfd and the lifeline have no equivalent elsewhere yet");
+compile_error!("hatchery needs Linux: pidfd and the parent-death signal have no equivalent elsewhere yet");
 
 #[cfg(test)]
 mod api_tests;

@@ -15,13 +15,13 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_util::codec::Decoder;
 use tokio_util::io::poll_read_buf;
 
-use super::attachment::Attachment;
-use super::blocks;
-use super::descriptors::Descriptors;
-use super::foreign::Foreign;
-use super::frame::{Frame, FrameDecoder, FrameError, LENGTH_BYTES};
-use super::outgoing::{Outgoing, Purpose};
 use crate::budget::UNWRITTEN_BYTES;
+use crate::port::fd_passing::FdSocket;
+use crate::port::memory::buffer_pool;
+use crate::port::received_fd::ReceivedFd;
+use crate::port::wire::attachment::Attachment;
+use crate::port::wire::frame::{Frame, FrameDecoder, FrameError, LENGTH_BYTES};
+use crate::port::write_buffer::{Purpose, WriteBuffer};
 
 /// How much is read at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -64,32 +64,32 @@ pub(crate) struct Channel {
 pub(crate) struct FrameReader {
     socket: OwnedReadHalf,
     /// Where memfds come.
-    descriptors: Arc<Descriptors>,
+    descriptors: Arc<FdSocket>,
     decoder: FrameDecoder,
     incoming: BytesMut,
     /// Of a large payload what has come, and how long it will be. Nothing is in `incoming` then.
     large: Option<(Vec<u8>, usize)>,
     /// The kernel refuses descriptors on this socket.
     refuses: bool,
-    _hold: Option<Arc<Foreign>>,
+    _hold: Option<Arc<ReceivedFd>>,
 }
 
 /// Frames out, from whatever thread.
 pub(crate) struct FrameWriter {
     socket: OwnedWriteHalf,
     /// Where memfds go.
-    descriptors: Arc<Descriptors>,
+    descriptors: Arc<FdSocket>,
     max_frame_bytes: u32,
     /// What the socket has not taken yet.
-    outgoing: Outgoing,
+    outgoing: WriteBuffer,
     /// Nothing that follows would be understood.
     failed: Option<io::ErrorKind>,
     /// Behind `socket`, so that it is dropped last.
-    _hold: Option<Arc<Foreign>>,
+    _hold: Option<Arc<ReceivedFd>>,
 }
 
 impl Channel {
-    pub(crate) fn new(stream: UnixStream, descriptors: Descriptors, max_frame_bytes: u32) -> Self {
+    pub(crate) fn new(stream: UnixStream, descriptors: FdSocket, max_frame_bytes: u32) -> Self {
         // Older kernels let a worker pass descriptors here, which are closed with the socket if they were not received.
         let refuses = set_passes_rights(&stream, false).is_ok();
         let hold = if refuses { None } else { hold(&stream) };
@@ -108,7 +108,7 @@ impl Channel {
             socket: writing,
             descriptors,
             max_frame_bytes,
-            outgoing: Outgoing::default(),
+            outgoing: WriteBuffer::default(),
             failed: None,
             _hold: hold,
         };
@@ -218,11 +218,11 @@ impl FrameReader {
                 }
                 let payload = std::mem::take(payload);
                 self.large = None;
-                return Poll::Ready(self.complete(Frame::decode(blocks::freeze(payload))?));
+                return Poll::Ready(self.complete(Frame::decode(buffer_pool::freeze(payload))?));
             }
             if let Some(size) = self.decoder.large(&self.incoming)? {
                 self.incoming.advance(LENGTH_BYTES);
-                let mut payload = blocks::with_capacity(size);
+                let mut payload = buffer_pool::with_capacity(size);
                 payload.extend_from_slice(&self.incoming.split());
                 self.large = Some((payload, size));
                 continue;
@@ -243,8 +243,8 @@ impl FrameReader {
 
 /// A second descriptor of a socket. The last descriptor that is closed closes what is still in the socket, so it is left
 /// to another thread. `None` when this process has no descriptor left.
-pub(super) fn hold(socket: &UnixStream) -> Option<Arc<Foreign>> {
-    Some(Arc::new(Foreign::new(socket.as_fd().try_clone_to_owned().ok()?)))
+pub(crate) fn hold(socket: &UnixStream) -> Option<Arc<ReceivedFd>> {
+    Some(Arc::new(ReceivedFd::new(socket.as_fd().try_clone_to_owned().ok()?)))
 }
 
 /// `asm-generic/socket.h`, from Linux 6.16 on; the libc crate lacks it.
@@ -254,7 +254,7 @@ const SO_PASSRIGHTS: libc::c_int = 83;
 ///
 /// # Errors
 /// The kernel is older than Linux 6.16, and always lets them pass.
-pub(super) fn set_passes_rights(socket: &UnixStream, passes: bool) -> io::Result<()> {
+pub(crate) fn set_passes_rights(socket: &UnixStream, passes: bool) -> io::Result<()> {
     let value = libc::c_int::from(passes);
     // SAFETY: the descriptor is open, and the pointer is to a live integer of the length that is given.
     #[allow(unsafe_code)]
@@ -311,7 +311,7 @@ fn receive(socket: &UnixStream, into: &mut impl BufMut) -> io::Result<Option<usi
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(descriptors) = message {
             came = true;
-            descriptors.for_each(|fd| drop(Foreign::new(fd)));
+            descriptors.for_each(|fd| drop(ReceivedFd::new(fd)));
         }
     }
     if came || received.flags.contains(ReturnFlags::CTRUNC) {
@@ -355,7 +355,7 @@ mod tests {
     #[tokio::test]
     async fn descriptor_on_the_channel_is_refused() {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
-        let (descriptors, _) = Descriptors::pair().expect("a pair");
+        let (descriptors, _) = FdSocket::pair().expect("a pair");
         let mut channel = Channel::new(ours, descriptors, 1 << 20);
         // As on a kernel before Linux 6.16.
         let socket: &UnixStream = channel.reader.socket.as_ref();

@@ -5,13 +5,13 @@ use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 use tokio_util::codec::Decoder;
 
-use super::array::Array;
-use super::attachment::Attachment;
-use super::buffer::Buffer;
-use super::decode::decode_result;
-use super::frame::{Codec, Frame, FrameDecoder, Kind};
-use super::message::{Reply, WorkerError};
-use super::stack::Stack;
+use crate::port::memory::array::Array;
+use crate::port::memory::buffer::Buffer;
+use crate::port::process::stack_dump::Stack;
+use crate::port::wire::attachment::Attachment;
+use crate::port::wire::decode::decode_result;
+use crate::port::wire::frame::{Codec, Frame, FrameDecoder, Kind};
+use crate::port::wire::message::{Reply, WorkerError};
 
 /// The stream of frames from a worker. The first byte chooses the limit, the second where the stream is cut into
 /// pieces; the rest is the stream.

@@ -4,8 +4,8 @@
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use super::super::golden;
 use super::{frames, replies, stacks};
+use crate::port::wire::golden;
 
 #[test]
 fn golden_frames_are_no_finding() {

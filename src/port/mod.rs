@@ -1,79 +1,55 @@
-//! One Python process and its framed channel. No actors here.
+//! One Python process and its framed channel.
 //!
 //! ```text
 //!                    Port
 //!   +-----------------------------------+            python, in a process group of its own
-//!   | process   pidfd, kill, peak memory| . . . . .  told by the kernel
-//!   |           lifeline                |----------  one more socket: our death kills the group
+//!   | spawn     pidfd, kill, peak memory| . . . . .  told by the kernel
+//!   |           parent death            |----------  one more socket: the end of the host kills the group
 //!   | channel   frames out, frames in   |<-------->  fd 0, a socket; moved away, then /dev/null
 //!   | capture   lines to log, tails kept|<---------  fd 1 and fd 2, pipes
-//!   | stacks    what it was doing       |<---------  one more pipe, written by faulthandler
-//!   | descriptors  memfds out and in    |<-------->  one more socket, for bytes too large to be copied
+//!   | stacks    what Python was doing   |<---------  one more pipe, written by faulthandler
+//!   | fd passing  memfds out and in     |<-------->  one more socket, for bytes too large to be copied
 //!   +-----------------------------------+
 //! ```
 //!
-//! `frame`, `message`, `value`, `decode` and `attachment` are the wire, pure; `memfd`, `blocks`, `buffer` and `array` the memory that crosses it; `interpreter` finds the Python; `start` brings all of it together.
-//! `zygote` is the other way to get a process: forked of a template.
+//! `start` brings all of it together. `zygote` is the other way to get a process: forked of a template.
 
-mod array;
-mod attachment;
-mod begun;
-mod blocks;
-mod buffer;
-mod capture;
 mod channel;
-mod codec;
-mod decode;
-mod descriptors;
-mod environment;
-mod foreign;
-mod frame;
-mod interpreter;
-mod lifeline;
-mod limits;
-mod memfd;
+mod fd_passing;
 mod memory;
-mod message;
-mod offer;
-mod outgoing;
-mod package;
-mod pidfd;
 mod process;
-mod reap;
-mod records;
-mod stack;
+mod received_fd;
 mod start;
-mod value;
+mod wire;
+mod write_buffer;
 mod zygote;
 
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
-#[cfg(test)]
-mod golden;
 
-pub use array::{Array, Element, ShapeError};
-pub(crate) use attachment::{Attachment, Body};
-pub use buffer::{Buffer, BufferMut};
 #[cfg(test)]
 pub(crate) use channel::Channel;
 pub(crate) use channel::{ChannelError, FrameWriter};
-pub use codec::Codec;
-pub(crate) use decode::decode_result;
 #[cfg(test)]
-pub(crate) use descriptors::Descriptors;
-pub(crate) use frame::{Frame, FrameError};
-pub(crate) use interpreter::find_program;
-pub(crate) use limits::explained;
-pub use memory::Memory;
-pub(crate) use message::{
+pub(crate) use fd_passing::FdSocket;
+pub use memory::array::{Array, Element, ShapeError};
+pub use memory::buffer::{Buffer, BufferMut};
+pub(crate) use process::interpreter::find_program;
+pub(crate) use process::limits::explained;
+pub use process::memory_use::Memory;
+pub(crate) use process::reap::wait_until_reaped;
+pub(crate) use process::records::python_record;
+pub(crate) use process::spawn::Exit;
+pub(crate) use start::{CLOSED_GRACE, Port, PortSpec};
+pub(crate) use wire::attachment::{Attachment, Body};
+pub use wire::codec::Codec;
+pub(crate) use wire::decode::decode_result;
+pub(crate) use wire::frame::{Frame, FrameError};
+pub(crate) use wire::message::{
     CANCEL_SIGNAL, CallOptions, HostRequest, LogRecord, Ready, Reply, STACK_SIGNAL, WorkerError, call_frame,
     cancel_frame, credit_frame, host_result_frame, session_end_frame, shutdown_frame, stack_frame,
 };
-pub use message::{Function, Parameter, ParameterKind};
-pub(crate) use outgoing::Purpose;
-pub(crate) use process::Exit;
-pub(crate) use reap::wait_until_reaped;
-pub(crate) use records::python_record;
-pub(crate) use start::{CLOSED_GRACE, Port, PortSpec};
-pub(crate) use value::{call_body, encode_value};
+pub use wire::message::{Function, Parameter, ParameterKind};
+pub(crate) use wire::value::{call_body, encode_value};
+pub(crate) use write_buffer::Purpose;
 pub(crate) use zygote::{ForkError, ForkOrder, Template, TemplateSpec};

@@ -10,22 +10,24 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use super::begun::{Begun, BegunMark};
-use super::capture::Capture;
-use super::channel::{Channel, ChannelError, FrameReader, FrameWriter};
-use super::codec::Codec;
-use super::environment::Environment;
-use super::frame::{DEFAULT_MAX_FRAME_BYTES, PROTOCOL};
-use super::interpreter::Interpreter;
-use super::limits;
-use super::message::{CANCEL_SIGNAL, Hello, Ready, Reply, STACK_SIGNAL, TemplateHello, WorkerError};
-use super::outgoing::Purpose;
-use super::package;
-use super::process::{self, CommandLine, Process, Spawned};
-use super::records::Records;
-use super::stack::Stacks;
-use super::zygote::{self, ForkError, ForkOrder, Ours};
 use crate::error::WorkerStartError;
+use crate::port::channel::{Channel, ChannelError, FrameReader, FrameWriter};
+use crate::port::process::capture::Capture;
+use crate::port::process::environment::Environment;
+use crate::port::process::interpreter::Interpreter;
+use crate::port::process::limits;
+use crate::port::process::package;
+use crate::port::process::records::Records;
+use crate::port::process::spawn::{self, CommandLine, Process, Spawned};
+use crate::port::process::stack_dump::Stacks;
+use crate::port::process::start_marker::{StartMarker, StartedCalls};
+use crate::port::wire::codec::Codec;
+use crate::port::wire::frame::{DEFAULT_MAX_FRAME_BYTES, PROTOCOL};
+use crate::port::wire::message::{
+    CANCEL_SIGNAL, Hello, Ready, Reply, STACK_SIGNAL, TemplateHello, WorkerError,
+};
+use crate::port::write_buffer::Purpose;
+use crate::port::zygote::{self, ForkError, ForkOrder, Ours};
 use crate::timer::deadline;
 
 /// How long a worker that closed its channel is given to end by itself, so that its own exit code is told.
@@ -60,12 +62,12 @@ pub(crate) struct PortSpec {
 
 impl PortSpec {
     /// Whether a worker may get several calls at a time.
-    pub(super) fn needs_begun_mark(&self) -> bool {
+    pub(crate) fn needs_start_marker(&self) -> bool {
         self.in_flight > 1 || self.threads > 0
     }
 
     /// The system refused to start this program, or what it needs.
-    pub(super) fn spawn_failed(&self, program: &Path, error: io::Error) -> WorkerStartError {
+    pub(crate) fn spawn_failed(&self, program: &Path, error: io::Error) -> WorkerStartError {
         let hint = limits::hint(&error, self);
         WorkerStartError::Spawn { program: program.display().to_string(), source: Arc::new(error), hint }
     }
@@ -142,7 +144,7 @@ pub(crate) struct Port {
     /// Until it is [taken](Self::take_writer).
     writer: Option<FrameWriter>,
     pub(crate) stacks: Stacks,
-    begun: Option<BegunMark>,
+    begun: Option<StartMarker>,
     capture: Option<Capture>,
     /// Where all that it says is logged.
     pub(crate) records: Arc<Records>,
@@ -161,8 +163,8 @@ impl Port {
     }
 
     /// Which of several calls have begun; `None` where only one is in the worker at a time.
-    pub(crate) fn begun(&self) -> Option<Begun> {
-        self.begun.as_ref().map(BegunMark::read)
+    pub(crate) fn begun(&self) -> Option<StartedCalls> {
+        self.begun.as_ref().map(StartMarker::read)
     }
 
     /// Takes in what a process that has ended had still written; the last lines of its standard error.
@@ -193,7 +195,7 @@ impl Port {
         turn: impl Sized,
         ask: impl FnOnce(ForkOrder),
     ) -> Result<Self, ForkError> {
-        let order = zygote::order(worker, spec.needs_begun_mark());
+        let order = zygote::order(worker, spec.needs_start_marker());
         let (order, ours) = order.map_err(|error| ForkError::Descriptors(limits::explained(error, spec)))?;
         ask(order);
         let Ours { socket, stdout, stderr, stacks, descriptors, begun, forked } = ours;
@@ -230,14 +232,14 @@ fn python_level(level: log::LevelFilter) -> u32 {
 }
 
 /// A process that is not ready yet.
-pub(super) struct Starting {
+pub(crate) struct Starting {
     /// What was started, for errors; empty for a forked worker.
     program: String,
-    pub(super) process: Process,
-    pub(super) channel: Channel,
+    pub(crate) process: Process,
+    pub(crate) channel: Channel,
     stacks: Stacks,
-    begun: Option<BegunMark>,
-    pub(super) capture: Capture,
+    begun: Option<StartMarker>,
+    pub(crate) capture: Capture,
 }
 
 /// Why it will not be.
@@ -261,12 +263,12 @@ impl Starting {
             env: spec.env.clone(),
             current_dir: spec.current_dir.clone(),
         };
-        let begun = spec.needs_begun_mark().then(BegunMark::new).transpose();
+        let begun = spec.needs_start_marker().then(StartMarker::new).transpose();
         let spawned = begun.and_then(|begun| {
             let shared = begun.as_ref().map(|begun| begun.as_fd());
             let bootstrap = package::BOOTSTRAP.as_bytes();
             let first = [&(bootstrap.len() as u32).to_be_bytes(), bootstrap].concat();
-            Ok((process::spawn(&line, &first, shared)?, begun))
+            Ok((spawn::spawn(&line, &first, shared)?, begun))
         });
         let (spawned, begun) = spawned.map_err(|error| spec.spawn_failed(&line.program, error))?;
         let Spawned { process, socket, stdout, stderr, stacks, descriptors } = spawned;
@@ -278,7 +280,7 @@ impl Starting {
     }
 
     /// Starts a Python and waits until it is ready: a template when it is told what to preload, else a worker.
-    pub(super) async fn start(
+    pub(crate) async fn start(
         spec: &PortSpec,
         name: &str,
         preload: Option<&[String]>,

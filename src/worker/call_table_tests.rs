@@ -6,7 +6,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 
 use super::*;
-use crate::port::{Body, Channel, Descriptors, session_end_frame};
+use crate::port::{Body, Channel, FdSocket, session_end_frame};
 use crate::worker::call::{ItemSender, Outcome};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -15,7 +15,7 @@ const GRACE: Duration = Duration::from_secs(2);
 /// A table, and what Python would read.
 fn table(capacity: usize) -> (Arc<CallTable>, UnixStream) {
     let (ours, theirs) = UnixStream::pair().expect("there are sockets");
-    let (descriptors, _) = Descriptors::pair().expect("there are sockets");
+    let (descriptors, _) = FdSocket::pair().expect("there are sockets");
     (CallTable::new(Channel::new(ours, descriptors, 1 << 20).writer, capacity, GRACE), theirs)
 }
 

@@ -15,25 +15,25 @@ use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep};
 
-use super::super::foreign::Foreign;
-use super::super::frame::{Codec, Frame, Kind};
-use super::super::pidfd::{self, Look, Reaped};
-use super::super::reap::{Dying, reap_elsewhere, reap_group, wait_for_group};
 use super::control::send;
+use crate::port::process::pidfd::{self, Look, Reaped};
+use crate::port::process::reap::{Dying, reap_elsewhere, reap_group, wait_for_group};
+use crate::port::received_fd::ReceivedFd;
+use crate::port::wire::frame::{Codec, Frame, Kind};
 
 /// How long a template, or a tracer, may hold back the exit status of a worker that is dead. A template answers within a fraction of a
 /// millisecond, unless it is stopped, or the machine very busy.
 const REAP_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A process that will be reaped by init, or by us if it falls to us.
-pub(in super::super) struct Orphan {
-    pub(in super::super) pid: Pid,
+pub(crate) struct Orphan {
+    pub(crate) pid: Pid,
     /// `None` when only its template has said that there is such a process: we then neither signal nor reap it.
     pidfd: Option<Arc<OwnedFd>>,
 }
 
 impl Orphan {
-    pub(in super::super) fn new(pid: Pid, pidfd: Arc<OwnedFd>) -> Self {
+    pub(crate) fn new(pid: Pid, pidfd: Arc<OwnedFd>) -> Self {
         Self { pid, pidfd: Some(pidfd) }
     }
 
@@ -42,7 +42,7 @@ impl Orphan {
     }
 
     /// Waits for its end and that of its group, if they are ours.
-    pub(in super::super) fn reap(&self) -> Option<Reaped> {
+    pub(crate) fn reap(&self) -> Option<Reaped> {
         let pidfd = self.pidfd.as_ref()?;
         if !pidfd::is_running(pidfd) {
             // Older kernels know a group by nothing but its leader's number.
@@ -55,11 +55,11 @@ impl Orphan {
 }
 
 /// What a template has forked, as far as that must be reaped. Shared by the template and the processes forked of it.
-pub(in super::super) struct Children {
+pub(crate) struct Children {
     stream: Arc<UnixStream>,
     state: Mutex<State>,
-    /// Dropped after `stream`, see [`hold`](super::super::channel::hold).
-    _hold: Option<Arc<Foreign>>,
+    /// Dropped after `stream`, see [`hold`](crate::port::channel::hold).
+    _hold: Option<Arc<ReceivedFd>>,
 }
 
 #[derive(Default)]
@@ -77,7 +77,7 @@ enum Waiting {
 }
 
 impl Children {
-    pub(super) fn new(stream: Arc<UnixStream>, hold: Option<Arc<Foreign>>) -> Self {
+    pub(super) fn new(stream: Arc<UnixStream>, hold: Option<Arc<ReceivedFd>>) -> Self {
         Self { stream, state: Mutex::default(), _hold: hold }
     }
 
@@ -101,7 +101,7 @@ impl Children {
 
     /// Has a process reaped that was killed and dropped; gives it back when the template is gone. `asked`: the template
     /// has been told to already, and would count a second answer as another process's.
-    pub(in super::super) fn reap_dropped(
+    pub(crate) fn reap_dropped(
         &self,
         asked: bool,
         orphan: Orphan,
@@ -150,7 +150,7 @@ impl Children {
     }
 
     /// The template has been reaped. Gives back what was killed and still has to be reaped, if it has fallen to us.
-    pub(in super::super) fn template_gone(&self) -> Vec<(Orphan, Dying)> {
+    pub(crate) fn template_gone(&self) -> Vec<(Orphan, Dying)> {
         let mut state = self.state();
         state.gone = true;
         // The owners see their waiting end, and look for themselves.
@@ -167,7 +167,7 @@ fn number(pid: Pid) -> u32 {
 }
 
 /// Who reaps a process.
-pub(in super::super) enum Reaper {
+pub(crate) enum Reaper {
     /// We do: it is our child.
     Us,
     /// A thread of ours does: it is our child, but its tracer has not let go of it.
@@ -179,7 +179,7 @@ pub(in super::super) enum Reaper {
 }
 
 /// A template, or a thread, that was told to reap.
-pub(in super::super) struct Asked {
+pub(crate) struct Asked {
     told: oneshot::Receiver<Reaped>,
     late: Pin<Box<Sleep>>,
 }
@@ -196,7 +196,7 @@ impl Reaper {
     }
 
     /// How a process ended that is dead; `None` when that cannot be learned.
-    pub(in super::super) fn poll_reaped(
+    pub(crate) fn poll_reaped(
         &mut self,
         pid: Pid,
         pidfd: &Arc<OwnedFd>,
@@ -257,9 +257,9 @@ impl Reaper {
 mod tests {
     use std::task::Waker;
 
-    use super::super::super::frame::FrameDecoder;
-    use super::super::super::reap::orphaned;
     use super::*;
+    use crate::port::process::reap::orphaned;
+    use crate::port::wire::frame::FrameDecoder;
     use bytes::BytesMut;
     use rustix::process::{PidfdFlags, getpid, pidfd_open};
     use tokio_util::codec::Decoder as _;

@@ -13,10 +13,10 @@ use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio_util::codec::Decoder as _;
 
-use super::super::channel::{ChannelError, hold, set_passes_rights};
-use super::super::descriptors::send_with;
-use super::super::foreign::Foreign;
-use super::super::frame::{Frame, FrameDecoder};
+use crate::port::channel::{ChannelError, hold, set_passes_rights};
+use crate::port::fd_passing::send_with;
+use crate::port::received_fd::ReceivedFd;
+use crate::port::wire::frame::{Frame, FrameDecoder};
 
 /// More than any frame of a template has.
 const MAX_FRAME_BYTES: u32 = 64 * 1024;
@@ -30,9 +30,9 @@ const SPACE: usize = rustix::cmsg_space!(ScmRights(253));
 pub(super) struct Control {
     stream: Arc<UnixStream>,
     incoming: BytesMut,
-    descriptors: VecDeque<Foreign>,
+    descriptors: VecDeque<ReceivedFd>,
     /// Dropped after `stream`.
-    hold: Option<Arc<Foreign>>,
+    hold: Option<Arc<ReceivedFd>>,
 }
 
 impl Control {
@@ -44,7 +44,7 @@ impl Control {
     }
 
     /// To be dropped after each reference to the stream.
-    pub(super) fn hold(&self) -> Option<Arc<Foreign>> {
+    pub(super) fn hold(&self) -> Option<Arc<ReceivedFd>> {
         self.hold.clone()
     }
 
@@ -53,7 +53,7 @@ impl Control {
     }
 
     /// The oldest descriptor that came and was not taken: they belong to the frames in their order.
-    pub(super) fn take_descriptor(&mut self) -> Option<Foreign> {
+    pub(super) fn take_descriptor(&mut self) -> Option<ReceivedFd> {
         self.descriptors.pop_front()
     }
 
@@ -88,14 +88,14 @@ impl Control {
     }
 }
 
-fn receive(stream: &UnixStream, bytes: &mut [u8], into: &mut VecDeque<Foreign>) -> io::Result<usize> {
+fn receive(stream: &UnixStream, bytes: &mut [u8], into: &mut VecDeque<ReceivedFd>) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); SPACE];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
     let received = rustix::net::recvmsg(stream, &mut [IoSliceMut::new(bytes)], &mut ancillary, flags)?;
     for message in ancillary.drain() {
         if let RecvAncillaryMessage::ScmRights(descriptors) = message {
-            into.extend(descriptors.map(Foreign::new));
+            into.extend(descriptors.map(ReceivedFd::new));
         }
     }
     Ok(received.bytes)
@@ -114,8 +114,8 @@ pub(super) fn send(stream: &UnixStream, frame: &Frame, descriptors: &[BorrowedFd
 mod tests {
     use std::os::fd::AsFd as _;
 
-    use super::super::super::frame::{Codec, Kind};
     use super::*;
+    use crate::port::wire::frame::{Codec, Kind};
 
     async fn next(control: &mut Control) -> Result<Frame, ChannelError> {
         std::future::poll_fn(|cx| control.poll_frame(cx)).await

@@ -10,11 +10,11 @@ use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
-use super::super::begun::BegunMark;
-use super::super::descriptors::Descriptors;
-use super::super::lifeline::Held;
-use super::super::process::{Process, socketpair};
 use crate::error::WorkerStartError;
+use crate::port::fd_passing::FdSocket;
+use crate::port::process::parent_death::HostEnd;
+use crate::port::process::spawn::{Process, socketpair};
+use crate::port::process::start_marker::StartMarker;
 
 /// Why a worker was not forked, or not ready after it.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +41,7 @@ pub(crate) struct ForkOrder {
     pub(super) worker: String,
     /// In the order in which they are sent.
     pub(super) theirs: Theirs,
-    pub(super) lifeline: Held,
+    pub(super) parent_death: HostEnd,
     pub(super) reply: oneshot::Sender<Result<Process, ForkError>>,
 }
 
@@ -58,32 +58,32 @@ pub(super) struct Theirs {
     pub(super) stdout: OwnedFd,
     pub(super) stderr: OwnedFd,
     pub(super) stacks: OwnedFd,
-    pub(super) lifeline: OwnedFd,
+    pub(super) parent_death: OwnedFd,
     pub(super) fd_socket: OwnedFd,
     pub(super) begun: Option<OwnedFd>,
 }
 
 /// Our ends, and the answer.
-pub(in super::super) struct Ours {
-    pub(in super::super) socket: UnixStream,
-    pub(in super::super) stdout: pipe::Receiver,
-    pub(in super::super) stderr: pipe::Receiver,
-    pub(in super::super) stacks: pipe::Receiver,
-    pub(in super::super) descriptors: Descriptors,
-    pub(in super::super) begun: Option<BegunMark>,
-    pub(in super::super) forked: oneshot::Receiver<Result<Process, ForkError>>,
+pub(crate) struct Ours {
+    pub(crate) socket: UnixStream,
+    pub(crate) stdout: pipe::Receiver,
+    pub(crate) stderr: pipe::Receiver,
+    pub(crate) stacks: pipe::Receiver,
+    pub(crate) descriptors: FdSocket,
+    pub(crate) begun: Option<StartMarker>,
+    pub(crate) forked: oneshot::Receiver<Result<Process, ForkError>>,
 }
 
 /// Makes all that connects us with a worker to be forked. `several`: it may get several calls at a time.
-pub(in super::super) fn order(worker: &str, several: bool) -> io::Result<(ForkOrder, Ours)> {
+pub(crate) fn order(worker: &str, several: bool) -> io::Result<(ForkOrder, Ours)> {
     let (socket, channel) = socketpair()?;
     let (stdout, their_stdout) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     let (stderr, their_stderr) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     let (stacks, their_stacks) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-    let (lifeline, their_lifeline) = StdUnixStream::pair()?;
-    let lifeline = Held::new(lifeline.into());
-    let (descriptors, fd_socket) = Descriptors::pair()?;
-    let begun = several.then(BegunMark::new).transpose()?;
+    let (parent_death, their_parent_death) = StdUnixStream::pair()?;
+    let parent_death = HostEnd::new(parent_death.into());
+    let (descriptors, fd_socket) = FdSocket::pair()?;
+    let begun = several.then(StartMarker::new).transpose()?;
     let their_begun = begun.as_ref().map(|begun| begun.as_fd().try_clone_to_owned()).transpose()?;
     let (reply, forked) = oneshot::channel();
     let theirs = Theirs {
@@ -91,7 +91,7 @@ pub(in super::super) fn order(worker: &str, several: bool) -> io::Result<(ForkOr
         stdout: their_stdout,
         stderr: their_stderr,
         stacks: their_stacks,
-        lifeline: their_lifeline.into(),
+        parent_death: their_parent_death.into(),
         fd_socket,
         begun: their_begun,
     };
@@ -104,5 +104,5 @@ pub(in super::super) fn order(worker: &str, several: bool) -> io::Result<(ForkOr
         begun,
         forked,
     };
-    Ok((ForkOrder { worker: worker.to_owned(), theirs, lifeline, reply }, ours))
+    Ok((ForkOrder { worker: worker.to_owned(), theirs, parent_death, reply }, ours))
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!   host                                       template: an ordinary cold process that only imports
 //!    | fork, with its descriptors   ---------->  fork()  ----------->  worker: its own group, channel,
-//!    |   forked, with a pidfd       <----------    |                    pipes and lifeline
+//!    |   forked, with a pidfd       <----------    |                    pipes and parent-death socket
 //!    |                                             |                      |
 //!    | its pidfd is readable; the group is killed  |      <------------  dies
 //!    | reap                         ---------->  wait4()

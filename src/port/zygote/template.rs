@@ -13,20 +13,20 @@ use serde::Deserialize;
 use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep};
 
-use super::super::capture::Capture;
-use super::super::channel::ChannelError;
-use super::super::frame::{Codec, Frame, FrameError, Kind};
-use super::super::lifeline::{self, Held};
-use super::super::limits::too_many_open_files;
-use super::super::message::{Ready, shutdown_frame};
-use super::super::process::{Exit, Process};
-use super::super::reap::orphaned;
-use super::super::start::{PortSpec, Starting};
 use super::children::{Children, Orphan, Reaper};
 use super::control::{Control, send};
 use super::fork::{ForkError, ForkOrder};
 use super::identity;
 use crate::error::WorkerStartError;
+use crate::port::channel::ChannelError;
+use crate::port::process::capture::Capture;
+use crate::port::process::limits::too_many_open_files;
+use crate::port::process::parent_death::{self, HostEnd};
+use crate::port::process::reap::orphaned;
+use crate::port::process::spawn::{Exit, Process};
+use crate::port::start::{PortSpec, Starting};
+use crate::port::wire::frame::{Codec, Frame, FrameError, Kind};
+use crate::port::wire::message::{Ready, shutdown_frame};
 
 /// How long a template may be silent while workers are asked of it. It takes a few milliseconds for each.
 const FORK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -75,7 +75,7 @@ pub(crate) struct Template {
 struct Fork {
     /// The worker's end, which is still open here, so that it can be armed; and ours.
     held: OwnedFd,
-    lifeline: Held,
+    parent_death: HostEnd,
     reply: oneshot::Sender<Result<Process, ForkError>>,
 }
 
@@ -127,7 +127,7 @@ impl Template {
 
     /// Asks for a worker.
     pub(crate) fn fork(&mut self, order: ForkOrder) {
-        let ForkOrder { worker, theirs, lifeline, reply } = order;
+        let ForkOrder { worker, theirs, parent_death, reply } = order;
         if reply.is_closed() {
             return;
         }
@@ -137,7 +137,7 @@ impl Template {
             theirs.stdout.as_fd(),
             theirs.stderr.as_fd(),
             theirs.stacks.as_fd(),
-            theirs.lifeline.as_fd(),
+            theirs.parent_death.as_fd(),
             theirs.fd_socket.as_fd(),
         ];
         descriptors.extend(theirs.begun.as_ref().map(AsFd::as_fd));
@@ -146,7 +146,7 @@ impl Template {
         let frame = Frame { number, ..Frame::new(Kind::Fork, self.last_fork, Codec::Json, body) };
         match send(self.control.stream(), &frame, &descriptors) {
             Ok(()) => {
-                let fork = Fork { held: theirs.lifeline, lifeline, reply };
+                let fork = Fork { held: theirs.parent_death, parent_death, reply };
                 self.forks.insert(self.last_fork, fork);
             }
             Err(error) => {
@@ -243,8 +243,9 @@ impl Template {
     }
 
     /// Ends a worker that a dead template may have forked without telling.
-    fn give_up(&self, Fork { held, lifeline: ours, reply }: Fork, error: ForkError) {
-        let forked = lifeline::owner(&held).and_then(|pid| identity::holder(pid, self.process.id(), &held));
+    fn give_up(&self, Fork { held, parent_death: ours, reply }: Fork, error: ForkError) {
+        let forked =
+            parent_death::owner(&held).and_then(|pid| identity::holder(pid, self.process.id(), &held));
         // The kernel kills it now, if it is there: it has seen to that before it left the template's group.
         drop(ours);
         if let Some(orphan) = forked {
@@ -295,7 +296,7 @@ impl Template {
             return Err(FrameError::Body { kind: frame.kind, message });
         };
         self.unreaped += 1;
-        let Some(Fork { held, lifeline: ours, reply }) = fork else {
+        let Some(Fork { held, parent_death: ours, reply }) = fork else {
             return Err(FrameError::Body { kind: frame.kind, message: "nobody asked for it".into() });
         };
         let Some(pidfd) = self.control.take_descriptor() else {
@@ -311,12 +312,12 @@ impl Template {
             Ok(pidfd) => Arc::new(pidfd),
             Err(why) => {
                 self.blamed = true;
-                self.give_up(Fork { held, lifeline: ours, reply }, ForkError::Refused(why.clone()));
+                self.give_up(Fork { held, parent_death: ours, reply }, ForkError::Refused(why.clone()));
                 return Err(FrameError::Body { kind: frame.kind, message: why });
             }
         };
         // The worker does the same, but perhaps never comes to it: handlers of a fork run before.
-        let armed = lifeline::arm(&held, pid);
+        let armed = parent_death::arm(&held, pid);
         let reaper = Reaper::template(self.children.clone());
         let process = Process::forked(pid, pidfd.clone(), ours, reaper)
             .inspect_err(|_| orphaned(&self.children, false, Orphan::new(pid, pidfd)))?;

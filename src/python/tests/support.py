@@ -121,7 +121,7 @@ class Worker:
             (pathlib.Path(self.directory.name) / name).write_text(text)
         self.sock, child = socket.socketpair()
         self.sock.settimeout(DEADLINE)
-        self.lifeline, held = socket.socketpair()
+        self.parent_death, held = socket.socketpair()
         self.memfds, fd_socket = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.stacks, stack_fd = os.pipe()
         in_flight = IN_FLIGHT if IN_FLIGHT and "threads" not in hello else None
@@ -144,7 +144,7 @@ class Worker:
             start_new_session=own_session,
             preexec_fn=None if own_session else os.setpgrp,  # noqa: PLW1509 - no thread of ours runs yet
         )
-        # As the host does it: should this process be killed, its end of the lifeline ends the worker.
+        # As the host does it: should this process be killed, its end of the parent-death socket ends the worker.
         fcntl.fcntl(held, F_SETSIG, signal.SIGKILL)
         fcntl.fcntl(held, fcntl.F_SETOWN, -self.process.pid)
         fcntl.fcntl(held, fcntl.F_SETFL, os.O_ASYNC)
@@ -190,7 +190,7 @@ class Worker:
         except ProcessLookupError:
             pass
         self.sock.close()
-        self.lifeline.close()
+        self.parent_death.close()
         self.memfds.close()
         os.close(self.stacks)
         for drain in self._drains:

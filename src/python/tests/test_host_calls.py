@@ -409,7 +409,7 @@ class OfOne(HostCalls):
                 self.assertEqual(worker.receive()[0], HOST_CALL)
                 worker.sock.close()
                 if "thread" in function or "own" in function:
-                    continue  # user code waits where nobody reads; the lifeline ends the process
+                    continue  # user code waits where nobody reads; the parent-death socket ends the process
                 self.assertIn(worker.end(), (0, 74))
 
     def test_the_signal_between_two(self) -> None:

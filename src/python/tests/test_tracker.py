@@ -96,7 +96,7 @@ class Tracker(unittest.TestCase):
 
     def test_when_the_host_dies(self) -> None:
         worker, paths, tracker = self.start()
-        worker.lifeline.close()
+        worker.parent_death.close()
         self.assert_gone(paths, tracker)
 
 

@@ -34,11 +34,11 @@ class Forked:
     def __init__(self, template: Worker, number: int, **hello: object) -> None:
         self.sock, channel = socket.socketpair()
         self.sock.settimeout(DEADLINE)
-        self.lifeline, lifeline = socket.socketpair()
+        self.parent_death, parent_death = socket.socketpair()
         pipes = [os.pipe() for _ in range(3)]
         self.stdout, self.stderr, self.stacks = (reading for reading, _ in pipes)
         self.memfds, fd_socket = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        theirs = [channel.fileno(), *(writing for _, writing in pipes), lifeline.fileno(), fd_socket.fileno()]
+        theirs = [channel.fileno(), *(writing for _, writing in pipes), parent_death.fileno(), fd_socket.fileno()]
         begun = [os.memfd_create("begun")] if template.begun_memory is not None else []
         for fd in begun:
             os.ftruncate(fd, 16)
@@ -46,7 +46,7 @@ class Forked:
         request = frame(FORK, f"forked-{number}".encode(), call_id=number, number=len(theirs))
         send_fds(template.sock, request, theirs)
         channel.close()
-        lifeline.close()
+        parent_death.close()
         fd_socket.close()
         for fd in [*(writing for _, writing in pipes), *begun]:
             os.close(fd)
@@ -96,7 +96,7 @@ class Forked:
             pass  # it is dead, and reaped
         self.ended()
         self.sock.close()
-        self.lifeline.close()
+        self.parent_death.close()
         self.memfds.close()
         for fd in (self.stdout, self.stderr, self.stacks, self.pidfd):
             os.close(fd)
@@ -127,7 +127,7 @@ class Template(unittest.TestCase):
         for worker in (one, two):
             pid, parent, group, fds = worker.call("where")
             self.assertEqual((pid, parent, group), (worker.pid, template.process.pid, worker.pid))
-            # Three streams, channel, stacks, lifeline, socket for memfds, the folder that is listed, the package for
+            # Three streams, channel, stacks, parent-death socket, socket for memfds, the folder that is listed, the package for
             # children.
             self.assertEqual(len(fds), 9 + (template.begun_memory is not None), fds)
         self.assertNotEqual(one.ready["pid"], two.ready["pid"])

@@ -111,7 +111,7 @@ alone_test! {
             for pipe in [1, 2] {
                 assert!(fds.remove(&pipe).is_some_and(|target| target.starts_with("pipe:")), "{fds:?}");
             }
-            // The protocol, the lifeline and the socket for memfds, the pipe for stacks, and the package for children; where it may have several
+            // The protocol, the parent-death socket and the socket for memfds, the pipe for stacks, and the package for children; where it may have several
             // calls, the mark of those that it has begun.
             let marks = usize::from(crate::IN_FLIGHT > 1);
             let sockets = fds.values().filter(|target| target.starts_with("socket:")).count();
