@@ -55,8 +55,9 @@ pub use pool::{
 };
 pub use port::{
     Array, Buffer, BufferMut, Codec, Element, Function, Memory, Parameter, ParameterKind, ShapeError,
+    ZygoteState, ZygoteStatus,
 };
-pub use worker::{Placement, Reply, ZygoteState, ZygoteStatus};
+pub use worker::{Placement, Reply};
 
 /// For `fuzz/` only.
 #[cfg(fuzzing)]

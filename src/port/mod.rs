@@ -35,7 +35,6 @@ pub(crate) use fd_passing::FdSocket;
 pub use memory::array::{Array, Element, ShapeError};
 pub use memory::buffer::{Buffer, BufferMut};
 pub(crate) use process::interpreter::find_program;
-pub(crate) use process::limits::explained;
 pub use process::memory_use::Memory;
 pub(crate) use process::reap::wait_until_reaped;
 pub(crate) use process::records::python_record;
@@ -52,4 +51,5 @@ pub(crate) use wire::message::{
 pub use wire::message::{Function, Parameter, ParameterKind};
 pub(crate) use wire::value::{call_body, encode_value};
 pub(crate) use write_buffer::Purpose;
-pub(crate) use zygote::{ForkError, ForkOrder, Template, TemplateSpec};
+pub(crate) use zygote::{Spawner, Trial};
+pub use zygote::{ZygoteState, ZygoteStatus};

@@ -21,10 +21,9 @@ use super::messages::{
     BeginLease, BrokerDied, Credit, EndLease, GetLoad, LeaseId, Load, ReadyWorker, RequestId, Run, Wake,
     WorkerEvent, WorkerId,
 };
-use super::zygote::Trial;
 use crate::budget::FRAMES_PER_TURN;
 use crate::error::CallError;
-use crate::port::{Frame, Port, credit_frame};
+use crate::port::{Frame, Port, Trial, credit_frame};
 use crate::supervisor::ChildContext;
 use crate::timer::Timer;
 

@@ -24,7 +24,6 @@ mod life;
 mod messages;
 mod progress;
 mod reply;
-mod zygote;
 
 pub(crate) use actor::{Settings, Worker};
 pub(crate) use call::{ItemSender, Outcome, PendingCall, StreamId, Work};
@@ -37,5 +36,3 @@ pub(crate) use messages::{
 };
 pub(crate) use progress::{UpdateReceiver, UpdateSender, updates};
 pub use reply::{Placement, Reply};
-pub(crate) use zygote::Spawner;
-pub use zygote::{ZygoteState, ZygoteStatus};

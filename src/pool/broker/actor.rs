@@ -10,7 +10,7 @@ use actix::fut::ActorFuture;
 use actix::{Actor, AsyncContext, Context, Handler, Running};
 use tokio::sync::oneshot;
 
-use super::broker_ref::{BrokerRef, Shared};
+use super::broker_ref::{BrokerRef, PoolShared};
 use super::declaration::Declaration;
 use super::errors::StartupFailure;
 use super::grant::{Grant, Opened};
@@ -20,10 +20,11 @@ use super::slot::{RunningReload, Slot};
 use crate::budget::LOG_RECORD_BYTES;
 use crate::error::{CallError, UnavailableCause};
 use crate::pool::core::{self, Command, Core, Event, Rejection, RequestId, SessionEnd, WorkerId};
+use crate::port::Spawner;
 use crate::supervisor::{Backoff, ChildContext, ChildSpec, Reports, SupervisorRef};
 use crate::text;
 use crate::timer::{LONGEST, Timer, deadline};
-use crate::worker::{self, BeginLease, BrokerDied, LeaseId, PendingCall, Placement, Run, Spawner, Work};
+use crate::worker::{self, BeginLease, BrokerDied, LeaseId, PendingCall, Placement, Run, Work};
 
 /// The checked settings of a pool.
 #[derive(Clone)]
@@ -38,7 +39,7 @@ pub(crate) struct Config {
     /// The declarations that the module's functions must match.
     pub(crate) declared: Arc<[Declaration]>,
     pub(crate) hook_timeout: Duration,
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: Arc<PoolShared>,
 }
 
 /// The broker as a child of the supervisor that has the workers' supervisor, too.

@@ -18,7 +18,7 @@ use crate::supervisor::{ChildRef, SendError, SupervisorRef};
 use crate::timer;
 
 /// What the callers of a pool share. It outlives restarts of the broker.
-pub(crate) struct Shared {
+pub(crate) struct PoolShared {
     settings: CallDefaults,
     pub(super) inbox: Arc<Inbox>,
     /// `None` until the pool starts for the first time.
@@ -43,7 +43,7 @@ pub(crate) struct CallDefaults {
     pub(crate) max_frame_bytes: u32,
 }
 
-impl Shared {
+impl PoolShared {
     pub(crate) fn new(settings: CallDefaults, inbox: Inbox) -> Arc<Self> {
         let inbox = Arc::new(inbox);
         let (place, runtime, is_closing) =
@@ -68,11 +68,11 @@ impl Shared {
 /// Reaches the broker of one pool, also after the broker was restarted. It keeps nothing alive.
 #[derive(Clone)]
 pub(crate) struct BrokerRef {
-    shared: Arc<Shared>,
+    shared: Arc<PoolShared>,
 }
 
 impl BrokerRef {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<PoolShared>) -> Self {
         Self { shared }
     }
 

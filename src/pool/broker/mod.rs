@@ -22,7 +22,7 @@ mod actor_tests;
 
 pub use actor::PoolActor;
 pub(crate) use actor::{Config, child_spec};
-pub(crate) use broker_ref::{BrokerRef, CallDefaults, Shared, Submission};
+pub(crate) use broker_ref::{BrokerRef, CallDefaults, PoolShared, Submission};
 pub use declaration::Declaration;
 pub use errors::{ReloadError, StartupFailure};
 pub(crate) use grant::{Grant, Opened};

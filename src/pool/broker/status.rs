@@ -8,8 +8,7 @@ use serde::Serialize;
 use super::actor::PoolActor;
 use super::slot::PythonInfo;
 use crate::pool::core::SlotState;
-use crate::port::Memory;
-use crate::worker::ZygoteStatus;
+use crate::port::{Memory, ZygoteStatus};
 
 /// A pool at one moment, from [`Pool::status`](crate::Pool::status).
 ///

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use super::PoolBuilder;
 use crate::error::ConfigError;
-use crate::pool::broker::{BrokerRef, CallDefaults, Config, Inbox, Shared};
+use crate::pool::broker::{BrokerRef, CallDefaults, Config, Inbox, PoolShared};
 use crate::pool::core;
-use crate::port::find_program;
-use crate::worker::{self, Spawner};
+use crate::port::{Spawner, find_program};
+use crate::worker;
 
 /// The smallest frame limit: room for any error.
 const LEAST_FRAME_BYTES: u32 = 64 * 1024;
@@ -134,7 +134,7 @@ impl PoolBuilder {
             checkout_timeout: self.checkout_timeout,
             max_frame_bytes: limit,
         };
-        let shared = Shared::new(defaults, Inbox::new(most_entries, self.queue_bytes));
+        let shared = PoolShared::new(defaults, Inbox::new(most_entries, self.queue_bytes));
         Ok(Config {
             spawner: Spawner::new(Arc::new(port), preload, format!("{name}-zygote")),
             name,

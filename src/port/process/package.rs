@@ -2,13 +2,13 @@
 
 /// What a worker is started with, as `PYTHON -c STUB NAME`. It reads the bootstrap from fd 0, so that the command line
 /// shows none of our source.
-pub(super) const STUB: &str = include_str!("../../python/stub.py").trim_ascii_end();
+pub(crate) const STUB: &str = include_str!("../../python/stub.py").trim_ascii_end();
 
 /// Goes to a worker first, with its length and with the worker's descriptors; reads the package.
-pub(super) const BOOTSTRAP: &str = include_str!("../../python/bootstrap.py");
+pub(crate) const BOOTSTRAP: &str = include_str!("../../python/bootstrap.py");
 
 /// Every module of the package, and its source.
-pub(super) const SOURCES: &[(&str, &str)] = &[
+pub(crate) const SOURCES: &[(&str, &str)] = &[
     ("hatchery", include_str!("../../python/hatchery/__init__.py")),
     ("hatchery.__main__", include_str!("../../python/hatchery/__main__.py")),
     ("hatchery._attachments", include_str!("../../python/hatchery/_attachments.py")),
@@ -42,7 +42,7 @@ pub(super) const SOURCES: &[(&str, &str)] = &[
 ];
 
 /// The exit code of a worker whose Python is not the one that compiled the package.
-pub(super) const EXIT_WRONG_PACKAGE: i32 = 78;
+pub(crate) const EXIT_WRONG_PACKAGE: i32 = 78;
 
 #[cfg(test)]
 mod tests {

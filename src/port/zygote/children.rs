@@ -54,7 +54,7 @@ impl Orphan {
     }
 }
 
-/// What a template has forked, as far as that must be reaped. Shared by the template and the processes forked of it.
+/// What a template has forked, as far as that must be reaped. ZygoteInfo by the template and the processes forked of it.
 pub(crate) struct Children {
     stream: Arc<UnixStream>,
     state: Mutex<State>,

@@ -1,6 +1,11 @@
-//! The host's side of a zygote: a template process, and the workers that are forked of it. No actors here.
+//! All that only a forked worker needs: the actor that owns the template, the template process, and the forks.
 //!
 //! ```text
+//!   a worker's factory -- start --> Spawner -- is there a template? -- no --> a cold start
+//!                                      |                yes
+//!                                      |                 v
+//!                                      '-- order --> Zygote (actor) --> Template --> worker
+//!
 //!   host                                       template: an ordinary cold process that only imports
 //!    | fork, with its descriptors   ---------->  fork()  ----------->  worker: its own group, channel,
 //!    |   forked, with a pidfd       <----------    |                    pipes and parent-death socket
@@ -10,17 +15,22 @@
 //!    |   exited, with the status    <----------    |
 //! ```
 //!
-//! The template reaps only when it is told to, so a worker's number stays its own until its group has been killed.
-//! When the template is gone, its workers go on; init reaps them, or we do if they fall to us (PID 1 in a container, a
-//! subreaper).
+//! A worker does not know how its process came to be, and the end of the zygote ends no worker. The template reaps a worker only
+//! when the host says so; until then the worker's number cannot be used again. When the template is gone, init reaps its workers,
+//! or the host does if they fall to it (PID 1 in a container, a subreaper).
 
+mod actor;
 mod children;
 mod control;
 mod fork;
 mod identity;
+mod spawner;
+mod state;
 mod template;
+mod trial;
 
-pub(super) use children::{Children, Orphan, Reaper};
-pub(crate) use fork::{ForkError, ForkOrder};
-pub(super) use fork::{Ours, order};
-pub(crate) use template::{Template, TemplateSpec};
+pub(crate) use children::{Children, Orphan, Reaper};
+pub(crate) use fork::{ForkError, ForkOrder, Ours, order};
+pub(crate) use spawner::Spawner;
+pub use state::{ZygoteState, ZygoteStatus};
+pub(crate) use trial::Trial;

@@ -8,8 +8,9 @@ use serde::Serialize;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use super::actor::Zygote;
+use super::template::{Template, TemplateSpec};
 use crate::error::WorkerStartError;
-use crate::port::{Memory, Template, TemplateSpec};
+use crate::port::process::memory_use::Memory;
 use crate::text::{escaped, escaped_lines};
 
 /// After so many failures in a row the pool starts its workers cold.
@@ -80,8 +81,8 @@ pub enum ZygoteState {
     },
 }
 
-/// Shared by the zygote's actor and all who want a worker of it.
-pub(super) struct Shared {
+/// ZygoteInfo by the zygote's actor and all who want a worker of it.
+pub(super) struct ZygoteInfo {
     pub(super) spec: TemplateSpec,
     facts: Mutex<Facts>,
     /// How the first template's start ended.
@@ -102,7 +103,7 @@ struct Facts {
     hung_at: Option<Instant>,
 }
 
-impl Shared {
+impl ZygoteInfo {
     pub(super) fn new(spec: TemplateSpec) -> Self {
         let status = ZygoteStatus {
             state: ZygoteState::Starting,

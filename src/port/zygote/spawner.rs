@@ -4,17 +4,20 @@ use std::io;
 use std::sync::Arc;
 
 use super::actor::{Disable, Fork, Renew, Settle, Zygote};
-use super::state::{Shared, ZygoteStatus};
+use super::fork::ForkError;
+use super::state::{ZygoteInfo, ZygoteStatus};
+use super::template::TemplateSpec;
 use super::trial::Trial;
 use crate::error::WorkerStartError;
-use crate::port::{ForkError, Port, PortSpec, TemplateSpec, explained};
+use crate::port::process::limits::explained;
+use crate::port::start::{Port, PortSpec};
 use crate::supervisor::{Backoff, ChildSpec};
 
 /// Where a pool's workers get their processes from.
 #[derive(Clone)]
 pub(crate) struct Spawner {
     spec: Arc<PortSpec>,
-    zygote: Option<Arc<Shared>>,
+    zygote: Option<Arc<ZygoteInfo>>,
 }
 
 impl Spawner {
@@ -22,7 +25,7 @@ impl Spawner {
     /// own. `name` names the template.
     pub(crate) fn new(spec: Arc<PortSpec>, preload: Option<Vec<String>>, name: String) -> Self {
         let template = preload.map(|preload| TemplateSpec { port: spec.clone(), preload, name });
-        Self { spec, zygote: template.map(|template| Arc::new(Shared::new(template))) }
+        Self { spec, zygote: template.map(|template| Arc::new(ZygoteInfo::new(template))) }
     }
 
     /// The same error, with what to do about it where the system lacks room for the pool.

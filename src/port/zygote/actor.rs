@@ -9,15 +9,17 @@ use actix::{
     Actor, ActorContext, AsyncContext, Context, Handler, Message, ResponseActFuture, Running as Stay,
 };
 
-use super::state::Shared;
+use super::fork::{ForkError, ForkOrder};
+use super::state::ZygoteInfo;
+use super::template::Template;
 use crate::error::WorkerStartError;
-use crate::port::{Exit, ForkError, ForkOrder, Template};
+use crate::port::process::spawn::Exit;
 use crate::supervisor::{ChildContext, ExitReason};
 use crate::text::escaped_lines;
 
 /// Owns the template that workers are forked of, and the former ones as long as they have children to reap.
 pub(crate) struct Zygote {
-    shared: Arc<Shared>,
+    shared: Arc<ZygoteInfo>,
     context: ChildContext,
     current: Option<Template>,
     /// What is gone back to when a reload fails.
@@ -50,7 +52,7 @@ pub(super) struct Settle {
 }
 
 impl Zygote {
-    pub(super) fn new(shared: Arc<Shared>, context: ChildContext) -> Self {
+    pub(super) fn new(shared: Arc<ZygoteInfo>, context: ChildContext) -> Self {
         Self { shared, context, current: None, former: None, retired: Vec::new(), stopping: false }
     }
 

@@ -4,17 +4,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::actor::Disable;
-use super::state::Shared;
+use super::state::ZygoteInfo;
 
 /// Told of the calls of one forked worker until it has answered the first: a module that has started threads, or whose
 /// locks were held, at the fork may hang in every call.
 pub(crate) struct Trial {
-    zygote: Arc<Shared>,
+    zygote: Arc<ZygoteInfo>,
     code: u64,
 }
 
 impl Trial {
-    pub(super) fn new(zygote: Arc<Shared>) -> Self {
+    pub(super) fn new(zygote: Arc<ZygoteInfo>) -> Self {
         let code = zygote.code();
         Self { zygote, code }
     }
