@@ -24,6 +24,7 @@ pub(crate) const SOURCES: &[(&str, &str)] = &[
     ("hatchery._hooks", include_str!("../../python/hatchery/_hooks.py")),
     ("hatchery._host", include_str!("../../python/hatchery/_host.py")),
     ("hatchery._inbox", include_str!("../../python/hatchery/_inbox.py")),
+    ("hatchery._interfaces", include_str!("../../python/hatchery/_interfaces.py")),
     ("hatchery._logs", include_str!("../../python/hatchery/_logs.py")),
     ("hatchery._loop", include_str!("../../python/hatchery/_loop.py")),
     ("hatchery._memfds", include_str!("../../python/hatchery/_memfds.py")),

@@ -24,17 +24,6 @@ _ARRAY_KINDS = "biufc"  # numpy's letters for the kinds that can be sent
 _NATIVE = "<" if sys.byteorder == "little" else ">"
 
 
-class Encoded:
-    """A body with attachments, sent in place of a body's bytes."""
-
-    __slots__ = ("attachments", "json")
-
-    def __init__(self, json: bytes, attachments: list[Any]) -> None:
-        """Keep the parts; each attachment supports the buffer protocol, as bytes."""
-        self.json = json
-        self.attachments = attachments
-
-
 class RefusedError(Exception):
     """A value has bytes that cannot be sent. The message continues after the value's place."""
 
@@ -137,7 +126,7 @@ def _hint(dtype: Any) -> str:
     return "convert it (for example with .tolist())"
 
 
-def encode(value: Any) -> Encoded | None:
+def encode(value: Any) -> _wire.Encoded | None:
     """Encode a value with attachments by the C encoder; None when the exact walk must decide."""
     collector = Collector()
     try:
@@ -148,7 +137,7 @@ def encode(value: Any) -> Encoded | None:
     # A text that starts with U+0000 may be a name; placeholders add a level of nesting.
     if data.count(b'"\\u0000') != len(attachments) or not _values.is_surely_fine(data, value):
         return None
-    return Encoded(data, attachments)
+    return _wire.Encoded(data, attachments)
 
 
 class _Placeholders:

@@ -32,10 +32,8 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any, Callable
 
-    from hatchery._attachments import Encoded
-    from hatchery._inbox import Inbox
-    from hatchery._serving import Worker
-    from hatchery._threads import Runner
+    from hatchery._interfaces import Inbox, Runner, Worker
+    from hatchery._wire import Encoded
 
 
 class Cancelled(BaseException):

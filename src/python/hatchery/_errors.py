@@ -53,7 +53,7 @@ def _environment(error: Any) -> str | None:
     try:
         from hatchery._environment import describe
 
-        return describe(error)
+        return describe(error, module, user_path)
     except BaseException:
         return None  # objects in `sys.path` may do anything
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any
 
-    from hatchery._attachments import Encoded
-    from hatchery._serving import Worker
+    from hatchery._interfaces import Worker
+    from hatchery._wire import Encoded
 
 # How often a waiting thread checks whether the main thread runs user code, and so does not read.
 _POLL_SECONDS = 0.02
@@ -156,7 +156,7 @@ def call(name: str, args: tuple[object, ...], kwargs: dict[str, object]) -> Any:
         )
     if caller is None:
         raise RuntimeError("hatchery.call_host(): no call runs here; call the host from the code of a call")
-    host = worker.host
+    host: Any = worker.host  # a `Host`; the interface is for other modules
     if host is None:
         host = worker.get_host()
     if type(name) is not str:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any, Callable
 
-    from hatchery._host import HostCall
-    from hatchery._serving import Worker
+    from hatchery._interfaces import HostCall, Worker
+
 
 # The socket is read at least this often between synchronous calls that follow each other.
 FETCH_SECONDS = 0.001

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from hatchery._calls import Call
-    from hatchery._host import HostCall
-    from hatchery._serving import Worker
+    from hatchery._interfaces import HostCall, Worker
 
 
 # The loop gets a turn at least this often between synchronous calls that follow each other.

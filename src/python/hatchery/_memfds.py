@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from typing import Any
 
-    from hatchery._attachments import Encoded
+    from hatchery._wire import Encoded
 
 MIN_MEMFD_BYTES = 1024 * 1024
 MAX_MEMFDS = 250

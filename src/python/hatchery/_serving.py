@@ -18,10 +18,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable
 
     from hatchery._functions import Functions
-    from hatchery._host import Host
-    from hatchery._inbox import Inbox
-    from hatchery._loop import Loop
-    from hatchery._threads import Pool
+    from hatchery._interfaces import Host, Inbox, Loop, Pool
 
 _main = _calls.main
 

@@ -12,7 +12,7 @@ from hatchery import _calls, _errors, _values, _wire
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hatchery._calls import Call
-    from hatchery._serving import Worker
+    from hatchery._interfaces import Worker
 
 # A stream that always has an item ready gives up its turn after this time.
 SLICE_SECONDS = 0.002

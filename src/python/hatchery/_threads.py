@@ -25,9 +25,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
 
-    from hatchery._attachments import Encoded
     from hatchery._calls import Call
-    from hatchery._serving import Worker
+    from hatchery._interfaces import Worker
+    from hatchery._wire import Encoded
 
 # How long the end of the worker waits for cancelled calls that still run.
 PATIENCE_SECONDS = 1.0

@@ -77,7 +77,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
 
-    from hatchery._attachments import Collector, Encoded
+    from hatchery._attachments import Collector
+    from hatchery._wire import Encoded
 
 MAX_DEPTH = 120
 MIN_INTEGER = -(2**63)
@@ -292,7 +293,7 @@ def encode_leniently(value: Any) -> bytes:
 
 
 def _encode_exactly(value: Any) -> bytes | Encoded:
-    from hatchery import _attachments
+    from hatchery import _attachments, _wire
 
     try:
         collector = _attachments.Collector()
@@ -300,7 +301,7 @@ def _encode_exactly(value: Any) -> bytes | Encoded:
         if collector.attachments and collector.reserved:  # a name looks like a placeholder: encode again with escapes
             collector = _attachments.Collector(escapes=True)
             data = _encode_text(_checked(value, [], collector)).encode()
-        return _attachments.Encoded(data, collector.attachments) if collector.attachments else data
+        return _wire.Encoded(data, collector.attachments) if collector.attachments else data
     except EncodeError:
         raise
     except MemoryError:

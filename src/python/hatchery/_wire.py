@@ -16,9 +16,7 @@ from time import sleep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Union
-
-    from hatchery._attachments import Encoded
+    from typing import Any, Union
 
     Buffer = Union[bytes, bytearray, memoryview]
     # kind, codec, number, call id, body, attachments; a memfd that is not received yet is represented by its length
@@ -96,6 +94,17 @@ class FrameTooLargeError(Exception):
         super().__init__(f"a frame of {size} bytes is over the limit of {limit}")
         self.size = size
         self.limit = limit
+
+
+class Encoded:
+    """A body with attachments, sent in place of a body's bytes."""
+
+    __slots__ = ("attachments", "json")
+
+    def __init__(self, json: bytes, attachments: list[Any]) -> None:
+        """Keep the parts; each attachment supports the buffer protocol, as bytes."""
+        self.json = json
+        self.attachments = attachments
 
 
 def _parse_header(payload: Buffer, size: int) -> tuple[int, int, int, int, int, tuple[int, ...]]:

@@ -311,7 +311,7 @@ class Serving(unittest.TestCase):
             # One for the memory that is kept, and the first memfd's import leaves nothing.
             self.assertLessEqual(host.worker.call("fds"), before + 2)
 
-    def test_large_bytes_within_the_frame_are_read_only_memory_of_their_own(self):
+    def test_large_bytes_in_a_frame_are_read_only_views(self):
         with Host(ECHO) as host:
             host.send(10, r'["kinds",[{"\u0000":[0]},{"\u0000":[1]}],null]', bytes(MIB), b"12")
             self.assertEqual(host.answer()[1], [f"memoryview {MIB} True", "bytes 2 None"])
@@ -449,7 +449,7 @@ class Serving(unittest.TestCase):
             kind, body, attachments = host.answer()
             self.assertEqual((kind, len(body), {len(data) for data in attachments}), (RESULT, 252, {MIB}))
 
-    def test_a_result_over_the_limit_is_an_error_and_leaves_nothing_open(self):
+    def test_result_over_the_limit_fails_and_closes_memfds(self):
         source = ECHO + "def large(): return [bytes(1 << 20), *[bytes((1 << 20) - 1)] * 64]"
         with Host(source) as host:
             before = host.worker.call("fds")

@@ -228,7 +228,7 @@ class Calls(Shared):
         error = self.fails("frame_too_large", "large", 7_999_979)
         self.assertEqual((error["size"], error["limit"]), (8_000_001, 8_000_000))
 
-    def test_calls_that_are_none(self) -> None:
+    def test_malformed_calls_are_refused(self) -> None:
         for body in (
             b"{",
             b"",

@@ -87,7 +87,7 @@ class Children(unittest.TestCase):
         self.assertIn('"', worker.call("run"))
         self.assertEqual(worker.call("grandchild"), "hatchery")
 
-    def test_what_a_child_may_ask_does_nothing_or_says_why(self) -> None:
+    def test_package_functions_in_a_child_do_nothing_or_raise(self) -> None:
         worker = self.worker()
         *harmless, session, host = worker.call("spawned", "spawn", "outside")
         self.assertEqual(harmless, [None, False, None, None])

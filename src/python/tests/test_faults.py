@@ -109,7 +109,7 @@ class UserCode(unittest.TestCase):
             self.assertEqual((lines.count("raw"), lines.count("shell"), lines.count("child")), (3000, 1, 1))
             self.assertEqual(worker.printed["stderr"].count(b"\n"), 3000)
 
-    def test_what_cannot_be_printed_is_printed_escaped(self) -> None:
+    def test_unprintable_text_is_printed_escaped(self) -> None:
         with Worker("def say():\n    print('a\\ud800 ü')\n") as worker:
             worker.ready()
             self.assertIsNone(worker.call("say"))
@@ -238,7 +238,7 @@ async def background():
             self.assertEqual(worker.shutdown(), 0)
             self.assertEqual(worker.printed["stderr"], b"")
 
-    def test_files_on_the_path_that_shadow_the_library_cost_no_worker(self) -> None:
+    def test_user_files_that_shadow_the_library_end_no_worker(self) -> None:
         broken = "raise RuntimeError('not the one of the standard library')"
         files = {f"{name}.py": broken for name in ("traceback", "inspect", "difflib")}
         with Worker(ECHO + "def fail(): raise ValueError('mine')\n", files) as worker:

@@ -326,7 +326,7 @@ class FirstCalls(unittest.TestCase):
         self.assertEqual(answers[later], CANCELLED)
         self.assertEqual(self.call("logged"), ["a", 0, 2])
 
-    def test_what_has_begun(self) -> None:
+    def test_start_marker_records_started_calls(self) -> None:
         if not self.with_loop:
             self.assertEqual(self.worker.begun(), (0, 0))
         first = self.send("gated", "a")

@@ -75,7 +75,7 @@ def count(): return len(hosts)
             self.assertEqual(dict(answers), {call_id: [n, n] for call_id, n in calls.items()})
             self.assertEqual(worker.call("count"), 1)
 
-    def test_the_first_host_call_of_a_thread_comes_while_the_main_one_writes(self) -> None:
+    def test_first_host_call_of_a_thread_during_a_main_write(self) -> None:
         source = """
             import asyncio, contextvars, pathlib, time
             import hatchery
@@ -199,7 +199,7 @@ def stream():
             worker.credit(call_id, 3)
             self.assertEqual(worker.items(call_id), ([False, False], END, None))
 
-    def test_a_coroutine_from_a_thread_is_awaited_while_the_main_one_waits_for_the_host(self) -> None:
+    def test_thread_coroutine_runs_while_main_waits_for_the_host(self) -> None:
         source = """
             import hatchery
             def begin(): hatchery.session()
@@ -304,13 +304,13 @@ class Ends(unittest.TestCase):
             self.assertEqual(worker.shutdown(), 0)
             self.assertEqual(worker.printed, {"stdout": b"", "stderr": b""})
 
-    def test_the_signal_comes_when_a_function_has_returned_its_coroutine(self) -> None:
+    def test_signal_after_a_function_returned_a_coroutine(self) -> None:
         source = "def do(ours): _calls.main.on_signal(0, ours)"
         for in_flight in (1, 8):
             with self.subTest(in_flight=in_flight):
                 self.cancel_at_the_end(source, in_flight=in_flight)
 
-    def test_a_thread_is_cancelled_when_a_function_has_returned_its_coroutine(self) -> None:
+    def test_thread_cancel_after_a_coroutine_was_returned(self) -> None:
         source = """
 cancels, looked = threading.Event(), threading.Event()
 _threads._BOUNDARY_SECONDS = 20  # the thread may be slow to leave that place
@@ -335,7 +335,7 @@ def do(ours):
 """
         self.cancel_at_the_end(source, in_flight=2, threads=1)
 
-    def test_the_signal_comes_in_our_callback_of_a_loop_of_user_code_or_right_after_it(self) -> None:
+    def test_signal_in_or_after_our_callback_of_a_user_loop(self) -> None:
         source = """
 import hatchery
 
@@ -369,7 +369,7 @@ def runs_a_loop(): asyncio.run(asks())
                 self.assertEqual(worker.shutdown(), 0)
                 self.assertEqual(worker.printed, {"stdout": b"", "stderr": b""})
 
-    def test_what_runs_without_a_frame_is_interrupted(self) -> None:
+    def test_function_without_a_frame_is_interrupted(self) -> None:
         source = """
             import functools, time
             __all__ = ["nap"]

@@ -222,7 +222,7 @@ class Raising(Shared):
         cls.printed = {"stdout": b"", "stderr": cls.worker.printed_so_far()["stderr"]}
         super().tearDownClass()
 
-    def test_while_idle_is_printed_and_the_worker_serves_on(self) -> None:
+    def test_handler_raising_while_idle_is_printed(self) -> None:
         for error in ("Alarm", "SystemExit", "KeyboardInterrupt"):
             for number in (signal.SIGALRM, signal.SIGUSR1, signal.SIGTERM):
                 with self.subTest(error, number=number):
@@ -245,7 +245,7 @@ class Raising(Shared):
             self.worker.wait_for("rang")
             self.assertEqual(self.call("same", 7), 7)
 
-    def test_in_user_code_is_raised_there(self) -> None:
+    def test_handler_raising_in_user_code_is_raised_there(self) -> None:
         for how in ("sleep", "loop", "asyncio"):
             self.assertEqual(self.call("times_out", how), "in time")
         self.assertEqual(self.call("times_out_later"), "in time")
@@ -253,7 +253,7 @@ class Raising(Shared):
         self.assertEqual(self.worker.items(call_id)[0], ["in time"] * 20)
         self.assertEqual(self.call("raises_odd")["type"], "ValueError")
 
-    def test_in_ours_on_behalf_of_user_code_is_raised_there(self) -> None:
+    def test_handler_raising_in_a_host_call_is_raised_by_it(self) -> None:
         for _ in range(5):
             call_id = self.worker.send_call("times_out", ["host"])
             kind, number, _ = self.worker.receive()
@@ -266,7 +266,7 @@ class Raising(Shared):
                 kind, body = self.worker.answer(call_id)
             self.assertEqual((kind, body), (RESULT, "in time"))
 
-    def test_a_storm_tears_no_frame(self) -> None:
+    def test_signal_storm_during_calls_tears_no_frame(self) -> None:
         self.call("every", 0.0007)
         served = 0
         for n in range(400):
@@ -283,7 +283,7 @@ class Raising(Shared):
         while kind == ERROR:
             kind, _ = self.worker.answer(self.worker.send_call("every", [0]))
 
-    def test_a_storm_while_frames_arrive_loses_none(self) -> None:
+    def test_signal_storm_while_frames_arrive_loses_none(self) -> None:
         self.call("every", 0.0007)
         calls = range(self.worker._next_id + 1, self.worker._next_id + 301)
         self.worker._next_id += 300

@@ -71,7 +71,7 @@ class Tracker(unittest.TestCase):
         self.assertEqual(worker.shutdown(), 0)
         self.assertNotIn(b"leaked shared_memory", worker.printed["stderr"])
 
-    def test_a_child_that_lives_on_delays_it_no_longer_than_its_group_lives(self) -> None:
+    def test_surviving_child_delays_tracker_only_while_group_lives(self) -> None:
         worker, paths, tracker = self.start()
         worker.call("fork")
         worker.send(frame(SHUTDOWN))

@@ -11,7 +11,7 @@ import threading
 import unittest
 from unittest import mock
 
-from hatchery import _attachments, _wire
+from hatchery import _wire
 from tests.support import GOLDEN, frame
 
 MANIFEST = json.loads((GOLDEN / "manifest.json").read_text())
@@ -92,7 +92,7 @@ class GoldenFrames(unittest.TestCase):
                 continue
             with self.subTest(entry["name"]), Pair() as pair:
                 body = (entry["body"] or "").encode()
-                body = _attachments.Encoded(body, parts) if parts else body
+                body = _wire.Encoded(body, parts) if parts else body
                 pair.channel.send(KINDS[entry["kind"]], entry["call_id"], body, entry["number"])
                 self.assertEqual(pair.host.recv(1 << 20), golden(entry["name"]))
 
@@ -194,7 +194,7 @@ class Streams(unittest.TestCase):
             data += pair.host.recv(size - len(data))
         return data
 
-    def test_frames_that_had_to_wait_come_in_order(self) -> None:
+    def test_deferred_frames_are_sent_in_order(self) -> None:
         with Pair() as pair:
             pair.channel.shared = True
             for n in range(1000):
@@ -205,7 +205,7 @@ class Streams(unittest.TestCase):
             self.assertEqual(self.exactly(pair, len(expected)), expected)
             sender.join(20)
 
-    def test_a_second_thread_does_not_write_into_a_frame_that_has_begun(self) -> None:
+    def test_second_thread_does_not_write_into_an_open_frame(self) -> None:
         began, other_waits = threading.Event(), threading.Event()
 
         def write_half(fd: int, data: bytes) -> int:
@@ -236,7 +236,7 @@ class Streams(unittest.TestCase):
             expected = frame(4, b"first", call_id=9) + 2 * frame(17, b"other", call_id=2)
             self.assertEqual(self.exactly(pair, len(expected)), expected)
 
-    def test_two_threads_write_what_had_to_wait(self) -> None:
+    def test_two_threads_send_deferred_frames_once(self) -> None:
         both = threading.Barrier(2)
         looks = iter(range(2))
 

@@ -162,7 +162,7 @@ def open_files():
         self.assertEqual(template.ready()["warnings"], [])
         self.assertEqual(self.fork(template, 1).call("open_files"), [os.devnull] * 3)
 
-    def test_what_handlers_of_the_fork_start_is_not_the_templates_to_reap(self) -> None:
+    def test_template_does_not_reap_children_of_fork_handlers(self) -> None:
         handlers = """
 import subprocess
 os.register_at_fork(after_in_child=lambda: subprocess.run(["true"], check=True))
@@ -194,7 +194,7 @@ def log():
                 worker.sock.sendall(frame(CALL, json.dumps(["log", [], None]).encode(), call_id=1))
                 self.assertEqual(worker.logged(), [it for it in (10, 20, 30, 40, 50) if it >= level], at_first)
 
-    def test_a_worker_ends_with_its_channel_and_outlives_the_template(self) -> None:
+    def test_forked_worker_outlives_template_ends_with_channel(self) -> None:
         template = self.template()
         template.ready()
         worker = self.fork(template, 1)
