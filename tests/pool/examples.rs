@@ -53,7 +53,7 @@ fn last_line(output: &Output) -> Value {
 example_test! {
     within 180 seconds:
     /// A pool, with a worker killed on the way, counts what a single script counts.
-    fn the_quickstart_counts_what_one_python_counts() {
+    fn quickstart_counts_the_same_as_a_single_script() {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/python/single_process.py");
         let single = Command::new(python()).arg("-B").arg(script).output().expect("python starts");
         let single = last_line(&single);
@@ -101,7 +101,7 @@ fn matches(line: &str, pattern: &str) -> bool {
 }
 
 example_test! {
-    fn streaming_shows_words_a_cancel_a_window_and_an_async_generator() {
+    fn streaming_example_prints_each_demonstration() {
         assert_lines(&printed_by("streaming"), &[
             "words as they come; cancelled after 15",
             "[reading the prompt] *[10 of 200] *",
@@ -117,7 +117,7 @@ example_test! {
 }
 
 example_test! {
-    fn sessions_show_two_states_three_affinities_an_end_and_a_loss() {
+    fn sessions_example_prints_each_demonstration() {
         let text = printed_by("sessions");
         assert_lines(&text, &[
             "  alice remembers green (*, New)",
@@ -143,7 +143,7 @@ example_test! {
 }
 
 example_test! {
-    fn host_calls_shows_prices_an_invoice_and_a_bounded_depth() {
+    fn host_calls_example_prints_each_demonstration() {
         assert_lines(&printed_by("host_calls"), &[
             "two pens and a book: 1740 cents",
             "asked for at once:   1740 cents",
@@ -156,7 +156,7 @@ example_test! {
 }
 
 example_test! {
-    fn application_recovers_from_the_death_of_each_part() {
+    fn application_example_recovers_from_each_crash() {
         assert_lines(&printed_by("application"), &[
             "all are up; alice counts 6 words",
             "the database is killed: *",
@@ -181,7 +181,7 @@ example_test! {
 }
 
 example_test! {
-    fn typed_shows_methods_and_a_declaration_that_is_refused() {
+    fn typed_example_prints_calls_and_a_refused_declaration() {
         assert_lines(&printed_by("typed"), &[
             "10 words",
             "5* words a sentence, reading ease *",
@@ -192,7 +192,7 @@ example_test! {
 
 example_test! {
     within 120 seconds:
-    fn the_zygote_is_shown_beside_cold_starts() {
+    fn zygote_example_compares_forked_and_cold_starts() {
         assert_lines(&printed_by("zygote"), &[
             "* cold * forked",
             "worker 1 of 6 ready after * ms * ms",
@@ -207,7 +207,7 @@ example_test! {
 
 example_test! {
     within 120 seconds:
-    fn zygote_with_few_descriptors_ends_and_says_how_many() {
+    fn zygote_example_with_few_descriptors_reports_the_need() {
         let limited = r#"ulimit -n 64; exec "$0""#;
         let output = Command::new("sh").args(["-c", limited]).arg(example("zygote")).output().expect("it starts");
         let said = String::from_utf8_lossy(&output.stderr);
@@ -219,7 +219,7 @@ example_test! {
 }
 
 example_test! {
-    fn numpy_bytes_says_what_to_install() {
+    fn numpy_example_without_numpy_says_what_to_install() {
         let missing = "raise ModuleNotFoundError(\"No module named 'numpy'\", name='numpy')";
         python_module(&scratch(), "numpy", missing);
         let output = Command::new(example("numpy_bytes")).env("PYTHONPATH", scratch()).output().expect("it starts");
@@ -230,7 +230,7 @@ example_test! {
 
 example_test! {
     within 120 seconds:
-    fn numpy_bytes_halves_a_picture() {
+    fn numpy_example_halves_a_picture() {
         let Some(python) = crate::payloads::python_with_extras() else { return };
         let environment = python.parent().and_then(Path::parent).expect("ENVIRONMENT/bin/python");
         let output = Command::new(example("numpy_bytes")).env("VIRTUAL_ENV", environment).output().expect("it starts");

@@ -17,7 +17,7 @@ use crate::support::{
 const SOON: Duration = Duration::from_secs(30);
 
 alone_test! {
-    async fn a_clean_test_passes_in_a_system() {
+    async fn clean_test_in_a_system_passes() {
         assert!(actix::System::try_current().is_some());
         let guards = Guards::default();
         let guard = guards.guard();
@@ -28,7 +28,7 @@ alone_test! {
 }
 
 alone_test! {
-    tokio async fn a_clean_test_passes_under_tokio() {
+    tokio async fn clean_test_under_tokio_passes() {
         assert!(actix::System::try_current().is_none());
         tokio::spawn(async {}).await.expect("no panic");
         wait_until("at once", SOON, || true).await;
@@ -37,7 +37,7 @@ alone_test! {
 
 alone_test! {
     within 30 seconds:
-    fn processes_are_seen_and_signalled() {
+    fn process_helpers_observe_and_signal() {
         let mut child = sleep().process_group(0).spawn().expect("sleep starts");
         let pid = child.id();
         wait_until_blocking("sleep runs", SOON, || describe(pid).ends_with(": sleep 1000 "  .trim_end()));
@@ -61,16 +61,16 @@ alone_test! {
 }
 
 #[test]
-fn a_leaked_child_is_found() {
-    let failure = expect_failure(Alone::new(test_path!(a_leaked_child_is_found)), || {
+fn leaked_child_is_found() {
+    let failure = expect_failure(Alone::new(test_path!(leaked_child_is_found)), || {
         leave_sleep();
     });
     assert!(failure.output.contains("  process ") && failure.output.contains("sleep 1000"), "{failure}");
 }
 
 #[test]
-fn a_child_left_by_a_process_that_died_is_found_from_outside_and_ended() {
-    let test = test_path!(a_child_left_by_a_process_that_died_is_found_from_outside_and_ended);
+fn child_leaked_by_dead_test_process_is_found_and_killed() {
+    let test = test_path!(child_leaked_by_dead_test_process_is_found_and_killed);
     let failure = expect_failure(Alone::new(test), || {
         leave_sleep();
         kill(std::process::id());
@@ -83,8 +83,8 @@ fn a_child_left_by_a_process_that_died_is_found_from_outside_and_ended() {
 }
 
 #[test]
-fn a_leaked_grandchild_in_a_session_of_its_own_is_found() {
-    let test = test_path!(a_leaked_grandchild_in_a_session_of_its_own_is_found);
+fn leaked_grandchild_in_its_own_session_is_found() {
+    let test = test_path!(leaked_grandchild_in_its_own_session_is_found);
     let failure = expect_failure(Alone::new(test), || {
         sleep_in_its_own_session(&[]);
     });
@@ -92,8 +92,8 @@ fn a_leaked_grandchild_in_a_session_of_its_own_is_found() {
 }
 
 #[test]
-fn a_leaked_grandchild_without_environment_is_found() {
-    let test = test_path!(a_leaked_grandchild_without_environment_is_found);
+fn leaked_grandchild_without_environment_is_found() {
+    let test = test_path!(leaked_grandchild_without_environment_is_found);
     let failure = expect_failure(Alone::new(test), || {
         sleep_in_its_own_session(&["env", "-i"]);
     });
@@ -101,16 +101,16 @@ fn a_leaked_grandchild_without_environment_is_found() {
 }
 
 #[test]
-fn a_leaked_file_descriptor_is_found() {
-    let failure = expect_failure(Alone::new(test_path!(a_leaked_file_descriptor_is_found)), || {
+fn leaked_file_descriptor_is_found() {
+    let failure = expect_failure(Alone::new(test_path!(leaked_file_descriptor_is_found)), || {
         std::mem::forget(File::open("/proc/version"));
     });
     assert!(failure.output.contains(": /proc/version"), "{failure}");
 }
 
 #[test]
-fn a_leaked_thread_is_found() {
-    let failure = expect_failure(Alone::new(test_path!(a_leaked_thread_is_found)), || {
+fn leaked_thread_is_found() {
+    let failure = expect_failure(Alone::new(test_path!(leaked_thread_is_found)), || {
         // It takes its name when it begins.
         let (begins, begun) = mpsc::channel();
         let leave = move || {
@@ -124,8 +124,8 @@ fn a_leaked_thread_is_found() {
 }
 
 #[test]
-fn a_leaked_file_is_found() {
-    let failure = expect_failure(Alone::new(test_path!(a_leaked_file_is_found)), || {
+fn leaked_file_is_found() {
+    let failure = expect_failure(Alone::new(test_path!(leaked_file_is_found)), || {
         File::create(scratch().join("mine")).expect("the test's own folder");
         File::create(std::env::temp_dir().join("forgotten")).expect("TMPDIR");
     });
@@ -134,16 +134,16 @@ fn a_leaked_file_is_found() {
 }
 
 #[test]
-fn a_panic_is_shown() {
+fn panic_is_reported() {
     let body = in_system(|| async { panic!("as ordered") });
-    let failure = expect_failure(Alone::new(test_path!(a_panic_is_shown)), body);
+    let failure = expect_failure(Alone::new(test_path!(panic_is_reported)), body);
     assert_eq!(failure.status.and_then(|status| status.code()), Some(101), "{failure}");
     assert!(failure.to_string().contains("as ordered"), "{failure}");
 }
 
 #[test]
-fn a_seed_is_shown_by_a_panic_only() {
-    let failure = expect_failure(Alone::new(test_path!(a_seed_is_shown_by_a_panic_only)), || {
+fn seed_is_printed_only_on_panic() {
+    let failure = expect_failure(Alone::new(test_path!(seed_is_printed_only_on_panic)), || {
         let seed = Seed::new();
         assert_eq!(seed.rng().u64(..), seed.rng().u64(..));
         drop(seed);
@@ -156,9 +156,10 @@ fn a_seed_is_shown_by_a_panic_only() {
 }
 
 #[test]
-fn a_hang_is_ended_and_what_hangs_is_named() {
+fn hanging_test_is_killed_and_its_processes_are_named() {
     // Time enough for the process and its `sleep` to start, on a busy machine too.
-    let alone = Alone::new(test_path!(a_hang_is_ended_and_what_hangs_is_named)).deadline(BRIEF_START);
+    let alone =
+        Alone::new(test_path!(hanging_test_is_killed_and_its_processes_are_named)).deadline(BRIEF_START);
     let failure = expect_failure(alone, || {
         sleep().spawn().expect("sleep starts").wait().expect("it is ours");
     });
@@ -168,20 +169,19 @@ fn a_hang_is_ended_and_what_hangs_is_named() {
 }
 
 #[test]
-fn an_early_exit_is_no_success() {
-    let failure =
-        expect_failure(Alone::new(test_path!(an_early_exit_is_no_success)), || std::process::exit(0));
+fn early_exit_fails_the_test() {
+    let failure = expect_failure(Alone::new(test_path!(early_exit_fails_the_test)), || std::process::exit(0));
     assert_found(&failure, "never came to its end");
 }
 
 #[test]
-fn a_wrong_path_is_no_success() {
+fn wrong_test_path_fails_the_test() {
     let failure = expect_failure(Alone::new("harness::no_such_test"), || {});
     assert_found(&failure, "never came to its end");
 }
 
 alone_test! {
-    fn a_second_process_can_be_killed() {
+    fn second_process_of_a_test_can_be_killed() {
         if role().as_deref() == Some("host") {
             leave_sleep();
             println!("ready");
@@ -190,7 +190,7 @@ alone_test! {
                 thread::park();
             }
         }
-        let mut host = start_role(test_path!(a_second_process_can_be_killed), "host");
+        let mut host = start_role(test_path!(second_process_of_a_test_can_be_killed), "host");
         let lines = BufReader::new(host.stdout.take().expect("a pipe")).lines();
         assert!(lines.map_while(Result::ok).any(|line| line == "ready"));
         let below = descendants(host.id());

@@ -14,7 +14,7 @@ use crate::support::{
 };
 
 alone_test! {
-    async fn a_leased_worker_serves_nobody_else() {
+    async fn leased_worker_serves_only_its_lease() {
         let pool = started(2).await;
         let lease = pool.checkout().await.expect("a worker is free");
         let second = pool.checkout().await.expect("another one is free");
@@ -34,7 +34,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn what_a_call_leaves_behind_the_next_one_finds() {
+    async fn calls_of_a_lease_share_module_state() {
         let pool = started(2).await;
         let (one, two) = (pool.checkout().await.expect("free"), pool.checkout().await.expect("free"));
         for expected in 1..=5 {
@@ -49,7 +49,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_lease_dropped_in_mid_call_is_checked_in_when_the_call_has_given_up() {
+    async fn lease_dropped_in_a_call_is_checked_in_after_it_ends() {
         let pool = pool_of(MODULE).size(1).cancel_grace(SOON).start().await.expect("it starts");
         let lease = pool.checkout().await.expect("a worker is free");
         let worker = lease.pid();
@@ -71,7 +71,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_lease_dropped_in_mid_call_that_does_not_give_up_costs_the_worker() {
+    async fn lease_dropped_in_a_stuck_call_kills_the_worker() {
         let pool = pool_of(MODULE).size(1).cancel_grace(BRIEF).start().await.expect("it starts");
         let lease = pool.checkout().await.expect("a worker is free");
         let worker = lease.pid();
@@ -86,7 +86,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn calls_of_one_lease_run_one_after_the_other_in_order() {
+    async fn calls_of_one_lease_run_in_order() {
         let pool = started(2).await;
         let lease = pool.checkout().await.expect("a worker is free");
         let held = lease.call::<_, u32>("hold", ("a",));
@@ -105,7 +105,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_call_that_waits_for_another_one_of_its_lease_has_a_deadline_too() {
+    async fn lease_call_waiting_for_another_has_a_deadline() {
         let pool = started(1).await;
         let lease = pool.checkout().await.expect("a worker is free");
         let (held, ()) = tokio::join!(lease.call::<_, u32>("hold", ("a",)), async {
@@ -125,7 +125,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_lease_ends_with_its_worker() {
+    async fn lease_fails_when_its_worker_dies() {
         let pool = started(2).await;
         let lease = pool.checkout().await.expect("a worker is free");
         let dying = lease.call::<_, ()>("die", (3,));
@@ -154,7 +154,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_lease_whose_idle_worker_is_killed_is_over() {
+    async fn lease_of_killed_idle_worker_ends() {
         let pool = started(1).await;
         let lease = pool.checkout().await.expect("a worker is free");
         kill(lease.pid());
@@ -175,7 +175,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_call_past_its_deadline_that_gives_up_leaves_the_lease_as_it_is() {
+    async fn timeout_of_cancellable_call_keeps_the_lease() {
         let pool = started(1).await;
         let lease = pool.checkout().await.expect("a worker is free");
         assert_eq!(lease.call::<_, u32>("count", ()).await.expect("it serves"), 1);
@@ -190,7 +190,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_call_past_its_deadline_that_does_not_give_up_ends_the_lease() {
+    async fn timeout_of_call_that_ignores_cancel_ends_the_lease() {
         let pool = pool_of(MODULE).size(1).cancel_grace(Duration::from_millis(300)).start().await;
         let pool = pool.expect("it starts");
         let lease = pool.checkout().await.expect("a worker is free");
@@ -206,7 +206,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_lease_outlives_its_pool_without_harm() {
+    async fn lease_outlives_its_pool() {
         let pool = started(1).await;
         let lease = pool.checkout().await.expect("a worker is free");
         pool.shutdown().await;
@@ -219,7 +219,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_worker_granted_to_a_caller_that_goes_away_is_given_back() {
+    async fn worker_leased_to_a_dropped_caller_is_returned() {
         let seed = Seed::new();
         let mut random = seed.rng();
         let pool = started(2).await;
@@ -254,7 +254,7 @@ alone_test! {
 }
 
 alone_test! {
-    tokio async fn a_lease_may_be_dropped_on_any_thread() {
+    tokio async fn lease_can_be_dropped_on_any_thread() {
         let pool = started(1).await;
         let lease = pool.checkout().await.expect("a worker is free");
         std::thread::spawn(move || drop(lease)).join().expect("no panic");
@@ -268,7 +268,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn callers_on_many_threads_share_a_lease() {
+    async fn lease_is_shared_by_callers_on_many_threads() {
         const CALLS: usize = 150;
         for in_flight in [1, 8] {
             let pool = pool_of(MODULE).size(1).in_flight(in_flight).start().await.expect("it starts");
@@ -303,7 +303,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn arguments_that_no_socket_holds_go_out_whole_and_in_order() {
+    async fn arguments_over_the_socket_buffer_arrive_in_order() {
         let pool = pool_of("def head(text): return [text[:1], len(text)]").size(1).in_flight(8);
         let pool = pool.start().await.expect("it starts");
         let lease = Arc::new(pool.checkout().await.expect("a worker is free"));
@@ -334,7 +334,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_call_dropped_at_any_moment_is_given_up() {
+    async fn lease_call_dropped_at_any_moment_frees_the_worker() {
         let seed = Seed::new();
         let mut random = seed.rng();
         let pool = started(1).await;
@@ -359,7 +359,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn nothing_overtakes_a_stream_of_the_same_lease() {
+    async fn lease_call_does_not_overtake_a_stream() {
         let source = "order = []\ndef items():\n    order.append('stream')\n    yield 1\n\ndef told():\n    order.append('call')\n    return order\n";
         let pool = pool_of(source).size(1).start().await.expect("it starts");
         for _ in 0..50 {
@@ -375,7 +375,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn the_deadline_of_a_call_holds_on_a_lease_that_was_idle() {
+    async fn deadline_holds_for_a_call_on_an_idle_lease() {
         let pool = pool_of(MODULE).size(1).call_timeout(Duration::from_secs(100)).start().await;
         let pool = pool.expect("it starts");
         let lease = pool.checkout().await.expect("a worker is free");
@@ -431,7 +431,7 @@ def ended(_name, _state):
 "#;
 
 alone_test! {
-    async fn the_end_of_a_session_waits_for_a_call_that_a_lease_has_written() {
+    async fn session_hook_time_starts_after_the_lease_call() {
         let grace = Duration::from_millis(100);
         let pool = pool_of(VISITS).size(1).hook_timeout(BRIEF).cancel_grace(grace).start().await;
         let pool = pool.expect("it starts");
@@ -457,7 +457,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn the_end_of_a_session_waits_for_its_calls_on_a_lease() {
+    async fn session_end_waits_for_its_lease_calls() {
         let pool = pool_of(VISITS).size(1).in_flight(4).start().await.expect("it starts");
         let session = pool.session("alice");
         let lease = session.checkout().await.expect("the worker is free");
@@ -483,7 +483,7 @@ async fn session_end(pool: &Pool) -> Result<(), CallError> {
 }
 
 alone_test! {
-    async fn a_pool_that_is_dropped_runs_no_stop_hooks() {
+    async fn dropped_pool_runs_no_stop_hooks() {
         let source = format!("{MODULE}\nimport hatchery\n@hatchery.on_stop\ndef over():\n    touch('stopped')\n");
         for _ in 0..20 {
             let pool = pool_of(&source).size(1).start().await.expect("it starts");

@@ -153,7 +153,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn pool_in_a_tree_that_is_deleted_can_be_added_again() {
+    async fn deleted_pool_in_a_tree_can_be_added_again() {
         let (spec, pool) = pool_of(MODULE).size(1).child_spec("texts").expect("good settings");
         let app = Supervisor::dynamic("app").start().await.expect("the tree starts");
         for _ in 0..2 {
@@ -175,7 +175,7 @@ fn renamed(spec: &ChildSpec) -> ChildSpec {
 }
 
 alone_test! {
-    async fn pool_in_a_tree_that_cannot_start_says_why() {
+    async fn pool_in_a_tree_that_cannot_start_reports_why() {
         let (spec, pool) = pool_of("raise ValueError('no model')").size(1).child_spec("texts").expect("good settings");
         let error = Supervisor::builder("app").child_spec(spec).start().await.expect_err("it cannot start");
         assert_eq!(&*error.path, "app/texts/startup");
@@ -188,7 +188,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn workers_death_reaches_the_subscribers_of_the_application() {
+    async fn worker_death_reaches_subscribers_of_the_application() {
         let (spec, pool) = pool_of(MODULE).size(1).child_spec("texts").expect("good settings");
         let app = Supervisor::builder("app").child_spec(spec).start().await.expect("the tree starts");
         let mut reports = app.subscribe();

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::support::{alone_test, python_module, scratch, unittest, unittest_with};
 
 #[test]
-fn unittests_of_the_python_half_pass() {
+fn python_unittests_pass() {
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/python");
     if let Err(said) = unittest(&top, &top.join("tests")) {
         panic!("{said}");
@@ -14,7 +14,7 @@ fn unittests_of_the_python_half_pass() {
 
 /// With the interpreter of `HATCHERY_TEST_PYTHON_EXTRAS`, where it is set.
 #[test]
-fn unittests_of_arrays_and_codecs_pass_with_numpy_orjson_and_msgspec() {
+fn python_unittests_with_optional_packages_pass() {
     let Some(python) = crate::payloads::python_with_extras() else { return };
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/python");
     for names in ["test_attachments.py", "test_codecs.py"] {
@@ -29,7 +29,7 @@ const FAILING: &str =
     "import unittest\nclass T(unittest.TestCase):\n    def test(self): self.fail('so it is')\n";
 
 alone_test! {
-    fn a_run_of_unittests_is_judged() {
+    fn unittest_runner_reports_failures_and_empty_runs() {
         let top = scratch();
         let said = unittest(&top, &top).expect_err("there is no test");
         assert!(said.contains("Ran 0 tests") || said.contains("NO TESTS RAN"), "{said}");

@@ -25,7 +25,7 @@ async fn version(pool: &Pool) -> u32 {
 }
 
 alone_test! {
-    async fn a_reload_replaces_all_workers_by_the_present_code() {
+    async fn reload_replaces_all_workers_with_new_code() {
         let pool = pool_of(&source(1)).size(3).start().await.expect("it starts");
         assert_eq!(version(&pool).await, 1);
         for to in 2..=3 {
@@ -53,7 +53,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn no_call_fails_during_a_reload() {
+    async fn calls_during_reload_succeed() {
         let pool = pool_of(&source(1)).size(2).start().await.expect("it starts");
         let callers: Vec<_> = (0..6)
             .map(|_| {
@@ -82,7 +82,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn code_that_does_not_start_changes_nothing() {
+    async fn failed_reload_keeps_old_workers() {
         let pool = pool_of(&source(1)).size(2).start().await.expect("it starts");
         let before = pids(&pool).await;
         python_module(&scratch(), "subject", "import no_such_module\n");
@@ -115,7 +115,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_call_and_a_lease_are_waited_for() {
+    async fn reload_waits_for_running_call_and_lease() {
         let pool = pool_of(&source(1)).size(2).start().await.expect("it starts");
         let lease = pool.checkout().await.expect("it is free");
         let leased = lease.pid();
@@ -147,7 +147,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_pool_can_be_shut_down_in_the_middle_of_a_reload() {
+    async fn shutdown_during_reload_does_not_wait_for_the_start() {
         let pool = pool_of(&source(1)).size(1).start().await.expect("it starts");
         python_module(&scratch(), "subject", "import time\n\nopen('importing', 'w').close()\ntime.sleep(1000)\n");
         let reload = {
@@ -215,7 +215,7 @@ async fn assert_served(pool: &Pool, size: usize, expected: u32) {
 }
 
 alone_test! {
-    async fn a_worker_that_dies_while_its_successor_starts_leaves_the_slot_to_it() {
+    async fn old_worker_killed_during_reload_is_replaced_once() {
         let pool = pool_of(&source(1)).size(1).start().await.expect("it starts");
         let old = pids(&pool).await[0];
         first_waits(22, STARTS, STARTS);
@@ -235,7 +235,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn every_slot_whose_worker_died_in_a_reload_is_served_by_its_successor() {
+    async fn all_workers_killed_during_reload_serve_new_code() {
         let pool = pool_of(&source(1)).size(3).start().await.expect("it starts");
         let old = pids(&pool).await;
         first_waits(22, STARTS, STARTS);
@@ -254,7 +254,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_worker_that_cannot_start_again_leaves_the_slot_to_its_successor() {
+    async fn failed_restart_during_reload_leaves_slot_to_new_worker() {
         let pool = pool_of(&source(1)).size(1).start().await.expect("it starts");
         let old = pids(&pool).await[0];
         first_waits(22, STARTS, FAILS);
@@ -270,7 +270,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_worker_that_dies_while_its_successor_fails_is_replaced_as_ever() {
+    async fn worker_death_during_failed_reload_is_replaced() {
         let pool = pool_of(&source(1)).size(1).start().await.expect("it starts");
         let old = pids(&pool).await[0];
         // One that is forked is tried again without.
@@ -294,7 +294,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_former_worker_that_dies_while_it_is_waited_for_ends_the_wait() {
+    async fn death_of_draining_old_worker_ends_the_reload_wait() {
         let pool = pool_of(&source(1)).size(2).start().await.expect("it starts");
         let lease = pool.checkout().await.expect("it is free");
         let (held, ()) = tokio::join!(pool.call::<_, u32>("hold", ("a",)), async {
@@ -321,7 +321,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_successor_that_dies_while_the_former_worker_is_waited_for_is_replaced() {
+    async fn death_of_new_worker_while_old_drains_is_replaced() {
         let pool = pool_of(&source(1)).size(1).start().await.expect("it starts");
         let old = pids(&pool).await[0];
         let (held, ()) = tokio::join!(in_all_places::<u32>(&pool, "hold", ("a",)), async {
@@ -344,7 +344,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_worker_that_has_not_started_yet_is_replaced_too() {
+    async fn reload_replaces_a_worker_still_starting() {
         let builder = pool_of("").size(2).min_ready(1);
         first_waits(1, STARTS, STARTS);
         let pool = builder.start().await.expect("one is ready");
@@ -357,7 +357,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_pool_can_be_shut_down_while_a_reload_waits_for_a_worker() {
+    async fn shutdown_while_reload_waits_for_a_worker_ends_both() {
         let pool = pool_of(&source(1)).size(1).start().await.expect("it starts");
         let lease = pool.checkout().await.expect("it is free");
         write(22);

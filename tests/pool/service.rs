@@ -130,7 +130,7 @@ fn agent() -> ureq::Agent {
 }
 
 example_test! {
-    fn results_and_errors_are_answered() {
+    fn service_answers_results_and_errors() {
         let service = Service::start(2, 100);
         let words = service.get("/words?text=to+be+or+not+to+be");
         assert_eq!((words.status, words.body), (200, json!({"words": 6})));
@@ -148,7 +148,7 @@ example_test! {
 }
 
 example_test! {
-    fn words_are_sent_as_they_come() {
+    fn service_streams_words_and_errors() {
         let service = Service::start(1, 100);
         let answer = service.send("/generate?prompt=to+be&tokens=3");
         let mut events = answer.lines().map_while(Result::ok).filter(|line| line.contains("data") || line.contains("event"));
@@ -175,7 +175,7 @@ example_test! {
 }
 
 example_test! {
-    fn requests_from_many_threads_are_answered() {
+    fn service_answers_requests_from_many_threads() {
         let service = Service::start(2, 100);
         thread::scope(|scope| {
             for client in 0..8 {
@@ -195,7 +195,7 @@ example_test! {
 }
 
 example_test! {
-    fn overload_is_answered_with_when_to_come_again() {
+    fn overloaded_service_answers_with_retry_after() {
         let service = Service::start(1, 1);
         thread::scope(|scope| {
             let running = service.send("/think?seconds=1000");
@@ -216,7 +216,7 @@ example_test! {
 }
 
 example_test! {
-    fn on_a_signal_to_end_the_request_in_progress_is_answered_first() {
+    fn sigterm_answers_the_running_request_before_exit() {
         let mut service = Service::start(2, 100);
         let (workers, _) = service.workers();
         assert!(workers.len() == 2 && workers.iter().all(|&pid| is_alive(pid)));
@@ -253,7 +253,7 @@ example_test! {
 }
 
 example_test! {
-    fn used_port_is_found_before_python_starts() {
+    fn used_port_is_reported_before_python_starts() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = taken.local_addr().expect("it is bound").to_string();
         python_module(&scratch(), "sitecustomize", "open(__file__ + '.ran', 'w').close()");
@@ -269,7 +269,7 @@ example_test! {
 }
 
 example_test! {
-    fn a_client_that_leaves_its_stream_cancels_the_generator() {
+    fn client_closing_its_stream_cancels_the_generator() {
         let service = Service::start(1, 100);
         let before = service.workers();
         let mut answer = service.send("/generate?prompt=to+be&tokens=100000");
@@ -288,7 +288,7 @@ example_test! {
 }
 
 example_test! {
-    fn a_client_that_leaves_while_its_handler_waits_cancels_the_call() {
+    fn client_disconnect_cancels_its_call() {
         let service = Service::start(1, 100);
         let before = service.workers();
         let running = service.send("/think?seconds=1000");

@@ -65,7 +65,7 @@ async fn is_served_cold(pool: &Pool, function: &str) {
 }
 
 alone_test! {
-    async fn module_that_lost_its_thread_is_given_up_for_cold_starts() {
+    async fn module_with_lost_thread_falls_back_to_cold_starts() {
         for function in ["work", "later"] {
             let pool = pool_that(LOST_THREAD).await;
             for hang in 0..MOST {
@@ -79,7 +79,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn module_that_lost_a_lock_is_given_up_for_cold_starts() {
+    async fn module_with_lost_lock_falls_back_to_cold_starts() {
         let pool = pool_that(LOST_LOCK).await;
         for hang in 0..MOST {
             assert_eq!(zygote(&pool).await.state, ZygoteState::Ready, "before hang {hang}");
@@ -94,7 +94,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn hangs_after_an_answer_are_the_calls_own() {
+    async fn hang_after_a_first_answer_keeps_the_zygote() {
         let pool = pool_that(LOST_LOCK).await;
         assert_eq!(pool.call::<_, u32>("add", (1, 2)).await.expect("it is answered"), 3);
         for _ in 0..=MOST {

@@ -14,7 +14,7 @@ const RESTARTS: usize = 200;
 
 alone_test! {
     within 120 seconds:
-    async fn two_hundred_restarts_of_64_workers_leave_nothing_behind() {
+    async fn two_hundred_restarts_of_64_workers_leave_nothing() {
         let pool = pool_of(MODULE).size(WORKERS).start().await.expect("all are forked");
         let status = pool.status().await.expect("it runs");
         assert!(status.workers.iter().all(|worker| worker.forked == Some(true)));
@@ -48,7 +48,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_pool_starts_with_little_more_descriptors_than_it_keeps() {
+    async fn pool_start_needs_few_extra_descriptors() {
         let before = getrlimit(Resource::Nofile);
         // Seven for each worker, and what a few take more while they start.
         let enough = fds(std::process::id()).len() + 7 * WORKERS + 80;
@@ -68,7 +68,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn workers_share_the_templates_memory_and_the_status_says_so() {
+    async fn status_shows_memory_shared_with_the_template() {
         // Sixteen megabytes that nobody writes to.
         let source = format!("{MODULE}\nballast = bytes(range(256)) * 65536\n");
         let pool = pool_of(&source).size(4).start().await.expect("it starts");

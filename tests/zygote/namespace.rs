@@ -24,8 +24,8 @@ _zygote._Template.tell = lie
 
 alone_test! {
     within 180 seconds:
-    fn template_that_names_other_processes_gets_none_signalled() {
-        let test = test_path!(template_that_names_other_processes_gets_none_signalled);
+    fn template_naming_foreign_pids_signals_no_process() {
+        let test = test_path!(template_naming_foreign_pids_signals_no_process);
         if role().is_none() {
             return in_namespace(test, "");
         }
@@ -50,8 +50,8 @@ alone_test! {
 
 alone_test! {
     within 120 seconds:
-    fn zygote_without_proc_starts_its_workers_cold() {
-        let test = test_path!(zygote_without_proc_starts_its_workers_cold);
+    fn zygote_without_proc_starts_workers_cold() {
+        let test = test_path!(zygote_without_proc_starts_workers_cold);
         if role().is_none() {
             return in_namespace(test, "mount -t tmpfs none /proc || exit 9");
         }

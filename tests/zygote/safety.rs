@@ -32,7 +32,7 @@ async fn zygote_of(source: &str, preload: &[&str]) -> ZygoteStatus {
 }
 
 alone_test! {
-    async fn a_module_that_starts_a_thread_is_named() {
+    async fn module_that_starts_a_thread_is_reported() {
         let zygote = zygote_of(&format!("{THREAD}{PLAIN}"), &[]).await;
         assert_eq!((zygote.state, zygote.forked), (ZygoteState::Ready, 2));
         let [warning] = &zygote.warnings[..] else { panic!("{:?}", zygote.warnings) };
@@ -42,7 +42,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn of_several_modules_the_one_that_did_it_is_named() {
+    async fn warnings_name_the_module_at_fault() {
         python_module(&scratch(), "harmless", "import json\n");
         python_module(&scratch(), "polls", THREAD);
         python_module(&scratch(), "connects", SOCKET);
@@ -55,7 +55,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn modules_that_are_known_to_break_are_named() {
+    async fn modules_known_to_break_after_fork_are_reported() {
         python_module(&scratch(), "grpc", "class Channel: pass\nchannel = Channel()\n");
         python_module(&scratch(), "torch", "class cuda:\n    is_initialized = staticmethod(lambda: True)\n");
         let zygote = zygote_of(PLAIN, &["torch", "grpc"]).await;
@@ -66,14 +66,14 @@ alone_test! {
 }
 
 alone_test! {
-    async fn grpc_that_is_only_imported_is_no_warning() {
+    async fn grpc_import_alone_gives_no_warning() {
         python_module(&scratch(), "grpc", "class Channel: pass\n");
         assert_eq!(zygote_of(PLAIN, &["grpc"]).await.warnings, [""; 0]);
     }
 }
 
 alone_test! {
-    async fn allowed_module_is_not_warned_of() {
+    async fn allowed_module_gives_no_warning() {
         python_module(&scratch(), "polls", THREAD);
         python_module(&scratch(), "connects", SOCKET);
         let source = format!("{THREAD}{PLAIN}");
@@ -88,7 +88,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn threads_of_openblas_are_no_warning_and_others_beside_them_are() {
+    async fn openblas_threads_give_no_warning_but_others_do() {
         let Some(python) = python_with_extras() else { return };
         python_module(&scratch(), "beside", &format!("import numpy\n{THREAD}"));
         for (module, count) in [("numpy", 0), ("beside", 1)] {
@@ -124,7 +124,7 @@ def pid():
 ";
 
 alone_test! {
-    async fn workers_that_hang_in_openmp_are_started_cold() {
+    async fn workers_that_hang_in_openmp_start_cold() {
         let mut look = std::process::Command::new(python());
         look.args(["-c", "import ctypes; ctypes.CDLL('libgomp.so.1')"]);
         if !look.output().expect("python starts").status.success() {
@@ -161,7 +161,7 @@ def pid():
 ";
 
 alone_test! {
-    async fn after_failures_in_a_row_the_pool_stays_cold_and_says_so() {
+    async fn repeated_fork_failures_disable_the_zygote() {
         let builder = pool_of(HANGS_WHEN_FORKED).size(3).spawn_timeout(BRIEF_START);
         let pool = builder.start().await.expect("it starts cold");
         let disabled = |status: &PoolStatus| {
@@ -183,7 +183,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn children_of_a_forked_worker_import_hatchery_from_it() {
+    async fn child_of_forked_worker_imports_hatchery_from_worker() {
         let source = "
 import os, subprocess, sys
 
@@ -210,7 +210,7 @@ async fn pool_of_bent(python: &str) -> (Pool, PoolStatus) {
 
 alone_test! {
     /// As conda builds it.
-    async fn a_python_without_pidfd_open_opens_pidfds_all_the_same() {
+    async fn python_without_pidfd_open_still_opens_pidfds() {
         let (pool, status) = pool_of_bent("import os\ndel os.pidfd_open\n").await;
         assert!(status.workers.iter().all(|worker| worker.forked == Some(true)), "{status:?}");
         kill(pids(&pool).await[0]);
@@ -221,7 +221,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn with_a_python_that_cannot_open_pidfds_the_pool_stays_cold_and_says_so() {
+    async fn python_without_pidfds_disables_the_zygote() {
         let (pool, status) = pool_of_bent("import os, sys\ndel os.pidfd_open\nsys.modules['ctypes'] = None\n").await;
         assert!(status.workers.iter().all(|worker| worker.forked == Some(false)), "{status:?}");
         let zygote = status.zygote.expect("it has one");
@@ -243,7 +243,7 @@ def pid():
 ";
 
 alone_test! {
-    async fn a_template_that_dies_of_every_fork_is_given_up() {
+    async fn template_that_dies_at_every_fork_is_disabled() {
         let pool = pool_of(ENDS_THE_TEMPLATE).size(1).start().await.expect("it starts cold");
         for deaths in 1..=2 {
             let again = |status: &PoolStatus| {
@@ -294,7 +294,7 @@ def pid():
 }
 
 alone_test! {
-    async fn a_fork_whose_pidfd_does_not_arrive_is_reaped() {
+    async fn fork_without_its_pidfd_is_reaped() {
         let pool = pool_of(&bent("fd = None")).size(1).start().await.expect("it starts cold");
         let status = pool.status().await.expect("it runs");
         assert_eq!(status.workers[0].forked, Some(false), "{status:?}");
@@ -307,7 +307,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_template_that_tells_what_cannot_be_is_ended() {
+    async fn template_with_impossible_pid_is_killed() {
         let own = std::process::id();
         for pid in ["1", "-5", "0"] {
             let pool = pool_of(&bent(&format!("body = {{'pid': {pid}}}"))).size(1).start().await.expect("it starts cold");
@@ -325,7 +325,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn template_that_passes_needless_descriptors_is_ended() {
+    async fn template_passing_extra_descriptors_is_killed() {
         let more = "self.socket.sendmsg([_zygote._HEAD.pack(20, _zygote.EXITED, 1, 0, 4000000, 0, 0)], \
             [(_zygote._socket.SOL_SOCKET, _zygote._socket.SCM_RIGHTS, _zygote.array.array('i', [0, 0]))])";
         let pool = pool_of(&bent(more)).size(1).start().await.expect("it starts");
@@ -341,7 +341,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn template_that_passes_descriptors_without_end_is_ended() {
+    async fn template_passing_endless_descriptors_is_killed() {
         // A frame of 9000 bytes that comes byte by byte, each with two descriptors.
         let more = "wire = _zygote._wire
         self.socket.sendall(_zygote._HEAD.pack(wire.HEADER_BYTES + 9000, _zygote.EXITED, wire.JSON, 0, 1, 0, 9000))
@@ -365,7 +365,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_module_that_cannot_be_preloaded_fails_the_start() {
+    async fn failed_preload_fails_the_start() {
         let start = pool_of(PLAIN).preload(["no_such_module"]).start().await;
         let Err(PoolStartError::Worker(failure)) = start else { panic!("{start:?}") };
         let WorkerStartError::Python { phase: StartPhase::Import, type_name, .. } = &*failure.cause else {
@@ -383,7 +383,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_start_hook_that_fails_is_told_as_of_a_cold_worker_and_is_no_fault_of_the_fork() {
+    async fn failed_start_hook_is_not_a_fork_failure() {
         let source = format!("{PLAIN}\nimport hatchery\n@hatchery.on_start\ndef load():\n    raise OSError('no model')\n");
         let pool = pool_of(&source).size(1).min_ready(0).start().await.expect("nothing is waited for");
         let failed = |status: &PoolStatus| status.workers[0].last_exit.is_some();

@@ -36,7 +36,7 @@ fn all_forked(status: &PoolStatus) -> bool {
 }
 
 alone_test! {
-    async fn workers_are_forked_and_their_ends_are_told_whole() {
+    async fn forked_workers_report_exit_code_signal_and_memory() {
         let pool = started(2).await;
         let status = pool.status().await.expect("it runs");
         assert!(all_forked(&status), "{status:?}");
@@ -71,7 +71,7 @@ def looks():
 "#;
 
 alone_test! {
-    async fn a_worker_is_as_a_cold_one_but_for_its_name() {
+    async fn forked_worker_behaves_like_a_cold_one() {
         let pool = pool_of(LOOKS).name("a-pool-of-a-long-name").size(3).start().await.expect("it starts");
         let mut random = BTreeSet::new();
         let mut leases = Vec::new();
@@ -103,7 +103,7 @@ def product():
 ";
 
 alone_test! {
-    async fn workers_of_a_template_with_numpy_draw_numbers_of_their_own_and_compute() {
+    async fn forked_numpy_workers_draw_different_random_numbers() {
         let Some(python) = python_with_extras() else { return };
         let pool = pool_of(NUMPY).python(python).size(3).start().await.expect("it starts");
         let mut drawn = BTreeSet::new();
@@ -143,7 +143,7 @@ def pid():
 "#;
 
 alone_test! {
-    async fn preload_hooks_run_in_the_template_and_start_hooks_in_each_worker() {
+    async fn preload_hooks_run_in_template_start_hooks_in_workers() {
         let pool = pool_of(HOOKS).size(2).start().await.expect("it starts");
         let template = template(&pool).await;
         let mut expected: Vec<_> = pids(&pool).await.into_iter().map(|pid| format!("start {pid}")).collect();
@@ -154,7 +154,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_template_killed_idle_costs_no_worker_and_is_replaced() {
+    async fn killed_idle_template_is_replaced_without_restarts() {
         let pool = started(2).await;
         let (before, first) = (pids(&pool).await, template(&pool).await);
         kill(first);
@@ -179,12 +179,12 @@ alone_test! {
 }
 
 alone_test! {
-    async fn the_end_of_an_orphan_that_falls_to_init_is_seen_without_its_code() {
+    async fn orphan_reaped_by_init_ends_without_an_exit_code() {
         if role().is_some() {
             return host_whose_template_dies().await;
         }
         // What is below this one, a subreaper, falls to it and not to the host.
-        let mut host = start_role(test_path!(the_end_of_an_orphan_that_falls_to_init_is_seen_without_its_code), "host");
+        let mut host = start_role(test_path!(orphan_reaped_by_init_ends_without_an_exit_code), "host");
         let output = BufReader::new(host.stdout.take().expect("a pipe")).lines();
         let told: Vec<_> = output.map_while(Result::ok).filter(|line| line.starts_with("told ")).collect();
         assert_eq!(told, ["told None None"]);
@@ -205,7 +205,7 @@ async fn host_whose_template_dies() {
 }
 
 alone_test! {
-    async fn a_template_killed_in_mid_fork_costs_a_cold_start() {
+    async fn template_killed_during_a_fork_causes_a_cold_start() {
         let pool = started(1).await;
         let (worker, zygote) = (pids(&pool).await[0], template(&pool).await);
         stop(zygote);
@@ -223,7 +223,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_template_that_does_not_answer_is_replaced() {
+    async fn template_that_does_not_answer_is_replaced() {
         let pool = started(1).await;
         let (worker, zygote) = (pids(&pool).await[0], template(&pool).await);
         stop(zygote);
@@ -243,7 +243,7 @@ alone_test! {
 alone_test! {
     within 120 seconds:
     /// A worker is killed, and the template at any moment of the fork of the next one.
-    async fn a_template_killed_at_any_moment_of_a_fork_leaves_nothing_behind() {
+    async fn template_killed_at_any_moment_leaves_nothing() {
         let seed = Seed::new();
         let mut random = seed.rng();
         for _ in 0..12 {
@@ -261,7 +261,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_template_killed_under_load_fails_no_call() {
+    async fn template_killed_under_load_fails_no_call() {
         let pool = started(4).await;
         let callers: Vec<_> = (0..8)
             .map(|_| {
@@ -311,7 +311,7 @@ def pid():
 ";
 
 alone_test! {
-    async fn a_former_template_that_does_not_end_when_it_has_no_worker_left_is_killed() {
+    async fn old_template_that_does_not_exit_is_killed() {
         let pool = pool_of(DEAF).size(1).start().await.expect("it starts");
         let former = template(&pool).await;
         touch("second");
@@ -324,7 +324,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_former_template_that_is_stopped_does_not_hold_up_the_next_ones_restart() {
+    async fn stopped_old_template_does_not_delay_the_next_restart() {
         let pool = started(1).await;
         let former = template(&pool).await;
         stop(former);
@@ -343,7 +343,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_template_holds_nothing_of_its_workers() {
+    async fn template_keeps_no_descriptors_of_its_workers() {
         let pool = started(1).await;
         let zygote = template(&pool).await;
         let before = fds_of_idle(zygote).await;
@@ -357,8 +357,8 @@ alone_test! {
 }
 
 #[test]
-fn a_dead_host_takes_its_template_along() {
-    crate::support::Alone::new(test_path!(a_dead_host_takes_its_template_along)).run(|| {
+fn killed_host_takes_its_template_along() {
+    crate::support::Alone::new(test_path!(killed_host_takes_its_template_along)).run(|| {
         if role().is_some() {
             return in_system(|| async {
                 let pool = pool_of(MODULE).size(2).start().await.expect("it starts");
@@ -366,7 +366,7 @@ fn a_dead_host_takes_its_template_along() {
                 std::future::pending::<()>().await;
             })();
         }
-        let mut host = start_role(test_path!(a_dead_host_takes_its_template_along), "host");
+        let mut host = start_role(test_path!(killed_host_takes_its_template_along), "host");
         let output = BufReader::new(host.stdout.take().expect("a pipe")).lines();
         let ready =
             output.map_while(Result::ok).find_map(|line| Some(line.strip_prefix("ready ")?.to_owned()));

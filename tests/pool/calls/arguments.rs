@@ -43,7 +43,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn an_argument_that_is_in_no_tuple_is_refused_with_a_hint() {
+    async fn argument_outside_a_tuple_is_refused_with_a_hint() {
         let pool = started(1).await;
         for error in [
             pool.call::<_, Value>("echo", 5).await.expect_err("a number"),
@@ -91,7 +91,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_result_of_another_type_is_told_with_its_place() {
+    async fn result_of_wrong_type_reports_its_path() {
         let pool = started(1).await;
         let answer = pool.call::<_, (Vec<u64>, Value)>("echo", (1, 2, "three")).await;
         let Err(error @ CallError::Decode { .. }) = &answer else { panic!("{answer:?}") };

@@ -295,7 +295,7 @@ async fn pool() -> Pool {
 }
 
 alone_test! {
-    async fn calls_by_handle_and_by_message_have_the_same_result() {
+    async fn calls_by_handle_and_message_have_the_same_result() {
         for case in cases() {
             for way in [Way::Handle, Way::Message] {
                 let pool = pool().await;
@@ -310,7 +310,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn waiting_by_handle_and_by_message_has_the_same_end() {
+    async fn queue_errors_by_handle_and_message_are_the_same() {
         let brief = Some(Duration::from_millis(100));
         for way in [Way::Handle, Way::Message] {
             let pool = pool_with(MORE).size(1).queue_bound(crate::IN_FLIGHT).start().await.expect("it starts");
@@ -341,7 +341,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn leases_by_handle_and_by_message_have_the_same_session() {
+    async fn leases_by_handle_and_message_reach_the_same_session() {
         for way in [Way::Handle, Way::Message] {
             let pool = pool().await;
             let session = pool.session("alice").affinity(Affinity::StrictQueue);
@@ -371,7 +371,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn status_and_reload_by_handle_and_by_message_do_the_same() {
+    async fn status_and_reload_by_handle_and_message_are_the_same() {
         for way in [Way::Handle, Way::Message] {
             let pool = pool().await;
             let former = pids(&pool).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::support::{MODULE, alone_test, pids, pool_of};
 
 alone_test! {
-    async fn ten_thousand_callers_of_one_call_each_are_served_by_two_workers() {
+    async fn ten_thousand_callers_are_served_by_two_workers() {
         const CALLS: usize = 10_000;
         let (pool, long) = (pool_of(MODULE).size(2).queue_bound(CALLS), Duration::from_secs(50));
         let pool = pool.checkout_timeout(long).call_timeout(long).start().await.expect("it starts");
@@ -29,7 +29,7 @@ alone_test! {
 }
 
 alone_test! {
-    tokio async fn callers_on_all_threads_of_a_runtime_are_served() {
+    tokio async fn callers_on_all_runtime_threads_are_served() {
         let pool = pool_of(MODULE).size(3).queue_bound(10_000).start().await.expect("it starts");
         let tasks: Vec<_> = (0..16u64)
             .map(|task| {
@@ -54,7 +54,7 @@ alone_test! {
 }
 
 alone_test! {
-    fn plain_threads_each_with_a_runtime_of_their_own_are_served() {
+    fn threads_with_their_own_runtimes_are_served() {
         let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let pool = runtime().block_on(crate::support::started(2));
         std::thread::scope(|scope| {

@@ -24,7 +24,7 @@ fn spawn_hold(pool: &Pool, name: &'static str) -> actix_rt::task::JoinHandle<()>
 }
 
 alone_test! {
-    async fn a_caller_that_leaves_the_queue_is_forgotten_and_its_function_never_runs() {
+    async fn call_dropped_in_the_queue_never_runs() {
         let pool = started(1).await;
         let held = spawn_hold(&pool, "a");
         noted("a.began").await;
@@ -48,7 +48,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_sender_that_leaves_takes_its_message_s_request_out_of_the_queue() {
+    async fn dropped_message_future_removes_the_queued_request() {
         let pool = started(1).await;
         let broker = pool.actor();
         let held = spawn_hold(&pool, "a");
@@ -71,7 +71,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_call_whose_caller_leaves_is_cancelled_and_its_worker_is_not_handed_out_before() {
+    async fn dropped_call_keeps_worker_busy_until_cancelled() {
         let pool = pool_of(MODULE).size(1).cancel_grace(SOON).start().await.expect("it starts");
         let worker = pids(&pool).await;
         let leaving = spawn(&pool, "leave", "a");
@@ -93,7 +93,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_call_whose_caller_leaves_and_that_does_not_give_up_costs_the_worker() {
+    async fn dropped_call_that_ignores_cancel_kills_the_worker() {
         let pool = pool_of(MODULE).size(1).cancel_grace(Duration::from_millis(300)).start().await;
         let pool = pool.expect("it starts");
         let worker = pids(&pool).await[0];
@@ -110,7 +110,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn calls_that_are_never_awaited_are_never_sent() {
+    async fn call_never_awaited_is_never_sent() {
         let pool = started(1).await;
         drop(pool.call::<_, ()>("append", ("never", "x")));
         drop(pool.checkout());

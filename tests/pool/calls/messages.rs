@@ -38,7 +38,7 @@ impl Handler<Ask> for Asker {
 }
 
 alone_test! {
-    async fn an_actor_sends_calls_checkouts_and_questions() {
+    async fn actor_can_send_call_checkout_and_get_status() {
         let pool = started(2).await;
         let guards = Guards::default();
         let asker = Asker { pool: pool.actor(), _guard: Box::new(guards.guard()) }.start();
@@ -61,7 +61,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn messages_have_timeouts_of_their_own() {
+    async fn message_timeout_overrides_the_pool_timeout() {
         let pool = started(1).await;
         let broker = pool.actor();
         let (held, ()) = tokio::join!(pool.call::<_, u32>("hold", ("a",)), async {
@@ -86,7 +86,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_lease_that_an_actor_holds_keeps_the_pool_alive() {
+    async fn lease_held_by_actor_keeps_pool_alive() {
         struct Holder(Option<hatchery::Lease>);
         impl Actor for Holder {
             type Context = Context<Self>;
@@ -111,7 +111,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_call_that_fits_no_frame_costs_no_worker() {
+    async fn call_over_the_frame_limit_keeps_the_worker() {
         let pool = pool_of(MODULE).size(1).max_frame_bytes(64 * 1024).start().await.expect("it starts");
         let call = Call::new("echo", ("x".repeat(64 * 1024),)).expect("it has a JSON form");
         let error = pool.actor().send(call).await.expect("the broker lives").expect_err("it is too large");

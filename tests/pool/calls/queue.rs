@@ -15,7 +15,7 @@ use crate::support::{
 const IN_FLIGHT: u64 = crate::IN_FLIGHT as u64;
 
 alone_test! {
-    async fn who_waits_is_served_in_the_order_of_arrival() {
+    async fn queued_calls_run_in_order_of_arrival() {
         let pool = started(1).await;
         let first = actix::spawn({
             let pool = pool.clone();
@@ -35,7 +35,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_full_queue_refuses_at_once() {
+    async fn full_queue_refuses_at_once() {
         let pool = pool_of(MODULE).size(1).queue_bound(2).start().await.expect("it starts");
         let (held, ..) = tokio::join!(
             in_all_places::<u32>(&pool, "hold", ("a",)),
@@ -104,7 +104,7 @@ async fn encoded_by_a_crowd(pool: &Pool, waiting: usize, bound: OverloadCause) -
 }
 
 alone_test! {
-    async fn full_queue_refuses_calls_before_they_are_encoded() {
+    async fn full_queue_refuses_calls_before_encoding() {
         let pool = pool_of(MODULE).size(1).queue_bound(50).checkout_timeout(SOON).start().await.expect("it starts");
         let encoded = encoded_by_a_crowd(&pool, 50, OverloadCause::QueueBound).await;
         assert!((50..=MOST_ENCODED).contains(&encoded), "{encoded}");
@@ -113,7 +113,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn bytes_that_wait_bound_how_many_calls_are_encoded() {
+    async fn full_queue_bytes_refuse_calls_before_encoding() {
         let pool = pool_of(MODULE).size(1).queue_bound(100_000).queue_bytes(5_000_000);
         let pool = pool.checkout_timeout(SOON).start().await.expect("it starts");
         // 49 calls hold less than the bound, since each has a little more than its argument.
@@ -124,7 +124,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn bytes_bound_refuses_calls_sent_as_messages() {
+    async fn full_queue_bytes_refuse_calls_sent_as_messages() {
         let pool = pool_of(MODULE).size(1).queue_bytes(1000).checkout_timeout(SOON).start().await.expect("it starts");
         let (held, served, ()) = tokio::join!(
             in_all_places::<u32>(&pool, "hold", ("a",)),
@@ -151,7 +151,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn without_a_queue_whoever_finds_no_worker_is_refused() {
+    async fn queue_bound_zero_refuses_calls_without_idle_worker() {
         let pool = pool_of(MODULE).size(1).queue_bound(0).start().await.expect("it starts");
         let (held, ()) = tokio::join!(in_all_places::<u32>(&pool, "hold", ("a",)), async {
             noted("a.began").await;
@@ -165,7 +165,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn the_deadline_covers_the_wait() {
+    async fn timeout_before_start_reports_queue_phase() {
         let pool = started(1).await;
         let (held, ()) = tokio::join!(in_all_places::<u32>(&pool, "hold", ("a",)), async {
             noted("a.began").await;
@@ -187,7 +187,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn the_deadline_covers_the_run_and_a_worker_that_gives_up_serves_on() {
+    async fn timeout_of_cancellable_call_keeps_the_worker() {
         let pool = started(1).await;
         let before = pids(&pool).await[0];
         let call = pool.request("hold").args(("a",)).timeout(BRIEF);
@@ -203,7 +203,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn the_deadline_covers_the_run_and_a_worker_that_does_not_give_up_is_replaced() {
+    async fn timeout_of_call_that_ignores_cancel_replaces_worker() {
         let pool = pool_of(MODULE).size(1).cancel_grace(BRIEF).start().await;
         let pool = pool.expect("it starts");
         let before = pids(&pool).await[0];
@@ -223,7 +223,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_call_that_waited_has_the_same_deadline_while_it_runs() {
+    async fn time_in_the_queue_counts_toward_the_deadline() {
         let pool = started(1).await;
         let (held, error) = tokio::join!(
             async {
@@ -248,7 +248,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn the_checkout_timeout_bounds_every_wait() {
+    async fn checkout_timeout_bounds_calls_and_checkouts() {
         let pool = pool_of(MODULE).size(1).checkout_timeout(BRIEF).start().await.expect("it starts");
         let (held, ()) = tokio::join!(in_all_places::<u32>(&pool, "hold", ("a",)), async {
             noted("a.began").await;
@@ -266,7 +266,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn the_longest_timeout_there_is_is_none() {
+    async fn maximum_timeout_means_no_timeout() {
         let longest = Duration::MAX;
         let pool = pool_of(MODULE)
             .size(1)

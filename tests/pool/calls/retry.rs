@@ -8,7 +8,7 @@ use hatchery::{CallContext, CallError, Direction, OverloadCause, Phase, Unavaila
 use crate::support::{BRIEF, MODULE, SOON, alone_test, lines, pool_of, started, status_when};
 
 alone_test! {
-    async fn an_idempotent_call_whose_worker_dies_is_given_to_another_one() {
+    async fn idempotent_call_is_retried_when_its_worker_dies() {
         let pool = started(2).await;
         let call = pool.request("die_once").args((3,)).idempotent();
         assert_eq!(call.send::<String>().await.expect("the second attempt"), "alive");
@@ -18,7 +18,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn an_idempotent_call_is_tried_twice_and_no_more() {
+    async fn idempotent_call_is_tried_at_most_twice() {
         let pool = started(2).await;
         let error = pool.request("die").args((3,)).idempotent().send::<()>().await.expect_err("it dies");
         let CallError::WorkerDied { started: true, exit: Some(3), signal: None, attempts: 2, .. } = &error else {
@@ -33,7 +33,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn any_other_call_whose_worker_dies_is_tried_once() {
+    async fn plain_call_is_tried_once_when_its_worker_dies() {
         let pool = started(2).await;
         let error = pool.call::<_, ()>("die", (3,)).await.expect_err("it dies");
         assert!(matches!(error, CallError::WorkerDied { started: true, exit: Some(3), attempts: 1, .. }), "{error:?}");
@@ -43,7 +43,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn an_exception_is_never_tried_again() {
+    async fn exception_is_never_retried() {
         let pool = started(2).await;
         let error = pool.request("fail").args(("no",)).idempotent().send::<()>().await.expect_err("it raises");
         let CallError::Python { type_name, message, traceback, attempts: 1, .. } = &error else { panic!("{error:?}") };
@@ -57,7 +57,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_timeout_is_never_tried_again() {
+    async fn timeout_is_never_retried() {
         // One gives up and keeps its worker, one does not and is killed.
         for (function, grace, restarts) in [("hold", SOON, 0), ("stay", Duration::from_millis(300), 1)] {
             let pool = pool_of(MODULE).size(2).cancel_grace(grace).start().await.expect("it starts");
@@ -73,7 +73,7 @@ alone_test! {
 }
 
 #[test]
-fn each_error_says_whether_it_is_safe_to_try_again_and_how_often_it_was_tried() {
+fn call_errors_report_retryability_and_attempts() {
     let context = || Box::<CallContext>::default();
     let timeout = |phase, attempts| CallError::Timeout { phase, stack: None, attempts, context: context() };
     let died = |started, attempts| CallError::WorkerDied {

@@ -6,7 +6,7 @@ use crate::start::failing::{RAISES, assert_traceback, start_failed};
 use crate::support::{MODULE, alone_test, kill, pids, python_module, scratch, started, status_when};
 
 alone_test! {
-    async fn module_that_breaks_in_a_running_pool_can_be_mended() {
+    async fn broken_module_of_running_pool_can_be_repaired() {
         let pool = started(2).await;
         python_module(&scratch(), "subject", RAISES);
         let workers = pids(&pool).await;

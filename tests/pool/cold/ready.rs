@@ -38,7 +38,7 @@ def pid():
 "#;
 
 alone_test! {
-    async fn workers_start_side_by_side() {
+    async fn workers_start_in_parallel() {
         let pool = pool_of(TOGETHER).size(3).start().await.expect("all three import at once");
         let status = pool.status().await.expect("it runs");
         assert_eq!((status.size, status.ready, status.idle), (3, 3, 3));
@@ -48,7 +48,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn only_ready_workers_are_handed_out() {
+    async fn only_ready_workers_serve_calls() {
         let pool = pool_of(ONE_AT_FIRST).size(3).min_ready(1).start().await.expect("one is ready");
         let status = pool.status().await.expect("it runs");
         assert_eq!((status.ready, status.idle), (1, 1));

@@ -5,7 +5,7 @@ use hatchery::WorkerState;
 use crate::support::{MODULE, alone_test, kill, noted, pool_of, status_when, touch};
 
 alone_test! {
-    async fn the_status_tells_each_state() {
+    async fn status_reports_each_worker_state() {
         // Each import waits while there is a file `import.held`.
         let gated = format!(
             "import os, time\nwhile os.path.exists('import.held'):\n    time.sleep(0.002)\n{MODULE}"

@@ -199,7 +199,7 @@ fn slow_module(source: &str) {
 }
 
 alone_test! {
-    async fn whatever_a_function_does_it_is_interrupted() {
+    async fn dropped_call_is_interrupted_in_any_python_code() {
         slow_module("open('importing.began', 'a').close()\nimport time\ntime.sleep(1000)");
         let pool = pool_with(&source()).size(1).cancel_grace(SOON).start().await.expect("it starts");
         let workers = pids(&pool).await;
@@ -226,7 +226,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn what_does_not_give_up_is_killed_and_replaced() {
+    async fn call_that_ignores_cancel_is_killed_and_replaced() {
         const NAMES: [&str; 4] = ["waiting_in_c", "ignoring", "async_ignoring", "blocking"];
         let pool = pool_with(&source()).size(NAMES.len()).cancel_grace(BRIEF);
         let pool = pool.start().await.expect("it starts");
@@ -256,7 +256,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_call_that_waits_in_a_lease_is_forgotten_and_one_that_runs_there_is_cancelled() {
+    async fn dropped_lease_calls_are_removed_or_cancelled() {
         let pool = pool_with(&source()).size(1).cancel_grace(SOON).start().await.expect("it starts");
         let workers = pids(&pool).await;
         let lease = pool.checkout().await.expect("a worker is free");
@@ -284,7 +284,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn an_idempotent_call_that_is_left_is_not_tried_again() {
+    async fn dropped_idempotent_call_is_not_retried() {
         // The worker of the first one serves on, that of the second is killed.
         let short = Duration::from_millis(500);
         for (restarts, name, grace) in [(0, "sleeping", SOON), (1, "ignoring", short)] {
@@ -305,7 +305,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn cancelled_raised_by_a_function_itself_is_told_to_whoever_waits() {
+    async fn cancelled_raised_by_function_reaches_the_caller() {
         let source = "
 import hatchery
 def give_up():
@@ -369,7 +369,7 @@ fn leave_at_random(pool: &Pool, random: &mut fastrand::Rng, number: u64) -> bool
 }
 
 alone_test! {
-    tokio async fn ten_thousand_cancels_race_with_the_result() {
+    tokio async fn ten_thousand_cancels_race_with_results() {
         const CALLERS: u64 = 4;
         const CALLS: u64 = 2500;
         let seed = Seed::new();
@@ -398,7 +398,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_late_cancel_never_hits_the_next_call() {
+    async fn late_cancel_never_hits_the_next_call() {
         let seed = Seed::new();
         let mut random = seed.rng();
         let pool = pool_with(&source()).size(1).cancel_grace(SOON).start().await.expect("it starts");

@@ -65,7 +65,7 @@ async fn time_out(pool: &Pool, function: &str, timeout: Duration) -> Option<Stri
 }
 
 alone_test! {
-    async fn the_error_shows_the_line_and_the_worker_serves_on() {
+    async fn timeout_shows_the_stack_and_keeps_the_worker() {
         let pool = pool_with(&source()).size(GIVE_UP.len()).cancel_grace(SOON).start().await.expect("it starts");
         let workers = pids(&pool).await;
         let mut missing: Vec<&str> = GIVE_UP.into();
@@ -87,7 +87,7 @@ alone_test! {
 
 alone_test! {
     within 90 seconds:
-    async fn the_caller_is_answered_before_a_worker_that_does_not_give_up_is_killed() {
+    async fn timeout_is_reported_before_the_worker_is_killed() {
         const FUNCTIONS: [&str; 2] = ["waiting_in_c", "blocking"];
         let pool = pool_with(&source()).size(FUNCTIONS.len()).cancel_grace(BRIEF);
         let pool = pool.start().await.expect("it starts");
@@ -127,7 +127,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_process_that_is_stopped_says_so_and_is_killed() {
+    async fn timeout_in_stopped_worker_reports_it_and_kills_it() {
         let pool = pool_with(&source()).size(1).cancel_grace(BRIEF).start().await.expect("it starts");
         let worker = pids(&pool).await[0];
         let call = pool.request("sleeping").timeout(BRIEF);
@@ -148,7 +148,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn python_knows_the_deadline_and_the_wait_is_part_of_it() {
+    async fn python_sees_the_deadline_including_queue_time() {
         let pool = pool_with(&source()).size(1).start().await.expect("it starts");
         let (timeout, waited) = (Duration::from_secs(60), Duration::from_millis(300));
         let all = 0.0..=timeout.as_secs_f64();
@@ -173,7 +173,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_result_that_comes_at_the_deadline_comes_once_or_not_at_all() {
+    async fn result_at_the_deadline_arrives_at_most_once() {
         let seed = Seed::new();
         let mut random = seed.rng();
         let pool = pool_with(&source()).size(2).cancel_grace(SOON).start().await.expect("it starts");
@@ -203,7 +203,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_caller_that_leaves_after_the_deadline_changes_nothing() {
+    async fn caller_gone_after_the_deadline_changes_nothing() {
         let pool = pool_with(&source()).size(1).cancel_grace(SOON).start().await.expect("it starts");
         let workers = pids(&pool).await;
         // Cancelled by its deadline, it takes its time; the answer is long there when the caller goes.

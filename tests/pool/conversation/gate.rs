@@ -144,7 +144,7 @@ async fn pool() -> Pool {
 }
 
 alone_test! {
-    async fn a_call_may_be_left_at_every_point() {
+    async fn call_can_be_dropped_at_every_await_point() {
         let pool = pool().await;
         for function in ["nap", "async_nap"] {
             at_every_point(&pool, || call(&pool, function)).await;
@@ -160,7 +160,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_stream_may_be_left_while_it_opens_and_at_every_item() {
+    async fn stream_can_be_dropped_at_every_await_point() {
         let pool = pool().await;
         for function in ["numbers", "async_numbers"] {
             at_every_point(&pool, || stream(&pool, function)).await;
@@ -172,7 +172,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_checkout_and_the_calls_of_a_lease_may_be_left_at_every_point() {
+    async fn lease_can_be_dropped_at_every_await_point() {
         let pool = pool().await;
         at_every_point(&pool, || checkout(&pool)).await;
         at_every_point_of_the_queue(&pool, || checkout(&pool)).await;
@@ -184,7 +184,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn messages_may_be_left_at_every_point() {
+    async fn message_can_be_dropped_at_every_await_point() {
         let pool = pool().await;
         let broker = pool.actor();
         let call = Call::new("nap", (0.003,)).expect("it has a JSON form");
@@ -200,7 +200,7 @@ alone_test! {
 }
 
 alone_test! {
-    tokio async fn from_another_runtime_too_everything_may_be_left_at_every_point() {
+    tokio async fn requests_on_tokio_can_be_dropped_at_every_await_point() {
         let pool = pool().await;
         at_every_point(&pool, || call(&pool, "nap")).await;
         at_every_point(&pool, || stream(&pool, "numbers")).await;

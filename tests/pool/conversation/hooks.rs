@@ -40,7 +40,7 @@ async def next_to_last():
 "#;
 
 alone_test! {
-    async fn hooks_run_in_order_at_each_worker_s_start_and_at_an_orderly_end() {
+    async fn hooks_run_in_order_at_worker_start_and_stop() {
         let pool = pool_with(IN_ORDER).size(1).start().await.expect("it starts");
         let started = ["import", "first start", "second start"];
         assert_eq!(lines("order"), started);
@@ -58,7 +58,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_start_hook_that_raises_fails_the_start() {
+    async fn start_hook_that_raises_fails_the_start() {
         for head in ["def", "async def"] {
             let source = format!(
                 "import hatchery\n@hatchery.on_start\n{head} load():\n    raise RuntimeError('no model')\n"
@@ -79,7 +79,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_start_hook_that_hangs_is_ended_at_the_spawn_timeout() {
+    async fn start_hook_that_hangs_ends_at_the_spawn_timeout() {
         // The interpreter is known then, so that the timeout is for the worker alone.
         pool_with("").size(1).start().await.expect("it starts").shutdown().await;
         let waits = ["import time; time.sleep(1000)", "import asyncio; await asyncio.Event().wait()"];
@@ -103,7 +103,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_stop_hook_that_raises_is_told_and_the_shutdown_goes_on() {
+    async fn stop_hook_that_raises_is_logged_and_shutdown_continues() {
         let source = "
 import hatchery
 @hatchery.on_stop
@@ -134,7 +134,7 @@ async def first():
 }
 
 alone_test! {
-    async fn a_stop_hook_that_hangs_is_killed_at_the_shutdown_timeout() {
+    async fn stop_hook_that_hangs_is_killed_at_shutdown_timeout() {
         let source = "
 import asyncio
 import hatchery
@@ -164,7 +164,7 @@ HEAD hang():
 }
 
 alone_test! {
-    async fn exactly_what_is_marked_is_exported() {
+    async fn only_marked_functions_are_exported() {
         let source = "
 import hatchery
 @hatchery.export
@@ -190,7 +190,7 @@ async def _named():
 }
 
 alone_test! {
-    async fn two_functions_of_one_name_fail_the_start() {
+    async fn duplicate_export_name_fails_the_start() {
         let source = "
 import hatchery
 @hatchery.export(name='same')

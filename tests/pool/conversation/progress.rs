@@ -95,7 +95,7 @@ fn decoded<T: serde::de::DeserializeOwned>(kept: &Arc<Mutex<Vec<Progress>>>) -> 
 }
 
 alone_test! {
-    async fn updates_come_in_order_before_the_result() {
+    async fn progress_arrives_in_order_before_the_result() {
         let pool = pool_with(SOURCE).size(1).start().await.expect("it starts");
         let workers = pids(&pool).await;
         for function in ["steps", "async_steps"] {
@@ -120,7 +120,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn an_update_is_any_value_and_is_decoded_by_whoever_wants_it() {
+    async fn progress_of_any_value_is_decoded_by_the_listener() {
         let pool = pool_with(SOURCE).size(1).start().await.expect("it starts");
         let (handle, seen) = kept();
         assert_eq!(pool.request("mixed").on_progress(handle).send::<String>().await.expect("it serves"), "done");
@@ -136,7 +136,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn what_cannot_be_sent_is_an_error_where_it_is_told_and_nothing_when_nobody_listens() {
+    async fn unsendable_progress_raises_only_with_a_listener() {
         let pool = pool_with(SOURCE).size(1).max_frame_bytes(1 << 16).start().await.expect("it starts");
         let workers = pids(&pool).await;
         for function in ["unsendable", "too_large"] {
@@ -154,7 +154,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_slow_listener_sees_the_newest() {
+    async fn slow_progress_listener_gets_the_newest_updates() {
         let pool = pool_with(SOURCE).size(1).start().await.expect("it starts");
         let (handle, seen) = kept();
         let request = pool.request("steps_later").args(("steps", 1000)).on_progress(handle);
@@ -171,7 +171,7 @@ alone_test! {
 }
 
 alone_test! {
-    tokio async fn threads_of_a_call_tell_each_in_order() {
+    tokio async fn progress_of_threads_is_ordered_per_thread() {
         let pool = pool_with(SOURCE).size(1).start().await.expect("it starts");
         let workers = pids(&pool).await;
         let (handle, seen) = kept();
@@ -196,7 +196,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_second_attempt_tells_the_same_listener() {
+    async fn second_attempt_reports_progress_to_the_same_listener() {
         let pool = pool_with(SOURCE).size(2).start().await.expect("it starts");
         let (handle, seen) = kept();
         let call = pool.request("dies_once").idempotent().on_progress(handle);

@@ -91,7 +91,7 @@ fn lost<T: std::fmt::Debug>(answer: Result<T, CallError>, name: &str) {
 }
 
 alone_test! {
-    async fn a_session_s_calls_find_its_state() {
+    async fn session_calls_share_state() {
         let pool = pool(3).await;
         let alice = pool.session("alice");
         let ((own, _), placement) = visit(&alice).await;
@@ -124,7 +124,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn sessions_may_use_the_same_names_without_seeing_each_other() {
+    async fn sessions_in_one_worker_do_not_share_state() {
         let pool = pool(1).await;
         let names = ["alice", "bob", "", "a \"quoted\" \\ name\n", "\u{1f425} \u{e4}", &"long ".repeat(1000)];
         for name in names {
@@ -148,7 +148,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_hint_that_cannot_be_kept_is_visible() {
+    async fn unmet_affinity_hint_is_reported_as_elsewhere() {
         let pool = pool(2).await;
         let alice = pool.session("alice");
         let ((own, _), _) = visit(&alice).await;
@@ -174,7 +174,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn strict_queue_waits_for_the_session_s_worker_while_others_are_free() {
+    async fn strict_queue_waits_while_other_workers_are_idle() {
         let pool = pool(2).await;
         let alice = pool.session("alice").affinity(Affinity::StrictQueue);
         let ((own, _), placement) = visit(&alice).await;
@@ -198,7 +198,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn strict_fail_fast_refuses_at_once_while_the_session_s_worker_is_busy() {
+    async fn strict_fail_fast_refuses_while_worker_is_busy() {
         let pool = pool(2).await;
         let alice = pool.session("alice").affinity(Affinity::StrictFailFast);
         let ((own, _), placement) = visit(&alice).await;
@@ -223,7 +223,7 @@ alone_test! {
 }
 
 alone_test! {
-    tokio async fn whoever_has_the_answer_finds_the_session_s_worker_free() {
+    tokio async fn answered_caller_finds_worker_of_session_free() {
         let pool = pool(2).await;
         let alice = pool.session("alice").affinity(Affinity::StrictFailFast);
         let ((own, _), _) = visit(&alice).await;
@@ -239,7 +239,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_session_whose_worker_died_is_lost_once() {
+    async fn session_of_dead_worker_is_reported_lost_once() {
         let pool = pool(2).await;
         for (deaths, affinity) in (1..).zip([Affinity::Hint, Affinity::StrictQueue, Affinity::StrictFailFast]) {
             let alice = pool.session("alice").affinity(affinity);
@@ -260,7 +260,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn loss_of_a_session_is_told_until_a_caller_heard_it() {
+    async fn session_loss_is_repeated_until_a_caller_receives_it() {
         // The broker runs on this thread: it cannot answer before a caller has left.
         let pool = pool_with(SOURCE).size(2).on_current_arbiter().start().await.expect("it starts");
         let alice = pool.session("alice").affinity(Affinity::StrictQueue);
@@ -290,7 +290,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn whoever_waits_for_a_session_s_worker_learns_of_its_death_at_once() {
+    async fn pinned_requests_fail_at_once_when_their_worker_dies() {
         let pool = pool(2).await;
         let alice = pool.session("alice").affinity(Affinity::StrictQueue);
         let ((own, _), _) = visit(&alice).await;
@@ -318,7 +318,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_session_that_is_not_used_expires() {
+    async fn idle_session_expires() {
         let pool = pool_with(SOURCE).size(1).session_ttl(Duration::from_millis(400)).start().await;
         let pool = pool.expect("it starts");
         let (alice, bob) = (pool.session("alice"), pool.session("bob"));
@@ -340,7 +340,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn of_too_many_sessions_the_one_that_rested_longest_ends() {
+    async fn session_limit_evicts_the_longest_idle_session() {
         let pool = pool_with(SOURCE).size(4).max_sessions(3).start().await.expect("it starts");
         let all = ["a", "b", "c"].map(|name| pool.session(name));
         for session in &all {
@@ -367,7 +367,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn the_end_waits_for_the_call_that_runs() {
+    async fn session_end_waits_for_running_call() {
         let pool = pool(2).await;
         let alice = pool.session("alice");
         let (held, end, ()) = tokio::join!(
@@ -396,7 +396,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_hook_that_fails_is_told_and_the_session_is_over_all_the_same() {
+    async fn failed_session_hook_is_reported_and_session_ends() {
         let pool = pool_with(SOURCE).size(1).hook_timeout(BRIEF).cancel_grace(SOON);
         let pool = pool.start().await.expect("it starts");
         let workers = pids(&pool).await;

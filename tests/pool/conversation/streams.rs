@@ -143,7 +143,7 @@ async fn first(items: &mut CallStream<u32>) {
 }
 
 alone_test! {
-    async fn all_items_come_in_order_whatever_the_window() {
+    async fn stream_items_arrive_in_order_with_any_window() {
         let pool = pool(1).await;
         let workers = pids(&pool).await;
         let all: Vec<u32> = (0..300).collect();
@@ -162,7 +162,7 @@ alone_test! {
 }
 
 alone_test! {
-    tokio async fn items_of_a_megabyte_come_whole() {
+    tokio async fn stream_items_of_a_megabyte_arrive_complete() {
         let pool = pool(1).await;
         let (items, error) = read(pool.stream::<String>("big", (24, 1 << 20)).await.expect("free")).await;
         assert!(error.is_none() && items.len() == 24, "{error:?}");
@@ -175,7 +175,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn what_a_generator_raises_comes_after_its_items() {
+    async fn generator_exception_arrives_after_its_items() {
         let pool = pool(1).await;
         let workers = pids(&pool).await;
         for function in ["breaks_off", "async_breaks_off"] {
@@ -196,7 +196,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_stream_that_is_dropped_closes_its_generator() {
+    async fn dropped_stream_closes_its_generator() {
         let pool = pool(1).await;
         let workers = pids(&pool).await;
         // One waits for credit, one runs.
@@ -220,7 +220,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_consumer_that_never_reads_stops_the_generator_at_the_window() {
+    async fn unread_stream_stops_the_generator_at_the_window() {
         let pool = pool(4).await;
         let workers = pids(&pool).await;
         let unread = ["endless", "async_endless"].into_iter().flat_map(|it| [(it, 1), (it, 7)]);
@@ -244,7 +244,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn the_stack_says_where_a_generator_is_suspended() {
+    async fn timeout_stack_shows_where_a_generator_is_suspended() {
         let pool = pool(1).await;
         let workers = pids(&pool).await;
         for function in ["endless", "async_endless"] {
@@ -270,7 +270,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_consumer_that_reads_slowly_holds_the_generator_a_window_ahead() {
+    async fn slow_consumer_keeps_generator_one_window_ahead() {
         let pool = pool(1).await;
         let workers = pids(&pool).await;
         for function in ["endless", "async_endless"] {
@@ -291,7 +291,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn of_a_thousand_streams_as_many_run_as_there_are_places() {
+    async fn thousand_streams_run_up_to_the_pool_capacity() {
         const PLACES: usize = 2 * crate::IN_FLIGHT;
         let pool = pool_with(SOURCE).size(2).checkout_timeout(2 * SOON).start().await.expect("it starts");
         let workers = pids(&pool).await;
@@ -315,7 +315,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_call_of_a_generator_and_a_stream_of_a_plain_function_are_told_apart() {
+    async fn call_of_generator_and_stream_of_function_are_refused() {
         let pool = pool(1).await;
         let workers = pids(&pool).await;
         for function in ["numbers", "async_numbers"] {
@@ -338,7 +338,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn what_keeps_a_generator_from_beginning_comes_in_place_of_the_first_item() {
+    async fn stream_that_cannot_begin_yields_only_the_error() {
         let pool = pool(1).await;
         let workers = pids(&pool).await;
         let (items, error) = read(pool.stream::<u32>("numberz", (3,)).await.expect("free")).await;
@@ -355,7 +355,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn an_item_that_has_no_form_ends_the_stream_and_the_generator() {
+    async fn unencodable_item_ends_stream_and_generator() {
         let pool = pool(1).await;
         let workers = pids(&pool).await;
         for function in ["odd_item", "async_odd_item"] {
@@ -376,7 +376,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_stream_ends_with_its_worker() {
+    async fn stream_fails_when_its_worker_dies() {
         let pool = pool(1).await;
         let worker = pids(&pool).await[0];
         let mut items = open(&pool, "endless", "a").await;
@@ -393,7 +393,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_stream_outlives_its_lease_and_keeps_the_worker() {
+    async fn stream_outlives_its_lease_and_keeps_the_worker() {
         let pool = pool(1).await;
         let workers = pids(&pool).await;
         let lease = pool.checkout().await.expect("a worker is free");
@@ -416,7 +416,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn streams_of_one_lease_wait_for_each_other() {
+    async fn streams_of_one_lease_run_one_after_another() {
         let pool = pool(1).await;
         let lease = pool.checkout().await.expect("a worker is free");
         let one = lease.stream::<u32>("gated", (1,)).await.expect("it is open");
@@ -438,7 +438,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_stream_that_is_given_up_in_the_queue_never_begins() {
+    async fn stream_dropped_in_the_queue_never_begins() {
         let pool = pool(1).await;
         let workers = pids(&pool).await;
         let lease = pool.checkout().await.expect("a worker is free");
@@ -461,7 +461,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_shutdown_awaits_a_stream_that_ends_and_kills_one_that_does_not() {
+    async fn shutdown_awaits_finite_stream_and_kills_endless_one() {
         for ends in [true, false] {
             let timeout = if ends { SOON } else { BRIEF };
             let pool = pool_with(SOURCE).size(1).shutdown_timeout(timeout).start().await.expect("it starts");
@@ -500,7 +500,7 @@ async fn status_until_draining(pool: &Pool) {
 }
 
 alone_test! {
-    async fn a_stream_keeps_its_pool_going() {
+    async fn stream_keeps_its_pool_alive() {
         let pool = pool(1).await;
         let worker = pids(&pool).await[0];
         let mut items = pool.request("endless").args(("a",)).window(2).stream::<u32>().await.expect("free");
@@ -514,7 +514,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn streams_that_follow_each_other_on_a_worker_do_not_mix() {
+    async fn successive_streams_on_a_worker_do_not_mix() {
         let seed = Seed::new();
         let mut random = seed.rng();
         let pool = pool(1).await;
@@ -537,7 +537,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn progress_comes_beside_the_items_each_before_what_follows_it() {
+    async fn stream_progress_arrives_before_the_item_after_it() {
         let pool = pool(1).await;
         for function in ["steps", "async_steps"] {
             let seen = Arc::new(Mutex::new(Vec::new()));

@@ -30,7 +30,7 @@ async def later(name):
 ";
 
 alone_test! {
-    async fn arguments_find_their_parameters() {
+    async fn arguments_are_bound_to_their_parameters() {
         let pool = start(pool_of(SOURCE)).await;
         let greet = async |args: Value| pool.call::<_, String>("greet", args).await;
         assert_eq!(greet(json!(["you"])).await.expect("positional"), "hello you!");
@@ -46,7 +46,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn arguments_that_do_not_fit_are_refused_with_the_reason() {
+    async fn arguments_that_do_not_match_are_refused_with_reason() {
         let pool = start(pool_of(SOURCE)).await;
         let cases = [
             ("greet", json!([]), "name"),
@@ -71,7 +71,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_refusal_tells_the_signature() {
+    async fn argument_error_shows_the_signature() {
         let pool = start(pool_of(SOURCE)).await;
         let error = pool.call::<_, Value>("greet", ()).await.expect_err("it does not fit");
         assert!(error.to_string().contains("(name, greeting='hello', *, mark='!')"), "{error}");
@@ -80,7 +80,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_type_error_of_the_users_code_is_an_exception() {
+    async fn type_error_in_user_code_is_a_python_error() {
         let pool = start(pool_of(SOURCE)).await;
         for (function, message) in [("wrong_inside", "positional argument"), ("raises_type_error", "mine")] {
             let error = pool.call::<_, Value>(function, ("you",)).await.expect_err("it raises");
@@ -94,7 +94,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn what_is_no_list_of_arguments_is_refused_before_it_is_sent() {
+    async fn invalid_argument_shape_is_refused_before_sending() {
         let pool = start(pool_of(SOURCE)).await;
         for error in [
             pool.call::<_, Value>("greet", "you").await,
@@ -110,7 +110,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn an_unknown_function_is_answered_with_those_near_to_it() {
+    async fn unknown_function_error_suggests_similar_names() {
         let pool = start(pool_of(SOURCE)).await;
         let error = pool.call::<_, Value>("count_word", ("text",)).await.expect_err("there is none");
         let CallError::NoSuchFunction { name, similar, .. } = &error else { panic!("{error:?}") };
@@ -140,7 +140,7 @@ const NOT_CALLABLE: [(&str, &str); 7] = [
 ];
 
 alone_test! {
-    async fn name_that_cannot_be_called_says_why() {
+    async fn name_that_cannot_be_called_reports_the_reason() {
         let source = "
 import functools, json
 from os.path import join

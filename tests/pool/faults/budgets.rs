@@ -81,7 +81,7 @@ async def async_ping():
 
 alone_test! {
     within 120 seconds:
-    async fn flood_of_frames_holds_up_no_neighbour() {
+    async fn flood_of_frames_does_not_delay_other_workers() {
         let pool = start(pool_of(FLOODS).current_dir(scratch()).size(2)).await;
         // Frames that do nothing, records, and records with a logger that takes 20 us for each.
         let log = r#"{"logger": "flood", "message": "m", "request_id": null}"#;
@@ -113,7 +113,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn flood_of_lines_is_bounded_and_told() {
+    async fn flood_of_output_lines_is_suppressed_and_reported() {
         let source = "
 import os
 def flood(lines):
@@ -133,7 +133,7 @@ def flood(lines):
 }
 
 alone_test! {
-    async fn text_of_a_worker_cannot_forge_records() {
+    async fn worker_output_cannot_forge_log_records() {
         let source = "
 import logging, os
 def talk():
@@ -161,7 +161,7 @@ def talk():
 
 alone_test! {
     within 120 seconds:
-    async fn unknown_host_functions_of_long_names_take_no_memory() {
+    async fn unknown_host_functions_with_long_names_use_no_memory() {
         let pool = start(pool_of(FLOODS)).await;
         serves(&pool).await;
         let before = rss_bytes(std::process::id()).expect("it lives");
@@ -187,7 +187,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn host_calls_beyond_the_most_are_refused() {
+    async fn host_calls_over_the_limit_are_refused() {
         let pool = pool_of(FLOODS).host_function("hang", |_| std::future::pending::<Result<(), CallError>>());
         let pool = start(pool).await;
         let (refused, why): (u32, String) =
@@ -201,7 +201,7 @@ alone_test! {
 
 alone_test! {
     within 120 seconds:
-    async fn unread_items_of_a_stream_are_bounded_in_bytes() {
+    async fn unread_stream_items_are_bounded_in_bytes() {
         const ITEM: usize = 8 << 20;
         let pool = start(pool_of(FLOODS).current_dir(scratch()).in_flight(2)).await;
         serves(&pool).await;
@@ -225,7 +225,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn call_that_kills_workers_before_it_begins_is_given_up() {
+    async fn call_that_kills_workers_before_start_is_given_up() {
         // What marks the beginning of a call ends the process instead.
         let source = "
 import os
@@ -251,7 +251,7 @@ async def quick(): return 'pong'";
 }
 
 alone_test! {
-    async fn idempotent_call_leaves_a_stopped_worker() {
+    async fn idempotent_call_moves_away_from_a_stopped_worker() {
         let source = "
 import os
 def my_pid(): return os.getpid()";

@@ -62,7 +62,7 @@ def exit_with(code):
 ";
 
 alone_test! {
-    async fn children_die_with_their_worker() {
+    async fn children_of_a_worker_die_with_it() {
         let pool = start(pool_of(SOURCE)).await;
         for end in ["exit", "kill"] {
             let worker = pid(&pool).await;
@@ -87,7 +87,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn children_die_when_the_pool_ends() {
+    async fn children_of_workers_die_when_the_pool_ends() {
         let pool = start(pool_of(SOURCE)).await;
         let forked: u32 = pool.call("fork_sleeper", ()).await.expect("it runs");
         let started: u32 = pool.call("start_sleeper", ()).await.expect("it runs");
@@ -98,7 +98,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_child_that_left_the_group_delays_nothing() {
+    async fn child_outside_the_group_does_not_delay_the_pool() {
         let pool = start(pool_of(SOURCE)).await;
         // It holds standard output and error of the worker open; the documented escape.
         let escaped: u32 = pool.request("start_sleeper").kwargs(serde_json::json!({"start_new_session": true}))
@@ -113,7 +113,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_forked_child_does_not_answer_for_its_parent() {
+    async fn forked_child_does_not_answer_for_its_parent() {
         let pool = start(pool_of(SOURCE)).await;
         let worker = pid(&pool).await;
         for _ in 0..5 {
@@ -154,7 +154,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_call_outlives_sigterm_to_its_worker() {
+    async fn sigterm_to_a_worker_does_not_stop_its_call() {
         let pool = start(pool_of(SOURCE)).await;
         let worker = pid(&pool).await;
         let go = scratch().join("go");
@@ -175,7 +175,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_thread_runs_on_between_calls() {
+    async fn thread_keeps_running_between_calls() {
         let pool = start(pool_of(SOURCE)).await;
         pool.call::<_, ()>("run_on", ()).await.expect("it only starts a thread");
         let first: u64 = pool.call("count", ()).await.expect("it runs");

@@ -72,7 +72,7 @@ async fn died(pool: &Pool, function: &str, args: impl serde::Serialize) -> CallE
 }
 
 alone_test! {
-    async fn the_error_says_how_the_worker_ended() {
+    async fn worker_died_error_reports_exit_or_signal() {
         // With more workers a death does not have to wait for the back-off of the one before.
         let pool = start(pool_of(SOURCE)).await;
         let cases = [
@@ -105,7 +105,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn the_error_says_how_much_memory_was_used() {
+    async fn worker_died_error_reports_peak_memory() {
         const SIZE: u64 = 150_000_000;
         let pool = start(pool_of(SOURCE)).await;
         let error = died(&pool, "use_memory", (SIZE,)).await;
@@ -116,7 +116,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn the_error_has_the_last_lines_only() {
+    async fn worker_died_error_has_only_the_last_lines() {
         let pool = start(pool_of(SOURCE)).await;
         let error = died(&pool, "many_words", ()).await;
         let CallError::WorkerDied { exit: Some(6), stderr_tail, .. } = &error else { panic!("{error:?}") };
@@ -127,7 +127,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn an_idempotent_call_is_given_to_another_worker_once() {
+    async fn idempotent_call_is_retried_once_on_another_worker() {
         let pool = start(pool_of(SOURCE)).await;
         let second: String =
             pool.request("once").args((scratch(),)).idempotent().send().await.expect("the second worker lives");
@@ -158,7 +158,7 @@ fn with_block(builder: PoolBuilder) -> (PoolBuilder, Receiver<u32>, Sender<()>) 
 }
 
 alone_test! {
-    async fn a_call_whose_worker_died_before_it_was_written_had_not_begun() {
+    async fn call_to_a_dead_worker_is_reassigned_before_writing() {
         let source = "import os, hatchery\ndef block():\n    hatchery.call_host('block', os.getpid())\n";
         let (builder, blocked, go_on) = with_block(pool_of(source).size(2));
         let pool = start(builder).await;
@@ -186,7 +186,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn what_a_worker_said_before_its_death_arrives_though_the_death_is_noticed_first() {
+    async fn items_written_before_a_death_still_arrive() {
         let source = format!(
             "import hatchery, threading\n{MODULE}
 def items():
@@ -217,7 +217,7 @@ def items():
 }
 
 alone_test! {
-    async fn a_lease_ends_with_its_worker() {
+    async fn lease_fails_when_its_worker_dies() {
         let pool = start(pool_of(SOURCE)).await;
         let lease = pool.checkout().await.expect("the worker is idle");
         assert_eq!(Some(lease.pid()), status(&pool).await.workers[0].pid);
@@ -244,7 +244,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_call_past_its_deadline_that_gives_up_costs_nothing() {
+    async fn timeout_of_interrupted_call_causes_no_restart() {
         let pool = start(pool_of(SOURCE)).await;
         let before = pid(&pool).await;
         let call = pool.request("end").args(("never",)).timeout(BRIEF);
@@ -257,7 +257,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_call_past_its_deadline_that_cannot_give_up_costs_the_worker() {
+    async fn timeout_of_uninterruptible_call_kills_the_worker() {
         let pool = start(pool_of(MODULE).cancel_grace(BRIEF)).await;
         let before = pid(&pool).await;
         let call = pool.request("wait_in_c").timeout(BRIEF);
@@ -275,7 +275,7 @@ alone_test! {
 const HOUR: Duration = Duration::from_secs(3600);
 
 alone_test! {
-    async fn death_of_a_worker_that_served_is_answered_at_once() {
+    async fn worker_that_served_is_replaced_without_backoff() {
         // A death that counted would cost the rest of the hour.
         let backoff = Backoff { free: 1, first: HOUR, max: HOUR, within: HOUR, ..Backoff::default() };
         let pool = start(pool_of(SOURCE).size(1).restart_backoff(backoff)).await;
@@ -287,7 +287,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn death_before_the_first_answer_waits_as_long_as_told() {
+    async fn worker_that_died_before_serving_waits_for_backoff() {
         let backoff = Backoff { free: 0, first: HOUR, max: HOUR, ..Backoff::default() };
         let at_once = Backoff { max_once_up: Duration::ZERO, ..backoff };
         let never = async |pool: &Pool| pool.call::<_, Value>("never", ()).await.expect_err("nobody answers");
@@ -309,7 +309,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn restart_backoff_that_cannot_be_is_refused() {
+    async fn invalid_restart_backoff_is_refused() {
         let backoff = Backoff { jitter: 2.0, ..Backoff::default() };
         let error = pool_of(SOURCE).restart_backoff(backoff).start().await.expect_err("no such jitter");
         assert!(matches!(&error, PoolStartError::Config(error) if error.field == "backoff.jitter"), "{error:?}");

@@ -66,7 +66,7 @@ def own_sockets():
 ";
 
 alone_test! {
-    async fn closing_the_standard_descriptors_harms_nobody_else() {
+    async fn closing_standard_descriptors_keeps_the_worker() {
         let pool = start(pool_of(SOURCE)).await;
         let worker = pid(&pool).await;
         assert_eq!(pool.call::<_, String>("close_standard", ()).await.expect("it only closes"), "closed");
@@ -84,7 +84,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn closing_every_descriptor_costs_the_worker() {
+    async fn closing_every_descriptor_kills_the_worker() {
         let pool = start(pool_of(SOURCE)).await;
         let error = pool.call::<_, Value>("close_all", ()).await.expect_err("it has no way to answer");
         let told = matches!(&error, CallError::WorkerDied { started: true, exit: Some(74), signal: None, .. });
@@ -102,7 +102,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_worker_holds_its_own_descriptors_alone() {
+    async fn worker_holds_only_its_own_descriptors() {
         let pool = start(pool_of(SOURCE).size(4)).await;
         let status = status_when(&pool, "all are ready", |status| status.ready == 4).await;
         for worker in status.workers {
@@ -124,7 +124,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn child_of_a_worker_inherits_the_standard_streams_only() {
+    async fn child_of_a_worker_inherits_only_standard_streams() {
         let pool = start(pool_of(SOURCE)).await;
         let mut child: Vec<(u32, String)> = pool.call("fds_of_a_child", ()).await.expect("it runs");
         child.retain(|(fd, target)| *fd > 2 && !is_listed_folder(target));

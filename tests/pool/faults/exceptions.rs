@@ -107,7 +107,7 @@ async fn raised(pool: &Pool, function: &str, args: impl serde::Serialize) -> (St
 }
 
 alone_test! {
-    async fn an_exception_arrives_with_its_type_message_traceback_and_causes() {
+    async fn exception_arrives_with_type_traceback_and_causes() {
         let pool = start(pool_of(SOURCE)).await;
         let (type_name, message, traceback) = raised(&pool, "chained", ()).await;
         assert_eq!((&*type_name, &*message), ("faulty.Refused", "no key"));
@@ -128,7 +128,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn what_ends_a_script_does_not_end_a_worker() {
+    async fn system_exit_does_not_end_the_worker() {
         let pool = start(pool_of(SOURCE)).await;
         for (code, told) in [(Value::from(0), "0"), (Value::from(7), "7"), (Value::from("bye"), "bye")] {
             let (type_name, message, _) = raised(&pool, "exits", (code,)).await;
@@ -144,7 +144,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn running_out_of_memory_or_stack_is_an_exception() {
+    async fn out_of_memory_and_recursion_are_python_errors() {
         let pool = start(pool_of(SOURCE)).await;
         assert_eq!(raised(&pool, "too_much", ()).await.0, "MemoryError");
         assert_eq!(raised(&pool, "out_of_memory", ()).await.0, "MemoryError");
@@ -157,7 +157,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn the_strangest_exceptions_arrive() {
+    async fn exceptions_that_fail_to_print_still_arrive() {
         let pool = start(pool_of(SOURCE)).await;
         let (type_name, message, _) = raised(&pool, "silent", ()).await;
         assert_eq!(type_name, "faulty.Silent");
@@ -175,7 +175,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn groups_of_exceptions_arrive_where_python_has_them() {
+    async fn exception_group_arrives_where_python_supports_it() {
         let pool = start(pool_of(SOURCE)).await;
         let (type_name, _, traceback) = raised(&pool, "group", ()).await;
         // Before 3.11 there are none.

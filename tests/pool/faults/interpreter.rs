@@ -25,7 +25,7 @@ fn script(name: &str, lines: &str) -> PathBuf {
 }
 
 alone_test! {
-    async fn a_missing_interpreter_is_named() {
+    async fn missing_interpreter_error_names_the_path() {
         let missing = scratch().join("python9");
         let no_program = scratch().join("no-program");
         std::fs::write(&no_program, "").expect("the test's own folder");
@@ -40,7 +40,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn an_interpreter_that_is_not_python_is_unusable() {
+    async fn program_that_is_not_python_is_unusable() {
         let rubbish = script("rubbish", "echo rubbish; echo 'and more' >&2; exit 5");
         let killed = script("killed", "exec python3 -c 'import os; os.kill(os.getpid(), 9)'");
         let marked = script("marked", "echo 'HATCHERY-PROBE {\"version\": 3}'");
@@ -65,7 +65,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn an_interpreter_that_is_no_executable_format_is_refused_by_the_system() {
+    async fn interpreter_with_wrong_file_format_fails_to_spawn() {
         let program = scratch().join("text");
         std::fs::write(&program, "neither a script nor a binary").expect("the test's own folder");
         std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).expect("it is ours");
@@ -76,7 +76,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn an_interpreter_that_is_too_old_says_its_version() {
+    async fn too_old_interpreter_error_reports_the_version() {
         let old = script("old", "echo 'HATCHERY-PROBE {\"version\": [3, 8, 18], \"executable\": \"/usr/bin/python3.8\"}'");
         let error = start_error(pool_of("").python(&old)).await;
         let told = matches!(&error, WorkerStartError::InterpreterTooOld { path, version }
@@ -98,7 +98,7 @@ alone_test! {
 }
 
 alone_test! {
-    fn a_probe_that_is_stopped_while_it_answers_answers_whole_all_the_same() {
+    fn probe_stopped_while_answering_still_answers_fully() {
         const PROBE: &str = include_str!("../../../src/python/probe.py");
         let (mut socket, theirs) = UnixStream::pair().expect("a pair");
         let mut probe = Command::new(python())
@@ -129,7 +129,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn an_interpreter_that_prints_at_its_start_is_usable() {
+    async fn interpreter_that_prints_at_start_is_usable() {
         let chatty = script("chatty", &format!("echo welcome; echo to Python >&2; exec {} \"$@\"", python().display()));
         let pool = start(pool_of("").python(chatty)).await;
         serves(&pool).await;
@@ -138,7 +138,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn interpreter_that_hangs_shows_what_it_printed() {
+    async fn hanging_interpreter_error_shows_its_output() {
         let lines = "echo waiting for a licence; echo no route to the server >&2; exec sleep 1000";
         let builder = pool_of("").python(script("hangs", lines)).size(2).spawn_timeout(BRIEF_START);
         let Err(error) = builder.start().await else { panic!("it is no Python") };
@@ -150,7 +150,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn an_interpreter_that_prints_without_end_takes_no_memory() {
+    async fn interpreter_with_endless_output_uses_no_memory() {
         let endless = script("endless", "exec cat /dev/zero");
         let after = Duration::from_secs(1);
         let own = std::process::id();
@@ -163,7 +163,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn the_active_virtual_environment_is_used() {
+    async fn active_virtual_environment_is_used() {
         const SOURCE: &str = "import sys\ndef prefix(): return sys.prefix";
         let environment = std::fs::canonicalize(scratch()).expect("it is there").join("environment");
         if role().as_deref() == Some("inside") {
@@ -187,7 +187,7 @@ alone_test! {
         }
         let made = Command::new(python()).args(["-m", "venv", "--without-pip"]).arg(&environment).status();
         assert!(made.expect("Python starts").success(), "Python has its venv module");
-        let test = test_path!(the_active_virtual_environment_is_used);
+        let test = test_path!(active_virtual_environment_is_used);
         for (role, environment) in [("inside", environment.clone()), ("broken", scratch().join("none"))] {
             let output = role_command(test, role)
                 .env("VIRTUAL_ENV", environment)
@@ -207,14 +207,14 @@ fn base(environment: &std::path::Path) -> PathBuf {
 }
 
 alone_test! {
-    async fn a_pool_needs_a_module() {
+    async fn pool_without_a_module_is_refused() {
         let error = Pool::builder().start().await.expect_err("nothing to import");
         assert!(error.to_string().contains("module"), "{error}");
     }
 }
 
 alone_test! {
-    async fn a_wrapper_that_leaves_a_process_behind_is_not_waited_for() {
+    async fn process_left_by_a_wrapper_does_not_delay_the_start() {
         // The process left the group, so that nothing of ours ends it, and holds the output of the wrapper's first run.
         let left = scratch().join("left");
         let (file, python) = (left.display(), python());

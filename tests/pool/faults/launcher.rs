@@ -57,7 +57,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn launcher_that_fails_shows_what_it_printed() {
+    async fn launcher_that_fails_reports_its_output() {
         let fails = ["sh", "-c", "echo no such limit >&2; exit 3"];
         let error = start_error(pool_of(SOURCE).launcher(fails)).await;
         let told = matches!(&error, WorkerStartError::Died { exit: Some(3), output, .. } if output.contains("no such limit"));
@@ -66,7 +66,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn launcher_that_allows_too_few_files_says_so() {
+    async fn launcher_with_too_low_file_limit_reports_it() {
         let error = start_error(pool_of(SOURCE).launcher(["sh", "-c", "ulimit -n 5; exec \"$@\"", "sh"])).await;
         let told = matches!(&error, WorkerStartError::Died { exit: Some(74), output, .. } if output.contains("`ulimit -n`"));
         assert!(told, "{error:?}");
@@ -74,7 +74,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn launcher_that_is_missing_is_a_setting() {
+    async fn missing_launcher_is_a_config_error() {
         for missing in ["launcher-that-nobody-has", "/nowhere/launcher"] {
             match pool_of(SOURCE).launcher([missing]).start().await {
                 Err(PoolStartError::Config(error)) => {
@@ -152,7 +152,7 @@ fn interpreter() -> PathBuf {
 }
 
 alone_test! {
-    async fn environment_that_is_too_large_names_its_largest() {
+    async fn too_large_environment_error_names_largest_variable() {
         // Linux takes 128 KiB for one variable.
         let error = start_error(pool_of(SOURCE).env("HUGE", "x".repeat(200_000))).await;
         assert!(matches!(error, WorkerStartError::Spawn { .. }), "{error:?}");

@@ -12,7 +12,7 @@ use crate::support::{BRIEF, alone_test, kill, logged, rss_bytes, status_when, wa
 const TARGET: &str = "hatchery::python::faulty-1";
 
 alone_test! {
-    async fn print_is_logged_flushed_or_not() {
+    async fn print_is_logged_with_and_without_flush() {
         let source = "
 def talk(lines, flush):
     for n in range(lines):
@@ -34,7 +34,7 @@ def talk(lines, flush):
 }
 
 alone_test! {
-    async fn every_way_to_standard_output_is_captured() {
+    async fn output_by_every_route_is_captured() {
         let source = "
 import ctypes, os, subprocess, sys
 def talk():
@@ -72,7 +72,7 @@ def talk():
 }
 
 alone_test! {
-    async fn input_finds_nothing_to_read() {
+    async fn standard_input_is_empty() {
         let source = "
 import sys
 def ask(): return input('your name? ')
@@ -87,7 +87,7 @@ def read(): return sys.stdin.read()";
 }
 
 alone_test! {
-    async fn a_line_of_10_mb_is_cut_and_takes_no_memory() {
+    async fn output_line_of_10_mb_is_cut_and_uses_no_memory() {
         const MB: usize = 1_000_000;
         let source = "
 import os, sys
@@ -118,7 +118,7 @@ def last_words(size):
 }
 
 alone_test! {
-    async fn a_flood_of_output_does_not_hold_up_the_pool() {
+    async fn flood_of_output_does_not_delay_the_pool() {
         let source = "
 import os
 def flood(): os.system('yes')
@@ -143,7 +143,7 @@ def flood_without_end_of_line(): os.system('cat /dev/zero')";
 }
 
 alone_test! {
-    async fn a_flood_from_a_process_that_left_the_group_does_not_hold_up_the_end() {
+    async fn output_of_an_escaped_process_does_not_delay_the_end() {
         let source = "
 import os, subprocess
 def leave():

@@ -137,7 +137,7 @@ async fn broken(pool: &Pool, function: &str, what: &str, told: &str) {
 }
 
 alone_test! {
-    async fn whoever_is_told_of_it_is_not_given_that_worker_again() {
+    async fn caller_with_protocol_error_gets_another_worker() {
         let pool = start(pool_of(SOURCE)).await;
         for restarts in 0..5 {
             let error = pool.call::<_, Value>("write_and_wait", ("garbage",)).await.expect_err("it is broken");
@@ -152,7 +152,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn bytes_that_are_no_frame_of_a_worker_break_the_protocol() {
+    async fn invalid_frames_are_protocol_errors() {
         // A few pools, so that no slot has to wait long for its next worker.
         for cases in CASES.chunks(5) {
             let pool = start(pool_of(SOURCE)).await;
@@ -165,7 +165,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_broken_protocol_is_told_at_once_and_not_at_the_deadline() {
+    async fn protocol_error_is_reported_before_the_deadline() {
         let pool = start(pool_of(SOURCE)).await;
         for what in ["garbage", "an empty frame", "an unknown call"] {
             let told = CASES.iter().find(|case| case.0 == what).expect("it is one").1;
@@ -176,7 +176,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn an_idle_worker_that_breaks_the_protocol_is_replaced() {
+    async fn idle_worker_that_breaks_the_protocol_is_replaced() {
         let pool = start(pool_of(SOURCE)).await;
         let (before, go) = (pid(&pool).await, scratch().join("go"));
         pool.call::<_, ()>("write_later", ("an unknown call", &go)).await.expect("it only starts a thread");
@@ -190,7 +190,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn half_a_frame_is_a_death_when_nothing_follows_and_a_broken_protocol_else() {
+    async fn partial_frame_is_a_death_or_a_protocol_error() {
         let pool = start(pool_of(SOURCE)).await;
         let error = pool.call::<_, Value>("half_a_frame", ("exit",)).await.expect_err("it dies");
         assert!(matches!(error, CallError::WorkerDied { started: true, exit: Some(3), .. }), "{error:?}");
@@ -203,7 +203,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn what_is_no_part_of_a_stream_breaks_the_protocol() {
+    async fn invalid_stream_frames_are_protocol_errors() {
         let cases = [
             ("a result", "a result of the unknown call 1", 1),
             ("a wrong item", "unknown stream 2", 1),
@@ -232,7 +232,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn what_comes_too_late_for_a_call_is_ignored() {
+    async fn late_frames_of_a_finished_call_are_ignored() {
         let pool = start(pool_of(SOURCE)).await;
         serves(&pool).await;
         let before = pid(&pool).await;

@@ -36,7 +36,7 @@ fn written(error: &CallError) -> (String, String) {
 }
 
 alone_test! {
-    async fn errors_of_calls_are_a_line_with_the_place_and_a_report() {
+    async fn call_errors_have_a_line_with_place_and_a_report() {
         let pool = start(pool_of(SHOP).name("shop")).await;
         let call = pool.request("price").args(("none",)).request_id("r-17");
         let (line, report) = written(&call.send::<Value>().await.expect_err("it raises"));
@@ -68,7 +68,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn errors_of_values_say_which_side_is_at_fault() {
+    async fn value_errors_report_the_direction() {
         let pool = start(pool_of(SHOP).max_frame_bytes(65_536)).await;
         let large = "x".repeat(70_000);
         let no_json = std::collections::HashMap::from([((1, 2), 3)]);
@@ -90,7 +90,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_missing_package_names_interpreter_path_and_unused_venv() {
+    async fn missing_package_error_names_interpreter_and_venv() {
         let venv = scratch().join(".venv");
         std::fs::create_dir_all(&venv).expect("the test's own folder");
         std::fs::write(venv.join("pyvenv.cfg"), "home = /usr/bin\n").expect("the test's own file");
@@ -106,7 +106,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_missing_module_says_where_it_was_looked_for() {
+    async fn missing_module_error_names_the_search_path() {
         let empty = scratch().join("empty");
         std::fs::create_dir_all(&empty).expect("the test's own folder");
         let error = start_error(builder().module("no_such_shop").name("faulty").path(&empty).size(1)).await.to_string();
@@ -116,7 +116,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_start_that_times_out_tells_the_stack_of_the_import() {
+    async fn start_timeout_shows_the_stack_of_the_import() {
         start(pool_of("")).await.shutdown().await;
         let source = "import time\ndef load():\n    time.sleep(1000)\nload()";
         let error = start_error(pool_of(source).spawn_timeout(BRIEF_START)).await;

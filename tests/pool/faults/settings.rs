@@ -17,7 +17,7 @@ def first_paths(count): return sys.path[:count]
 ";
 
 alone_test! {
-    async fn variables_are_added_to_those_of_the_host() {
+    async fn env_is_added_to_the_host_environment() {
         let pool = start(pool_of(SOURCE).env("FAULTY", "a=b ü").env("PYTHONHASHSEED", "0").env("HOME", "/elsewhere")).await;
         for (name, value) in [("FAULTY", json!("a=b ü")), ("HOME", json!("/elsewhere")), ("NOBODY_SETS_IT", Value::Null)] {
             assert_eq!(pool.call::<_, Value>("variable", (name,)).await.expect("it runs"), value);
@@ -29,7 +29,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn variables_that_cannot_be_are_refused() {
+    async fn invalid_env_is_refused() {
         for (name, value) in [("", ""), ("a=b", ""), ("zero\0byte", ""), ("FAULTY", "zero\0byte")] {
             let error = pool_of(SOURCE).env(name, value).start().await.expect_err("no such variable");
             assert!(matches!(&error, PoolStartError::Config(error) if error.field == "env"), "{error:?}");
@@ -38,7 +38,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_relative_path_is_relative_to_the_workers_directory() {
+    async fn relative_path_starts_at_the_worker_directory() {
         let folder = scratch().join("project");
         std::fs::create_dir_all(folder.join("lib")).expect("the test's own folder");
         std::fs::create_dir_all(folder.join("more")).expect("the test's own folder");
@@ -55,7 +55,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn path_that_the_locale_cannot_write_is_searched() {
+    async fn path_outside_the_locale_encoding_is_searched() {
         for (name, locale) in [(&b"caf\xe9"[..], "C.UTF-8"), ("café".as_bytes(), "C"), (&b"na\xefve"[..], "C")] {
             let folder = scratch().join(OsStr::from_bytes(name));
             std::fs::create_dir_all(&folder).expect("the test's own folder");
@@ -72,7 +72,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn path_that_does_not_exist_fails_the_start() {
+    async fn missing_path_fails_the_start() {
         let file = scratch().join("abroad.py");
         std::fs::write(&file, SOURCE).expect("the test's own folder");
         for (path, said) in [(scratch().join("none"), "does not exist"), (file, "is neither a directory nor a zip archive")] {
@@ -85,7 +85,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_directory_that_is_missing_is_refused() {
+    async fn missing_current_dir_is_refused() {
         let error = pool_of(SOURCE).current_dir(scratch().join("none")).start().await.expect_err("it is not there");
         let error = error.worker_error().expect("the worker cannot start").to_string();
         assert!(error.contains("current directory") && error.contains("scratch/none"), "{error}");
@@ -93,7 +93,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn the_working_directory_does_not_shadow_the_standard_library() {
+    async fn current_dir_does_not_shadow_the_standard_library() {
         let folder = scratch().join("project");
         std::fs::create_dir(&folder).expect("the test's own folder");
         for name in ["os", "json", "struct", "traceback", "socket"] {
@@ -106,7 +106,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_module_of_a_package_can_be_served() {
+    async fn module_in_a_package_can_be_served() {
         let package = scratch().join("package");
         std::fs::create_dir(&package).expect("the test's own folder");
         python_module(&package, "__init__", "BASE = 40");
@@ -118,7 +118,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn only_the_functions_asked_for_can_be_called() {
+    async fn only_listed_functions_can_be_called() {
         let pool = start(pool_of(SOURCE).functions(["ping", "folder"])).await;
         serves(&pool).await;
         let error = pool.call::<_, Value>("variable", ("PATH",)).await.expect_err("it is not exported");
@@ -129,7 +129,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn all_decides_what_is_exported() {
+    async fn dunder_all_decides_what_is_exported() {
         let source = "from os import getpid\nfrom os.path import basename\n__all__ = ['getpid', '_odd', 'ping', 'CONSTANT']
 CONSTANT = 3\ndef _odd(): return 'odd'\ndef hidden(): return 'hidden'";
         let pool = start(pool_of(source)).await;
@@ -145,7 +145,7 @@ CONSTANT = 3\ndef _odd(): return 'odd'\ndef hidden(): return 'hidden'";
 }
 
 alone_test! {
-    async fn without_all_what_the_module_defines_is_exported() {
+    async fn without_dunder_all_own_definitions_are_exported() {
         let source = "from os import getpid
 class Thing:\n    def __call__(self): return 'called'
 thing = Thing()\nshort = lambda: 'lambda'\ndef _private(): pass";

@@ -9,7 +9,7 @@ use super::pools::{LONG, pid, pool_of, serves, start};
 use crate::support::{alone_test, in_all_places, is_alive, logged, scratch, status_when, wait_until};
 
 alone_test! {
-    async fn exit_handlers_run() {
+    async fn shutdown_runs_exit_handlers() {
         let source = "
 import atexit, sys
 @atexit.register
@@ -31,7 +31,7 @@ def set_folder(path):
 }
 
 alone_test! {
-    async fn a_worker_that_does_not_end_is_killed() {
+    async fn worker_that_does_not_exit_is_killed() {
         let sources = [
             "import atexit, time\natexit.register(time.sleep, 1000)",
             "import threading, time\nthreading.Thread(target=time.sleep, args=(1000,)).start()",
@@ -49,7 +49,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_call_that_runs_may_finish_and_one_that_does_not_is_killed() {
+    async fn shutdown_awaits_running_call_until_the_timeout() {
         let source = "
 import os, time
 def wait_for(path):

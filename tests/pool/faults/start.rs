@@ -7,7 +7,7 @@ use super::pools::{LONG, pool_of, pool_of_module, serves, start, start_error};
 use crate::support::{BRIEF_START, alone_test, fds, logged, python_module, scratch, status_when, wait_until};
 
 alone_test! {
-    async fn an_import_that_fails_gives_its_traceback() {
+    async fn failed_import_error_has_its_traceback() {
         let error = start_error(pool_of("def inner():\n    return 1 / 0\ninner()")).await;
         let WorkerStartError::Python { phase, type_name, message, traceback, .. } = error else {
             panic!("{error:?}");
@@ -21,7 +21,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_module_that_is_missing_or_no_python_fails_its_import() {
+    async fn missing_or_invalid_module_fails_the_import() {
         let error = start_error(pool_of("").module("no_such_module").name("faulty")).await;
         let told = matches!(&error, WorkerStartError::Python { phase: StartPhase::Import, type_name, message, .. }
             if type_name == "ModuleNotFoundError" && message.contains("no_such_module"));
@@ -51,19 +51,19 @@ async fn start_without_free_descriptors() {
 }
 
 alone_test! {
-    async fn arbiter_without_free_descriptors_says_how_many_are_needed() {
+    async fn arbiter_without_descriptors_reports_how_many_it_needs() {
         start_without_free_descriptors().await;
     }
 }
 
 alone_test! {
-    tokio async fn system_without_free_descriptors_says_how_many_are_needed() {
+    tokio async fn system_without_descriptors_reports_how_many_it_needs() {
         start_without_free_descriptors().await;
     }
 }
 
 alone_test! {
-    async fn an_import_that_hangs_is_killed_with_what_it_printed() {
+    async fn hanging_import_is_killed_and_its_output_reported() {
         // So that finding the interpreter takes no part of the short time.
         start(pool_of("")).await.shutdown().await;
         let after = BRIEF_START;
@@ -77,7 +77,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn an_import_that_prints_is_no_failure() {
+    async fn import_that_prints_succeeds() {
         let source = "import os, sys\nprint('one')\nos.write(1, b'two\\n')\nprint('three', file=sys.stderr)";
         let pool = start(pool_of(source)).await;
         serves(&pool).await;
@@ -92,7 +92,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn an_import_that_exits_is_told_apart_from_one_that_dies() {
+    async fn import_that_exits_differs_from_import_that_dies() {
         let error = start_error(pool_of("import sys\nsys.exit('enough')")).await;
         let told = matches!(&error, WorkerStartError::Python { phase: StartPhase::Import, type_name, message, .. }
             if type_name == "SystemExit" && message == "enough");
@@ -113,7 +113,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn an_import_that_writes_into_the_protocol_is_a_protocol_error() {
+    async fn import_that_writes_to_the_socket_is_a_protocol_error() {
         let source = "import os
 print('innocent')
 for fd in map(int, os.listdir('/proc/self/fd')):
@@ -130,7 +130,7 @@ for fd in map(int, os.listdir('/proc/self/fd')):
 }
 
 alone_test! {
-    async fn a_function_that_is_asked_for_must_be_there() {
+    async fn missing_listed_function_fails_the_start() {
         let source = "def parse(): pass\ndef _private(): pass\nfrom os import getpid";
         for (name, near) in [("prase", "did you mean 'parse'?"), ("_private", "no function"), ("getpid", "no function")] {
             let error = start_error(pool_of(source).functions(["ping", name])).await;
@@ -142,7 +142,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_pool_that_waits_for_nobody_says_why_it_cannot_serve_and_recovers() {
+    async fn pool_with_min_ready_zero_reports_failure_and_recovers() {
         let pool = start(pool_of("raise RuntimeError('no licence')").size(2).min_ready(0)).await;
         status_when(&pool, "both have failed", |status| status.workers.iter().all(|worker| {
             worker.last_exit.as_ref().is_some_and(|why| why.contains("no licence"))
@@ -164,7 +164,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_start_that_is_given_up_leaves_nothing() {
+    async fn dropped_start_leaves_nothing_behind() {
         for moment in ["at_once", "while_it_imports"] {
             // A module for each: what is left of the first start may come to its import before it is killed.
             let begun = scratch().join(format!("{moment}.begun"));

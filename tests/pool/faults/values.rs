@@ -65,7 +65,7 @@ impl Serialize for Nested {
 }
 
 alone_test! {
-    async fn what_python_returns_arrives() {
+    async fn python_results_arrive_as_json() {
         let pool = start(pool_of(SOURCE)).await;
         let cases = [
             ("None", Value::Null),
@@ -96,7 +96,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn what_has_no_json_form_is_named_with_its_place() {
+    async fn unencodable_result_is_named_with_its_path() {
         let pool = start(pool_of(SOURCE)).await;
         let before = pid(&pool).await;
         let cases: [(&str, &[&str]); 14] = [
@@ -125,7 +125,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn nesting_is_bounded_in_both_directions() {
+    async fn nesting_depth_is_bounded_in_both_directions() {
         let pool = start(pool_of(SOURCE)).await;
         for function in ["nested", "nested_map"] {
             pool.call::<_, Value>(function, (120,)).await.expect("as deep as the wire carries");
@@ -151,7 +151,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn what_rust_sends_arrives() {
+    async fn rust_arguments_arrive_as_python_values() {
         let pool = start(pool_of(SOURCE)).await;
         let say = async |value: Value| pool.call::<_, String>("say", (value,)).await.expect("it is JSON");
         assert_eq!(say(json!([null, true, -1, 1.5, "a\u{1f40d}\0"])).await, "[None, True, -1, 1.5, 'a🐍\\x00']");
@@ -167,7 +167,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn what_rust_cannot_send_is_named_with_its_place() {
+    async fn unencodable_argument_is_named_with_its_path() {
         let pool = start(pool_of(SOURCE)).await;
         let raw = |text: &str| RawValue::from_string(text.to_owned()).expect("it is JSON");
         let message = refused(&pool, pool.call("echo", (vec![1, 1_u128 << 64],)).await).await;
@@ -190,7 +190,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_result_of_another_type_is_named_with_its_place() {
+    async fn result_of_wrong_type_is_named_with_its_path() {
         #[derive(Debug, Deserialize)]
         struct Report {
             rows: Vec<Row>,
@@ -220,7 +220,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn frames_over_the_limit_are_refused_and_large_ones_travel() {
+    async fn frames_over_the_limit_are_refused() {
         const LIMIT: usize = 1 << 20;
         let pool = start(pool_of(SOURCE).max_frame_bytes(LIMIT as u32)).await;
         let before = pid(&pool).await;
@@ -252,7 +252,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn an_error_too_long_for_a_frame_arrives_shortened() {
+    async fn error_longer_than_a_frame_is_shortened() {
         let source = "def fail():\n    raise type('E' * 100_000, (Exception,), {})('x' * 100_000)";
         let pool = start(pool_of(source).max_frame_bytes(64 * 1024)).await;
         let error = pool.call::<_, Value>("fail", ()).await.expect_err("it raises");

@@ -210,57 +210,57 @@ fn begun(folder: &Path) -> usize {
 
 alone_test! {
     within 3600 seconds:
-    fn host_killed_with_idle_workers() {
-        host_killed(test_path!(host_killed_with_idle_workers), Workers::Idle);
+    fn killed_host_with_idle_workers_leaves_nothing() {
+        host_killed(test_path!(killed_host_with_idle_workers_leaves_nothing), Workers::Idle);
     }
 }
 
 alone_test! {
     within 3600 seconds:
-    fn host_killed_with_busy_workers() {
-        host_killed(test_path!(host_killed_with_busy_workers), Workers::In(&["sleep", "ignore_signals"]));
+    fn killed_host_with_busy_workers_leaves_nothing() {
+        host_killed(test_path!(killed_host_with_busy_workers_leaves_nothing), Workers::In(&["sleep", "ignore_signals"]));
     }
 }
 
 alone_test! {
     within 3600 seconds:
-    fn host_killed_with_workers_in_c_code() {
-        host_killed(test_path!(host_killed_with_workers_in_c_code), Workers::In(&["spin", "wait_in_c"]));
+    fn killed_host_with_workers_in_c_code_leaves_nothing() {
+        host_killed(test_path!(killed_host_with_workers_in_c_code_leaves_nothing), Workers::In(&["spin", "wait_in_c"]));
     }
 }
 
 alone_test! {
     within 3600 seconds:
-    fn host_killed_with_stopped_workers() {
-        host_killed(test_path!(host_killed_with_stopped_workers), Workers::Stopped);
+    fn killed_host_with_stopped_workers_leaves_nothing() {
+        host_killed(test_path!(killed_host_with_stopped_workers_leaves_nothing), Workers::Stopped);
     }
 }
 
 alone_test! {
     within 3600 seconds:
-    fn host_killed_with_grandchildren() {
-        host_killed(test_path!(host_killed_with_grandchildren), Workers::WithChildren);
+    fn killed_host_with_grandchildren_leaves_nothing() {
+        host_killed(test_path!(killed_host_with_grandchildren_leaves_nothing), Workers::WithChildren);
     }
 }
 
 alone_test! {
     within 3600 seconds:
-    fn host_killed_with_workers_that_import() {
-        host_killed(test_path!(host_killed_with_workers_that_import), Workers::Importing);
+    fn killed_host_with_importing_workers_leaves_nothing() {
+        host_killed(test_path!(killed_host_with_importing_workers_leaves_nothing), Workers::Importing);
     }
 }
 
 alone_test! {
     within 3600 seconds:
-    fn host_killed_at_any_moment() {
-        host_killed_at_random(test_path!(host_killed_at_any_moment));
+    fn host_killed_at_any_moment_leaves_nothing() {
+        host_killed_at_random(test_path!(host_killed_at_any_moment_leaves_nothing));
     }
 }
 
 alone_test! {
     within 120 seconds:
-    fn host_killed_after_a_fork_without_exec_ends_its_workers() {
-        let test = test_path!(host_killed_after_a_fork_without_exec_ends_its_workers);
+    fn killed_host_with_forked_child_ends_its_workers() {
+        let test = test_path!(killed_host_with_forked_child_ends_its_workers);
         if role().is_some() {
             return in_system(|| async {
                 let pool = start(pool_of_module().size(2)).await;

@@ -91,8 +91,8 @@ def spin():
 
 alone_test! {
     within 180 seconds:
-    fn host_that_ignores_sigchld_signals_its_workers_only() {
-        let test = test_path!(host_that_ignores_sigchld_signals_its_workers_only);
+    fn host_ignoring_sigchld_signals_only_its_workers() {
+        let test = test_path!(host_ignoring_sigchld_signals_only_its_workers);
         if role().is_none() {
             return in_namespace(test, "");
         }
@@ -112,8 +112,8 @@ alone_test! {
 
 alone_test! {
     within 180 seconds:
-    fn host_that_reaps_all_signals_its_workers_only() {
-        let test = test_path!(host_that_reaps_all_signals_its_workers_only);
+    fn host_reaping_all_children_signals_only_its_workers() {
+        let test = test_path!(host_reaping_all_children_signals_only_its_workers);
         if role().is_none() {
             return in_namespace(test, "");
         }
@@ -190,8 +190,8 @@ async fn goes_on(pool: &Pool) {
 
 alone_test! {
     within 180 seconds:
-    fn passed_socket_whose_close_waits_holds_up_no_neighbour() {
-        let test = test_path!(passed_socket_whose_close_waits_holds_up_no_neighbour);
+    fn slow_close_of_passed_socket_does_not_delay_others() {
+        let test = test_path!(slow_close_of_passed_socket_does_not_delay_others);
         if role().is_none() {
             return in_namespace(test, "");
         }
@@ -224,8 +224,8 @@ time.sleep(1000)
 
 alone_test! {
     within 180 seconds:
-    fn worker_that_dies_while_traced_holds_up_no_neighbour() {
-        let test = test_path!(worker_that_dies_while_traced_holds_up_no_neighbour);
+    fn death_of_traced_worker_does_not_delay_others() {
+        let test = test_path!(death_of_traced_worker_does_not_delay_others);
         if role().is_none() {
             return in_namespace(test, "");
         }

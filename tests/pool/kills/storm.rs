@@ -46,7 +46,7 @@ async def note_async(journal, number, seconds):
 alone_test! {
     within 3600 seconds:
     /// No more failed calls than were in the workers that were killed, every call ends once and no function runs twice, and all workers come back.
-    async fn storm_of_kills_under_load() {
+    async fn calls_survive_a_storm_of_kills() {
         for round in 0..rounds() {
             storm(round).await;
         }

@@ -64,7 +64,7 @@ fn assert_timed_out(outcome: Result<Value, CallError>, begun: bool) {
 }
 
 alone_test! {
-    async fn an_idle_worker_that_is_killed_is_replaced() {
+    async fn killed_idle_worker_is_replaced() {
         let pool = start(pool_of(SOURCE).size(2)).await;
         let before = status(&pool).await;
         let victim = before.workers[1].pid.expect("it is ready");
@@ -89,7 +89,7 @@ def begin():
 
 alone_test! {
     /// They fall to this process, a subreaper, as to PID 1 of a container.
-    async fn what_a_killed_worker_had_started_is_reaped_with_it() {
+    async fn children_of_a_killed_worker_are_reaped() {
         let no_zombie = || zombies(std::process::id()) == 0;
         let pool = start(pool_of(STARTS).size(1)).await;
         let begun: Vec<u32> = pool.call("begin", ()).await.expect("it starts them");
@@ -106,7 +106,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_call_to_a_worker_that_was_just_killed_is_given_to_another() {
+    async fn call_to_a_just_killed_worker_is_reassigned() {
         let pool = start(pool_of(SOURCE)).await;
         for restarts in 1..=3 {
             // The pool cannot know yet that it is dead; the call surely never began.
@@ -129,7 +129,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_busy_worker_that_is_killed_fails_its_call() {
+    async fn killed_busy_worker_fails_its_call() {
         let pool = start(pool_of(SOURCE)).await;
         let folder = folder("once");
         let call = work(&pool, &folder, false);
@@ -146,7 +146,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn an_idempotent_call_survives_one_kill_but_not_two() {
+    async fn idempotent_call_survives_one_kill_but_not_two() {
         let pool = start(pool_of(SOURCE).size(2)).await;
         let folder_of_one = folder("killed-once");
         let call = work(&pool, &folder_of_one, true);
@@ -171,7 +171,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_stopped_worker_is_replaced_at_its_calls_deadline() {
+    async fn stopped_worker_is_replaced_at_the_call_deadline() {
         let pool = start(pool_of(SOURCE).cancel_grace(Duration::from_millis(300))).await;
         for busy in [true, false] {
             let worker = pid(&pool).await;
@@ -196,7 +196,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_stopped_worker_that_reads_nothing_of_a_large_call_is_replaced() {
+    async fn stopped_worker_with_unread_large_call_is_replaced() {
         let pool = start(pool_of(SOURCE).cancel_grace(Duration::from_millis(300))).await;
         let worker = pid(&pool).await;
         stop(worker);
@@ -211,7 +211,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_stopped_worker_that_goes_on_has_lost_nothing() {
+    async fn stopped_worker_that_continues_finishes_its_call() {
         let pool = start(pool_of(SOURCE)).await;
         let worker = pid(&pool).await;
         let folder = folder("goes-on");
@@ -227,7 +227,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_stopped_worker_does_not_hold_up_the_shutdown() {
+    async fn stopped_worker_does_not_delay_the_shutdown() {
         let pool = start(pool_of(SOURCE).shutdown_timeout(Duration::from_millis(300))).await;
         let worker = pid(&pool).await;
         stop(worker);
@@ -237,7 +237,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_dropped_pool_kills_a_stopped_and_a_busy_worker() {
+    async fn dropped_pool_kills_stopped_and_busy_workers() {
         let pool = start(pool_of(SOURCE).size(2)).await;
         let folder = folder("dropped");
         let call = work(&pool, &folder, false);
@@ -254,7 +254,7 @@ alone_test! {
 
 alone_test! {
     within 90 seconds:
-    async fn a_slot_recovers_from_more_deaths_than_are_free() {
+    async fn slot_recovers_after_its_free_restarts_are_used_up() {
         const DEATHS: u64 = 6;
         let pool = start(pool_of(SOURCE)).await;
         for deaths in 1..=DEATHS {

@@ -13,7 +13,7 @@ use crate::support::{
 };
 
 alone_test! {
-    async fn the_last_drop_kills_the_workers_and_waits_for_nothing() {
+    async fn last_drop_kills_the_workers_without_waiting() {
         let pool = started(1).await;
         let worker = pids(&pool).await[0];
         // A message keeps no pool alive.
@@ -31,7 +31,7 @@ alone_test! {
 }
 
 alone_test! {
-    tokio async fn every_handle_but_the_last_may_go() {
+    tokio async fn pool_lives_until_its_last_handle_is_dropped() {
         let pool = started(1).await;
         let clones: Vec<_> = (0..10).map(|_| pool.clone()).collect();
         drop(pool);
@@ -42,7 +42,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_lease_keeps_its_pool_alive() {
+    async fn lease_keeps_its_pool_alive() {
         let pool = started(2).await;
         let workers = pids(&pool).await;
         let lease = pool.checkout().await.expect("a worker is free");
@@ -57,7 +57,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_call_under_way_keeps_its_pool_alive() {
+    async fn running_call_keeps_its_pool_alive() {
         let pool = started(1).await;
         let caller = actix::spawn({
             let pool = pool.clone();
@@ -71,7 +71,7 @@ alone_test! {
 }
 
 alone_test! {
-    tokio async fn a_pool_may_be_dropped_inside_a_task_and_on_another_thread() {
+    tokio async fn pool_can_be_dropped_in_a_task_or_on_another_thread() {
         let pool = started(1).await;
         tokio::spawn(async move { drop(pool) }).await.expect("no panic");
         let pool = started(1).await;
@@ -80,7 +80,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_pool_on_the_current_arbiter_may_be_dropped_there() {
+    async fn pool_on_the_current_arbiter_can_be_dropped_there() {
         let pool = crate::support::pool_of(crate::support::MODULE).size(1).on_current_arbiter();
         let pool = pool.start().await.expect("it starts");
         let worker = pids(&pool).await[0];
@@ -90,7 +90,7 @@ alone_test! {
 }
 
 alone_test! {
-    fn a_pool_may_be_dropped_where_no_runtime_is() {
+    fn pool_can_be_dropped_without_a_runtime() {
         let pool = block_on(started(2));
         let workers = block_on(pids(&pool));
         drop(pool);
@@ -99,7 +99,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_pool_dropped_in_the_middle_of_its_shutdown_is_killed() {
+    async fn pool_dropped_during_its_shutdown_is_killed() {
         let pool = started(1).await;
         let worker = pids(&pool).await[0];
         let broker = pool.actor();
@@ -144,8 +144,8 @@ async fn busy_pool() -> hatchery::Pool {
 }
 
 alone_test! {
-    fn a_main_that_returns_without_a_shutdown_leaves_nothing() {
-        assert_nothing_is_left_by(test_path!(a_main_that_returns_without_a_shutdown_leaves_nothing), || {
+    fn main_that_returns_without_shutdown_leaves_nothing() {
+        assert_nothing_is_left_by(test_path!(main_that_returns_without_shutdown_leaves_nothing), || {
             System::new().block_on(async {
                 let _pool = busy_pool().await;
             });
@@ -154,8 +154,8 @@ alone_test! {
 }
 
 alone_test! {
-    fn a_main_that_exits_leaves_nothing() {
-        assert_nothing_is_left_by(test_path!(a_main_that_exits_leaves_nothing), || {
+    fn main_that_exits_leaves_nothing() {
+        assert_nothing_is_left_by(test_path!(main_that_exits_leaves_nothing), || {
             let runtime = tokio::runtime::Runtime::new().expect("a runtime");
             let _pool = runtime.block_on(busy_pool());
             std::process::exit(0);
@@ -164,15 +164,15 @@ alone_test! {
 }
 
 alone_test! {
-    fn a_main_that_forgets_its_pool_leaves_nothing() {
-        assert_nothing_is_left_by(test_path!(a_main_that_forgets_its_pool_leaves_nothing), || {
+    fn main_that_forgets_its_pool_leaves_nothing() {
+        assert_nothing_is_left_by(test_path!(main_that_forgets_its_pool_leaves_nothing), || {
             System::new().block_on(async { std::mem::forget(busy_pool().await) });
         });
     }
 }
 
 alone_test! {
-    async fn messages_to_a_dropped_pool_are_refused() {
+    async fn message_to_a_dropped_pool_is_refused() {
         let pool = started(1).await;
         let broker = pool.actor();
         drop(pool);

@@ -44,13 +44,13 @@ fn current_thread() -> tokio::runtime::Runtime {
 }
 
 alone_test! {
-    async fn in_a_system_on_an_arbiter_of_its_own() {
+    async fn pool_on_its_own_arbiter_serves_in_a_system() {
         use_a_pool().await;
     }
 }
 
 alone_test! {
-    async fn in_a_system_on_the_current_arbiter() {
+    async fn pool_on_the_current_arbiter_serves_in_a_system() {
         // One that closes descriptors comes and goes.
         let threads = || {
             let all = crate::support::threads(std::process::id()).into_values();
@@ -70,33 +70,33 @@ alone_test! {
 }
 
 alone_test! {
-    tokio async fn under_a_multi_threaded_tokio() {
+    tokio async fn pool_serves_under_multi_threaded_tokio() {
         use_a_pool().await;
         tokio::spawn(use_a_pool()).await.expect("no panic");
     }
 }
 
 alone_test! {
-    fn under_a_single_threaded_tokio() {
+    fn pool_serves_under_single_threaded_tokio() {
         current_thread().block_on(use_a_pool());
     }
 }
 
 alone_test! {
-    fn in_a_tokio_without_timers_or_io() {
+    fn pool_serves_under_tokio_without_timers_or_io() {
         let bare = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         bare.block_on(use_a_pool());
     }
 }
 
 alone_test! {
-    fn without_any_runtime() {
+    fn pool_serves_without_any_runtime() {
         block_on(use_a_pool());
     }
 }
 
 alone_test! {
-    async fn from_another_arbiter_of_the_system() {
+    async fn pool_started_on_another_arbiter_serves_everywhere() {
         let arbiter = Arbiter::new();
         for on_current_arbiter in [false, true] {
             let (done, end) = oneshot::channel();
@@ -117,7 +117,7 @@ alone_test! {
 }
 
 alone_test! {
-    fn twenty_systems_one_after_the_other() {
+    fn twenty_successive_systems_each_run_a_pool() {
         for round in 0..20 {
             System::new().block_on(async move {
                 let pool = started(1).await;
@@ -133,7 +133,7 @@ alone_test! {
 }
 
 alone_test! {
-    fn a_pool_started_outside_any_system_is_used_inside_one_and_after_it() {
+    fn pool_started_outside_a_system_serves_inside_and_after() {
         let pool = block_on(started(1));
         for round in 0..3 {
             let pool = pool.clone();
@@ -148,7 +148,7 @@ alone_test! {
 }
 
 alone_test! {
-    tokio async fn many_pools_live_side_by_side() {
+    tokio async fn many_pools_run_independently() {
         let mut pools = Vec::new();
         for number in 0..4 {
             let pool = pool_of(MODULE).name(format!("pool-{number}")).size(1).start().await;

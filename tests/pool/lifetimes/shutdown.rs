@@ -27,7 +27,7 @@ pub(super) async fn assert_ended(pool: &Pool) {
 }
 
 alone_test! {
-    async fn a_shutdown_ends_everything_before_it_returns() {
+    async fn shutdown_ends_everything_before_it_returns() {
         let pools_threads = || {
             let mine = crate::support::threads(std::process::id()).into_values();
             mine.filter(|name| name.starts_with("actix-rt") || name == "hatchery-pool").collect::<Vec<_>>()
@@ -46,7 +46,7 @@ alone_test! {
 }
 
 alone_test! {
-    tokio async fn it_may_be_called_again_and_by_many_at_once() {
+    tokio async fn shutdown_can_be_called_repeatedly_and_concurrently() {
         let pool = started(2).await;
         let callers = (0..8).map(|_| {
             let pool = pool.clone();
@@ -65,7 +65,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn after_it_each_of_many_threads_hears_the_same() {
+    async fn use_after_shutdown_fails_the_same_on_all_threads() {
         let pool = started(1).await;
         pool.shutdown().await;
         let callers: Vec<_> = (0..4)
@@ -88,7 +88,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn running_calls_finish_and_waiting_ones_are_refused() {
+    async fn shutdown_finishes_running_calls_and_refuses_waiting() {
         let pool = started(2).await;
         let lease = pool.checkout().await.expect("a worker is free");
         let running = in_all_places::<u32>(&pool, "hold", ("a",));
@@ -140,7 +140,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn what_runs_longer_than_the_shutdown_timeout_is_killed() {
+    async fn call_longer_than_the_shutdown_timeout_is_killed() {
         let pool = pool_of(MODULE).size(2).shutdown_timeout(Duration::from_millis(300));
         let pool = pool.start().await.expect("it starts");
         let (answer, ()) = tokio::join!(pool.call::<_, u32>("hold", ("a",)), async {
@@ -155,7 +155,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn python_exits_as_at_the_end_of_a_script() {
+    async fn shutdown_runs_atexit_in_each_worker() {
         let source = format!(
             "import atexit\n{MODULE}\natexit.register(lambda: append('exits', 'atexit'))\n"
         );
@@ -167,7 +167,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_shutdown_dropped_half_way_is_taken_up_by_the_next_one() {
+    async fn dropped_shutdown_is_continued_by_the_next_call() {
         let pool = started(1).await;
         let (held, ()) = tokio::join!(pool.call::<_, u32>("hold", ("a",)), async {
             noted("a.began").await;
@@ -183,7 +183,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_shutdown_that_the_first_caller_never_awaits_again_ends_for_the_second() {
+    async fn unpolled_shutdown_does_not_block_a_second_one() {
         let pool = started(1).await;
         let first = pool.shutdown();
         let mut first = std::pin::pin!(first);
@@ -196,7 +196,7 @@ alone_test! {
 }
 
 alone_test! {
-    fn a_shutdown_works_without_a_runtime() {
+    fn shutdown_works_without_a_runtime() {
         let pool = block_on(started(2));
         block_on(pool.shutdown());
         assert!(descendants(std::process::id()).is_empty());
@@ -205,7 +205,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_shutdown_on_the_pools_own_thread_does_not_wait_for_itself() {
+    async fn shutdown_on_the_pool_thread_does_not_deadlock() {
         let pool = pool_of(MODULE).size(1).on_current_arbiter().start().await.expect("it starts");
         let clone = pool.clone();
         actix::spawn(async move { clone.shutdown().await }).await.expect("no panic");

@@ -36,7 +36,7 @@ fn assert_gone(pool: &Pool, lease: &Lease, workers: &[u32]) {
 }
 
 alone_test! {
-    fn a_stopped_system_ends_its_pools() {
+    fn stopped_system_ends_its_pools() {
         for on_current_arbiter in [false, true] {
             let system = System::new();
             let (pool, lease) = system.block_on(busy_pool(on_current_arbiter));
@@ -50,7 +50,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_stopped_arbiter_ends_the_pool_on_it() {
+    async fn stopped_arbiter_ends_its_pool() {
         let arbiter = Arbiter::new();
         let (give, take) = oneshot::channel();
         arbiter.spawn(async move {
@@ -76,7 +76,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_call_that_runs_while_its_arbiter_stops_is_told() {
+    async fn running_call_fails_when_its_arbiter_stops() {
         let arbiter = Arbiter::new();
         let (give, take) = oneshot::channel();
         arbiter.spawn(async move {
@@ -98,7 +98,7 @@ alone_test! {
 }
 
 alone_test! {
-    fn a_system_that_stops_during_the_start_fails_it() {
+    fn system_stop_during_start_fails_the_start() {
         let source = "import time\nopen('importing', 'w').close()\ntime.sleep(600)\n";
         System::new().block_on(async {
             let start = actix::spawn(pool_of(source).size(1).start());
@@ -111,7 +111,7 @@ alone_test! {
 }
 
 alone_test! {
-    fn a_system_that_is_gone_ends_its_pools() {
+    fn dropped_system_ends_its_pools() {
         // It was never told to stop: the thread that ran it just went on to something else.
         let (pool, workers) = System::new().block_on(async {
             let pool = pool_of(MODULE).size(1).on_current_arbiter().start().await.expect("it starts");

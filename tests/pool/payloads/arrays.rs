@@ -31,7 +31,7 @@ def look(): return kept[0] * 1
 type What<T> = (String, String, Vec<usize>, bool, T);
 
 alone_test! {
-    async fn arrays_need_no_numpy() {
+    async fn arrays_work_without_numpy() {
         let pool = pool_of(SOURCE).env("PYTHONNOUSERSITE", "1").start().await.expect("it starts");
         let floats: Array<f32> = pool.call("floats", ()).await.expect("an array");
         assert_eq!((floats.shape(), floats.as_slice()), (&[3][..], &[1.0, 2.0, 3.0][..]));
@@ -93,7 +93,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn arguments_are_numpy_arrays_that_may_be_kept() {
+    async fn array_arguments_arrive_as_numpy_and_can_be_kept() {
         let Some(python) = python_with_extras() else { return };
         let pool = pool_of(NUMPY).python(python).start().await.expect("it starts");
         let array = Array::from_vec(vec![1.5_f32, 2.5], &[2, 1]).expect("it fits");

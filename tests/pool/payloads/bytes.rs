@@ -35,7 +35,7 @@ def grow(kept=[]):
 const MIB: usize = 1 << 20;
 
 alone_test! {
-    async fn all_sizes_cross_both_ways() {
+    async fn bytes_of_all_sizes_pass_in_both_directions() {
         let pool = pool_of(SOURCE).start().await.expect("it starts");
         for size in [0, 1, 1000, 70_000, MIB - 1, MIB, MIB + 1, 5 * MIB] {
             let data = Bytes::from(pattern(size));
@@ -57,7 +57,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_quarter_of_a_gibibyte_crosses_beside_a_frame_of_64_kib() {
+    async fn bytes_of_256_mib_pass_beside_a_64_kib_frame() {
         let pool = pool_of(SOURCE).max_frame_bytes(64 * 1024).start().await.expect("it starts");
         let mut data = Buffer::new(256 * MIB);
         data[0] = 7;
@@ -74,7 +74,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn what_is_too_much_is_said_before_anything_is_sent() {
+    async fn bytes_over_the_limits_are_refused_before_sending() {
         let pool = pool_of(SOURCE).max_frame_bytes(64 * 1024).start().await.expect("it starts");
         let error = pool.call::<_, Value>("echo", (Bytes::from(vec![0; 65_536]),)).await.expect_err("too large");
         let CallError::FrameTooLarge { size, limit: 65_536, .. } = error else { panic!("{error:?}") };
@@ -95,7 +95,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn more_memfds_than_one_message_takes_go_within_the_frame() {
+    async fn buffers_over_the_fd_limit_go_in_the_frame() {
         let pool = pool_of(SOURCE).start().await.expect("it starts");
         let one = Buffer::new(MIB).freeze();
         let back: Vec<Buffer> = pool.call("echo", (vec![one; 253],)).await.expect("they come back");
@@ -113,7 +113,7 @@ struct Page {
 }
 
 alone_test! {
-    async fn bytes_cross_at_any_depth_in_results_streams_progress_leases_and_messages() {
+    async fn bytes_pass_at_any_depth_by_every_kind_of_request() {
         let pool = pool_of(SOURCE).start().await.expect("it starts");
         let more = [("\0".to_owned(), vec![Buffer::from(vec![1]), Buffer::default()]), ("a".to_owned(), vec![])];
         let page = Page { number: 1, data: Bytes::from(pattern(MIB)), more: more.into() };
@@ -158,7 +158,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn json_values_refuse_bytes_and_say_where() {
+    async fn json_value_refuses_bytes_and_reports_the_path() {
         let pool = pool_of(SOURCE).start().await.expect("it starts");
         let error = pool.call::<_, Value>("later", (Bytes::from_static(b"x"),)).await.expect_err("no JSON");
         let CallError::Decode { path, message, .. } = error else { panic!("{error:?}") };
@@ -168,7 +168,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_buffer_is_sent_any_number_of_times() {
+    async fn buffer_can_be_sent_many_times() {
         let pool = pool_of(SOURCE).size(2).start().await.expect("it starts");
         for data in [in_place(&pattern(3 * MIB)), Buffer::from(pattern(3 * MIB))] {
             for _ in 0..10 {

@@ -20,7 +20,7 @@ def deep(depth):
 "#;
 
 alone_test! {
-    async fn values_and_errors_are_the_same_with_each_codec() {
+    async fn codecs_give_the_same_values_and_errors() {
         let Some(python) = python_with_extras() else { return };
         for (codec, loaded) in [
             (Codec::Json, vec![]),
@@ -47,7 +47,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn numbers_are_the_same_to_the_last_bit_with_each_codec() {
+    async fn codecs_keep_numbers_to_the_last_bit() {
         let Some(python) = python_with_extras() else { return };
         let seed = 20;
         let mut random = fastrand::Rng::with_seed(seed);
@@ -70,7 +70,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_codec_that_cannot_be_imported_fails_the_start_and_is_named() {
+    async fn missing_codec_fails_the_start_and_is_named() {
         python_module(&scratch(), "orjson", "raise ImportError('not today')");
         python_module(&scratch(), "msgspec", "raise ImportError('not today')");
         for (codec, name) in [(Codec::Orjson, "orjson"), (Codec::Msgspec, "msgspec")] {

@@ -65,7 +65,7 @@ impl Drop for Exhausted {
 }
 
 alone_test! {
-    async fn a_host_without_descriptors_sends_and_gets_bytes_within_the_frame() {
+    async fn host_without_descriptors_passes_bytes_in_the_frame() {
         let pool = pool_of(SOURCE).start().await.expect("it starts");
         pool.call::<_, Buffer>("echo", (Buffer::new(MIB).freeze(),)).await.expect("it imports what it needs");
         let data = pattern(3 * MIB);
@@ -90,7 +90,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_host_without_descriptors_says_what_a_frame_does_not_hold() {
+    async fn host_without_descriptors_refuses_bytes_over_the_frame() {
         let pool = pool_of(SOURCE).max_frame_bytes(NO_ROOM).start().await.expect("it starts");
         {
             let _exhausted = exhaust();
@@ -115,7 +115,7 @@ alone_test! {
 const NO_ROOM_LIMIT: u64 = NO_ROOM as u64;
 
 alone_test! {
-    async fn a_worker_without_descriptors_sends_and_gets_bytes_within_the_frame() {
+    async fn worker_without_descriptors_passes_bytes_in_the_frame() {
         let pool = pool_of(SOURCE).start().await.expect("it starts");
         let kept = in_place(&pattern(MIB));
         pool.call::<_, ()>("keep", (&kept,)).await.expect("it keeps it");
@@ -145,7 +145,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn memfd_that_a_worker_cannot_receive_fails_its_call_alone() {
+    async fn memfd_a_worker_cannot_receive_fails_only_its_call() {
         let pool = pool_of(SOURCE).start().await.expect("it starts");
         let data = in_place(&pattern(MIB));
         assert!(pool.call::<_, Buffer>("echo", (&data,)).await.expect("it comes back") == data);

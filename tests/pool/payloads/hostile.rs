@@ -126,7 +126,7 @@ const MISDEEDS: &[&str] = &[
 ];
 
 alone_test! {
-    async fn what_cannot_be_mapped_safely_is_a_protocol_error_and_costs_the_worker() {
+    async fn unsafe_memfd_is_a_protocol_error_and_replaces_worker() {
         let open = || fds(std::process::id()).len();
         let before = open();
         for function in MISDEEDS {
@@ -144,7 +144,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_worker_that_keeps_what_it_sent_can_do_it_no_harm() {
+    async fn sent_memfd_cannot_be_changed_by_the_worker() {
         let pool = pool_of(SOURCE).max_frame_bytes(NO_ROOM).start().await.expect("it starts");
         let buffer: Buffer = pool.call("keeps", ()).await.expect("it is good");
         let said: Vec<String> = pool.call("harms", ()).await.expect("it runs");

@@ -64,7 +64,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn nothing_stays_open_of_calls_that_end_badly() {
+    async fn failed_calls_leave_no_memfd_open() {
         let pool = pool_of(SOURCE).cancel_grace(Duration::from_millis(50)).start().await.expect("it starts");
         let data = in_place(&pattern(MIB));
         let late = pool.request("hold").args((&data,)).timeout(Duration::from_millis(100)).send::<Value>().await;

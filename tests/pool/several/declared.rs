@@ -48,7 +48,7 @@ hatchery::module! {
 }
 
 alone_test! {
-    async fn declared_functions_are_methods() {
+    async fn declared_functions_can_be_called_as_methods() {
         let pool = pool_of(SOURCE).size(1).declares::<Right>().start().await.expect("it is as declared");
         let module = Right::of(pool.clone());
         assert_eq!(module.add(1, 2).await.expect("it adds"), 3);
@@ -74,7 +74,7 @@ async fn refused<M: Module>(told: &str) {
 }
 
 alone_test! {
-    async fn a_module_that_is_not_as_declared_does_not_start() {
+    async fn module_that_differs_from_its_declaration_is_refused() {
         refused::<Misspelt>("function `ad`: the module exports no such function").await;
         refused::<Misnamed>("declared as `x`, but is `b`").await;
         refused::<TooMany>("declared with 2 parameters, but takes 1").await;

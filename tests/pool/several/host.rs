@@ -78,7 +78,7 @@ fn shop() -> PoolBuilder {
 }
 
 alone_test! {
-    async fn python_gets_what_the_host_returns() {
+    async fn host_function_result_reaches_python() {
         let pool = shop().start().await.expect("it starts");
         for function in ["total", "total_async"] {
             let total: u64 = pool.call(function, (["pen", "book"],)).await.expect("the host has prices");
@@ -92,7 +92,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn failures_arrive_in_python_with_their_cause() {
+    async fn host_function_failure_reaches_python_with_cause() {
         let pool = shop().start().await.expect("it starts");
         for (name, cause, message) in [
             ("fail", "failed", "as ordered"),
@@ -112,7 +112,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn host_calls_nest_up_to_a_bound() {
+    async fn host_calls_nest_up_to_the_depth_limit() {
         // Each level waits in a worker of its own.
         let pool = shop().size(4).max_host_call_depth(3).start().await.expect("it starts");
         assert_eq!(pool.call::<_, u32>("down", (2,)).await.expect("three levels"), 3);
@@ -123,7 +123,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_caller_that_leaves_gives_up_its_host_calls() {
+    async fn dropped_call_cancels_its_host_calls() {
         let pool = shop().start().await.expect("it starts");
         let leaving = actix::spawn({
             let pool = pool.clone();
@@ -139,7 +139,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_host_call_that_hangs_is_bounded_by_the_deadline_of_its_call() {
+    async fn hanging_host_call_ends_at_the_call_deadline() {
         let pool = shop().start().await.expect("it starts");
         let call = pool.request("let_pass").args(("hang",)).timeout(Duration::from_millis(500));
         let error = call.send::<()>().await.expect_err("it hangs");
@@ -166,7 +166,7 @@ impl Handler<HostCall> for Cashier {
 }
 
 alone_test! {
-    async fn an_actor_may_answer() {
+    async fn actor_can_answer_host_calls() {
         let cashier = Cashier.start().recipient();
         let pool = shop().host_recipient("length", cashier).start().await.expect("it starts");
         assert_eq!(pool.call::<_, u32>("caught", ("length", "pencil")).await.expect("it answers"), 6);

@@ -79,7 +79,7 @@ async fn several(in_flight: usize) -> Pool {
 }
 
 alone_test! {
-    async fn async_calls_run_together_in_one_worker() {
+    async fn async_calls_run_concurrently_in_one_worker() {
         let pool = several(8).await;
         let answers = join_all((0..8).map(|n| pool.call::<_, (u32, u32)>("together", (n, 8)))).await;
         for (n, answer) in (0..).zip(answers) {
@@ -90,7 +90,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn sync_calls_of_one_worker_run_one_after_the_other_in_order() {
+    async fn sync_calls_of_one_worker_run_in_order() {
         let pool = several(4).await;
         let calls = join_all(["a", "b", "c"].map(|name| pool.call::<_, String>("hold", (name,))));
         let (answers, ()) = tokio::join!(calls, async {
@@ -111,7 +111,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn one_that_fails_or_is_cancelled_disturbs_no_other() {
+    async fn failed_or_cancelled_call_does_not_affect_others() {
         let pool = several(8).await;
         let before = pids(&pool).await;
         let hanging = actix::spawn({
@@ -138,7 +138,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn the_end_of_a_session_holds_up_no_call_but_its_own() {
+    async fn session_end_does_not_delay_other_calls() {
         let pool = several(8).await;
         let session = pool.session("s");
         let stays = session.call::<_, (u32, u32)>("together", (1, 2));
@@ -156,7 +156,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_call_that_has_not_begun_when_its_worker_dies_is_given_to_another() {
+    async fn unstarted_call_of_dead_worker_is_reassigned() {
         let pool = several(4).await;
         let before = pids(&pool).await;
         let (first, second) = tokio::join!(pool.call::<_, ()>("die", ()), pool.call::<_, u32>("pid", ()));
@@ -168,7 +168,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn the_deadline_of_a_call_that_has_not_begun_passes_in_the_queue() {
+    async fn timeout_before_start_in_worker_reports_queue_phase() {
         let pool = several(4).await;
         let (held, late, ()) = tokio::join!(
             pool.call::<_, String>("hold", ("a",)),
@@ -187,7 +187,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn of_calls_whose_deadline_is_when_they_begin_none_ran_that_is_said_not_to_have() {
+    async fn queue_phase_timeout_means_the_function_never_ran() {
         let pool = several(8).await;
         let seed = 8;
         let mut random = fastrand::Rng::with_seed(seed);
@@ -217,7 +217,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_call_that_does_not_give_up_takes_its_worker_and_after_one_more_grace_its_neighbours() {
+    async fn stuck_call_kills_worker_and_its_other_calls() {
         let pool = pool_with(SOURCE).size(1).in_flight(4).cancel_grace(BRIEF).start().await.expect("it starts");
         let before = pids(&pool).await;
         let neighbour = actix::spawn({
@@ -242,7 +242,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_lease_has_its_worker_to_itself() {
+    async fn lease_has_exclusive_use_of_its_worker() {
         let pool = several(4).await;
         let lease = pool.checkout().await.expect("the worker is idle");
         let (waited, ()) = tokio::join!(pool.call::<_, u32>("pid", ()), async {

@@ -23,7 +23,7 @@ def tell(text):
 "#;
 
 alone_test! {
-    async fn records_arrive_with_level_logger_and_request() {
+    async fn python_log_records_carry_level_logger_and_request() {
         let pool = pool_of(SOURCE).size(1).start().await.expect("it starts");
         let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         let request = pool.request("tell").args(("a pen",)).request_id("r-7").traceparent(trace);

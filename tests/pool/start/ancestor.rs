@@ -8,7 +8,7 @@ alone_test! {
     within 180 seconds:
     /// Calls sent as soon as `start()` returns, while the workers still start, all succeed. `HATCHERY_ROUNDS` sets the
     /// number of rounds.
-    async fn calls_sent_while_the_workers_start_all_succeed() {
+    async fn calls_sent_while_workers_start_succeed() {
         let in_ci = if crate::IN_FLIGHT == 1 { 200 } else { 20 };
         let rounds = std::env::var("HATCHERY_ROUNDS").map_or(in_ci, |rounds| rounds.parse().expect("a number"));
         for round in 0..rounds {

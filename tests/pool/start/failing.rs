@@ -62,7 +62,7 @@ pub(crate) fn assert_traceback(error: &WorkerStartError) {
 }
 
 alone_test! {
-    async fn an_import_that_raises_fails_the_start_with_its_traceback() {
+    async fn import_that_raises_fails_the_start_with_traceback() {
         let start = pool_of(RAISES).size(3).start().await;
         let text = start.as_ref().expect_err("it fails").to_string();
         assert!(text.contains("worker subject-") && text.contains("RuntimeError"), "{text}");
@@ -71,7 +71,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn an_import_that_raises_in_one_worker_fails_the_start_of_all() {
+    async fn import_error_in_one_worker_fails_the_whole_start() {
         let source = ONE_FAILS.replace("{FIRST}", RAISES);
         let error = refused(pool_of(&source).size(3).start().await);
         assert!(matches!(&error, WorkerStartError::Python { type_name, .. } if type_name == "RuntimeError"));
@@ -79,7 +79,7 @@ alone_test! {
 }
 
 alone_test! {
-    tokio async fn a_worker_that_dies_during_its_import_fails_the_start() {
+    tokio async fn worker_exit_during_import_fails_the_start() {
         let source = ONE_FAILS.replace("{FIRST}", "os._exit(3)");
         let error = refused(pool_of(&source).size(3).start().await);
         let WorkerStartError::Died { exit: Some(3), signal: None, output } = &error else {
@@ -90,7 +90,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_worker_that_is_killed_during_its_import_fails_the_start() {
+    async fn worker_killed_during_import_fails_the_start() {
         let source = ONE_FAILS.replace("{FIRST}", "os.kill(os.getpid(), 9)");
         let error = refused(pool_of(&source).size(2).min_ready(1).start().await);
         assert!(matches!(error, WorkerStartError::Died { exit: None, signal: Some(9), .. }), "{error:?}");
@@ -98,7 +98,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn an_import_that_hangs_fails_the_start_with_what_it_printed() {
+    async fn import_that_hangs_fails_the_start_with_its_output() {
         // The interpreter is known then, so that the timeout is for the import alone.
         started(1).await.shutdown().await;
         let source = "import time\nprint('loading the model')\ntime.sleep(600)\n";
@@ -111,7 +111,7 @@ alone_test! {
 }
 
 alone_test! {
-    tokio async fn a_module_that_does_not_exist_fails_the_start() {
+    tokio async fn missing_module_fails_the_start() {
         let start = builder().module("no_such_module").size(1).start().await;
         let error = refused(start);
         assert!(
@@ -123,7 +123,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_pool_whose_workers_cannot_start_says_so_and_serves_when_the_module_is_mended() {
+    async fn pool_with_broken_module_recovers_after_repair() {
         let pool = pool_of(RAISES).size(2).min_ready(0).start().await.expect("nothing is waited for");
         // This one may come before the first start has ended, and waits until it has.
         assert_traceback(&start_failed(pool.call("pid", ()).await));

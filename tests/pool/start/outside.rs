@@ -27,7 +27,7 @@ def started():
 "#;
 
 alone_test! {
-    async fn children_of_a_worker_import_hatchery() {
+    async fn children_of_a_worker_can_import_hatchery() {
         let pool = pool_of(CHILDREN).size(1).start().await.expect("it starts");
         for _ in 0..2 {
             let spawned: bool = pool.call("spawned", ("spawn",)).await.expect("a child imports the module");

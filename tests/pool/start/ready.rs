@@ -21,7 +21,7 @@ def pid():
 "#;
 
 alone_test! {
-    async fn with_no_ready_worker_asked_for_the_start_returns_at_once_and_calls_wait() {
+    async fn start_with_min_ready_zero_queues_calls() {
         let pool = pool_of(GATED).size(2).min_ready(0).start().await.expect("nothing is waited for");
         let (answer, ()) = tokio::join!(pool.call::<_, u32>("pid", ()), async {
             let status = status_when(&pool, "the call waits", |status| status.waiting == 1).await;
@@ -36,7 +36,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_pool_without_a_ready_worker_can_be_shut_down() {
+    async fn shutdown_without_ready_workers_drains_the_queue() {
         let pool = pool_of(GATED).size(2).min_ready(0).start().await.expect("nothing is waited for");
         let (answer, ()) = tokio::join!(pool.call::<_, u32>("pid", ()), async {
             status_when(&pool, "the call waits", |status| status.waiting == 1).await;
@@ -47,7 +47,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn while_a_worker_waits_in_its_back_off_after_it_had_been_ready_calls_wait_too() {
+    async fn calls_wait_while_a_worker_backs_off() {
         let pool = started(1).await;
         // The first three restarts are free; from then on they wait.
         for death in 1..=5 {
@@ -66,7 +66,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn a_start_that_is_given_up_leaves_nothing() {
+    async fn dropped_start_leaves_nothing_behind() {
         let start = pool_of(GATED).size(2).start();
         let gave_up = tokio::time::timeout(Duration::from_millis(300), start).await;
         assert!(gave_up.is_err());
@@ -75,7 +75,7 @@ alone_test! {
 }
 
 alone_test! {
-    async fn the_interpreter_is_asked_once_for_many_pools() {
+    async fn two_pools_in_one_process_are_independent() {
         let first = started(1).await;
         let second = pool_of(MODULE).name("second").size(1).start().await.expect("it starts");
         assert_eq!((first.name(), second.name()), ("subject", "second"));

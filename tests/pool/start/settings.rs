@@ -14,7 +14,7 @@ async fn refused(builder: PoolBuilder) -> ConfigError {
 }
 
 alone_test! {
-    tokio async fn each_setting_that_cannot_be_used_is_named() {
+    tokio async fn invalid_setting_error_names_the_field() {
         let good = || Pool::builder().module("json");
         let cases = [
             (Pool::builder(), "module", "\"\"", "must be set"),
@@ -56,7 +56,7 @@ alone_test! {
 }
 
 alone_test! {
-    tokio async fn a_value_that_the_system_would_refuse_is_refused_before() {
+    tokio async fn env_value_with_zero_byte_is_refused() {
         let error = refused(Pool::builder().module("json").env("A", "b\0c")).await;
         assert_eq!(error.field, "env");
     }
