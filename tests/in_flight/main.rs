@@ -2,7 +2,7 @@
 //! is about starts and settings, before the first call.
 //!
 //! Whoever waits there for a worker's only place waits for all of them here: see
-//! [`in_all_places`](support::in_all_places) and [`behind`](support::behind).
+//! [`fill_worker`](support::fill_worker) and [`pending_calls`](support::pending_calls).
 
 #[path = "../pool/start/ancestor.rs"]
 mod ancestor;

@@ -9,12 +9,10 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::{
-    Alone, BRIEF_START, Failure, Guards, Seed, alone_test, cont, descendants, describe, fds, in_system,
-    is_alive, kill, marked, pgid, python, role, rss_bytes, scratch, start_role, state, stop, test_path,
-    threads, wait_until, wait_until_blocking,
+    Alone, Failure, Guards, LONG_TIMEOUT, SHORT_START_TIMEOUT, Seed, alone_test, cont, descendants, describe,
+    fds, in_system, is_alive, kill, marked, pgid, python, role, rss_bytes, scratch, start_role, state, stop,
+    test_path, threads, wait_until, wait_until_blocking,
 };
-
-const SOON: Duration = Duration::from_secs(30);
 
 alone_test! {
     async fn clean_test_in_a_system_passes() {
@@ -23,7 +21,7 @@ alone_test! {
         let guard = guards.guard();
         assert_eq!(guards.live(), 1);
         actix::spawn(async move { drop(guard) });
-        wait_until("the guard goes", SOON, || guards.live() == 0).await;
+        wait_until("the guard goes", LONG_TIMEOUT, || guards.live() == 0).await;
     }
 }
 
@@ -31,7 +29,7 @@ alone_test! {
     tokio async fn clean_test_under_tokio_passes() {
         assert!(actix::System::try_current().is_none());
         tokio::spawn(async {}).await.expect("no panic");
-        wait_until("at once", SOON, || true).await;
+        wait_until("at once", LONG_TIMEOUT, || true).await;
     }
 }
 
@@ -40,7 +38,7 @@ alone_test! {
     fn process_helpers_observe_and_signal() {
         let mut child = sleep().process_group(0).spawn().expect("sleep starts");
         let pid = child.id();
-        wait_until_blocking("sleep runs", SOON, || describe(pid).ends_with(": sleep 1000 "  .trim_end()));
+        wait_until_blocking("sleep runs", LONG_TIMEOUT, || describe(pid).ends_with(": sleep 1000 "  .trim_end()));
         assert!(is_alive(pid) && pgid(pid) == Some(pid));
         assert_eq!(descendants(std::process::id()), [pid]);
         let mark = std::env::var("HATCHERY_TEST_MARK").expect("a test that runs alone is marked");
@@ -49,11 +47,11 @@ alone_test! {
         assert_eq!(threads(pid).into_values().collect::<Vec<_>>(), ["sleep"]);
         assert_eq!(fds(pid).get(&0).map(String::as_str), Some("/dev/null"));
         stop(pid);
-        wait_until_blocking("it is stopped", SOON, || state(pid) == Some('T'));
+        wait_until_blocking("it is stopped", LONG_TIMEOUT, || state(pid) == Some('T'));
         cont(pid);
-        wait_until_blocking("it goes on", SOON, || state(pid) == Some('S'));
+        wait_until_blocking("it goes on", LONG_TIMEOUT, || state(pid) == Some('S'));
         kill(pid);
-        wait_until_blocking("it is dead before it is reaped", SOON, || state(pid) == Some('Z'));
+        wait_until_blocking("it is dead before it is reaped", LONG_TIMEOUT, || state(pid) == Some('Z'));
         assert!(!is_alive(pid) && descendants(std::process::id()).is_empty());
         child.wait().expect("it is ours");
         assert_eq!(state(pid), None);
@@ -79,7 +77,7 @@ fn child_leaked_by_dead_test_process_is_found_and_killed() {
     let left = left.unwrap_or_else(|| panic!("{failure}"));
     let pid = left.split_once(' ').expect("a pid and more").0.parse().expect("a pid");
     assert!(left.contains("sleep 1000"), "{failure}");
-    wait_until_blocking("it is dead", SOON, || !is_alive(pid));
+    wait_until_blocking("it is dead", LONG_TIMEOUT, || !is_alive(pid));
 }
 
 #[test]
@@ -158,8 +156,8 @@ fn seed_is_printed_only_on_panic() {
 #[test]
 fn hanging_test_is_killed_and_its_processes_are_named() {
     // Time enough for the process and its `sleep` to start, on a busy machine too.
-    let alone =
-        Alone::new(test_path!(hanging_test_is_killed_and_its_processes_are_named)).deadline(BRIEF_START);
+    let alone = Alone::new(test_path!(hanging_test_is_killed_and_its_processes_are_named))
+        .deadline(SHORT_START_TIMEOUT);
     let failure = expect_failure(alone, || {
         sleep().spawn().expect("sleep starts").wait().expect("it is ours");
     });
@@ -199,7 +197,7 @@ alone_test! {
         host.wait().expect("it is ours");
         assert!(descendants(std::process::id()).contains(&below[0]), "orphans come to the test");
         kill(below[0]);
-        wait_until_blocking("the orphan is dead", SOON, || !is_alive(below[0]));
+        wait_until_blocking("the orphan is dead", LONG_TIMEOUT, || !is_alive(below[0]));
     }
 }
 

@@ -9,8 +9,8 @@ use futures_util::future::join_all;
 use hatchery::{CallError, Phase, Pool};
 
 use crate::support::{
-    BRIEF, MODULE, SOON, Seed, alone_test, is_alive, kill, lines, note, noted, pids, pool_of, started,
-    status_when, touch, wait_until,
+    LONG_TIMEOUT, MODULE, SHORT_TIMEOUT, Seed, alone_test, is_alive, kill, lines, pids, pool_of,
+    scratch_file, started, status_when, touch, wait_for_file, wait_until,
 };
 
 alone_test! {
@@ -50,14 +50,14 @@ alone_test! {
 
 alone_test! {
     async fn lease_dropped_in_a_call_is_checked_in_after_it_ends() {
-        let pool = pool_of(MODULE).size(1).cancel_grace(SOON).start().await.expect("it starts");
+        let pool = pool_of(MODULE).size(1).cancel_grace(LONG_TIMEOUT).start().await.expect("it starts");
         let lease = pool.checkout().await.expect("a worker is free");
         let worker = lease.pid();
         let caller = actix::spawn(async move { lease.call::<_, u32>("leave", ("a",)).await });
-        noted("a.began").await;
+        wait_for_file("a.began").await;
         caller.abort();
         assert!(caller.await.expect_err("call and lease are dropped").is_cancelled());
-        noted("a.cancelled").await;
+        wait_for_file("a.cancelled").await;
         let (ended, ()) = tokio::join!(pool.call::<_, bool>("exists", ("a.ended",)), async {
             let status = status_when(&pool, "the next one waits", |status| status.waiting == 1).await;
             assert_eq!((status.busy, status.idle), (1, 0));
@@ -72,14 +72,14 @@ alone_test! {
 
 alone_test! {
     async fn lease_dropped_in_a_stuck_call_kills_the_worker() {
-        let pool = pool_of(MODULE).size(1).cancel_grace(BRIEF).start().await.expect("it starts");
+        let pool = pool_of(MODULE).size(1).cancel_grace(SHORT_TIMEOUT).start().await.expect("it starts");
         let lease = pool.checkout().await.expect("a worker is free");
         let worker = lease.pid();
         let caller = actix::spawn(async move { lease.call::<_, u32>("stay", ("a",)).await });
-        noted("a.began").await;
+        wait_for_file("a.began").await;
         caller.abort();
         assert_ne!(pool.call::<_, u32>("pid", ()).await.expect("another one serves"), worker);
-        assert!(!is_alive(worker) && note("a.cancelled").exists());
+        assert!(!is_alive(worker) && scratch_file("a.cancelled").exists());
         status_when(&pool, "all are idle", |status| status.idle == 1 && status.restarts == 1).await;
         pool.shutdown().await;
     }
@@ -92,7 +92,7 @@ alone_test! {
         let held = lease.call::<_, u32>("hold", ("a",));
         let others = join_all((0..10).map(|number| lease.call::<_, ()>("append", ("order", number.to_string()))));
         let (held, others, ()) = tokio::join!(held, others, async {
-            noted("a.began").await;
+            wait_for_file("a.began").await;
             assert!(lines("order").is_empty());
             touch("a.go");
         });
@@ -109,7 +109,7 @@ alone_test! {
         let pool = started(1).await;
         let lease = pool.checkout().await.expect("a worker is free");
         let (held, ()) = tokio::join!(lease.call::<_, u32>("hold", ("a",)), async {
-            noted("a.began").await;
+            wait_for_file("a.began").await;
             let late = lease.request("append").args(("never", "x")).timeout(Duration::from_millis(100));
             let error = late.send::<()>().await.expect_err("the worker is held");
             assert!(matches!(error, CallError::Timeout { phase: Phase::Queue, .. }), "{error:?}");
@@ -118,7 +118,7 @@ alone_test! {
         });
         held.expect("it was let go");
         assert_eq!(lease.call::<_, u32>("count", ()).await.expect("the lease goes on"), 1);
-        assert!(!note("never").exists());
+        assert!(!scratch_file("never").exists());
         drop(lease);
         pool.shutdown().await;
     }
@@ -179,7 +179,7 @@ alone_test! {
         let pool = started(1).await;
         let lease = pool.checkout().await.expect("a worker is free");
         assert_eq!(lease.call::<_, u32>("count", ()).await.expect("it serves"), 1);
-        let late = lease.request("hold").args(("a",)).timeout(BRIEF);
+        let late = lease.request("hold").args(("a",)).timeout(SHORT_TIMEOUT);
         let error = late.send::<u32>().await.expect_err("it is held");
         assert!(matches!(error, CallError::Timeout { phase: Phase::Run, attempts: 1, .. }), "{error:?}");
         assert_eq!(lease.call::<_, u32>("count", ()).await.expect("the lease goes on"), 2);
@@ -194,7 +194,7 @@ alone_test! {
         let pool = pool_of(MODULE).size(1).cancel_grace(Duration::from_millis(300)).start().await;
         let pool = pool.expect("it starts");
         let lease = pool.checkout().await.expect("a worker is free");
-        let late = lease.request("stay").args(("a",)).timeout(BRIEF);
+        let late = lease.request("stay").args(("a",)).timeout(SHORT_TIMEOUT);
         let error = late.send::<u32>().await.expect_err("it never ends");
         assert!(matches!(error, CallError::Timeout { phase: Phase::Run, attempts: 1, .. }), "{error:?}");
         let error = lease.call::<_, u32>("pid", ()).await.expect_err("its worker is killed");
@@ -263,7 +263,7 @@ alone_test! {
         drop(pool);
         // The pool ends with it.
         std::thread::spawn(move || drop(lease)).join().expect("no panic");
-        wait_until("its worker is dead", SOON, || !is_alive(pid)).await;
+        wait_until("its worker is dead", LONG_TIMEOUT, || !is_alive(pid)).await;
     }
 }
 
@@ -289,7 +289,7 @@ alone_test! {
                     })
                 })
                 .collect();
-            wait_until("all have their answers", SOON, || callers.iter().all(JoinHandle::is_finished)).await;
+            wait_until("all have their answers", LONG_TIMEOUT, || callers.iter().all(JoinHandle::is_finished)).await;
             for (thread, caller) in callers.into_iter().enumerate() {
                 caller.join().expect("no call fails");
                 let expected: Vec<_> = (0..2 * CALLS).map(|number| number.to_string()).collect();
@@ -324,7 +324,7 @@ alone_test! {
                 })
             })
             .into();
-        wait_until("all have their answers", SOON, || callers.iter().all(JoinHandle::is_finished)).await;
+        wait_until("all have their answers", LONG_TIMEOUT, || callers.iter().all(JoinHandle::is_finished)).await;
         for caller in callers {
             caller.join().expect("no call fails");
         }
@@ -348,7 +348,7 @@ alone_test! {
                     std::hint::spin_loop();
                 }
             }
-            let next = tokio::time::timeout(SOON, lease.call::<_, u32>("pid", ())).await;
+            let next = tokio::time::timeout(LONG_TIMEOUT, lease.call::<_, u32>("pid", ())).await;
             assert_eq!(next.expect("the worker is free soon").expect("it serves"), lease.pid(), "{round}");
         }
         drop(lease);
@@ -385,7 +385,7 @@ alone_test! {
         }
         for millis in [50, 20, 80] {
             let late = lease.request("hold").args(("a",)).timeout(Duration::from_millis(millis));
-            let error = tokio::time::timeout(SOON, late.send::<u32>()).await.expect("it is told");
+            let error = tokio::time::timeout(LONG_TIMEOUT, late.send::<u32>()).await.expect("it is told");
             assert!(matches!(error, Err(CallError::Timeout { .. })), "{error:?}");
             lease.call::<_, u32>("pid", ()).await.expect("it serves");
         }
@@ -433,7 +433,7 @@ def ended(_name, _state):
 alone_test! {
     async fn session_hook_time_starts_after_the_lease_call() {
         let grace = Duration::from_millis(100);
-        let pool = pool_of(VISITS).size(1).hook_timeout(BRIEF).cancel_grace(grace).start().await;
+        let pool = pool_of(VISITS).size(1).hook_timeout(SHORT_TIMEOUT).cancel_grace(grace).start().await;
         let pool = pool.expect("it starts");
         let session = pool.session("alice");
         session.call::<_, ()>("visit", ()).await.expect("it serves");
@@ -442,9 +442,9 @@ alone_test! {
             assert_eq!(lease.call::<_, u32>("one", ()).await.expect("it serves"), 1);
         }
         // Longer than the hook has from when it begins, and the worker after that.
-        let nap = BRIEF + 5 * grace;
+        let nap = SHORT_TIMEOUT + 5 * grace;
         let (napped, ended) = tokio::join!(lease.call::<_, ()>("nap", (nap.as_secs_f64(),)), async {
-            noted("nap.began").await;
+            wait_for_file("nap.began").await;
             session.end().await
         });
         napped.expect("it is within its deadline");
@@ -463,7 +463,7 @@ alone_test! {
         let lease = session.checkout().await.expect("the worker is free");
         lease.call::<_, ()>("visit", ()).await.expect("it serves");
         let (stayed, ended, ()) = tokio::join!(lease.call::<_, ()>("stay", ("a",)), session_end(&pool), async {
-            status_when(&pool, "the end is on its way", |_| note("ending").exists()).await;
+            status_when(&pool, "the end is on its way", |_| scratch_file("ending").exists()).await;
             // Whatever was told to the worker before, it has heard.
             pool.status().await.expect("it runs");
             touch("a.go");
@@ -477,7 +477,7 @@ alone_test! {
 }
 
 async fn session_end(pool: &Pool) -> Result<(), CallError> {
-    noted("a.began").await;
+    wait_for_file("a.began").await;
     touch("ending");
     pool.session("alice").end().await
 }
@@ -489,8 +489,8 @@ alone_test! {
             let pool = pool_of(&source).size(1).start().await.expect("it starts");
             let pid = pool.call::<_, u32>("pid", ()).await.expect("it serves");
             drop(pool);
-            wait_until("its worker is dead", SOON, || !is_alive(pid)).await;
-            assert!(!note("stopped").exists());
+            wait_until("its worker is dead", LONG_TIMEOUT, || !is_alive(pid)).await;
+            assert!(!scratch_file("stopped").exists());
         }
     }
 }

@@ -8,26 +8,27 @@ use hatchery::supervisor::{ChildSpec, ReportEvent, Restart, Strategy, Supervisor
 use hatchery::{Call, CallError, Pool, PoolActor, PoolStartError, UnavailableCause};
 
 use crate::support::{
-    MODULE, SOON, alone_test, is_alive, kill, lines, noted, pids, pool_of, status_when, touch, wait_until,
+    LONG_TIMEOUT, MODULE, alone_test, is_alive, kill, lines, pids, pool_of, status_when, touch,
+    wait_for_file, wait_until,
 };
 
 /// A sibling that notes its start and its end.
 struct Sibling {
     name: &'static str,
-    noted: Notes,
+    events: Events,
 }
 
-type Notes = Arc<Mutex<Vec<String>>>;
+type Events = Arc<Mutex<Vec<String>>>;
 
 impl Actor for Sibling {
     type Context = Context<Self>;
 
     fn started(&mut self, _: &mut Self::Context) {
-        self.noted.lock().expect("no panic").push(format!("{} started", self.name));
+        self.events.lock().expect("no panic").push(format!("{} started", self.name));
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {
-        self.noted.lock().expect("no panic").push(format!("{} stopped", self.name));
+        self.events.lock().expect("no panic").push(format!("{} stopped", self.name));
     }
 }
 
@@ -43,11 +44,11 @@ impl Handler<Crash> for Sibling {
     }
 }
 
-fn sibling(name: &'static str, noted: &Notes) -> ChildSpec {
-    let noted = noted.clone();
+fn sibling(name: &'static str, events: &Events) -> ChildSpec {
+    let events = events.clone();
     ChildSpec::new(name, move || {
-        let noted = noted.clone();
-        async move { Ok::<_, std::convert::Infallible>(Sibling { name, noted }) }
+        let events = events.clone();
+        async move { Ok::<_, std::convert::Infallible>(Sibling { name, events }) }
     })
 }
 
@@ -70,7 +71,7 @@ alone_test! {
                     let status = pool.status().await?;
                     assert_eq!(status.ready, 2, "{status:#?}");
                     pool.call::<_, u32>("pid", ()).await?;
-                    Ok::<_, CallError>(Sibling { name: "after", noted: Notes::default() })
+                    Ok::<_, CallError>(Sibling { name: "after", events: Events::default() })
                 }
             })
             .start()
@@ -93,19 +94,19 @@ alone_test! {
 
 alone_test! {
     async fn pool_in_a_tree_stops_in_order_after_its_calls() {
-        let noted_by_siblings = Notes::default();
+        let sibling_events = Events::default();
         let (spec, pool) = pool_of(MODULE).size(1).child_spec("texts").expect("good settings");
         let app = Supervisor::builder("app")
-            .child_spec(sibling("before", &noted_by_siblings))
+            .child_spec(sibling("before", &sibling_events))
             .child_spec(spec)
-            .child_spec(sibling("after", &noted_by_siblings))
+            .child_spec(sibling("after", &sibling_events))
             .start()
             .await
             .expect("the tree starts");
-        let siblings = noted_by_siblings.clone();
+        let siblings = sibling_events.clone();
         let ((), held, refused) = tokio::join!(
             async {
-                noted("a.began").await;
+                wait_for_file("a.began").await;
                 app.stop().await;
             },
             async {
@@ -114,9 +115,9 @@ alone_test! {
                 pid
             },
             async {
-                noted("a.began").await;
-                let stopped = || noted_by_siblings.lock().expect("no panic").contains(&"after stopped".into());
-                wait_until("the later sibling has stopped", SOON, stopped).await;
+                wait_for_file("a.began").await;
+                let stopped = || sibling_events.lock().expect("no panic").contains(&"after stopped".into());
+                wait_until("the later sibling has stopped", LONG_TIMEOUT, stopped).await;
                 let refused = pool.call::<_, u32>("pid", ()).await;
                 touch("a.go");
                 refused
@@ -124,7 +125,7 @@ alone_test! {
         );
         held.expect("a call that runs may end");
         assert!(refused.is_err(), "a call during the stop is refused");
-        let order = noted_by_siblings.lock().expect("no panic").clone();
+        let order = sibling_events.lock().expect("no panic").clone();
         assert_eq!(order, ["before started", "after started", "after stopped", "call ended", "before stopped"]);
     }
 }
@@ -202,7 +203,7 @@ alone_test! {
                 }
             }
         };
-        let ended = tokio::time::timeout(SOON, ended).await.expect("it is reported");
+        let ended = tokio::time::timeout(LONG_TIMEOUT, ended).await.expect("it is reported");
         assert_eq!(ended, ("app/texts/serving/workers".into(), "1".into()));
         status_when(&pool, "the worker is replaced", |status| status.ready == 1 && status.restarts == 1).await;
         serves(&pool).await;
@@ -212,7 +213,7 @@ alone_test! {
 
 alone_test! {
     async fn pool_in_a_tree_is_restarted_with_the_sibling_it_depends_on() {
-        let siblings = Notes::default();
+        let siblings = Events::default();
         let (spec, pool) = pool_of(MODULE).size(1).child_spec("texts").expect("good settings");
         let app = Supervisor::builder("app")
             .strategy(Strategy::RestForOne)
@@ -224,9 +225,9 @@ alone_test! {
         let (former, incarnation) = (pids(&pool).await[0], pool.actor().incarnation().expect("it runs"));
         app.child::<Sibling>("database").expect("it is there").do_send(Crash).expect("it lives");
         let restarted = || siblings.lock().expect("no panic").len() == 2;
-        wait_until("the database is started again", SOON, restarted).await;
+        wait_until("the database is started again", LONG_TIMEOUT, restarted).await;
         let is_restarted = || pool.actor().incarnation().is_some_and(|now| now > incarnation);
-        wait_until("the pool is started again", SOON, is_restarted).await;
+        wait_until("the pool is started again", LONG_TIMEOUT, is_restarted).await;
         status_when(&pool, "a worker is ready", |status| status.ready == 1).await;
         serves(&pool).await;
         assert_ne!(pids(&pool).await[0], former);
@@ -244,7 +245,7 @@ alone_test! {
         let lease = pool.checkout().await.expect("a worker is free");
         drop(app);
         let ended = || pool.actor().addr().is_none();
-        wait_until("the pool has ended", SOON, ended).await;
+        wait_until("the pool has ended", LONG_TIMEOUT, ended).await;
         let error = lease.call::<_, u32>("pid", ()).await.expect_err("its worker is gone");
         assert!(matches!(error, CallError::WorkerDied { .. } | CallError::Draining), "{error:?}");
         drop(lease);

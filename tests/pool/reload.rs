@@ -7,8 +7,8 @@ use std::time::Duration;
 use hatchery::{CallError, Pool, ReloadError, StartPhase, WorkerStartError, WorkerState};
 
 use crate::support::{
-    MODULE, SOON, alone_test, in_all_places, is_alive, kill, noted, pids, pool_of, python_module, scratch,
-    status_when, touch, wait_until,
+    LONG_TIMEOUT, MODULE, alone_test, fill_worker, is_alive, kill, pids, pool_of, python_module, scratch,
+    status_when, touch, wait_for_file, wait_until,
 };
 
 /// The module, of this version. Each is of another length: Python tells a changed file by that and by the second.
@@ -39,7 +39,7 @@ alone_test! {
             assert!(before.iter().all(|&pid| !is_alive(pid)));
             if let Some(template) = template {
                 assert_ne!(status.zygote.and_then(|zygote| zygote.pid), Some(template));
-                wait_until("the old template is gone", SOON, || !is_alive(template)).await;
+                wait_until("the old template is gone", LONG_TIMEOUT, || !is_alive(template)).await;
             }
             let mut leases = Vec::new();
             for _ in 0..3 {
@@ -119,8 +119,8 @@ alone_test! {
         let pool = pool_of(&source(1)).size(2).start().await.expect("it starts");
         let lease = pool.checkout().await.expect("it is free");
         let leased = lease.pid();
-        let (held, ()) = tokio::join!(in_all_places::<u32>(&pool, "hold", ("a",)), async {
-            noted("a.began").await;
+        let (held, ()) = tokio::join!(fill_worker::<u32>(&pool, "hold", ("a",)), async {
+            wait_for_file("a.began").await;
             write(22);
             let reload = {
                 let pool = pool.clone();
@@ -133,7 +133,7 @@ alone_test! {
                     new = pool.call("version", ()).await;
                 }
             };
-            tokio::time::timeout(SOON, served).await.expect("the successor serves");
+            tokio::time::timeout(LONG_TIMEOUT, served).await.expect("the successor serves");
             assert!(matches!(pool.reload().await, Err(ReloadError::Running)));
             assert_eq!(lease.call::<_, u32>("version", ()).await.expect("the lease goes on"), 1);
             touch("a.go");
@@ -154,7 +154,7 @@ alone_test! {
             let pool = pool.clone();
             tokio::spawn(async move { pool.reload().await })
         };
-        noted("importing").await;
+        wait_for_file("importing").await;
         assert_eq!(version(&pool).await, 1, "the old one serves");
         tokio::time::timeout(Duration::from_secs(10), pool.shutdown()).await.expect("it does not wait for it");
         assert!(matches!(reload.await.expect("no panic"), Err(ReloadError::Unavailable(_))));
@@ -194,7 +194,7 @@ fn begin_reload(pool: &Pool) -> Reload {
 }
 
 async fn reloaded(reload: Reload) -> Result<(), ReloadError> {
-    tokio::time::timeout(SOON, reload).await.expect("it comes to its end").expect("no panic")
+    tokio::time::timeout(LONG_TIMEOUT, reload).await.expect("it comes to its end").expect("no panic")
 }
 
 /// Every slot has a worker that serves this version, and no other one is left.
@@ -220,7 +220,7 @@ alone_test! {
         let old = pids(&pool).await[0];
         first_waits(22, STARTS, STARTS);
         let reload = begin_reload(&pool);
-        noted("waiting").await;
+        wait_for_file("waiting").await;
         kill(old);
         let status = status_when(&pool, "it is replaced", |it| it.restarts == 1 && it.ready == 1).await;
         let between = status.workers[0].pid.expect("it is ready");
@@ -240,7 +240,7 @@ alone_test! {
         let old = pids(&pool).await;
         first_waits(22, STARTS, STARTS);
         let reload = begin_reload(&pool);
-        noted("waiting").await;
+        wait_for_file("waiting").await;
         old.into_iter().for_each(kill);
         status_when(&pool, "all are replaced", |it| it.restarts == 3 && it.ready == 3).await;
         touch("go");
@@ -259,7 +259,7 @@ alone_test! {
         let old = pids(&pool).await[0];
         first_waits(22, STARTS, FAILS);
         let reload = begin_reload(&pool);
-        noted("waiting").await;
+        wait_for_file("waiting").await;
         kill(old);
         status_when(&pool, "its restart fails", |it| it.workers[0].state == WorkerState::Failed).await;
         touch("go");
@@ -276,7 +276,7 @@ alone_test! {
         // One that is forked is tried again without.
         first_waits(22, FAILS, &format!("if exists('go'): {FAILS}"));
         let reload = begin_reload(&pool);
-        noted("waiting").await;
+        wait_for_file("waiting").await;
         kill(old);
         status_when(&pool, "it is replaced", |it| it.restarts == 1 && it.ready == 1).await;
         touch("go");
@@ -298,7 +298,7 @@ alone_test! {
         let pool = pool_of(&source(1)).size(2).start().await.expect("it starts");
         let lease = pool.checkout().await.expect("it is free");
         let (held, ()) = tokio::join!(pool.call::<_, u32>("hold", ("a",)), async {
-            noted("a.began").await;
+            wait_for_file("a.began").await;
             let old = pids(&pool).await;
             write(22);
             let reload = begin_reload(&pool);
@@ -324,8 +324,8 @@ alone_test! {
     async fn death_of_new_worker_while_old_drains_is_replaced() {
         let pool = pool_of(&source(1)).size(1).start().await.expect("it starts");
         let old = pids(&pool).await[0];
-        let (held, ()) = tokio::join!(in_all_places::<u32>(&pool, "hold", ("a",)), async {
-            noted("a.began").await;
+        let (held, ()) = tokio::join!(fill_worker::<u32>(&pool, "hold", ("a",)), async {
+            wait_for_file("a.began").await;
             write(22);
             let reload = begin_reload(&pool);
             let status =
@@ -348,7 +348,7 @@ alone_test! {
         let builder = pool_of("").size(2).min_ready(1);
         first_waits(1, STARTS, STARTS);
         let pool = builder.start().await.expect("one is ready");
-        noted("waiting").await;
+        wait_for_file("waiting").await;
         write(22);
         pool.reload().await.expect("the code is good");
         assert_served(&pool, 2, 22).await;
@@ -364,7 +364,7 @@ alone_test! {
         let reload = begin_reload(&pool);
         let old = lease.pid();
         status_when(&pool, "the successor is there", |it| it.workers[0].pid.is_some_and(|it| it != old)).await;
-        tokio::time::timeout(SOON, pool.shutdown()).await.expect("it does not wait for it");
+        tokio::time::timeout(LONG_TIMEOUT, pool.shutdown()).await.expect("it does not wait for it");
         let outcome = reloaded(reload).await;
         assert!(matches!(outcome, Err(ReloadError::Unavailable(_))), "{outcome:?}");
         assert!(lease.call::<_, u32>("version", ()).await.is_err());

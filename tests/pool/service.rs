@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use crate::built::example;
 use crate::examples::example_test;
 use crate::support::{
-    SOON, descendants, describe, is_alive, kill, lines, note, python_module, scratch, wait_until_blocking,
+    LONG_TIMEOUT, descendants, describe, is_alive, kill, lines, python_module, scratch, scratch_file,
+    wait_until_blocking,
 };
 
 /// Runs in every Python: tells of an orderly end.
@@ -49,7 +50,7 @@ impl Service {
             .env("PYTHONPATH", scratch())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(File::create(note("log")).expect("the scratch folder is there"))
+            .stderr(File::create(scratch_file("log")).expect("the scratch folder is there"))
             .spawn()
             .expect("the example starts");
         let stdout = BufReader::new(process.stdout.as_mut().expect("a pipe"));
@@ -70,7 +71,7 @@ impl Service {
     fn send(&self, path: &str) -> BufReader<TcpStream> {
         let address = self.url.strip_prefix("http://").expect("it is a URL");
         let mut stream = TcpStream::connect(address).expect("it listens");
-        stream.set_read_timeout(Some(SOON)).expect("a time");
+        stream.set_read_timeout(Some(LONG_TIMEOUT)).expect("a time");
         write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").expect("it reads");
         BufReader::new(stream)
     }
@@ -86,7 +87,7 @@ impl Service {
 
     /// Waits until the pool's health is as wanted.
     fn health_when(&self, what: &str, mut wanted: impl FnMut(&Value) -> bool) {
-        wait_until_blocking(what, SOON, || {
+        wait_until_blocking(what, LONG_TIMEOUT, || {
             let health = self.get("/health");
             assert_eq!(health.status, 200);
             wanted(&health.body)
@@ -125,7 +126,7 @@ impl Answer {
 }
 
 fn agent() -> ureq::Agent {
-    let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(SOON));
+    let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(LONG_TIMEOUT));
     config.build().into()
 }
 
@@ -245,10 +246,10 @@ example_test! {
         service.health_when("it runs", |health| health["busy"] == 1);
         service.terminate();
         let address = service.url.strip_prefix("http://").expect("it is a URL");
-        wait_until_blocking("it takes no more requests", SOON, || TcpStream::connect(address).is_err());
+        wait_until_blocking("it takes no more requests", LONG_TIMEOUT, || TcpStream::connect(address).is_err());
         service.terminate();
         assert_eq!(service.process.wait().expect("it is ours").code(), Some(1));
-        wait_until_blocking("its worker has ended with it", SOON, || !is_alive(workers[0]));
+        wait_until_blocking("its worker has ended with it", LONG_TIMEOUT, || !is_alive(workers[0]));
     }
 }
 
@@ -264,7 +265,7 @@ example_test! {
             .expect("the example starts");
         let told = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && told.contains(&format!("cannot listen on {address}")), "{told}");
-        assert!(!note("sitecustomize.py.ran").exists(), "Python was started");
+        assert!(!scratch_file("sitecustomize.py.ran").exists(), "Python was started");
     }
 }
 
@@ -276,7 +277,7 @@ example_test! {
         let mut words = answer.by_ref().lines().map_while(Result::ok).filter(|line| line.starts_with("data: "));
         assert!(words.nth(2).is_some(), "three words have come");
         drop(answer);
-        wait_until_blocking("the generator's `finally` has run", SOON, || {
+        wait_until_blocking("the generator's `finally` has run", LONG_TIMEOUT, || {
             lines("log").iter().any(|line| line.contains("generate('to be'): closed after "))
         });
         service.health_when("its worker is free", |health| health["busy"] == 0);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hatchery::{CallError, Phase, Pool, ZygoteState, ZygoteStatus};
 
-use crate::support::{SOON, alone_test, pool_with, status_when};
+use crate::support::{LONG_TIMEOUT, alone_test, pool_with, status_when};
 
 /// Waits for a thread that the fork did not copy. A signal ends that.
 const LOST_THREAD: &str = "
@@ -38,7 +38,13 @@ const MOST: usize = 3;
 const SHORT: Duration = Duration::from_millis(300);
 
 async fn pool_that(hangs: &str) -> Pool {
-    pool_with(hangs).size(1).cancel_grace(SHORT).checkout_timeout(SOON).start().await.expect("it starts")
+    pool_with(hangs)
+        .size(1)
+        .cancel_grace(SHORT)
+        .checkout_timeout(LONG_TIMEOUT)
+        .start()
+        .await
+        .expect("it starts")
 }
 
 async fn zygote(pool: &Pool) -> ZygoteStatus {

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use hatchery::PoolStatus;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::support::{MODULE, SOON, alone_test, fds, kill, pids, pool_of, status_when, wait_until, zombies};
+use crate::support::{
+    LONG_TIMEOUT, MODULE, alone_test, fds, kill, pids, pool_of, status_when, wait_until, zombies,
+};
 use crate::template::fds_of_idle;
 
 const WORKERS: usize = 64;
@@ -41,8 +43,8 @@ alone_test! {
 
         let status = pool.status().await.expect("it runs");
         assert!(status.workers.iter().all(|worker| worker.forked == Some(true)), "{status:?}");
-        wait_until("no zombie is left", SOON, || zombies(own) + zombies(zygote) == 0).await;
-        wait_until("no descriptor is left", SOON, || (fds(own).len(), fds(zygote).len()) == before).await;
+        wait_until("no zombie is left", LONG_TIMEOUT, || zombies(own) + zombies(zygote) == 0).await;
+        wait_until("no descriptor is left", LONG_TIMEOUT, || (fds(own).len(), fds(zygote).len()) == before).await;
         pool.shutdown().await;
     }
 }

@@ -4,8 +4,8 @@ use hatchery::{Pool, PoolStartError, PoolStatus, StartPhase, WorkerStartError, Z
 
 use crate::payloads::python_with_extras;
 use crate::support::{
-    BRIEF_START, SOON, alone_test, descendants, kill, logged, pids, pool_of, python, python_module, scratch,
-    status_when, wait_until, zombies,
+    LONG_TIMEOUT, SHORT_START_TIMEOUT, alone_test, descendants, kill, logged, pids, pool_of, python,
+    python_module, scratch, status_when, wait_until, zombies,
 };
 
 const PLAIN: &str = "import os\n\ndef pid():\n    return os.getpid()\n";
@@ -134,7 +134,7 @@ alone_test! {
         }
         // A limit of the machine's would leave fewer threads, or none.
         let builder = pool_of(OPENMP).env("OMP_THREAD_LIMIT", "64").env("OMP_DYNAMIC", "false");
-        let pool = builder.size(1).spawn_timeout(BRIEF_START).start().await.expect("it starts");
+        let pool = builder.size(1).spawn_timeout(SHORT_START_TIMEOUT).start().await.expect("it starts");
         let status = pool.status().await.expect("it runs");
         let zygote = status.zygote.as_ref().expect("it has one");
         assert!(zygote.warnings.iter().any(|it| it.starts_with("module 'subject' left 3 threads ")), "{zygote:?}");
@@ -162,7 +162,7 @@ def pid():
 
 alone_test! {
     async fn repeated_fork_failures_disable_the_zygote() {
-        let builder = pool_of(HANGS_WHEN_FORKED).size(3).spawn_timeout(BRIEF_START);
+        let builder = pool_of(HANGS_WHEN_FORKED).size(3).spawn_timeout(SHORT_START_TIMEOUT);
         let pool = builder.start().await.expect("it starts cold");
         let disabled = |status: &PoolStatus| {
             let zygote = status.zygote.as_ref().expect("it has one");
@@ -174,7 +174,7 @@ alone_test! {
         // What it had forked is gone, and so is the template.
         let workers = pids(&pool).await;
         let only_workers = || descendants(std::process::id()).iter().all(|pid| workers.contains(pid));
-        crate::support::wait_until("only the workers live", SOON, only_workers).await;
+        crate::support::wait_until("only the workers live", LONG_TIMEOUT, only_workers).await;
         kill(workers[0]);
         let status = status_when(&pool, "it is replaced", |it| it.restarts == 1 && it.idle == 3).await;
         assert_eq!(status.workers[0].forked, Some(false));
@@ -301,7 +301,7 @@ alone_test! {
         let zygote = status.zygote.expect("it has one");
         assert_eq!((&zygote.state, zygote.failed_forks), (&ZygoteState::Ready, 1), "{zygote:?}");
         let template = zygote.pid.expect("it is ready");
-        wait_until("it is reaped", SOON, || descendants(template).len() + zombies(template) == 0).await;
+        wait_until("it is reaped", LONG_TIMEOUT, || descendants(template).len() + zombies(template) == 0).await;
         pool.shutdown().await;
     }
 }
@@ -318,7 +318,7 @@ alone_test! {
             let status = status_when(&pool, "there is another template", again).await;
             assert_eq!(status.workers[0].forked, Some(false), "{status:?}");
             assert_eq!(status.zygote.expect("it has one").failed_forks, 1);
-            wait_until("only worker and template live", SOON, || descendants(own).len() == 2).await;
+            wait_until("only worker and template live", LONG_TIMEOUT, || descendants(own).len() == 2).await;
             pool.shutdown().await;
         }
     }

@@ -9,8 +9,9 @@ use hatchery::{CallError, Pool, PoolStatus, ZygoteState};
 
 use crate::payloads::python_with_extras;
 use crate::support::{
-    MODULE, SOON, Seed, alone_test, descendants, fds, in_system, is_alive, kill, lines, pgid, pids, pool_of,
-    role, scratch, start_role, started, state, status_when, stop, test_path, touch, wait_until, zombies,
+    LONG_TIMEOUT, MODULE, Seed, alone_test, descendants, fds, in_system, is_alive, kill, lines, pgid, pids,
+    pool_of, role, scratch, start_role, started, state, status_when, stop, test_path, touch, wait_until,
+    zombies,
 };
 
 /// The template's process id.
@@ -22,12 +23,12 @@ async fn template(pool: &Pool) -> u32 {
 
 /// Of this process, a subreaper: what the template had not reaped has fallen to it.
 async fn no_zombie_is_left() {
-    wait_until("no zombie is left", SOON, || zombies(std::process::id()) == 0).await;
+    wait_until("no zombie is left", LONG_TIMEOUT, || zombies(std::process::id()) == 0).await;
 }
 
 /// The template's descriptors once it has closed its copies of what it gave its last worker: it sleeps then.
 pub(crate) async fn fds_of_idle(zygote: u32) -> BTreeMap<u32, String> {
-    wait_until("the template waits for requests", SOON, || state(zygote) == Some('S')).await;
+    wait_until("the template waits for requests", LONG_TIMEOUT, || state(zygote) == Some('S')).await;
     fds(zygote)
 }
 
@@ -209,7 +210,7 @@ alone_test! {
         let pool = started(1).await;
         let (worker, zygote) = (pids(&pool).await[0], template(&pool).await);
         stop(zygote);
-        wait_until("it is stopped", SOON, || state(zygote) == Some('T')).await;
+        wait_until("it is stopped", LONG_TIMEOUT, || state(zygote) == Some('T')).await;
         kill(worker);
         // The order for the next one lies in its socket, or is about to, and is never read.
         status_when(&pool, "the worker is to be replaced", |status| status.restarts == 1).await;
@@ -255,7 +256,7 @@ alone_test! {
             kill(zygote);
             status_when(&pool, "both workers are ready", |status| status.idle == 2 && status.restarts == 1).await;
             pool.shutdown().await;
-            wait_until("nothing lives", SOON, || descendants(std::process::id()).is_empty()).await;
+            wait_until("nothing lives", LONG_TIMEOUT, || descendants(std::process::id()).is_empty()).await;
         }
     }
 }
@@ -316,7 +317,7 @@ alone_test! {
         let former = template(&pool).await;
         touch("second");
         pool.reload().await.expect("there is nothing against it");
-        wait_until("it is dead", SOON, || !is_alive(former)).await;
+        wait_until("it is dead", LONG_TIMEOUT, || !is_alive(former)).await;
         let status = pool.status().await.expect("it runs");
         assert!(all_forked(&status) && status.zygote.is_some_and(|it| it.restarts == 0));
         pool.shutdown().await;
@@ -351,7 +352,7 @@ alone_test! {
             kill(pids(&pool).await[0]);
             status_when(&pool, "it is replaced", |it| it.restarts == restarts && it.idle == 1).await;
         }
-        wait_until("it has closed its copies", SOON, || fds(zygote) == before).await;
+        wait_until("it has closed its copies", LONG_TIMEOUT, || fds(zygote) == before).await;
         pool.shutdown().await;
     }
 }
@@ -377,6 +378,8 @@ fn killed_host_takes_its_template_along() {
         stop(zygote);
         host.kill().expect("it is ours");
         host.wait().expect("it is ours");
-        crate::support::wait_until_blocking("all are dead", SOON, || !below.iter().any(|&pid| is_alive(pid)));
+        crate::support::wait_until_blocking("all are dead", LONG_TIMEOUT, || {
+            !below.iter().any(|&pid| is_alive(pid))
+        });
     });
 }

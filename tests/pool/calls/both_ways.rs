@@ -10,7 +10,9 @@ use hatchery::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{SOON, alone_test, lines, noted, pids, pool_with, status_when, touch, wait_until};
+use crate::support::{
+    LONG_TIMEOUT, alone_test, lines, pids, pool_with, status_when, touch, wait_for_file, wait_until,
+};
 
 const MORE: &str = r#"
 import hatchery
@@ -179,8 +181,10 @@ impl Case {
             // The recipient's mailbox is another one than that of the answer.
             let all = outcome.values.first().filter(|_| !self.is_stream).and_then(Value::as_u64);
             let all = all.unwrap_or(outcome.values.len() as u64) as usize;
-            wait_until("all updates are there", SOON, || updates.lock().expect("no panic").len() >= all)
-                .await;
+            wait_until("all updates are there", LONG_TIMEOUT, || {
+                updates.lock().expect("no panic").len() >= all
+            })
+            .await;
         }
         outcome.updates = updates.lock().expect("no panic").clone();
         outcome
@@ -303,7 +307,7 @@ alone_test! {
                 assert_eq!(outcome.text(), case.result, "{} by {way:?}: {:?}", case.name, outcome.error);
                 status_when(&pool, "all workers serve", |status| status.idle == 2).await;
                 pool.shutdown().await;
-                let _ = std::fs::remove_file(crate::support::note("deaths"));
+                let _ = std::fs::remove_file(crate::support::scratch_file("deaths"));
             }
         }
     }
@@ -315,8 +319,8 @@ alone_test! {
         for way in [Way::Handle, Way::Message] {
             let pool = pool_with(MORE).size(1).queue_bound(crate::IN_FLIGHT).start().await.expect("it starts");
             let name = format!("{way:?}");
-            let (held, ()) = tokio::join!(crate::support::in_all_places::<u32>(&pool, "hold", (&name,)), async {
-                noted(&format!("{name}.began")).await;
+            let (held, ()) = tokio::join!(crate::support::fill_worker::<u32>(&pool, "hold", (&name,)), async {
+                wait_for_file(&format!("{name}.began")).await;
                 let late = Case { timeout: brief, ..case("", "pid", json!([]), "") };
                 assert_eq!(late.run(way, &pool).await.text(), "Timeout Queue", "{way:?}");
                 let mut waiting = Vec::new();

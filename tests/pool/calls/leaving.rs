@@ -5,8 +5,8 @@ use std::time::Duration;
 use hatchery::{Call, Checkout, Pool};
 
 use crate::support::{
-    MODULE, SOON, alone_test, behind, in_all_places, is_alive, lines, note, noted, pids, pool_of, started,
-    status_when, touch,
+    LONG_TIMEOUT, MODULE, alone_test, fill_worker, is_alive, lines, pending_calls, pids, pool_of,
+    scratch_file, started, status_when, touch, wait_for_file,
 };
 
 fn spawn(pool: &Pool, function: &'static str, name: &'static str) -> actix_rt::task::JoinHandle<()> {
@@ -19,7 +19,7 @@ fn spawn(pool: &Pool, function: &'static str, name: &'static str) -> actix_rt::t
 fn spawn_hold(pool: &Pool, name: &'static str) -> actix_rt::task::JoinHandle<()> {
     let pool = pool.clone();
     actix::spawn(async move {
-        let _ = in_all_places::<u32>(&pool, "hold", (name,)).await;
+        let _ = fill_worker::<u32>(&pool, "hold", (name,)).await;
     })
 }
 
@@ -27,7 +27,7 @@ alone_test! {
     async fn call_dropped_in_the_queue_never_runs() {
         let pool = started(1).await;
         let held = spawn_hold(&pool, "a");
-        noted("a.began").await;
+        wait_for_file("a.began").await;
         let leaving = spawn(&pool, "hold", "b");
         let leaving_checkout = actix::spawn({
             let pool = pool.clone();
@@ -42,7 +42,7 @@ alone_test! {
         held.await.expect("no panic");
         status_when(&pool, "the worker is free", |status| status.idle == 1).await;
         assert_eq!(pool.call::<_, u32>("count", ()).await.expect("it serves"), 1);
-        assert!(!note("b.began").exists());
+        assert!(!scratch_file("b.began").exists());
         pool.shutdown().await;
     }
 }
@@ -52,7 +52,7 @@ alone_test! {
         let pool = started(1).await;
         let broker = pool.actor();
         let held = spawn_hold(&pool, "a");
-        noted("a.began").await;
+        wait_for_file("a.began").await;
         let call = Box::pin(broker.send(Call::new("hold", ("b",)).expect("it has a JSON form")));
         let checkout = Box::pin(broker.send(Checkout::default()));
         // Nobody is interested in this one's answer: it is carried out all the same.
@@ -65,22 +65,22 @@ alone_test! {
         held.await.expect("no panic");
         status_when(&pool, "the worker is free", |status| status.idle == 1).await;
         assert_eq!(lines("done"), ["x"]);
-        assert!(!note("b.began").exists());
+        assert!(!scratch_file("b.began").exists());
         pool.shutdown().await;
     }
 }
 
 alone_test! {
     async fn dropped_call_keeps_worker_busy_until_cancelled() {
-        let pool = pool_of(MODULE).size(1).cancel_grace(SOON).start().await.expect("it starts");
+        let pool = pool_of(MODULE).size(1).cancel_grace(LONG_TIMEOUT).start().await.expect("it starts");
         let worker = pids(&pool).await;
         let leaving = spawn(&pool, "leave", "a");
-        noted("a.began").await;
+        wait_for_file("a.began").await;
         leaving.abort();
         assert!(leaving.await.expect_err("it is gone").is_cancelled());
-        noted("a.cancelled").await;
+        wait_for_file("a.cancelled").await;
         let (ended, ()) = tokio::join!(pool.call::<_, bool>("exists", ("a.ended",)), async {
-            let status = status_when(&pool, "the next one waits", |status| behind(status) == 1).await;
+            let status = status_when(&pool, "the next one waits", |status| pending_calls(status) == 1).await;
             assert_eq!((status.busy, status.idle), (1, 0));
             touch("a.go");
         });
@@ -98,7 +98,7 @@ alone_test! {
         let pool = pool.expect("it starts");
         let worker = pids(&pool).await[0];
         let leaving = spawn(&pool, "stay", "a");
-        noted("a.began").await;
+        wait_for_file("a.began").await;
         leaving.abort();
         assert_ne!(pool.call::<_, u32>("pid", ()).await.expect("another one serves"), worker);
         assert!(!is_alive(worker));

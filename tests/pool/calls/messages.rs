@@ -7,7 +7,7 @@ use hatchery::supervisor::{ChildRef, SendError};
 use hatchery::{Call, CallError, Checkout, GetStatus, Phase, PoolActor};
 
 use crate::support::{
-    Guards, MODULE, SOON, alone_test, noted, pool_of, started, status_when, touch, wait_until,
+    Guards, LONG_TIMEOUT, MODULE, alone_test, pool_of, started, status_when, touch, wait_for_file, wait_until,
 };
 
 /// An actor that knows the broker and nothing else of the pool.
@@ -46,7 +46,7 @@ alone_test! {
             assert_eq!(asker.send(Ask(number)).await.expect("it lives"), number + 1);
         }
         drop(asker);
-        wait_until("the actor ends", SOON, || guards.live() == 0).await;
+        wait_until("the actor ends", LONG_TIMEOUT, || guards.live() == 0).await;
 
         let broker = pool.actor();
         let lease = broker.send(Checkout::default()).await.expect("it lives").expect("a worker is free");
@@ -65,7 +65,7 @@ alone_test! {
         let pool = started(1).await;
         let broker = pool.actor();
         let (held, ()) = tokio::join!(pool.call::<_, u32>("hold", ("a",)), async {
-            noted("a.began").await;
+            wait_for_file("a.began").await;
             let short = Duration::from_millis(50);
             let call = Call::new("pid", ()).expect("no arguments").timeout(short);
             let call = broker.send(call).await.expect("it lives").map(drop);
@@ -104,7 +104,7 @@ alone_test! {
         let lease = broker.send(Checkout::default()).await.expect("it lives").expect("a worker is free");
         drop(pool);
         assert_eq!(Holder(Some(lease)).start().send(Ask(1)).await.expect("it lives"), 2);
-        wait_until("the pool ends with its last lease", SOON, || broker.addr().is_none()).await;
+        wait_until("the pool ends with its last lease", LONG_TIMEOUT, || broker.addr().is_none()).await;
         let answer = broker.send(Call::new("pid", ()).expect("no arguments")).await;
         assert!(answer.is_err(), "{answer:?}");
     }

@@ -7,8 +7,8 @@ use futures_util::future::join_all;
 use hatchery::{Call, CallError, Checkout, OverloadCause, Phase, Pool};
 
 use crate::support::{
-    BRIEF, MODULE, SOON, alone_test, in_all_places, is_alive, lines, note, noted, pids, pool_of, started,
-    status_when, touch,
+    LONG_TIMEOUT, MODULE, SHORT_TIMEOUT, alone_test, fill_worker, is_alive, lines, pids, pool_of,
+    scratch_file, started, status_when, touch, wait_for_file,
 };
 
 /// The calls that take all places of a worker.
@@ -19,9 +19,9 @@ alone_test! {
         let pool = started(1).await;
         let first = actix::spawn({
             let pool = pool.clone();
-            async move { in_all_places::<u32>(&pool, "hold", ("first",)).await }
+            async move { fill_worker::<u32>(&pool, "hold", ("first",)).await }
         });
-        noted("first.began").await;
+        wait_for_file("first.began").await;
         let calls = join_all((0..20).map(|number| pool.call::<_, ()>("append", ("order", number.to_string()))));
         let (answers, ()) = tokio::join!(calls, async {
             status_when(&pool, "all wait", |status| status.waiting == 20).await;
@@ -38,9 +38,9 @@ alone_test! {
     async fn full_queue_refuses_at_once() {
         let pool = pool_of(MODULE).size(1).queue_bound(2).start().await.expect("it starts");
         let (held, ..) = tokio::join!(
-            in_all_places::<u32>(&pool, "hold", ("a",)),
-            async { noted("a.began").await; pool.call::<_, u32>("pid", ()).await.expect("it waited") },
-            async { noted("a.began").await; pool.call::<_, u32>("pid", ()).await.expect("it waited") },
+            fill_worker::<u32>(&pool, "hold", ("a",)),
+            async { wait_for_file("a.began").await; pool.call::<_, u32>("pid", ()).await.expect("it waited") },
+            async { wait_for_file("a.began").await; pool.call::<_, u32>("pid", ()).await.expect("it waited") },
             async {
                 status_when(&pool, "two wait", |status| status.waiting == 2).await;
                 let refused = [
@@ -83,8 +83,8 @@ impl serde::Serialize for Counted<'_> {
 /// Has 20 000 callers call at once a pool whose only worker is busy; how many of them encoded their arguments.
 async fn encoded_by_a_crowd(pool: &Pool, waiting: usize, bound: OverloadCause) -> usize {
     let encoded = AtomicUsize::new(0);
-    let (held, ()) = tokio::join!(in_all_places::<u32>(pool, "hold", ("a",)), async {
-        noted("a.began").await;
+    let (held, ()) = tokio::join!(fill_worker::<u32>(pool, "hold", ("a",)), async {
+        wait_for_file("a.began").await;
         let crowd = join_all((0..20_000).map(|_| pool.call::<_, bool>("exists", (Counted(&encoded),))));
         let (answers, ()) = tokio::join!(crowd, async {
             let refused = 20_000 - waiting as u64;
@@ -105,7 +105,7 @@ async fn encoded_by_a_crowd(pool: &Pool, waiting: usize, bound: OverloadCause) -
 
 alone_test! {
     async fn full_queue_refuses_calls_before_encoding() {
-        let pool = pool_of(MODULE).size(1).queue_bound(50).checkout_timeout(SOON).start().await.expect("it starts");
+        let pool = pool_of(MODULE).size(1).queue_bound(50).checkout_timeout(LONG_TIMEOUT).start().await.expect("it starts");
         let encoded = encoded_by_a_crowd(&pool, 50, OverloadCause::QueueBound).await;
         assert!((50..=MOST_ENCODED).contains(&encoded), "{encoded}");
         pool.shutdown().await;
@@ -115,7 +115,7 @@ alone_test! {
 alone_test! {
     async fn full_queue_bytes_refuse_calls_before_encoding() {
         let pool = pool_of(MODULE).size(1).queue_bound(100_000).queue_bytes(5_000_000);
-        let pool = pool.checkout_timeout(SOON).start().await.expect("it starts");
+        let pool = pool.checkout_timeout(LONG_TIMEOUT).start().await.expect("it starts");
         // 49 calls hold less than the bound, since each has a little more than its argument.
         let encoded = encoded_by_a_crowd(&pool, 50, OverloadCause::QueueBytes).await;
         assert!((50..=MOST_ENCODED).contains(&encoded), "{encoded}");
@@ -125,11 +125,11 @@ alone_test! {
 
 alone_test! {
     async fn full_queue_bytes_refuse_calls_sent_as_messages() {
-        let pool = pool_of(MODULE).size(1).queue_bytes(1000).checkout_timeout(SOON).start().await.expect("it starts");
+        let pool = pool_of(MODULE).size(1).queue_bytes(1000).checkout_timeout(LONG_TIMEOUT).start().await.expect("it starts");
         let (held, served, ()) = tokio::join!(
-            in_all_places::<u32>(&pool, "hold", ("a",)),
+            fill_worker::<u32>(&pool, "hold", ("a",)),
             async {
-                noted("a.began").await;
+                wait_for_file("a.began").await;
                 // Larger than the bound: it may wait since nothing else does.
                 pool.call::<_, bool>("exists", ("x".repeat(5000),)).await
             },
@@ -153,8 +153,8 @@ alone_test! {
 alone_test! {
     async fn queue_bound_zero_refuses_calls_without_idle_worker() {
         let pool = pool_of(MODULE).size(1).queue_bound(0).start().await.expect("it starts");
-        let (held, ()) = tokio::join!(in_all_places::<u32>(&pool, "hold", ("a",)), async {
-            noted("a.began").await;
+        let (held, ()) = tokio::join!(fill_worker::<u32>(&pool, "hold", ("a",)), async {
+            wait_for_file("a.began").await;
             let error = pool.call::<_, u32>("pid", ()).await.expect_err("nobody may wait");
             assert!(matches!(error, CallError::Overloaded { queue_len: 0, .. }), "{error:?}");
             touch("a.go");
@@ -167,8 +167,8 @@ alone_test! {
 alone_test! {
     async fn timeout_before_start_reports_queue_phase() {
         let pool = started(1).await;
-        let (held, ()) = tokio::join!(in_all_places::<u32>(&pool, "hold", ("a",)), async {
-            noted("a.began").await;
+        let (held, ()) = tokio::join!(fill_worker::<u32>(&pool, "hold", ("a",)), async {
+            wait_for_file("a.began").await;
             let (began, timeout) = (Instant::now(), Duration::from_millis(100));
             let call = pool.request("append").args(("never", "x")).timeout(timeout);
             let error = call.send::<()>().await.expect_err("the worker is held");
@@ -181,7 +181,7 @@ alone_test! {
         let status = status_when(&pool, "the worker is free", |status| status.idle == 1).await;
         assert_eq!((status.timed_out_waiting, status.restarts), (1, 0));
         pool.call::<_, u32>("pid", ()).await.expect("it serves");
-        assert!(!note("never").exists(), "a call that timed out in the queue is never run");
+        assert!(!scratch_file("never").exists(), "a call that timed out in the queue is never run");
         pool.shutdown().await;
     }
 }
@@ -190,12 +190,12 @@ alone_test! {
     async fn timeout_of_cancellable_call_keeps_the_worker() {
         let pool = started(1).await;
         let before = pids(&pool).await[0];
-        let call = pool.request("hold").args(("a",)).timeout(BRIEF);
+        let call = pool.request("hold").args(("a",)).timeout(SHORT_TIMEOUT);
         let error = call.send::<u32>().await.expect_err("it is held");
         assert!(matches!(error, CallError::Timeout { phase: Phase::Run, attempts: 1, .. }), "{error:?}");
-        assert!(!error.is_retryable() && note("a.began").exists());
+        assert!(!error.is_retryable() && scratch_file("a.began").exists());
         assert_eq!(pool.call::<_, u32>("pid", ()).await.expect("it serves on"), before);
-        assert!(!note("a.ended").exists());
+        assert!(!scratch_file("a.ended").exists());
         let status = pool.status().await.expect("it runs");
         assert_eq!((status.restarts, &status.workers[0].last_exit), (0, &None));
         pool.shutdown().await;
@@ -204,17 +204,17 @@ alone_test! {
 
 alone_test! {
     async fn timeout_of_call_that_ignores_cancel_replaces_worker() {
-        let pool = pool_of(MODULE).size(1).cancel_grace(BRIEF).start().await;
+        let pool = pool_of(MODULE).size(1).cancel_grace(SHORT_TIMEOUT).start().await;
         let pool = pool.expect("it starts");
         let before = pids(&pool).await[0];
-        let call = pool.request("stay").args(("a",)).timeout(BRIEF);
+        let call = pool.request("stay").args(("a",)).timeout(SHORT_TIMEOUT);
         let error = call.send::<u32>().await.expect_err("it never ends");
         assert!(is_alive(before), "the caller is answered before the kill");
         assert!(matches!(error, CallError::Timeout { phase: Phase::Run, attempts: 1, .. }), "{error:?}");
-        assert!(!error.is_retryable() && note("a.began").exists());
+        assert!(!error.is_retryable() && scratch_file("a.began").exists());
         let after: u32 = pool.call("pid", ()).await.expect("another one serves");
         assert_ne!(after, before);
-        assert!(!is_alive(before) && note("a.cancelled").exists());
+        assert!(!is_alive(before) && scratch_file("a.cancelled").exists());
         let status = pool.status().await.expect("it runs");
         let how = status.workers[0].last_exit.clone().expect("it was replaced");
         assert!(status.restarts == 1 && how.contains("did not give up in time"), "{how}");
@@ -227,13 +227,13 @@ alone_test! {
         let pool = started(1).await;
         let (held, error) = tokio::join!(
             async {
-                let held = in_all_places::<u32>(&pool, "hold", ("a",)).await;
-                noted("b.began").await;
+                let held = fill_worker::<u32>(&pool, "hold", ("a",)).await;
+                wait_for_file("b.began").await;
                 held
             },
             async {
-                noted("a.began").await;
-                let call = pool.request("hold").args(("b",)).timeout(BRIEF);
+                wait_for_file("a.began").await;
+                let call = pool.request("hold").args(("b",)).timeout(SHORT_TIMEOUT);
                 let (error, _) = tokio::join!(call.send::<u32>(), async {
                     status_when(&pool, "it waits", |status| status.waiting == 1).await;
                     touch("a.go");
@@ -249,9 +249,9 @@ alone_test! {
 
 alone_test! {
     async fn checkout_timeout_bounds_calls_and_checkouts() {
-        let pool = pool_of(MODULE).size(1).checkout_timeout(BRIEF).start().await.expect("it starts");
-        let (held, ()) = tokio::join!(in_all_places::<u32>(&pool, "hold", ("a",)), async {
-            noted("a.began").await;
+        let pool = pool_of(MODULE).size(1).checkout_timeout(SHORT_TIMEOUT).start().await.expect("it starts");
+        let (held, ()) = tokio::join!(fill_worker::<u32>(&pool, "hold", ("a",)), async {
+            wait_for_file("a.began").await;
             // The call's own timeout is the pool's 30 s.
             let (lease, pid) = tokio::join!(pool.checkout(), pool.call::<_, u32>("pid", ()));
             for error in [lease.expect_err("the worker is held"), pid.expect_err("the worker is held")] {

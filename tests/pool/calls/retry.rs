@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hatchery::{CallContext, CallError, Direction, OverloadCause, Phase, UnavailableCause, WorkerStartError};
 
-use crate::support::{BRIEF, MODULE, SOON, alone_test, lines, pool_of, started, status_when};
+use crate::support::{LONG_TIMEOUT, MODULE, SHORT_TIMEOUT, alone_test, lines, pool_of, started, status_when};
 
 alone_test! {
     async fn idempotent_call_is_retried_when_its_worker_dies() {
@@ -59,9 +59,9 @@ alone_test! {
 alone_test! {
     async fn timeout_is_never_retried() {
         // One gives up and keeps its worker, one does not and is killed.
-        for (function, grace, restarts) in [("hold", SOON, 0), ("stay", Duration::from_millis(300), 1)] {
+        for (function, grace, restarts) in [("hold", LONG_TIMEOUT, 0), ("stay", Duration::from_millis(300), 1)] {
             let pool = pool_of(MODULE).size(2).cancel_grace(grace).start().await.expect("it starts");
-            let call = pool.request(function).args((function,)).timeout(BRIEF).idempotent();
+            let call = pool.request(function).args((function,)).timeout(SHORT_TIMEOUT).idempotent();
             let error = call.send::<u32>().await.expect_err("it never ends");
             assert!(matches!(error, CallError::Timeout { phase: Phase::Run, attempts: 1, .. }), "{error:?}");
             let over = |status: &hatchery::PoolStatus| status.idle == 2 && status.restarts == restarts;

@@ -2,7 +2,7 @@
 
 use hatchery::WorkerState;
 
-use crate::support::{MODULE, alone_test, kill, noted, pool_of, status_when, touch};
+use crate::support::{MODULE, alone_test, kill, pool_of, status_when, touch, wait_for_file};
 
 alone_test! {
     async fn status_reports_each_worker_state() {
@@ -20,14 +20,14 @@ alone_test! {
             assert_eq!((worker.pid, worker.restarts, worker.last_exit.as_deref()), (None, 0, None));
         }
 
-        std::fs::remove_file(crate::support::note("import.held")).expect("it is there");
+        std::fs::remove_file(crate::support::scratch_file("import.held")).expect("it is there");
         let status = status_when(&pool, "all are ready", |status| status.idle == 3).await;
         assert_eq!((status.ready, status.busy, status.waiting), (3, 0, 0));
         assert!(status.workers.iter().all(|worker| worker.state == WorkerState::Idle && worker.pid.is_some()));
 
         let lease = pool.checkout().await.expect("a worker is free");
         let (held, ()) = tokio::join!(pool.call::<_, u32>("hold", ("a",)), async {
-            noted("a.began").await;
+            wait_for_file("a.began").await;
             let status = pool.status().await.expect("it runs");
             assert_eq!((status.busy, status.idle, status.ready), (2, 1, 3));
             assert_eq!((status.submitted, status.assigned), (2, 2));
@@ -58,7 +58,7 @@ alone_test! {
             status_when(&pool, "they have places", taken).await;
             let (waited, ()) = tokio::join!(pool.call::<_, u32>("pid", ()), async {
                 status_when(&pool, "one waits", |status| status.waiting == 1).await;
-                std::fs::remove_file(crate::support::note("import.held")).expect("it is there");
+                std::fs::remove_file(crate::support::scratch_file("import.held")).expect("it is there");
             });
             waited.expect("served by the third, when it is back");
             touch("a.go");
@@ -75,7 +75,7 @@ alone_test! {
 
         let pool = &pool;
         let (held, ()) = tokio::join!(pool.call::<_, u32>("hold", ("b",)), async {
-            noted("b.began").await;
+            wait_for_file("b.began").await;
             tokio::join!(pool.shutdown(), async {
                 // The broker is the first to end, so that it may be gone before it can be asked.
                 if let Ok(status) = pool.status().await {

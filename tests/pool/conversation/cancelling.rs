@@ -11,8 +11,8 @@ use hatchery::{CallError, Pool};
 
 use super::HANGS;
 use crate::support::{
-    BRIEF, SOON, Seed, alone_test, is_alive, lines, note, noted, pids, pool_with, python_module, scratch,
-    status_when, unharmed,
+    LONG_TIMEOUT, SHORT_TIMEOUT, Seed, alone_test, assert_workers_kept, is_alive, lines, pids, pool_with,
+    python_module, scratch, scratch_file, status_when, wait_for_file,
 };
 
 const SOURCE: &str = r#"
@@ -189,7 +189,7 @@ async fn leave(pool: &Pool, function: &'static str, name: &'static str) {
         let pool = pool.clone();
         async move { pool.call::<_, ()>(function, (name,)).await }
     });
-    noted(&format!("{name}.began")).await;
+    wait_for_file(&format!("{name}.began")).await;
     caller.abort();
     assert!(caller.await.expect_err("it is gone").is_cancelled());
 }
@@ -201,22 +201,22 @@ fn slow_module(source: &str) {
 alone_test! {
     async fn dropped_call_is_interrupted_in_any_python_code() {
         slow_module("open('importing.began', 'a').close()\nimport time\ntime.sleep(1000)");
-        let pool = pool_with(&source()).size(1).cancel_grace(SOON).start().await.expect("it starts");
+        let pool = pool_with(&source()).size(1).cancel_grace(LONG_TIMEOUT).start().await.expect("it starts");
         let workers = pids(&pool).await;
         for (function, names, error) in
             [("run", &SYNC[..], "Cancelled True"), ("run_async", &ASYNC[..], "CancelledError True")]
         {
             for name in names {
                 let ended = format!("{name}.ended");
-                let _ = std::fs::remove_file(note(&ended));
+                let _ = std::fs::remove_file(scratch_file(&ended));
                 leave(&pool, function, name).await;
-                noted(&ended).await;
-                unharmed(&pool, &workers).await;
+                wait_for_file(&ended).await;
+                assert_workers_kept(&pool, &workers).await;
                 assert_eq!(lines(&ended), [error], "{name}");
             }
         }
         for name in ["in_del.interrupted", "with_thread.seen", "cleaning_up.done"] {
-            assert!(note(name).exists(), "{name}");
+            assert!(scratch_file(name).exists(), "{name}");
         }
         // What was interrupted can be done again.
         slow_module("value = 5");
@@ -228,7 +228,7 @@ alone_test! {
 alone_test! {
     async fn call_that_ignores_cancel_is_killed_and_replaced() {
         const NAMES: [&str; 4] = ["waiting_in_c", "ignoring", "async_ignoring", "blocking"];
-        let pool = pool_with(&source()).size(NAMES.len()).cancel_grace(BRIEF);
+        let pool = pool_with(&source()).size(NAMES.len()).cancel_grace(SHORT_TIMEOUT);
         let pool = pool.start().await.expect("it starts");
         let workers = pids(&pool).await;
         let callers: Vec<_> = NAMES
@@ -239,7 +239,7 @@ alone_test! {
             })
             .collect();
         for name in NAMES {
-            noted(&format!("{name}.began")).await;
+            wait_for_file(&format!("{name}.began")).await;
         }
         callers.iter().for_each(|caller| caller.abort());
         let replaced = |status: &hatchery::PoolStatus| status.restarts == 4 && status.idle == 4;
@@ -249,7 +249,7 @@ alone_test! {
             assert!(worker.restarts == 1 && how.contains("did not give up in time"), "{how}");
         }
         assert!(workers.iter().all(|pid| !is_alive(*pid)));
-        assert!(note("ignoring.cancelled").exists() && note("async_ignoring.cancelled").exists());
+        assert!(scratch_file("ignoring.cancelled").exists() && scratch_file("async_ignoring.cancelled").exists());
         assert_eq!(pool.call::<_, u32>("add", (1, 2)).await.expect("they serve"), 3);
         pool.shutdown().await;
     }
@@ -257,13 +257,13 @@ alone_test! {
 
 alone_test! {
     async fn dropped_lease_calls_are_removed_or_cancelled() {
-        let pool = pool_with(&source()).size(1).cancel_grace(SOON).start().await.expect("it starts");
+        let pool = pool_with(&source()).size(1).cancel_grace(LONG_TIMEOUT).start().await.expect("it starts");
         let workers = pids(&pool).await;
         let lease = pool.checkout().await.expect("a worker is free");
         {
             let mut running = Box::pin(lease.call::<_, ()>("run", ("sleeping",)));
             let mut waiting = Box::pin(lease.call::<_, ()>("append", ("never", "x")));
-            let mut begun = pin!(noted("sleeping.began"));
+            let mut begun = pin!(wait_for_file("sleeping.began"));
             std::future::poll_fn(|cx| {
                 assert!(running.as_mut().poll(cx).is_pending() && waiting.as_mut().poll(cx).is_pending());
                 begun.as_mut().poll(cx)
@@ -276,9 +276,9 @@ alone_test! {
         }
         assert_eq!(lease.call::<_, u32>("add", (1, 2)).await.expect("the lease goes on"), 3);
         assert_eq!(lines("sleeping.ended"), ["Cancelled True"]);
-        assert!(!note("never").exists());
+        assert!(!scratch_file("never").exists());
         drop(lease);
-        unharmed(&pool, &workers).await;
+        assert_workers_kept(&pool, &workers).await;
         pool.shutdown().await;
     }
 }
@@ -287,13 +287,13 @@ alone_test! {
     async fn dropped_idempotent_call_is_not_retried() {
         // The worker of the first one serves on, that of the second is killed.
         let short = Duration::from_millis(500);
-        for (restarts, name, grace) in [(0, "sleeping", SOON), (1, "ignoring", short)] {
+        for (restarts, name, grace) in [(0, "sleeping", LONG_TIMEOUT), (1, "ignoring", short)] {
             let pool = pool_with(&source()).size(2).cancel_grace(grace).start().await.expect("it starts");
             let caller = actix::spawn({
                 let pool = pool.clone();
                 async move { pool.request("tried").args((name,)).idempotent().send::<()>().await }
             });
-            noted(&format!("{name}.began")).await;
+            wait_for_file(&format!("{name}.began")).await;
             caller.abort();
             let over = |status: &hatchery::PoolStatus| status.idle == 2 && status.restarts == restarts;
             let status = status_when(&pool, "its end has been dealt with", over).await;
@@ -320,7 +320,7 @@ def counted():
         assert!(matches!(error, CallError::Cancelled) && !error.is_retryable(), "{error:?}");
         let (items, error) = super::read(pool.stream::<u32>("counted", ()).await.expect("free")).await;
         assert!(items == [1] && matches!(error, Some(CallError::Cancelled)), "{error:?}");
-        unharmed(&pool, &workers).await;
+        assert_workers_kept(&pool, &workers).await;
         pool.shutdown().await;
     }
 }
@@ -350,7 +350,7 @@ fn for_at_most<F: Future>(time: Duration, future: F) -> Option<F::Output> {
 /// One call of a random kind that is left after a random time; whether it had its answer before, which must be right. One in
 /// fifty waits for it, however slow the machine is.
 fn leave_at_random(pool: &Pool, random: &mut fastrand::Rng, number: u64) -> bool {
-    let time = if random.u8(0..50) == 0 { SOON } else { Duration::from_micros(random.u64(0..300)) };
+    let time = if random.u8(0..50) == 0 { LONG_TIMEOUT } else { Duration::from_micros(random.u64(0..300)) };
     let rest = random.u64(0..300) as f64 / 1e6;
     match random.u8(0..10) {
         0..5 => for_at_most(time, pool.call::<_, u64>("add", (number, 1)))
@@ -374,7 +374,7 @@ alone_test! {
         const CALLS: u64 = 2500;
         let seed = Seed::new();
         let mut random = seed.rng();
-        let pool = pool_with(&source()).size(2).cancel_grace(SOON).start().await.expect("it starts");
+        let pool = pool_with(&source()).size(2).cancel_grace(LONG_TIMEOUT).start().await.expect("it starts");
         let workers = pids(&pool).await;
         let callers: Vec<_> = (0..CALLERS)
             .map(|caller| {
@@ -390,7 +390,7 @@ alone_test! {
         for caller in callers {
             answered += caller.join().expect("every answer is right");
         }
-        let status = unharmed(&pool, &workers).await;
+        let status = assert_workers_kept(&pool, &workers).await;
         assert!(0 < answered && answered < CALLERS * CALLS, "{answered}");
         assert_eq!(status.submitted, status.assigned + status.abandoned);
         pool.shutdown().await;
@@ -401,7 +401,7 @@ alone_test! {
     async fn late_cancel_never_hits_the_next_call() {
         let seed = Seed::new();
         let mut random = seed.rng();
-        let pool = pool_with(&source()).size(1).cancel_grace(SOON).start().await.expect("it starts");
+        let pool = pool_with(&source()).size(1).cancel_grace(LONG_TIMEOUT).start().await.expect("it starts");
         let workers = pids(&pool).await;
         for number in 0..2000_u64 {
             // The next one is sent at once, and begins as soon as the first one is over.
@@ -410,7 +410,7 @@ alone_test! {
             let answer: u64 = pool.call(function, (number, 0)).await.expect("nobody left it");
             assert_eq!(answer, number);
         }
-        unharmed(&pool, &workers).await;
+        assert_workers_kept(&pool, &workers).await;
         pool.shutdown().await;
     }
 }

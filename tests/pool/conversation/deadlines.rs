@@ -8,8 +8,8 @@ use hatchery::{CallError, Phase, Pool};
 
 use super::{HANGS, read};
 use crate::support::{
-    BRIEF, MODULE, SOON, Seed, alone_test, is_alive, note, noted, pids, pool_with, status_when, stop, touch,
-    unharmed, wait_until,
+    LONG_TIMEOUT, MODULE, SHORT_TIMEOUT, Seed, alone_test, assert_workers_kept, is_alive, pids, pool_with,
+    scratch_file, status_when, stop, touch, wait_for_file, wait_until,
 };
 
 const SOURCE: &str = r#"
@@ -66,13 +66,13 @@ async fn time_out(pool: &Pool, function: &str, timeout: Duration) -> Option<Stri
 
 alone_test! {
     async fn timeout_shows_the_stack_and_keeps_the_worker() {
-        let pool = pool_with(&source()).size(GIVE_UP.len()).cancel_grace(SOON).start().await.expect("it starts");
+        let pool = pool_with(&source()).size(GIVE_UP.len()).cancel_grace(LONG_TIMEOUT).start().await.expect("it starts");
         let workers = pids(&pool).await;
         let mut missing: Vec<&str> = GIVE_UP.into();
         for round in 1.. {
-            let stacks = join_all(missing.iter().map(|function| time_out(&pool, function, BRIEF))).await;
+            let stacks = join_all(missing.iter().map(|function| time_out(&pool, function, SHORT_TIMEOUT))).await;
             // One that is sent behind another that has not given up yet may not begin in time.
-            unharmed(&pool, &workers).await;
+            assert_workers_kept(&pool, &workers).await;
             // On a busy machine the stack may not come in time.
             let mut shown = stacks.iter().map(Option::as_deref);
             missing.retain(|function| !shown.next().flatten().is_some_and(|stack| stack.contains(&line_of(function))));
@@ -89,14 +89,14 @@ alone_test! {
     within 90 seconds:
     async fn timeout_is_reported_before_the_worker_is_killed() {
         const FUNCTIONS: [&str; 2] = ["waiting_in_c", "blocking"];
-        let pool = pool_with(&source()).size(FUNCTIONS.len()).cancel_grace(BRIEF);
+        let pool = pool_with(&source()).size(FUNCTIONS.len()).cancel_grace(SHORT_TIMEOUT);
         let pool = pool.start().await.expect("it starts");
         let mut missing: Vec<&str> = FUNCTIONS.into();
         for round in 1.. {
             let workers = pids(&pool).await;
             let before = pool.status().await.expect("it runs").restarts;
             let stacks = join_all(FUNCTIONS.map(|function| async {
-                let stack = time_out(&pool, function, BRIEF).await;
+                let stack = time_out(&pool, function, SHORT_TIMEOUT).await;
                 let status = pool.status().await.expect("it runs");
                 assert_eq!(status.restarts, before, "it is answered first");
                 stack
@@ -128,11 +128,11 @@ alone_test! {
 
 alone_test! {
     async fn timeout_in_stopped_worker_reports_it_and_kills_it() {
-        let pool = pool_with(&source()).size(1).cancel_grace(BRIEF).start().await.expect("it starts");
+        let pool = pool_with(&source()).size(1).cancel_grace(SHORT_TIMEOUT).start().await.expect("it starts");
         let worker = pids(&pool).await[0];
-        let call = pool.request("sleeping").timeout(BRIEF);
+        let call = pool.request("sleeping").timeout(SHORT_TIMEOUT);
         let (answer, ()) = tokio::join!(call.send::<()>(), async {
-            noted("sleeping.began").await;
+            wait_for_file("sleeping.began").await;
             stop(worker);
         });
         assert!(is_alive(worker), "it is answered before the kill");
@@ -163,7 +163,7 @@ alone_test! {
         let (left, ()) = tokio::join!(pool.request("left").timeout(timeout).send::<f64>(), async {
             let sent = Instant::now();
             status_when(&pool, "it waits", |status| status.waiting == 1).await;
-            wait_until("some time has passed", SOON, || sent.elapsed() > waited).await;
+            wait_until("some time has passed", LONG_TIMEOUT, || sent.elapsed() > waited).await;
             drop(lease);
         });
         let left = left.expect("it tells");
@@ -176,7 +176,7 @@ alone_test! {
     async fn result_at_the_deadline_arrives_at_most_once() {
         let seed = Seed::new();
         let mut random = seed.rng();
-        let pool = pool_with(&source()).size(2).cancel_grace(SOON).start().await.expect("it starts");
+        let pool = pool_with(&source()).size(2).cancel_grace(LONG_TIMEOUT).start().await.expect("it starts");
         let workers = pids(&pool).await;
         let (mut results, mut timeouts) = (0, 0);
         for number in 0..400_u32 {
@@ -196,7 +196,7 @@ alone_test! {
             let sum: u32 = pool.call("add", (number, 1)).await.expect("it is nobody else's deadline");
             assert_eq!(sum, number + 1);
         }
-        unharmed(&pool, &workers).await;
+        assert_workers_kept(&pool, &workers).await;
         assert_eq!(results + timeouts, 400);
         pool.shutdown().await;
     }
@@ -204,17 +204,17 @@ alone_test! {
 
 alone_test! {
     async fn caller_gone_after_the_deadline_changes_nothing() {
-        let pool = pool_with(&source()).size(1).cancel_grace(SOON).start().await.expect("it starts");
+        let pool = pool_with(&source()).size(1).cancel_grace(LONG_TIMEOUT).start().await.expect("it starts");
         let workers = pids(&pool).await;
         // Cancelled by its deadline, it takes its time; the answer is long there when the caller goes.
-        let call = pool.request("leave").args(("a",)).timeout(BRIEF);
+        let call = pool.request("leave").args(("a",)).timeout(SHORT_TIMEOUT);
         let error = call.send::<()>().await.expect_err("it never ends");
         assert!(matches!(error, CallError::Timeout { phase: Phase::Run, .. }), "{error:?}");
-        noted("a.cancelled").await;
+        wait_for_file("a.cancelled").await;
         assert_eq!(pool.status().await.expect("it runs").busy, 1);
         touch("a.go");
-        unharmed(&pool, &workers).await;
-        assert!(note("a.ended").exists());
+        assert_workers_kept(&pool, &workers).await;
+        assert!(scratch_file("a.ended").exists());
         pool.shutdown().await;
     }
 }

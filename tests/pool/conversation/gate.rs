@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use hatchery::{Call, CallError, Checkout, Pool};
 
 use super::read;
-use crate::support::{SOON, alone_test, pids, pool_with, status_when, unharmed};
+use crate::support::{LONG_TIMEOUT, alone_test, assert_workers_kept, pids, pool_with, status_when};
 
 const SOURCE: &str = r#"
 import asyncio
@@ -72,7 +72,7 @@ where
             let output = Gate { future: Some(Box::pin(make())), polls, once_woken }.await;
             // A lease too ends here.
             let is_complete = output.map(|output| output.map(drop).expect("it was left alone")).is_some();
-            unharmed(pool, &workers).await;
+            assert_workers_kept(pool, &workers).await;
             if is_complete {
                 break;
             }
@@ -104,7 +104,7 @@ where
             release.await.expect("no panic");
             // A lease too ends here.
             let is_complete = output.map(|output| output.map(drop).expect("it was left alone")).is_some();
-            unharmed(pool, &workers).await;
+            assert_workers_kept(pool, &workers).await;
             if is_complete {
                 break;
             }
@@ -140,7 +140,7 @@ async fn checkout(pool: &Pool) -> Result<(), CallError> {
 
 async fn pool() -> Pool {
     // Nothing here is slow to give up, but the machine may be.
-    pool_with(SOURCE).size(2).cancel_grace(SOON).start().await.expect("it starts")
+    pool_with(SOURCE).size(2).cancel_grace(LONG_TIMEOUT).start().await.expect("it starts")
 }
 
 alone_test! {

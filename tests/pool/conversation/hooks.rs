@@ -5,8 +5,8 @@ use hatchery::{CallError, PoolStartError, StartPhase, WorkerStartError};
 use log::Level;
 
 use crate::support::{
-    BRIEF, BRIEF_START, MODULE, SOON, alone_test, builder, descendants, is_alive, kill, lines, logged, note,
-    pids, pool_with, python_module, scratch, status_when, wait_until,
+    LONG_TIMEOUT, MODULE, SHORT_START_TIMEOUT, SHORT_TIMEOUT, alone_test, builder, descendants, is_alive,
+    kill, lines, logged, pids, pool_with, python_module, scratch, scratch_file, status_when, wait_until,
 };
 
 const IN_ORDER: &str = r#"
@@ -89,12 +89,12 @@ alone_test! {
                 "import hatchery\n@hatchery.on_start\n{head} load():\n    print('loading the model')\n    {wait}\n"
             );
             python_module(&scratch(), name, &source);
-            let pool = builder().module(name).path(scratch()).size(1).spawn_timeout(BRIEF_START);
+            let pool = builder().module(name).path(scratch()).size(1).spawn_timeout(SHORT_START_TIMEOUT);
             let error = pool.start().await.expect_err("it hangs");
             let Some(WorkerStartError::TimedOut { after, output, .. }) = error.worker_error() else {
                 panic!("{error:?}")
             };
-            assert!(*after == BRIEF_START && output.contains("loading the model"), "{output}");
+            assert!(*after == SHORT_START_TIMEOUT && output.contains("loading the model"), "{output}");
         });
         // Both at once.
         join_all(hangs).await;
@@ -151,12 +151,12 @@ HEAD hang():
         let hangs = hangs.map(async |(name, head, wait)| {
             let source = source.replace("HEAD", head).replace("WAIT", wait).replace("NAME", name);
             python_module(&scratch(), name, &[MODULE, &source].concat());
-            let pool = builder().module(name).path(scratch()).current_dir(scratch()).size(1).shutdown_timeout(BRIEF);
+            let pool = builder().module(name).path(scratch()).current_dir(scratch()).size(1).shutdown_timeout(SHORT_TIMEOUT);
             let pool = pool.start().await.expect("it starts");
             let worker = pids(&pool).await[0];
             pool.shutdown().await;
-            wait_until("it is dead", SOON, || !is_alive(worker)).await;
-            assert!(note(&format!("{name}.stopping")).exists(), "it had begun");
+            wait_until("it is dead", LONG_TIMEOUT, || !is_alive(worker)).await;
+            assert!(scratch_file(&format!("{name}.stopping")).exists(), "it had begun");
         });
         // All at once.
         join_all(hangs).await;

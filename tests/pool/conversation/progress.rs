@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use futures_util::FutureExt as _;
 use hatchery::{CallError, Progress};
 
-use crate::support::{alone_test, note, pids, pool_with, status_when, touch, unharmed};
+use crate::support::{alone_test, assert_workers_kept, pids, pool_with, scratch_file, status_when, touch};
 
 const SOURCE: &str = r#"
 import asyncio
@@ -114,7 +114,7 @@ alone_test! {
         assert_eq!(call.send::<String>().await.expect("it serves"), "done");
         assert_eq!(decoded::<u32>(&seen).len(), 50, "in a lease too");
         drop(lease);
-        unharmed(&pool, &workers).await;
+        assert_workers_kept(&pool, &workers).await;
         pool.shutdown().await;
     }
 }
@@ -148,7 +148,7 @@ alone_test! {
         }
         // Without a listener it is not even looked at.
         assert_eq!(pool.call::<_, String>("unsendable", ()).await.expect("it does nothing"), "done");
-        unharmed(&pool, &workers).await;
+        assert_workers_kept(&pool, &workers).await;
         pool.shutdown().await;
     }
 }
@@ -189,8 +189,8 @@ alone_test! {
         touch("over");
         let told = || pool.call::<_, bool>("exists", ("told",));
         while !told().await.expect("it serves") {}
-        assert!(seen.lock().expect("no panic").is_empty() && note("told").exists());
-        unharmed(&pool, &workers).await;
+        assert!(seen.lock().expect("no panic").is_empty() && scratch_file("told").exists());
+        assert_workers_kept(&pool, &workers).await;
         pool.shutdown().await;
     }
 }

@@ -10,7 +10,8 @@ use hatchery::{
 
 use super::read;
 use crate::support::{
-    BRIEF, SOON, alone_test, kill, lines, noted, pids, pool_with, status_when, touch, unharmed, wait_until,
+    LONG_TIMEOUT, SHORT_TIMEOUT, alone_test, assert_workers_kept, kill, lines, pids, pool_with, status_when,
+    touch, wait_for_file, wait_until,
 };
 
 const SOURCE: &str = r#"
@@ -301,7 +302,7 @@ alone_test! {
                 status_when(&pool, "the lease waits", |status| status.waiting == 1).await;
                 alice.call::<_, Visit>("visit", ()).await
             },
-            async { noted("a.began").await; alice.checkout().await.map(drop) },
+            async { wait_for_file("a.began").await; alice.checkout().await.map(drop) },
             async {
                 status_when(&pool, "both wait", |status| status.waiting == 2).await;
                 kill(own);
@@ -327,11 +328,11 @@ alone_test! {
         let lease = taken(&bob).await;
         assert_eq!(lease.call::<_, Visit>("visit", ()).await.expect("it serves").1, 0);
         let (since, ttl) = (Instant::now(), Duration::from_millis(800));
-        wait_until("its time is over", SOON, || since.elapsed() > ttl).await;
+        wait_until("its time is over", LONG_TIMEOUT, || since.elapsed() > ttl).await;
         assert_eq!(lease.call::<_, Visit>("visit", ()).await.expect("it serves").1, 1);
         drop(lease);
         status_when(&pool, "both have expired", |status| status.sessions == 0).await;
-        wait_until("the hooks have run", SOON, || lines("also ended").len() == 2).await;
+        wait_until("the hooks have run", LONG_TIMEOUT, || lines("also ended").len() == 2).await;
         assert_eq!(lines("ended"), ["alice visits", "bob visits"]);
         let ((_, before), placement) = visit(&alice).await;
         assert_eq!((before, placement), (0, Some(Placement::New)));
@@ -348,10 +349,10 @@ alone_test! {
         }
         visit(&all[0]).await;
         visit(&pool.session("d")).await;
-        wait_until("the hooks have run", SOON, || lines("also ended") == ["b"]).await;
+        wait_until("the hooks have run", LONG_TIMEOUT, || lines("also ended") == ["b"]).await;
         assert_eq!(visit(&all[0]).await.0.1, 2, "it was used since");
         visit(&pool.session("e")).await;
-        wait_until("the hooks have run", SOON, || lines("also ended") == ["b", "c"]).await;
+        wait_until("the hooks have run", LONG_TIMEOUT, || lines("also ended") == ["b", "c"]).await;
         // Those in use do not end, so that there is no room for another one.
         let leases = join_all(["a", "d", "e"].map(|name| async { pool.session(name).checkout().await.expect("free") }));
         let leases = leases.await;
@@ -360,7 +361,7 @@ alone_test! {
         drop(leases);
         status_when(&pool, "all are free", |status| status.idle == 4).await;
         visit(&pool.session("f")).await;
-        wait_until("the hooks have run", SOON, || lines("also ended").len() == 3).await;
+        wait_until("the hooks have run", LONG_TIMEOUT, || lines("also ended").len() == 3).await;
         assert_eq!(lines("ended").len(), 3);
         pool.shutdown().await;
     }
@@ -372,9 +373,9 @@ alone_test! {
         let alice = pool.session("alice");
         let (held, end, ()) = tokio::join!(
             alice.call::<_, u32>("hold_session", ("a",)),
-            async { noted("a.began").await; alice.end().await },
+            async { wait_for_file("a.began").await; alice.end().await },
             async {
-                noted("a.began").await;
+                wait_for_file("a.began").await;
                 status_when(&pool, "it is forgotten", |status| status.sessions == 0).await;
                 assert!(lines("ended").is_empty());
                 touch("a.go");
@@ -397,7 +398,7 @@ alone_test! {
 
 alone_test! {
     async fn failed_session_hook_is_reported_and_session_ends() {
-        let pool = pool_with(SOURCE).size(1).hook_timeout(BRIEF).cancel_grace(SOON);
+        let pool = pool_with(SOURCE).size(1).hook_timeout(SHORT_TIMEOUT).cancel_grace(LONG_TIMEOUT);
         let pool = pool.start().await.expect("it starts");
         let workers = pids(&pool).await;
         let alice = pool.session("alice");
@@ -412,7 +413,7 @@ alone_test! {
         assert!(matches!(error, CallError::Timeout { phase: Phase::Run, .. }), "{error:?}");
         let ((_, before), placement) = visit(&alice).await;
         assert_eq!((before, placement), (0, Some(Placement::New)));
-        unharmed(&pool, &workers).await;
+        assert_workers_kept(&pool, &workers).await;
         pool.shutdown().await;
     }
 }

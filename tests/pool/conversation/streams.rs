@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::read;
 use crate::support::{
-    BRIEF, SOON, Seed, alone_test, is_alive, kill, lines, note, noted, pids, pool_with, status_when, touch,
-    unharmed, wait_until,
+    LONG_TIMEOUT, SHORT_TIMEOUT, Seed, alone_test, assert_workers_kept, is_alive, kill, lines, pids,
+    pool_with, scratch_file, status_when, touch, wait_for_file, wait_until,
 };
 
 const SOURCE: &str = r#"
@@ -131,7 +131,7 @@ async def async_steps(count):
 "#;
 
 async fn pool(size: usize) -> Pool {
-    pool_with(SOURCE).size(size).cancel_grace(SOON).start().await.expect("it starts")
+    pool_with(SOURCE).size(size).cancel_grace(LONG_TIMEOUT).start().await.expect("it starts")
 }
 
 async fn open(pool: &Pool, function: &str, name: &str) -> CallStream<u32> {
@@ -156,7 +156,7 @@ alone_test! {
             let (items, error) = read(pool.stream::<u32>(function, (0,)).await.expect("a worker is free")).await;
             assert!(error.is_none() && items.is_empty(), "{function}: {error:?}, {items:?}");
         }
-        unharmed(&pool, &workers).await;
+        assert_workers_kept(&pool, &workers).await;
         pool.shutdown().await;
     }
 }
@@ -190,7 +190,7 @@ alone_test! {
                 assert!(traceback.contains("subject.py\", line") && traceback.contains(function), "{traceback}");
             }
         }
-        unharmed(&pool, &workers).await;
+        assert_workers_kept(&pool, &workers).await;
         pool.shutdown().await;
     }
 }
@@ -204,16 +204,16 @@ alone_test! {
             let mut items = open(&pool, function, function).await;
             first(&mut items).await;
             if function.ends_with("busy") {
-                noted(&format!("{function}.busy")).await;
+                wait_for_file(&format!("{function}.busy")).await;
             }
             drop(items);
-            noted(&format!("{function}.closed")).await;
-            unharmed(&pool, &workers).await;
+            wait_for_file(&format!("{function}.closed")).await;
+            assert_workers_kept(&pool, &workers).await;
         }
         // Nor does it have to begin to read.
         for function in ["endless", "async_endless"] {
             drop(open(&pool, function, "unread").await);
-            unharmed(&pool, &workers).await;
+            assert_workers_kept(&pool, &workers).await;
         }
         pool.shutdown().await;
     }
@@ -228,9 +228,9 @@ alone_test! {
             let (pool, name) = (&pool, format!("{function}-{window}"));
             async move {
                 let request = pool.request(function).args((&name,)).window(window);
-                let items = request.timeout(BRIEF).stream::<u32>().await.expect("free");
+                let items = request.timeout(SHORT_TIMEOUT).stream::<u32>().await.expect("free");
                 // Nobody reads until its deadline has ended it.
-                noted(&format!("{name}.closed")).await;
+                wait_for_file(&format!("{name}.closed")).await;
                 assert_eq!(lines(&format!("{name}.items")).len() as u32, window);
                 let (items, error) = read(items).await;
                 assert_eq!(items, (0..window).collect::<Vec<_>>(), "what was on its way is not lost");
@@ -238,7 +238,7 @@ alone_test! {
             }
         }))
         .await;
-        unharmed(&pool, &workers).await;
+        assert_workers_kept(&pool, &workers).await;
         pool.shutdown().await;
     }
 }
@@ -251,13 +251,13 @@ alone_test! {
             // On a busy machine it may not come in time.
             let mut stack = None;
             for _ in 0..10 {
-                let request = pool.request(function).args(("s",)).window(1).timeout(BRIEF);
+                let request = pool.request(function).args(("s",)).window(1).timeout(SHORT_TIMEOUT);
                 let (_, error) = read(request.stream::<u32>().await.expect("free")).await;
                 let Some(CallError::Timeout { phase: Phase::Run, stack: seen, .. }) = error else {
                     panic!("{error:?}")
                 };
                 stack = seen;
-                unharmed(&pool, &workers).await;
+                assert_workers_kept(&pool, &workers).await;
                 if stack.is_some() {
                     break;
                 }
@@ -279,12 +279,12 @@ alone_test! {
             for taken in 0..30 {
                 // It is given more in halves of the window.
                 let allowed = 4 + taken / 2 * 2;
-                wait_until("it sends what it may", SOON, || sent() >= allowed).await;
+                wait_until("it sends what it may", LONG_TIMEOUT, || sent() >= allowed).await;
                 assert_eq!(items.next().await.expect("there are more").expect("a number"), taken);
                 assert!(sent() <= allowed + 2, "{} of {allowed} after {taken}", sent());
             }
             drop(items);
-            unharmed(&pool, &workers).await;
+            assert_workers_kept(&pool, &workers).await;
         }
         pool.shutdown().await;
     }
@@ -293,12 +293,12 @@ alone_test! {
 alone_test! {
     async fn thousand_streams_run_up_to_the_pool_capacity() {
         const PLACES: usize = 2 * crate::IN_FLIGHT;
-        let pool = pool_with(SOURCE).size(2).checkout_timeout(2 * SOON).start().await.expect("it starts");
+        let pool = pool_with(SOURCE).size(2).checkout_timeout(2 * LONG_TIMEOUT).start().await.expect("it starts");
         let workers = pids(&pool).await;
         let streams = join_all((0..1000_u32).map(|number| {
             let pool = &pool;
             async move {
-                let request = pool.request("gated").args((number,)).timeout(2 * SOON);
+                let request = pool.request("gated").args((number,)).timeout(2 * LONG_TIMEOUT);
                 let (items, error) = read(request.stream::<u32>().await.expect("it waits")).await;
                 assert!(error.is_none() && items == [number, number + 1], "{number}: {error:?}, {items:?}");
             }
@@ -308,7 +308,7 @@ alone_test! {
             assert_eq!((status.busy, status.assigned), (2, PLACES as u64));
             touch("go");
         });
-        let status = unharmed(&pool, &workers).await;
+        let status = assert_workers_kept(&pool, &workers).await;
         assert_eq!((status.assigned, status.overloaded, status.timed_out_waiting), (1000, 0, 0));
         pool.shutdown().await;
     }
@@ -332,7 +332,7 @@ alone_test! {
             let Some(CallError::Encode { message, .. }) = &error else { panic!("{function}: {error:?}") };
             assert!(items.is_empty() && message.contains(told), "{message}");
         }
-        unharmed(&pool, &workers).await;
+        assert_workers_kept(&pool, &workers).await;
         pool.shutdown().await;
     }
 }
@@ -349,7 +349,7 @@ alone_test! {
             let Some(CallError::Arguments { message, .. }) = &error else { panic!("{error:?}") };
             assert!(items.is_empty() && message.contains("count"), "{message}");
         }
-        unharmed(&pool, &workers).await;
+        assert_workers_kept(&pool, &workers).await;
         pool.shutdown().await;
     }
 }
@@ -362,15 +362,15 @@ alone_test! {
             let (items, error) = read(pool.stream::<u32>(function, (function,)).await.expect("free")).await;
             let Some(CallError::Encode { message, .. }) = &error else { panic!("{error:?}") };
             assert!(items == [1] && message.contains("item['rows'][0]"), "{items:?}, {message}");
-            noted(&format!("{function}.closed")).await;
+            wait_for_file(&format!("{function}.closed")).await;
         }
         for function in ["endless", "async_endless"] {
             let name = format!("{function} of text");
             let (items, error) = read(pool.stream::<String>(function, (&name,)).await.expect("free")).await;
             assert!(items.is_empty() && matches!(error, Some(CallError::Decode { .. })), "{error:?}");
-            noted(&format!("{name}.closed")).await;
+            wait_for_file(&format!("{name}.closed")).await;
         }
-        unharmed(&pool, &workers).await;
+        assert_workers_kept(&pool, &workers).await;
         pool.shutdown().await;
     }
 }
@@ -381,7 +381,7 @@ alone_test! {
         let worker = pids(&pool).await[0];
         let mut items = open(&pool, "endless", "a").await;
         first(&mut items).await;
-        wait_until("it has sent all it may", SOON, || lines("a.items").len() == 8).await;
+        wait_until("it has sent all it may", LONG_TIMEOUT, || lines("a.items").len() == 8).await;
         kill(worker);
         let (rest, error) = read(items).await;
         assert!(rest.len() <= 7 && rest.iter().zip(1..).all(|(item, number)| *item == number), "{rest:?}");
@@ -410,7 +410,7 @@ alone_test! {
             drop(items);
         });
         assert!(served.expect("it is served"), "the stream had ended by then");
-        unharmed(&pool, &workers).await;
+        assert_workers_kept(&pool, &workers).await;
         pool.shutdown().await;
     }
 }
@@ -429,9 +429,9 @@ alone_test! {
             assert!(error.is_none() && items == [number, number + 1], "{error:?}, {items:?}");
         }
         // Where Python has had all of them, that one was given up; it may have had its turn before.
-        assert!(crate::IN_FLIGHT > 1 || !note("never.items").exists());
-        if note("never.items").exists() {
-            noted("never.closed").await;
+        assert!(crate::IN_FLIGHT > 1 || !scratch_file("never.items").exists());
+        if scratch_file("never.items").exists() {
+            wait_for_file("never.closed").await;
         }
         pool.shutdown().await;
     }
@@ -454,8 +454,8 @@ alone_test! {
         let error = late.stream::<u32>().await.map(drop).expect_err("the worker is taken");
         assert!(matches!(error, CallError::Timeout { phase: Phase::Queue, .. }), "{error:?}");
         drop(lease);
-        unharmed(&pool, &workers).await;
-        assert!(!note("never.items").exists());
+        assert_workers_kept(&pool, &workers).await;
+        assert!(!scratch_file("never.items").exists());
         pool.shutdown().await;
     }
 }
@@ -463,14 +463,14 @@ alone_test! {
 alone_test! {
     async fn shutdown_awaits_finite_stream_and_kills_endless_one() {
         for ends in [true, false] {
-            let timeout = if ends { SOON } else { BRIEF };
+            let timeout = if ends { LONG_TIMEOUT } else { SHORT_TIMEOUT };
             let pool = pool_with(SOURCE).size(1).shutdown_timeout(timeout).start().await.expect("it starts");
             let worker = pids(&pool).await[0];
             let function = if ends { "numbers" } else { "endless" };
             let args = if ends { json!([100]) } else { json!(["a"]) };
             let items = pool.request(function).args(args).window(8).stream::<u32>().await.expect("free");
             if !ends {
-                wait_until("it sends the last it may", SOON, || lines("a.items").len() == 8).await;
+                wait_until("it sends the last it may", LONG_TIMEOUT, || lines("a.items").len() == 8).await;
             }
             let shutdown = actix::spawn({
                 let pool = pool.clone();
@@ -493,7 +493,7 @@ alone_test! {
 
 /// Waits until the pool takes no new work.
 async fn status_until_draining(pool: &Pool) {
-    let end = std::time::Instant::now() + SOON;
+    let end = std::time::Instant::now() + LONG_TIMEOUT;
     while pool.call::<_, u32>("pid", ()).await.is_ok() {
         assert!(std::time::Instant::now() < end, "it never shuts down");
     }
@@ -509,7 +509,7 @@ alone_test! {
             assert_eq!(items.next().await.expect("it goes on").expect("it yields"), expected);
         }
         drop(items);
-        wait_until("the pool ends with it", SOON, || !is_alive(worker)).await;
+        wait_until("the pool ends with it", LONG_TIMEOUT, || !is_alive(worker)).await;
     }
 }
 
@@ -531,7 +531,7 @@ alone_test! {
                 assert_eq!(sum, tag + 1);
             }
         }
-        unharmed(&pool, &workers).await;
+        assert_workers_kept(&pool, &workers).await;
         pool.shutdown().await;
     }
 }

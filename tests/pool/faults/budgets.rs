@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::pools::{LONG, pid, pool_of, serves, start};
 use crate::support::{
-    BRIEF, SOON, alone_test, lines, logged, rss_bytes, scratch, slow_down_logger, status_when, stop, touch,
-    wait_until,
+    LONG_TIMEOUT, SHORT_TIMEOUT, alone_test, lines, logged, rss_bytes, scratch, slow_down_logger,
+    status_when, stop, touch, wait_until,
 };
 
 const TARGET: &str = "hatchery::python::faulty-1";
@@ -92,7 +92,7 @@ alone_test! {
             let flood = pool.call::<_, ()>("flood", (name, kind, body));
             let (flood, ()) = tokio::join!(flood, async {
                 let began = scratch().join(format!("{name}.began"));
-                wait_until("the flood is on", SOON, || began.exists()).await;
+                wait_until("the flood is on", LONG_TIMEOUT, || began.exists()).await;
                 for _ in 0..20 {
                     serves(&pool).await;
                 }
@@ -103,7 +103,7 @@ alone_test! {
             });
             flood.expect("it ends when it is told to");
         }
-        wait_until("the log says what it left out", SOON, || {
+        wait_until("the log says what it left out", LONG_TIMEOUT, || {
             logged(Level::Warn, TARGET).iter().chain(&logged(Level::Warn, "hatchery::python::faulty-2"))
                 .any(|line| line.starts_with("suppressed "))
         })
@@ -207,9 +207,9 @@ alone_test! {
         serves(&pool).await;
         let mut stream = pool.stream::<String>("items", (32, ITEM)).await.expect("it serves");
         // 64 MiB are 8 items; one more is on its way, and perhaps one in the socket.
-        wait_until("the budget is used up", SOON, || lines("items").len() >= 8).await;
+        wait_until("the budget is used up", LONG_TIMEOUT, || lines("items").len() >= 8).await;
         let since = Instant::now();
-        wait_until("some time has passed", SOON, || since.elapsed() > BRIEF / 2).await;
+        wait_until("some time has passed", LONG_TIMEOUT, || since.elapsed() > SHORT_TIMEOUT / 2).await;
         assert!(lines("items").len() <= 12, "{} items are made", lines("items").len());
         // The other call of this worker is answered, though nobody reads the stream.
         let pong: String = pool.call("async_ping", ()).await.expect("it is not held up for ever");
@@ -255,7 +255,7 @@ alone_test! {
         let source = "
 import os
 def my_pid(): return os.getpid()";
-        let pool = start(pool_of(source).in_flight(4).cancel_grace(BRIEF)).await;
+        let pool = start(pool_of(source).in_flight(4).cancel_grace(SHORT_TIMEOUT)).await;
         let stopped = pid(&pool).await;
         stop(stopped);
         let began = Instant::now();

@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use super::pools::{pid, pool_of, serves, start, status};
 use crate::support::{
-    BRIEF, MODULE, SOON, alone_test, is_alive, kill, pids, scratch, status_when, touch, wait_until,
+    LONG_TIMEOUT, MODULE, SHORT_TIMEOUT, alone_test, is_alive, kill, pids, scratch, status_when, touch,
+    wait_until,
 };
 
 const SOURCE: &str = "
@@ -151,7 +152,7 @@ fn with_block(builder: PoolBuilder) -> (PoolBuilder, Receiver<u32>, Sender<()>) 
     let block = move |call: HostCall| {
         let (pid,): (u32,) = call.args().expect("a process id");
         tell.send(pid).expect("the test waits for it");
-        told.lock().expect("there is one such call").recv_timeout(SOON).expect("the test goes on");
+        told.lock().expect("there is one such call").recv_timeout(LONG_TIMEOUT).expect("the test goes on");
         std::future::ready(Ok::<_, CallError>(()))
     };
     (builder.host_function("block", block), blocked, go_on)
@@ -165,14 +166,14 @@ alone_test! {
         let workers = pids(&pool).await;
         let (blocks, served) = tokio::join!(pool.call::<_, ()>("block", ()), async {
             let mut busy = None;
-            wait_until("the pool's thread is held up", SOON, || {
+            wait_until("the pool's thread is held up", LONG_TIMEOUT, || {
                 busy = busy.or(blocked.try_recv().ok());
                 busy.is_some()
             })
             .await;
             let idle = *workers.iter().find(|pid| Some(**pid) != busy).expect("there is another");
             kill(idle);
-            wait_until("it is dead", SOON, || !is_alive(idle)).await;
+            wait_until("it is dead", LONG_TIMEOUT, || !is_alive(idle)).await;
             let (served, ()) = tokio::join!(pool.call::<_, String>("ping", ()), async {
                 go_on.send(()).expect("it waits for that");
             });
@@ -201,9 +202,9 @@ def items():
         let pool = start(builder).await;
         let worker = pid(&pool).await;
         let mut items = pool.request("items").window(4).stream::<u32>().await.expect("a worker is free");
-        wait_until("the pool's thread is held up", SOON, || blocked.try_recv().is_ok()).await;
+        wait_until("the pool's thread is held up", LONG_TIMEOUT, || blocked.try_recv().is_ok()).await;
         touch("a.go");
-        wait_until("it is dead", SOON, || !is_alive(worker)).await;
+        wait_until("it is dead", LONG_TIMEOUT, || !is_alive(worker)).await;
         // After two of four the worker hears first that Python may send more, and cannot tell that any more.
         for before in [1, 2] {
             assert_eq!(items.next().await.expect("an item").expect("it has come before"), before);
@@ -247,7 +248,7 @@ alone_test! {
     async fn timeout_of_interrupted_call_causes_no_restart() {
         let pool = start(pool_of(SOURCE)).await;
         let before = pid(&pool).await;
-        let call = pool.request("end").args(("never",)).timeout(BRIEF);
+        let call = pool.request("end").args(("never",)).timeout(SHORT_TIMEOUT);
         let error = call.send::<Value>().await.expect_err("it never ends");
         assert!(matches!(error, CallError::Timeout { phase: Phase::Run, attempts: 1, .. }), "{error:?}");
         serves(&pool).await;
@@ -258,9 +259,9 @@ alone_test! {
 
 alone_test! {
     async fn timeout_of_uninterruptible_call_kills_the_worker() {
-        let pool = start(pool_of(MODULE).cancel_grace(BRIEF)).await;
+        let pool = start(pool_of(MODULE).cancel_grace(SHORT_TIMEOUT)).await;
         let before = pid(&pool).await;
-        let call = pool.request("wait_in_c").timeout(BRIEF);
+        let call = pool.request("wait_in_c").timeout(SHORT_TIMEOUT);
         let error = call.send::<Value>().await.expect_err("it never ends");
         assert!(is_alive(before), "the caller is answered before the kill");
         assert!(matches!(error, CallError::Timeout { phase: Phase::Run, attempts: 1, .. }), "{error:?}");
@@ -299,7 +300,7 @@ alone_test! {
         serves(&pool).await;
         pool.shutdown().await;
 
-        let pool = start(pool_of(SOURCE).size(1).restart_backoff(backoff).checkout_timeout(BRIEF)).await;
+        let pool = start(pool_of(SOURCE).size(1).restart_backoff(backoff).checkout_timeout(SHORT_TIMEOUT)).await;
         let error = never(&pool).await;
         assert!(matches!(error, CallError::WorkerDied { .. }), "{error:?}");
         let error = never(&pool).await;

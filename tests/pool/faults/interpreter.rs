@@ -12,7 +12,7 @@ use hatchery::{Pool, PoolStartError, WorkerStartError};
 
 use super::pools::{LONG, pool_of, serves, start, start_error};
 use crate::support::{
-    BRIEF_START, alone_test, cont, kill, python, role, role_command, rss_bytes, scratch, state, stop,
+    SHORT_START_TIMEOUT, alone_test, cont, kill, python, role, role_command, rss_bytes, scratch, state, stop,
     test_path, wait_until_blocking,
 };
 
@@ -140,7 +140,7 @@ alone_test! {
 alone_test! {
     async fn hanging_interpreter_error_shows_its_output() {
         let lines = "echo waiting for a licence; echo no route to the server >&2; exec sleep 1000";
-        let builder = pool_of("").python(script("hangs", lines)).size(2).spawn_timeout(BRIEF_START);
+        let builder = pool_of("").python(script("hangs", lines)).size(2).spawn_timeout(SHORT_START_TIMEOUT);
         let Err(error) = builder.start().await else { panic!("it is no Python") };
         let PoolStartError::Worker(failure) = &error else { panic!("{error:?}") };
         let WorkerStartError::TimedOut { output, .. } = &*failure.cause else { panic!("{error:?}") };

@@ -7,7 +7,7 @@ use log::Level;
 use serde_json::Value;
 
 use super::pools::{LONG, pid, pool_of, serves, start, status};
-use crate::support::{BRIEF, alone_test, kill, logged, rss_bytes, status_when, wait_until};
+use crate::support::{SHORT_TIMEOUT, alone_test, kill, logged, rss_bytes, status_when, wait_until};
 
 const TARGET: &str = "hatchery::python::faulty-1";
 
@@ -126,7 +126,7 @@ def flood_without_end_of_line(): os.system('cat /dev/zero')";
         // What runs in `os.system` hears no cancel.
         let pool = start(pool_of(source).size(2).cancel_grace(Duration::from_millis(300))).await;
         for function in ["flood", "flood_without_end_of_line"] {
-            let call = pool.request(function).timeout(BRIEF);
+            let call = pool.request(function).timeout(SHORT_TIMEOUT);
             let before = status(&pool).await.assigned;
             let (flood, ()) = tokio::join!(call.send::<Value>(), async {
                 status_when(&pool, "the flood is on", |status| status.assigned > before).await;

@@ -6,7 +6,7 @@ use hatchery::{CallError, Direction, WorkerStartError};
 use serde_json::Value;
 
 use super::pools::{pool_of, start, start_error};
-use crate::support::{BRIEF_START, alone_test, builder, scratch};
+use crate::support::{SHORT_START_TIMEOUT, alone_test, builder, scratch};
 
 const SHOP: &str = "import json, os, time, sys
 def price(item):
@@ -119,7 +119,7 @@ alone_test! {
     async fn start_timeout_shows_the_stack_of_the_import() {
         start(pool_of("")).await.shutdown().await;
         let source = "import time\ndef load():\n    time.sleep(1000)\nload()";
-        let error = start_error(pool_of(source).spawn_timeout(BRIEF_START)).await;
+        let error = start_error(pool_of(source).spawn_timeout(SHORT_START_TIMEOUT)).await;
         let WorkerStartError::TimedOut { stack: Some(stack), .. } = &error else { panic!("{error:?}") };
         assert!(stack.contains("line 3, in load") && !stack.contains("importlib"), "{stack}");
         assert!(error.to_string().ends_with(": it was at faulty.py:3"), "{error}");

@@ -6,7 +6,7 @@ use hatchery::CallError;
 use serde_json::Value;
 
 use super::pools::{LONG, pid, pool_of, serves, start};
-use crate::support::{alone_test, in_all_places, is_alive, logged, scratch, status_when, wait_until};
+use crate::support::{alone_test, fill_worker, is_alive, logged, scratch, status_when, wait_until};
 
 alone_test! {
     async fn shutdown_runs_exit_handlers() {
@@ -63,7 +63,7 @@ def wait_for(path):
             let pool = start(pool_of(source).shutdown_timeout(timeout)).await;
             let running = tokio::spawn({
                 let (pool, go) = (pool.clone(), go.clone());
-                async move { in_all_places::<String>(&pool, "wait_for", (go,)).await }
+                async move { fill_worker::<String>(&pool, "wait_for", (go,)).await }
             });
             let taken = |status: &hatchery::PoolStatus| status.in_flight as usize == crate::IN_FLIGHT;
             status_when(&pool, "the call runs", taken).await;

@@ -4,7 +4,9 @@ use hatchery::{CallError, PoolStartError, StartPhase, UnavailableCause, WorkerSt
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::pools::{LONG, pool_of, pool_of_module, serves, start, start_error};
-use crate::support::{BRIEF_START, alone_test, fds, logged, python_module, scratch, status_when, wait_until};
+use crate::support::{
+    SHORT_START_TIMEOUT, alone_test, fds, logged, python_module, scratch, status_when, wait_until,
+};
 
 alone_test! {
     async fn failed_import_error_has_its_traceback() {
@@ -66,7 +68,7 @@ alone_test! {
     async fn hanging_import_is_killed_and_its_output_reported() {
         // So that finding the interpreter takes no part of the short time.
         start(pool_of("")).await.shutdown().await;
-        let after = BRIEF_START;
+        let after = SHORT_START_TIMEOUT;
         let source = "import sys, time\nprint('on its way')\nprint('stuck', file=sys.stderr)\ntime.sleep(1000)";
         let error = start_error(pool_of(source).spawn_timeout(after)).await;
         let WorkerStartError::TimedOut { after: told, output, .. } = &error else { panic!("{error:?}") };

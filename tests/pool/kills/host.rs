@@ -19,7 +19,7 @@ use crate::support::{
 };
 
 /// How long what the host leaves may live.
-const SOON: Duration = Duration::from_secs(30);
+const LONG_TIMEOUT: Duration = Duration::from_secs(30);
 
 const SOURCE: &str = "
 import ctypes, os, subprocess, time
@@ -104,7 +104,9 @@ fn host_killed(test: &str, workers: Workers) {
 fn nothing_of_ours_lives() {
     let mark = std::env::var("HATCHERY_TEST_MARK").expect("a test that runs alone is marked");
     let own = std::process::id();
-    wait_until_blocking("nothing of ours lives", SOON, || marked(&mark).iter().all(|&pid| pid == own));
+    wait_until_blocking("nothing of ours lives", LONG_TIMEOUT, || {
+        marked(&mark).iter().all(|&pid| pid == own)
+    });
 }
 
 fn rounds() -> usize {
@@ -125,7 +127,7 @@ fn round(test: &str, workers: Workers) {
     host.kill().expect("it is ours");
     host.wait().expect("it is ours");
     let living = || below.iter().copied().filter(|&pid| is_alive(pid)).map(describe).collect::<Vec<_>>();
-    wait_until_blocking("all that was below the host is dead", SOON, || living().is_empty());
+    wait_until_blocking("all that was below the host is dead", LONG_TIMEOUT, || living().is_empty());
     for pid in below {
         reap(pid);
     }
@@ -293,7 +295,7 @@ alone_test! {
         host.kill().expect("it is ours");
         host.wait().expect("it is ours");
         let living = || below.iter().copied().filter(|&pid| pid != child && is_alive(pid)).collect::<Vec<_>>();
-        wait_until_blocking("the workers are dead", SOON, || living().is_empty());
+        wait_until_blocking("the workers are dead", LONG_TIMEOUT, || living().is_empty());
         assert!(is_alive(child), "the forked child lives on");
         kill(child);
         nothing_of_ours_lives();

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::faults::pools::{LONG, pid, pool_of, serves, start, status};
 use crate::support::{
-    BRIEF, alone_test, cont, is_alive, kill, scratch, state, status_when, stop, wait_until, zombies,
+    SHORT_TIMEOUT, alone_test, cont, is_alive, kill, scratch, state, status_when, stop, wait_until, zombies,
 };
 
 const SOURCE: &str = "
@@ -180,7 +180,7 @@ alone_test! {
                 stop(worker);
                 wait_until("it is stopped", LONG, || state(worker) == Some('T')).await;
             }
-            let call = pool.request("work").args((&folder,)).timeout(BRIEF);
+            let call = pool.request("work").args((&folder,)).timeout(SHORT_TIMEOUT);
             let (outcome, ()) = tokio::join!(call.send::<Value>(), async {
                 if busy {
                     stop(worker_of(&folder, None).await);
@@ -202,7 +202,7 @@ alone_test! {
         stop(worker);
         wait_until("it is stopped", LONG, || state(worker) == Some('T')).await;
         // Far more than the socket takes.
-        let call = pool.request("work").args(("x".repeat(30_000_000),)).timeout(BRIEF);
+        let call = pool.request("work").args(("x".repeat(30_000_000),)).timeout(SHORT_TIMEOUT);
         assert_timed_out(call.send::<Value>().await, false);
         serves(&pool).await;
         assert!(!is_alive(worker));

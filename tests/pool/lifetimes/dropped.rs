@@ -8,8 +8,8 @@ use hatchery::Call;
 
 use super::places::block_on;
 use crate::support::{
-    SOON, alone_test, is_alive, noted, noted_blocking, pids, role, start_role, started, test_path, touch,
-    wait_until, wait_until_blocking,
+    LONG_TIMEOUT, alone_test, is_alive, pids, role, start_role, started, test_path, touch, wait_for_file,
+    wait_for_file_blocking, wait_until, wait_until_blocking,
 };
 
 alone_test! {
@@ -19,14 +19,14 @@ alone_test! {
         // A message keeps no pool alive.
         let running = actix::spawn(pool.actor().send(Call::new("sleep", (60,)).expect("a number")));
         let waiting = actix::spawn(pool.actor().send(Call::new("pid", ()).expect("no arguments")));
-        noted("sleeping").await;
+        wait_for_file("sleeping").await;
         drop(pool);
         // Had the drop waited for the call, this would be its result.
         let running = running.await.expect("no panic");
         assert!(!matches!(running, Ok(Ok(_))), "{running:?}");
         let waiting = waiting.await.expect("no panic");
         assert!(!matches!(waiting, Ok(Ok(_))), "{waiting:?}");
-        wait_until("the worker is dead", SOON, || !is_alive(worker)).await;
+        wait_until("the worker is dead", LONG_TIMEOUT, || !is_alive(worker)).await;
     }
 }
 
@@ -52,7 +52,7 @@ alone_test! {
         }
         assert!(workers.iter().all(|&pid| is_alive(pid)));
         drop(lease);
-        wait_until("all workers are dead", SOON, || !workers.iter().any(|&pid| is_alive(pid))).await;
+        wait_until("all workers are dead", LONG_TIMEOUT, || !workers.iter().any(|&pid| is_alive(pid))).await;
     }
 }
 
@@ -63,7 +63,7 @@ alone_test! {
             let pool = pool.clone();
             async move { pool.call::<_, u32>("hold", ("a",)).await }
         });
-        noted("a.began").await;
+        wait_for_file("a.began").await;
         drop(pool);
         touch("a.go");
         caller.await.expect("no panic").expect("it ends well");
@@ -85,7 +85,7 @@ alone_test! {
         let pool = pool.start().await.expect("it starts");
         let worker = pids(&pool).await[0];
         drop(pool);
-        wait_until("the worker is dead", SOON, || !is_alive(worker)).await;
+        wait_until("the worker is dead", LONG_TIMEOUT, || !is_alive(worker)).await;
     }
 }
 
@@ -94,7 +94,7 @@ alone_test! {
         let pool = block_on(started(2));
         let workers = block_on(pids(&pool));
         drop(pool);
-        wait_until_blocking("all are dead", SOON, || !workers.iter().any(|&pid| is_alive(pid)));
+        wait_until_blocking("all are dead", LONG_TIMEOUT, || !workers.iter().any(|&pid| is_alive(pid)));
     }
 }
 
@@ -104,7 +104,7 @@ alone_test! {
         let worker = pids(&pool).await[0];
         let broker = pool.actor();
         let running = actix::spawn(broker.send(Call::new("sleep", (60,)).expect("a number")));
-        noted("sleeping").await;
+        wait_for_file("sleeping").await;
         {
             let shutdown = pool.shutdown();
             let mut shutdown = std::pin::pin!(shutdown);
@@ -113,7 +113,7 @@ alone_test! {
         drop(pool);
         let answer = running.await.expect("no panic");
         assert!(!matches!(answer, Ok(Ok(_))), "{answer:?}");
-        wait_until("the worker is dead", SOON, || !is_alive(worker)).await;
+        wait_until("the worker is dead", LONG_TIMEOUT, || !is_alive(worker)).await;
     }
 }
 
@@ -127,17 +127,17 @@ fn assert_nothing_is_left_by(test: &str, main: impl FnOnce()) {
     let worker =
         lines.map_while(Result::ok).find_map(|line| line.strip_prefix("worker ")?.parse::<u32>().ok());
     let worker = worker.expect("it had a worker");
-    noted_blocking("sleeping");
+    wait_for_file_blocking("sleeping");
     let status = host.wait().expect("it is ours");
     assert!(status.success(), "{status}");
-    wait_until_blocking("the worker is dead", SOON, || !is_alive(worker));
+    wait_until_blocking("the worker is dead", LONG_TIMEOUT, || !is_alive(worker));
 }
 
 /// Starts a pool whose worker is in a call that does not end.
 async fn busy_pool() -> hatchery::Pool {
     let pool = started(1).await;
     pool.actor().do_send(Call::new("sleep", (600,)).expect("a number")).expect("the broker lives");
-    noted("sleeping").await;
+    wait_for_file("sleeping").await;
     println!("worker {}", pids(&pool).await[0]);
     std::io::stdout().flush().expect("the test reads");
     pool
@@ -176,7 +176,7 @@ alone_test! {
         let pool = started(1).await;
         let broker = pool.actor();
         drop(pool);
-        wait_until("it has ended", SOON, || broker.addr().is_none()).await;
+        wait_until("it has ended", LONG_TIMEOUT, || broker.addr().is_none()).await;
         let answer = broker.send(Call::new("pid", ()).expect("no arguments")).await;
         assert!(answer.is_err(), "{answer:?}");
     }

@@ -7,8 +7,8 @@ use hatchery::{CallError, Pool, UnavailableCause};
 
 use super::places::block_on;
 use crate::support::{
-    MODULE, SOON, alone_test, descendants, in_all_places, lines, note, noted, pids, pool_of, started,
-    status_when, touch, wait_until,
+    LONG_TIMEOUT, MODULE, alone_test, descendants, fill_worker, lines, pids, pool_of, scratch_file, started,
+    status_when, touch, wait_for_file, wait_until,
 };
 
 /// That each use of the pool fails at once and for good.
@@ -40,7 +40,7 @@ alone_test! {
         assert!(!workers.iter().any(|&pid| crate::support::is_alive(pid)));
         assert!(descendants(std::process::id()).is_empty());
         // The kernel still lists a thread for a moment after it was joined.
-        wait_until("its thread is gone", SOON, || pools_threads().is_empty()).await;
+        wait_until("its thread is gone", LONG_TIMEOUT, || pools_threads().is_empty()).await;
         assert_ended(&pool).await;
     }
 }
@@ -91,17 +91,17 @@ alone_test! {
     async fn shutdown_finishes_running_calls_and_refuses_waiting() {
         let pool = started(2).await;
         let lease = pool.checkout().await.expect("a worker is free");
-        let running = in_all_places::<u32>(&pool, "hold", ("a",));
+        let running = fill_worker::<u32>(&pool, "hold", ("a",));
         let leased = lease.call::<_, u32>("hold", ("b",));
         let waiting = join_all((0..3).map(|_| pool.call::<_, ()>("append", ("never", "x"))));
         let checkout = pool.checkout();
         let (running, leased, waiting, checkout, ()) =
             tokio::join!(running, leased, waiting, checkout, async {
-                noted("a.began").await;
-                noted("b.began").await;
+                wait_for_file("a.began").await;
+                wait_for_file("b.began").await;
                 status_when(&pool, "four wait", |status| status.waiting == 4).await;
                 tokio::join!(pool.shutdown(), async {
-                    wait_until("the broker has ended", SOON, || pool.actor().addr().is_none()).await;
+                    wait_until("the broker has ended", LONG_TIMEOUT, || pool.actor().addr().is_none()).await;
                     let late = [
                         pool.call::<_, u32>("pid", ()).await.map(drop),
                         pool.stream::<u32>("numbers", (3,)).await.map(drop),
@@ -133,7 +133,7 @@ alone_test! {
             assert!(matches!(error, CallError::Draining), "{error:?}");
             assert!(!error.is_retryable() && error.attempts() == 0);
         }
-        assert!(!note("never").exists());
+        assert!(!scratch_file("never").exists());
         drop(lease);
         assert_ended(&pool).await;
     }
@@ -144,12 +144,12 @@ alone_test! {
         let pool = pool_of(MODULE).size(2).shutdown_timeout(Duration::from_millis(300));
         let pool = pool.start().await.expect("it starts");
         let (answer, ()) = tokio::join!(pool.call::<_, u32>("hold", ("a",)), async {
-            noted("a.began").await;
+            wait_for_file("a.began").await;
             pool.shutdown().await;
         });
         let error = answer.expect_err("it never ends by itself");
         assert!(matches!(error, CallError::WorkerDied { started: true, attempts: 1, .. }), "{error:?}");
-        assert!(!note("a.ended").exists());
+        assert!(!scratch_file("a.ended").exists());
         assert_ended(&pool).await;
     }
 }
@@ -170,7 +170,7 @@ alone_test! {
     async fn dropped_shutdown_is_continued_by_the_next_call() {
         let pool = started(1).await;
         let (held, ()) = tokio::join!(pool.call::<_, u32>("hold", ("a",)), async {
-            noted("a.began").await;
+            wait_for_file("a.began").await;
             let half = tokio::time::timeout(Duration::from_millis(50), pool.shutdown()).await;
             assert!(half.is_err(), "the call still runs");
             touch("a.go");

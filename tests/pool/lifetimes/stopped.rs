@@ -7,7 +7,8 @@ use tokio::sync::oneshot;
 use super::places::block_on;
 use super::shutdown::assert_ended;
 use crate::support::{
-    MODULE, SOON, alone_test, is_alive, note, noted, pids, pool_of, started, wait_until, wait_until_blocking,
+    LONG_TIMEOUT, MODULE, alone_test, is_alive, pids, pool_of, scratch_file, started, wait_for_file,
+    wait_until, wait_until_blocking,
 };
 
 /// A pool with a worker that has as many long calls as it takes, and a lease of the other one.
@@ -17,17 +18,17 @@ async fn busy_pool(on_current_arbiter: bool) -> (Pool, Lease) {
     let pool = builder.start().await.expect("it starts");
     let lease = pool.checkout().await.expect("a worker is free");
     // An earlier pool's says nothing of this one.
-    let _ = std::fs::remove_file(note("sleeping"));
+    let _ = std::fs::remove_file(scratch_file("sleeping"));
     for _ in 0..crate::IN_FLIGHT {
         pool.actor().do_send(Call::new("sleep", (600,)).expect("a number")).expect("the broker lives");
     }
-    noted("sleeping").await;
+    wait_for_file("sleeping").await;
     (pool, lease)
 }
 
 fn assert_gone(pool: &Pool, lease: &Lease, workers: &[u32]) {
-    wait_until_blocking("the workers are dead", SOON, || !workers.iter().any(|&pid| is_alive(pid)));
-    wait_until_blocking("the broker has ended", SOON, || pool.actor().addr().is_none());
+    wait_until_blocking("the workers are dead", LONG_TIMEOUT, || !workers.iter().any(|&pid| is_alive(pid)));
+    wait_until_blocking("the broker has ended", LONG_TIMEOUT, || pool.actor().addr().is_none());
     block_on(assert_ended(pool));
     let error = block_on(lease.call::<_, u32>("pid", ())).expect_err("its worker is dead");
     assert!(matches!(error, CallError::WorkerDied { started: false, .. }), "{error:?}");
@@ -69,7 +70,7 @@ alone_test! {
         arbiter.stop();
         let answer = waiting.await.expect("no panic");
         assert!(answer.is_err(), "{answer:?}");
-        wait_until("the broker has ended", SOON, || broker.addr().is_none()).await;
+        wait_until("the broker has ended", LONG_TIMEOUT, || broker.addr().is_none()).await;
         arbiter.join().expect("no panic");
         assert_gone(&pool, &lease, &workers);
     }
@@ -88,7 +89,7 @@ alone_test! {
             let pool = pool.clone();
             async move { pool.call::<_, u32>("hold", ("a",)).await }
         });
-        noted("a.began").await;
+        wait_for_file("a.began").await;
         arbiter.stop();
         let error = running.await.expect("no panic").expect_err("it was ended");
         assert!(matches!(error, CallError::WorkerDied { started: true, attempts: 1, .. }), "{error:?}");
@@ -102,7 +103,7 @@ alone_test! {
         let source = "import time\nopen('importing', 'w').close()\ntime.sleep(600)\n";
         System::new().block_on(async {
             let start = actix::spawn(pool_of(source).size(1).start());
-            noted("importing").await;
+            wait_for_file("importing").await;
             System::current().stop();
             let started = start.await.expect("no panic");
             assert!(matches!(started, Err(hatchery::PoolStartError::Stopped)), "{started:?}");
@@ -118,7 +119,7 @@ alone_test! {
             let workers = pids(&pool).await;
             (pool, workers)
         });
-        wait_until_blocking("the workers are dead", SOON, || !workers.iter().any(|&pid| is_alive(pid)));
+        wait_until_blocking("the workers are dead", LONG_TIMEOUT, || !workers.iter().any(|&pid| is_alive(pid)));
         block_on(assert_ended(&pool));
         let next = block_on(started(1));
         block_on(next.shutdown());

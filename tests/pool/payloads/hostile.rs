@@ -3,7 +3,7 @@
 use hatchery::{Buffer, CallError};
 
 use super::{NO_ROOM, pool_of};
-use crate::support::{SOON, alone_test, fds, status_when, wait_until};
+use crate::support::{LONG_TIMEOUT, alone_test, fds, status_when, wait_until};
 
 /// User code that bends the package's own way of sending.
 const SOURCE: &str = r#"
@@ -138,7 +138,7 @@ alone_test! {
             status_when(&pool, "it is replaced", |it| it.restarts == 1 && it.ready == 1).await;
             assert_eq!(pool.call::<_, String>("ping", ()).await.expect("the pool serves"), "pong");
             pool.shutdown().await;
-            wait_until(&format!("{function}: what came is closed"), SOON, || open() == before).await;
+            wait_until(&format!("{function}: what came is closed"), LONG_TIMEOUT, || open() == before).await;
         }
     }
 }

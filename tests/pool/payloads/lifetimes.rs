@@ -7,7 +7,7 @@ use hatchery::{Buffer, CallError};
 use serde_json::Value;
 
 use super::{NO_ROOM, in_place, pattern, pool_of};
-use crate::support::{SOON, alone_test, fds, kill, status_when, wait_until};
+use crate::support::{LONG_TIMEOUT, alone_test, fds, kill, status_when, wait_until};
 
 const SOURCE: &str = r#"
 import os, time
@@ -85,7 +85,7 @@ alone_test! {
         while let Some(Ok(_)) = pages.next().await {}
         drop(pages);
         drop(data);
-        wait_until("all is closed", SOON, || memfds() == 0).await;
+        wait_until("all is closed", LONG_TIMEOUT, || memfds() == 0).await;
         pool.shutdown().await;
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use actix::{Actor, Context, Handler};
 use hatchery::{CallError, HostCall, HostCallCause, HostError, HostReply, PoolBuilder};
 
-use crate::support::{alone_test, noted, pool_of, status_when};
+use crate::support::{alone_test, pool_of, status_when, wait_for_file};
 
 const SOURCE: &str = r#"
 import hatchery
@@ -129,9 +129,9 @@ alone_test! {
             let pool = pool.clone();
             async move { pool.call::<_, ()>("left", ()).await }
         });
-        noted("left.began").await;
+        wait_for_file("left.began").await;
         leaving.abort();
-        noted("left.ended").await;
+        wait_for_file("left.ended").await;
         let status = status_when(&pool, "all are idle", |status| status.idle == 2).await;
         assert_eq!(status.restarts, 0);
         pool.shutdown().await;

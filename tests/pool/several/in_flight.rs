@@ -5,7 +5,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use hatchery::{CallError, Phase, Pool};
 
-use crate::support::{BRIEF, alone_test, lines, note, noted, pids, pool_with, status_when, touch};
+use crate::support::{
+    SHORT_TIMEOUT, alone_test, lines, pids, pool_with, scratch_file, status_when, touch, wait_for_file,
+};
 
 const SOURCE: &str = r#"
 import asyncio, signal
@@ -97,7 +99,7 @@ alone_test! {
             status_when(&pool, "all are in the worker", |status| status.in_flight == 3).await;
             assert_eq!(pool.status().await.expect("it runs").waiting, 0);
             for name in ["a", "b", "c"] {
-                crate::support::wait_until("it began", crate::support::SOON, || {
+                crate::support::wait_until("it began", crate::support::LONG_TIMEOUT, || {
                     lines("order").last().is_some_and(|last| last == name)
                 })
                 .await;
@@ -118,14 +120,14 @@ alone_test! {
             let pool = pool.clone();
             async move { pool.call::<_, ()>("hang", ("hang",)).await }
         });
-        noted("hang").await;
+        wait_for_file("hang").await;
         let error = pool.call::<_, ()>("fail", ("no",)).await.expect_err("it raises");
         assert!(matches!(error, CallError::Python { .. }), "{error:?}");
         let leaving = actix::spawn({
             let pool = pool.clone();
             async move { pool.call::<_, ()>("hang", ("leave",)).await }
         });
-        noted("leave").await;
+        wait_for_file("leave").await;
         leaving.abort();
         status_when(&pool, "its place is free", |status| status.in_flight == 1).await;
         assert_eq!(lines("leave"), ["began", "ended"]);
@@ -174,7 +176,7 @@ alone_test! {
             pool.call::<_, String>("hold", ("a",)),
             pool.request("pid").timeout(Duration::from_millis(500)).send::<u32>(),
             async {
-                noted("order").await;
+                wait_for_file("order").await;
                 status_when(&pool, "the late one is over", |status| status.in_flight == 1).await;
                 touch("a.go");
             }
@@ -218,18 +220,18 @@ alone_test! {
 
 alone_test! {
     async fn stuck_call_kills_worker_and_its_other_calls() {
-        let pool = pool_with(SOURCE).size(1).in_flight(4).cancel_grace(BRIEF).start().await.expect("it starts");
+        let pool = pool_with(SOURCE).size(1).in_flight(4).cancel_grace(SHORT_TIMEOUT).start().await.expect("it starts");
         let before = pids(&pool).await;
         let neighbour = actix::spawn({
             let pool = pool.clone();
             async move { pool.call::<_, ()>("hang", ("neighbour",)).await }
         });
-        noted("neighbour").await;
+        wait_for_file("neighbour").await;
         let stubborn = actix::spawn({
             let pool = pool.clone();
             async move { pool.call::<_, ()>("stubborn", ()).await }
         });
-        noted("stubborn").await;
+        wait_for_file("stubborn").await;
         stubborn.abort();
         let error = neighbour.await.expect("no panic").expect_err("its worker is killed");
         let CallError::WorkerDied { started: true, reason: Some(reason), .. } = &error else { panic!("{error:?}") };
@@ -251,7 +253,7 @@ alone_test! {
             drop(lease);
         });
         waited.expect("the lease is over");
-        assert!(!note("nothing").exists());
+        assert!(!scratch_file("nothing").exists());
         pool.shutdown().await;
     }
 }

@@ -2,7 +2,7 @@
 
 use log::Level;
 
-use crate::support::{SOON, alone_test, logged, pool_of, wait_until};
+use crate::support::{LONG_TIMEOUT, alone_test, logged, pool_of, wait_until};
 
 const SOURCE: &str = r#"
 import logging
@@ -30,7 +30,7 @@ alone_test! {
         let told: (Option<String>, Option<String>) = request.send().await.expect("it tells");
         assert_eq!(told, (Some("r-7".into()), Some(trace.into())));
         let target = "hatchery::python::subject-1";
-        wait_until("both are there", SOON, || {
+        wait_until("both are there", LONG_TIMEOUT, || {
             logged(Level::Info, target).iter().any(|line| line == "shop.till: sold a pen [request r-7]")
                 && logged(Level::Error, target).iter().any(|line| {
                     line.starts_with("shop.till: refused") && line.contains("ValueError: no change")

@@ -5,7 +5,7 @@ use hatchery::{
 };
 
 use crate::support::{
-    BRIEF_START, MODULE, alone_test, builder, descendants, pool_of, python_module, scratch, started,
+    MODULE, SHORT_START_TIMEOUT, alone_test, builder, descendants, pool_of, python_module, scratch, started,
     status_when,
 };
 
@@ -102,7 +102,7 @@ alone_test! {
         // The interpreter is known then, so that the timeout is for the import alone.
         started(1).await.shutdown().await;
         let source = "import time\nprint('loading the model')\ntime.sleep(600)\n";
-        let timeout = BRIEF_START;
+        let timeout = SHORT_START_TIMEOUT;
         let error = refused(pool_of(source).size(1).spawn_timeout(timeout).start().await);
         let WorkerStartError::TimedOut { after, output, .. } = &error else { panic!("it hung: {error:?}") };
         assert_eq!(*after, timeout);

@@ -5,7 +5,8 @@ use std::time::Duration;
 use hatchery::WorkerState;
 
 use crate::support::{
-    MODULE, SOON, alone_test, is_alive, kill, note, pids, pool_of, started, status_when, touch, wait_until,
+    LONG_TIMEOUT, MODULE, alone_test, is_alive, kill, pids, pool_of, scratch_file, started, status_when,
+    touch, wait_until,
 };
 
 /// Imports wait for a file.
@@ -84,7 +85,7 @@ alone_test! {
         let one: u32 = second.call("add", (1, 0)).await.expect("pools are independent");
         assert_eq!(one, 1);
         second.shutdown().await;
-        wait_until("nothing is left", SOON, || crate::support::descendants(std::process::id()).is_empty()).await;
-        assert!(note("subject.py").exists());
+        wait_until("nothing is left", LONG_TIMEOUT, || crate::support::descendants(std::process::id()).is_empty()).await;
+        assert!(scratch_file("subject.py").exists());
     }
 }

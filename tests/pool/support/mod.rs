@@ -23,8 +23,9 @@ pub(crate) use guard::Guards;
 pub(crate) use inside::{in_system, in_tokio, is_child, scratch};
 pub(crate) use logs::{logged, slow_down_logger};
 pub(crate) use pools::{
-    BRIEF, BRIEF_START, MODULE, SOON, behind, builder, in_all_places, lines, note, noted, noted_blocking,
-    pids, pool_of, pool_with, started, status_when, touch, unharmed,
+    LONG_TIMEOUT, MODULE, SHORT_START_TIMEOUT, SHORT_TIMEOUT, assert_workers_kept, builder, fill_worker,
+    lines, pending_calls, pids, pool_of, pool_with, scratch_file, started, status_when, touch, wait_for_file,
+    wait_for_file_blocking,
 };
 pub(crate) use processes::{
     cont, descendants, describe, fds, is_alive, kill, marked, pgid, rss_bytes, state, stop, terminate,

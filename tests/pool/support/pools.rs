@@ -12,14 +12,14 @@ use serde::de::DeserializeOwned;
 use super::{python_module, scratch, wait_until, wait_until_blocking};
 
 /// More than anything that is waited for may take, on a busy machine too.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
+pub(crate) const LONG_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a test lets pass where that cannot be awaited: more than a worker takes to begin a call or to give one up, on a busy
 /// machine too.
-pub(crate) const BRIEF: Duration = Duration::from_secs(3);
+pub(crate) const SHORT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The same for the start of a process.
-pub(crate) const BRIEF_START: Duration = Duration::from_secs(10);
+pub(crate) const SHORT_START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What most tests call. Files that it names are in the test's scratch folder, the workers' current directory.
 pub(crate) const MODULE: &str = r#"
@@ -154,7 +154,11 @@ def die_once(code):
 /// On a busy machine nothing runs into a limit that its test does not set.
 pub(crate) fn builder() -> PoolBuilder {
     let builder = Pool::builder().in_flight(crate::IN_FLIGHT);
-    let builder = builder.checkout_timeout(SOON).cancel_grace(SOON).hook_timeout(SOON).shutdown_timeout(SOON);
+    let builder = builder
+        .checkout_timeout(LONG_TIMEOUT)
+        .cancel_grace(LONG_TIMEOUT)
+        .hook_timeout(LONG_TIMEOUT)
+        .shutdown_timeout(LONG_TIMEOUT);
     if crate::ZYGOTE { builder.zygote() } else { builder }
 }
 
@@ -177,7 +181,7 @@ pub(crate) async fn started(size: usize) -> Pool {
 /// Calls a function that holds up its worker, as often as that one has places: then nobody else finds one there.
 ///
 /// Only one of these calls runs at a time; the answer is the first one's.
-pub(crate) async fn in_all_places<T: DeserializeOwned>(
+pub(crate) async fn fill_worker<T: DeserializeOwned>(
     pool: &Pool,
     function: &str,
     args: impl Serialize,
@@ -189,7 +193,7 @@ pub(crate) async fn in_all_places<T: DeserializeOwned>(
 }
 
 /// How many calls of those that hold up their worker wait for another one, in the queue or in the worker.
-pub(crate) fn behind(status: &PoolStatus) -> usize {
+pub(crate) fn pending_calls(status: &PoolStatus) -> usize {
     status.waiting + (status.in_flight - status.busy) as usize
 }
 
@@ -202,7 +206,7 @@ pub(crate) fn status_when(
 ) -> impl Future<Output = PoolStatus> {
     let caller = std::panic::Location::caller();
     async move {
-        let end = Instant::now() + SOON;
+        let end = Instant::now() + LONG_TIMEOUT;
         loop {
             let status = pool.status().await;
             match status {
@@ -219,7 +223,7 @@ pub(crate) fn status_when(
 /// Waits until nothing is left of whatever was done: these workers are idle, nobody waits, and none of them was
 /// replaced; and asserts that each serves the next call. Then they are idle again.
 #[track_caller]
-pub(crate) fn unharmed(pool: &Pool, workers: &[u32]) -> impl Future<Output = PoolStatus> {
+pub(crate) fn assert_workers_kept(pool: &Pool, workers: &[u32]) -> impl Future<Output = PoolStatus> {
     let idle = status_when(pool, "all are idle", |status| {
         let all = status.idle as usize == workers.len() && status.waiting == 0;
         all || status.restarts > 0
@@ -247,28 +251,28 @@ pub(crate) async fn pids(pool: &Pool) -> Vec<u32> {
 }
 
 /// A file of the test that Python may name.
-pub(crate) fn note(name: &str) -> PathBuf {
+pub(crate) fn scratch_file(name: &str) -> PathBuf {
     scratch().join(name)
 }
 
 /// Makes a file that Python waits for.
 pub(crate) fn touch(name: &str) {
-    fs::write(note(name), "").expect("the scratch folder is there");
+    fs::write(scratch_file(name), "").expect("the scratch folder is there");
 }
 
 /// Waits for a file that Python makes.
-pub(crate) async fn noted(name: &str) {
-    let path = note(name);
-    wait_until(name, SOON, || path.exists()).await;
+pub(crate) async fn wait_for_file(name: &str) {
+    let path = scratch_file(name);
+    wait_until(name, LONG_TIMEOUT, || path.exists()).await;
 }
 
-/// As [`noted`], without a runtime.
-pub(crate) fn noted_blocking(name: &str) {
-    let path = note(name);
-    wait_until_blocking(name, SOON, || path.exists());
+/// As [`wait_for_file`], without a runtime.
+pub(crate) fn wait_for_file_blocking(name: &str) {
+    let path = scratch_file(name);
+    wait_until_blocking(name, LONG_TIMEOUT, || path.exists());
 }
 
 /// The lines of a file that Python appends to; none when there is no file.
 pub(crate) fn lines(name: &str) -> Vec<String> {
-    fs::read_to_string(note(name)).unwrap_or_default().lines().map(str::to_owned).collect()
+    fs::read_to_string(scratch_file(name)).unwrap_or_default().lines().map(str::to_owned).collect()
 }
