@@ -1,13 +1,13 @@
-//! Text from outside that is to be shown on a terminal or in a log: it may not look like anything but text.
+//! Makes text from outside safe to show on a terminal or in a log.
 
 use std::borrow::Cow;
 
 use crate::budget::NAME_BYTES;
 
-/// How each line of a text begins but the first.
+/// Starts every line after the first.
 const CONTINUATION: &str = "\n  | ";
 
-/// Whether a character can end a line, move the cursor, or change the order in which others are shown.
+/// Whether a character can end a line, move the cursor, or change the display order.
 fn is_unsafe(letter: char) -> bool {
     matches!(letter,
         '\u{0}'..='\u{8}' | '\u{a}'..='\u{1f}' // the controls but tab
@@ -17,7 +17,7 @@ fn is_unsafe(letter: char) -> bool {
         | '\u{feff}')
 }
 
-/// The text on one line, with unsafe characters escaped as in a Rust string: `\n`, `\u{1b}`.
+/// The text on one line. Unsafe characters are escaped as in a Rust string: `\n`, `\u{1b}`.
 pub(crate) fn escaped(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_unsafe) {
         return Cow::Borrowed(text);
@@ -29,8 +29,8 @@ pub(crate) fn escaped(text: &str) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
-/// A text of several lines, such as a traceback, as one record: each line is [escaped], and each but the first begins with
-/// ` | `, so that it cannot be taken for a record of its own.
+/// A text of several lines, such as a traceback, as one log record. Each line is [escaped]. Every line after the first
+/// begins with ` | `, so that it cannot pass for a record of its own.
 pub(crate) fn escaped_lines(text: &str) -> Cow<'_, str> {
     let text = text.strip_suffix('\n').unwrap_or(text);
     if !text.contains('\n') {
@@ -47,7 +47,7 @@ pub(crate) fn escaped_lines(text: &str) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
-/// The beginning of a text that has at most so many bytes, and how many more it has.
+/// The first bytes of a text, at most `most`, and the number of bytes left out.
 pub(crate) fn beginning(text: &str, most: usize) -> (&str, usize) {
     let mut end = most.min(text.len());
     while !text.is_char_boundary(end) {
@@ -56,7 +56,7 @@ pub(crate) fn beginning(text: &str, most: usize) -> (&str, usize) {
     (&text[..end], text.len() - end)
 }
 
-/// A name from outside, to be repeated in a message: cut at [`NAME_BYTES`].
+/// A name from outside for a message, cut at [`NAME_BYTES`].
 pub(crate) fn name(name: &str) -> Cow<'_, str> {
     match beginning(name, NAME_BYTES) {
         (_, 0) => Cow::Borrowed(name),

@@ -25,16 +25,16 @@ use super::report::place;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Phase {
-    /// It still waited for a worker: the function was not called.
+    /// The call waited for a worker. The function was not called.
     Queue,
-    /// A worker had it: the function may have run, in part or whole.
+    /// A worker had the call. The function may have run, in part or whole.
     Run,
 }
 
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Phase::Queue => "while it waited for a worker",
+            Phase::Queue => "while the call waited for a worker",
             Phase::Run => "while the function ran",
         })
     }
@@ -54,10 +54,9 @@ impl fmt::Display for Phase {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Direction {
-    /// What the caller gives the function. The caller is at fault; the function was not called.
+    /// The arguments of the function. The caller is at fault; the function was not called.
     Arguments,
-    /// What the function gives the caller: its result, an item of its stream, an update of its progress. The caller is
-    /// not at fault, and the function was called.
+    /// The result, an item of the stream, or a progress update. The function was called, and its value is at fault.
     Result,
 }
 
@@ -70,7 +69,7 @@ impl fmt::Display for Direction {
     }
 }
 
-/// Which call an error is about, as far as it is known.
+/// The call that an error is about. A field is `None` where it is not known.
 ///
 /// ```no_run
 /// # async fn example(pool: hatchery::Pool) -> Result<(), Box<dyn std::error::Error>> {
@@ -86,22 +85,24 @@ impl fmt::Display for Direction {
 pub struct CallContext {
     /// The function's name.
     pub function: Option<String>,
-    /// The worker's name, when a worker had the call.
+    /// The name of the worker that had the call.
     pub worker: Option<String>,
-    /// What [`Request::request_id`](crate::Request::request_id) was given.
+    /// The id given to [`Request::request_id`](crate::Request::request_id).
     pub request_id: Option<String>,
-    /// Of a call that had not begun when its worker died: whether reading it may have been the cause.
+    /// The call had not begun when its worker died, but reading the call may have killed the worker.
     pub(crate) may_be_the_cause: bool,
 }
 
 /// Why a call or a checkout failed.
 ///
-/// [`is_retryable`](CallError::is_retryable) says whether the same call may be sent again without
-/// the danger of running it twice, [`attempts`](CallError::attempts) how often it was handed to a
-/// worker.
+/// [`is_retryable`](CallError::is_retryable) says whether the call can be sent again without running twice.
+/// [`attempts`](CallError::attempts) says how often a worker was given the call.
 ///
-/// `{}` writes one line, with the place in user code where one is known; `{:#}` and `Debug` write the whole report: traceback or
-/// stack, the last lines of standard error, worker, attempts, request id. Log `{:#}`.
+/// `{}` writes one line, with the place in user code where it is known. `{:#}` and `Debug` write the whole report:
+/// traceback or stack, the last lines of standard error, worker, attempts, request id. Log `{:#}`.
+///
+/// [`source`](std::error::Error::source) is the [`WorkerStartError`] of
+/// [`UnavailableCause::StartFailed`]. The `{}` line does not repeat it.
 ///
 /// ```no_run
 /// # async fn example(pool: hatchery::Pool) -> Result<(), Box<dyn std::error::Error>> {
@@ -118,37 +119,39 @@ pub struct CallContext {
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum CallError {
-    /// One of the pool's bounds is reached. Nothing was run.
+    /// The pool has reached one of its bounds. Nothing was run.
     Overloaded {
         /// Which bound.
         cause: OverloadCause,
-        /// How many requests waited.
+        /// Number of waiting requests.
         queue_len: usize,
-        /// How many bytes of encoded arguments those requests held.
+        /// Bytes of encoded arguments in the waiting requests.
         queue_bytes: u64,
-        /// When a place is likely: queue length times mean run time over workers, at least 1 s.
+        /// When capacity is likely: queue length × mean run time ÷ workers, at least 1 s.
         retry_after: Duration,
     },
     /// The deadline passed.
+    #[non_exhaustive]
     Timeout {
-        /// Where the call was then.
+        /// Where the call was at the deadline.
         phase: Phase,
-        /// What Python was doing at the deadline, where that could be had; or that its process was stopped.
+        /// The Python stack at the deadline, or a note that the process was stopped. `None` if no stack came in time.
         stack: Option<String>,
         /// How often the call was handed to a worker.
         attempts: u32,
         /// Which call it was.
         context: Box<CallContext>,
     },
-    /// The function raised.
+    /// The function raised an exception.
+    #[non_exhaustive]
     Python {
         /// The exception's type, with its module unless it is a builtin.
         type_name: String,
         /// `str(exception)`.
         message: String,
-        /// The traceback as Python prints it, beginning at the user's code.
+        /// The traceback as Python prints it, from the user's code on.
         traceback: String,
-        /// Of an `ImportError`: which interpreter ran, where it looks for modules, and what may be wrong with that.
+        /// Only for an `ImportError`: the interpreter, its search path, and a hint.
         environment: Option<String>,
         /// How often the call was handed to a worker.
         attempts: u32,
@@ -156,37 +159,38 @@ pub enum CallError {
         context: Box<CallContext>,
     },
     /// The worker's process ended while it had the call.
+    #[non_exhaustive]
     WorkerDied {
-        /// `false` when the call surely had not begun; every doubt is `true`.
+        /// `false` only if the call had certainly not begun; `true` if it had or may have.
         started: bool,
-        /// The exit code, when it exited.
+        /// The exit code, if the process exited.
         exit: Option<i32>,
-        /// The signal that ended it, when one did.
+        /// The signal that ended the process, if one did.
         signal: Option<i32>,
-        /// The most memory it held, in bytes, where known.
+        /// The most memory the process held, in bytes, if known.
         max_rss_bytes: Option<u64>,
-        /// The last lines it wrote to its standard error.
+        /// The last lines that the process wrote to standard error.
         stderr_tail: String,
-        /// Why the pool ended it, when the pool did: a neighbouring call that did not give up, a broken protocol.
+        /// Why the pool ended the worker, if it did: for example another call that ignored its cancellation.
         reason: Option<String>,
         /// How often the call was handed to a worker.
         attempts: u32,
         /// Which call it was.
         context: Box<CallContext>,
     },
-    /// The arguments, or the function's result, have no form on the wire.
+    /// The arguments or the result cannot be sent: the wire has no form for a value in them.
     Encode {
-        /// What cannot be sent, where, and what to do.
+        /// Which value, where it is, and what to do.
         message: String,
         /// What was at fault.
         direction: Direction,
         /// Which call it was.
         context: Box<CallContext>,
     },
-    /// A value from Python is not of the type that was asked for: a result, an item of a stream, an update, or the
-    /// arguments of a host call.
+    /// A value from Python does not have the Rust type that was asked for. The value is a result, an item of a stream,
+    /// a progress update, or the arguments of a host call.
     Decode {
-        /// Where in the value, as in `result["rows"][3]["name"]`; `result` is the result itself.
+        /// The place in the value, such as `result["rows"][3]["name"]`. `result` is the whole result.
         path: String,
         /// What was expected and what was found.
         message: String,
@@ -206,21 +210,21 @@ pub enum CallError {
     NoSuchFunction {
         /// The name asked for.
         name: String,
-        /// Names that are there and look like it, best first.
+        /// Similar names in the module, best first.
         similar: Vec<String>,
-        /// Why it cannot be called, when the module has the name.
+        /// Why the name cannot be called, if the module has it.
         reason: Option<String>,
         /// Which call it was.
         context: Box<CallContext>,
     },
     /// The arguments do not fit the function's signature. The function was not called.
     Arguments {
-        /// What does not fit, with the signature.
+        /// What does not fit, and the signature.
         message: String,
         /// Which call it was.
         context: Box<CallContext>,
     },
-    /// The arguments, or the function's result, are larger than a frame may be (`max_frame_bytes`).
+    /// The arguments or the result need a frame larger than `max_frame_bytes`.
     FrameTooLarge {
         /// The frame's size in bytes.
         size: u64,
@@ -231,24 +235,24 @@ pub enum CallError {
         /// Which call it was.
         context: Box<CallContext>,
     },
-    /// The function gave up with `hatchery.Cancelled`, or a task of it with `asyncio.CancelledError`, while
-    /// somebody still waited for it. (One that is cancelled because its caller left answers nobody.)
+    /// The function raised `hatchery.Cancelled` or `asyncio.CancelledError` while its caller still waited.
+    /// A call that is cancelled because its caller left has nobody to answer.
     Cancelled,
-    /// The function called the host (`hatchery.call_host`), which could not do it, and let that pass.
+    /// A `hatchery.call_host` of the function failed, and the function did not catch the error.
     HostCall {
-        /// What it called.
+        /// The host function.
         name: String,
         /// What went wrong.
         message: String,
-        /// In which way.
+        /// The kind of failure.
         cause: HostCallCause,
         /// Which call it was.
         context: Box<CallContext>,
     },
-    /// The session's worker has ended, and the session's state with it. The call was not run.
+    /// The session's worker has ended, and the session's state is lost. The call was not run.
     ///
-    /// Every call of the session gets this error until one caller has taken it: a caller that leaves before has not
-    /// heard it. The next call then begins a new session, with an empty state.
+    /// Calls of the session get this error until one caller has received it. The next call then begins a new
+    /// session with an empty state.
     SessionLost {
         /// The session's name.
         session: String,
@@ -257,7 +261,7 @@ pub enum CallError {
     SessionBusy {
         /// The session's name.
         session: String,
-        /// The mean time that a worker is busy, at least 1 s.
+        /// The mean busy time of a worker, at least 1 s.
         retry_after: Duration,
     },
     /// The pool is shutting down and takes no new work. Nothing was run.
@@ -283,16 +287,16 @@ pub enum CallError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OverloadCause {
-    /// As many requests wait as [`queue_bound`](crate::PoolBuilder::queue_bound) allows.
+    /// The queue holds as many requests as [`queue_bound`](crate::PoolBuilder::queue_bound) allows.
     QueueBound,
-    /// The requests that wait hold as many bytes as [`queue_bytes`](crate::PoolBuilder::queue_bytes) allows, or more.
+    /// The queue holds as many bytes of arguments as [`queue_bytes`](crate::PoolBuilder::queue_bytes) allows, or more.
     QueueBytes,
     /// The request would begin a session, and as many sessions are in use as
     /// [`max_sessions`](crate::PoolBuilder::max_sessions) allows.
     MaxSessions,
 }
 
-/// In which way a host call failed.
+/// How a host call failed.
 ///
 /// ```no_run
 /// # async fn example(pool: hatchery::Pool) -> Result<(), Box<dyn std::error::Error>> {
@@ -309,13 +313,13 @@ pub enum OverloadCause {
 pub enum HostCallCause {
     /// The host has no function of that name.
     NoSuchFunction,
-    /// Host calls were nested too deep.
+    /// The host calls were nested too deeply.
     Depth,
     /// The host's function returned an error, or panicked.
     Failed,
-    /// The deadline of the call on whose behalf it was made passed.
+    /// The deadline of the Python call that made the host call passed.
     Timeout,
-    /// It was given up, or the host's actor has stopped.
+    /// The host call was cancelled, or the host's actor has stopped.
     Cancelled,
 }
 
@@ -326,7 +330,7 @@ impl fmt::Display for HostCallCause {
             HostCallCause::Depth => "nested too deep",
             HostCallCause::Failed => "it failed",
             HostCallCause::Timeout => "the deadline passed",
-            HostCallCause::Cancelled => "it was given up",
+            HostCallCause::Cancelled => "cancelled",
         })
     }
 }
@@ -345,10 +349,11 @@ impl fmt::Display for HostCallCause {
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum UnavailableCause {
-    /// The last start of every worker failed; this is the most recent failure. The supervisor keeps
-    /// trying.
+    /// The last start of every worker failed. This is the most recent failure. The supervisor keeps trying.
+    ///
+    /// `{}` does not repeat the failure: read it with [`source`](std::error::Error::source) or `{:#}`.
     StartFailed(Arc<WorkerStartError>),
-    /// The pool's broker ended and is being restarted, or ended while the request waited.
+    /// The pool's broker is being restarted, or ended while the request waited.
     BrokerRestarting,
     /// The pool was shut down, dropped, or its arbiter or system stopped.
     Stopped,
@@ -358,8 +363,8 @@ impl fmt::Display for UnavailableCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::StartFailed(cause) => {
-                f.write_str("no worker can start: ")?;
-                fmt::Display::fmt(cause, f)
+                f.write_str("no worker can start")?;
+                if f.alternate() { write!(f, ": {cause:#}") } else { Ok(()) }
             }
             Self::BrokerRestarting => f.write_str("the pool's broker is being restarted"),
             Self::Stopped => f.write_str("the pool has ended"),
@@ -373,14 +378,20 @@ impl fmt::Debug for UnavailableCause {
     }
 }
 
-impl Error for UnavailableCause {}
+impl Error for UnavailableCause {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::StartFailed(cause) => Some(&**cause),
+            Self::BrokerRestarting | Self::Stopped => None,
+        }
+    }
+}
 
 impl CallError {
-    /// Whether it makes sense to send the same call again: nothing of it had been run when it failed, and
-    /// the cause may pass.
+    /// Whether to send the same call again: nothing of the call was run, and the cause may pass.
     ///
-    /// A [`WorkerDied`](CallError::WorkerDied) call that had started may have run in part: send it
-    /// again only if that does no harm (see `Request::idempotent`).
+    /// A [`WorkerDied`](CallError::WorkerDied) call that had started may have run in part. Send it again only if
+    /// running it twice does no harm (see `Request::idempotent`).
     pub fn is_retryable(&self) -> bool {
         match self {
             CallError::Overloaded { .. } | CallError::SessionBusy { .. } => true,
@@ -391,8 +402,8 @@ impl CallError {
         }
     }
 
-    /// How often the call was handed to a worker before it failed, where that is known: errors that do not carry it
-    /// count as 1 when a worker may have given them, else as 0.
+    /// How often a worker was given the call. `Timeout`, `Python` and `WorkerDied` carry the exact number; every
+    /// other error counts as 1 if a worker may have returned it, else as 0.
     pub fn attempts(&self) -> u32 {
         match self {
             CallError::Timeout { attempts, .. }
@@ -409,7 +420,7 @@ impl CallError {
         }
     }
 
-    /// Which side was at fault, when a value could not be sent or read.
+    /// Which side was at fault, if a value could not be sent or read.
     pub fn direction(&self) -> Option<Direction> {
         match self {
             CallError::Encode { direction, .. }
@@ -420,7 +431,7 @@ impl CallError {
         }
     }
 
-    /// Python's traceback, when the function raised.
+    /// Python's traceback, if the function raised.
     pub fn traceback(&self) -> Option<&str> {
         match self {
             CallError::Python { traceback, .. } => Some(traceback),
@@ -428,7 +439,7 @@ impl CallError {
         }
     }
 
-    /// What Python was doing at the deadline, where that is known.
+    /// The Python stack at the deadline, if known.
     pub fn stack(&self) -> Option<&str> {
         match self {
             CallError::Timeout { stack, .. } => stack.as_deref(),
@@ -436,7 +447,7 @@ impl CallError {
         }
     }
 
-    /// The last lines that a worker that died wrote to its standard error.
+    /// The last lines that the dead worker wrote to standard error. Only for `WorkerDied`.
     pub fn stderr_tail(&self) -> Option<&str> {
         match self {
             CallError::WorkerDied { stderr_tail, .. } => Some(stderr_tail.as_str()),
@@ -444,22 +455,22 @@ impl CallError {
         }
     }
 
-    /// The place in user code that the traceback or the stack leads to, such as `shop.py:12`.
+    /// The place in user code where the traceback or stack ends, such as `shop.py:12`.
     pub fn place(&self) -> Option<String> {
         place(self.traceback().or(self.stack())?)
     }
 
-    /// The function that was called, where it is known.
+    /// The function that was called, if known.
     pub fn function(&self) -> Option<&str> {
         self.context()?.function.as_deref()
     }
 
-    /// The worker that had the call, where it is known.
+    /// The worker that had the call, if known.
     pub fn worker(&self) -> Option<&str> {
         self.context()?.worker.as_deref()
     }
 
-    /// The request id that the call was given, where it is known.
+    /// The request id of the call, if known.
     pub fn request_id(&self) -> Option<&str> {
         self.context()?.request_id.as_deref()
     }
@@ -501,12 +512,12 @@ impl CallError {
         }
     }
 
-    /// A call that no worker began before its deadline.
+    /// The error of a call whose deadline passed in the queue.
     pub(crate) fn timed_out_waiting() -> Self {
         CallError::Timeout { phase: Phase::Queue, stack: None, attempts: 0, context: Box::default() }
     }
 
-    /// A frame of this size does not fit the limit, both in bytes.
+    /// The error of a frame over the limit. Both are in bytes.
     pub(crate) fn too_large(direction: Direction, size: u64, limit: u32) -> Self {
         CallError::FrameTooLarge { size, limit: limit.into(), direction, context: Box::default() }
     }
@@ -525,7 +536,7 @@ impl CallError {
         self
     }
 
-    /// Says which call it is about.
+    /// Adds the call to the context.
     pub(crate) fn of_call(mut self, function: &str, request_id: Option<&str>) -> Self {
         if let Some(context) = self.context_mut() {
             context.function = Some(function.to_owned());
@@ -534,7 +545,7 @@ impl CallError {
         self
     }
 
-    /// Says which worker had the call.
+    /// Adds the worker to the context.
     pub(crate) fn on_worker(mut self, worker: &str) -> Self {
         if let Some(context) = self.context_mut() {
             context.worker = Some(worker.to_owned());

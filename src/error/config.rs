@@ -1,4 +1,4 @@
-//! Settings that cannot be used.
+//! The error of an unusable setting.
 
 use std::error::Error;
 use std::fmt;
@@ -18,9 +18,9 @@ use super::report::one_line;
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct ConfigError {
-    /// The setting.
+    /// The name of the setting.
     pub field: &'static str,
-    /// What it was set to.
+    /// The value it was set to.
     pub value: String,
     /// What is allowed.
     pub allowed: &'static str,

@@ -1,11 +1,11 @@
-//! Typed errors. This room lies at the bottom: it knows none of the others.
+//! Typed errors. This module imports no other module of the crate.
 //!
-//! - [`CallError`]: why a call or a checkout failed, and whether it may be tried again.
+//! - [`CallError`]: why a call or a checkout failed, and whether to send it again.
 //! - [`WorkerStartError`]: why a worker did not become ready.
-//! - [`ConfigError`]: a setting that cannot be used: which, its value, what is allowed.
+//! - [`ConfigError`]: an unusable setting: its name, its value, and what is allowed.
 //!
-//! `{}` writes an error on one line, `{:#}` writes the whole report, and so does `Debug`, which is what a failing
-//! `main` and `expect` print. [`report`] has the rules.
+//! `{}` writes one line. `{:#}` and `Debug` write the report; a failing `main` and `expect` print it. [`report`] writes
+//! the parts of both.
 
 mod call;
 mod config;
@@ -13,6 +13,8 @@ mod config;
 mod docs_tests;
 pub(crate) mod report;
 mod start;
+#[cfg(test)]
+mod tests;
 
 pub use call::{CallContext, CallError, Direction, HostCallCause, OverloadCause, Phase, UnavailableCause};
 pub use config::ConfigError;
@@ -28,11 +30,11 @@ pub(crate) fn ended_by(exit: Option<i32>, signal: Option<i32>) -> String {
             Some(name) => format!("signal {signal}, {name}"),
             None => format!("signal {signal}"),
         },
-        (None, None) => "how is not known".into(),
+        (None, None) => "exit status unknown".into(),
     }
 }
 
-/// The signals that end processes in practice.
+/// The names of the signals that usually end processes.
 fn signal_name(signal: i32) -> Option<&'static str> {
     Some(match signal {
         1 => "SIGHUP",

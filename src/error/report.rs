@@ -1,15 +1,15 @@
-//! How an error is written: one line for `{}`, the whole report for `{:#}`. Pure.
+//! Text building blocks for errors: one line for `{}`, the report for `{:#}`. Pure.
 //!
-//! Texts of a worker never bring control characters along, and lines of theirs are indented: neither can pass for a
-//! line of the report, or of the log that the report goes to.
+//! Text from a worker is written without control characters and indented, so it cannot forge a line of the report or
+//! of the log.
 
 use std::fmt;
 use std::time::Duration;
 
-/// How many characters of a worker's text go into a line.
+/// Most characters of a worker's text in one line.
 const MOST_CHARS: usize = 300;
 
-/// A text on one line: each run of white space and control characters becomes one space. A long text is cut.
+/// Joins a text into one line: each run of white space and control characters becomes one space. Cuts a long text.
 pub(crate) fn one_line(text: &str) -> String {
     let mut line = String::new();
     let mut chars = 0;
@@ -37,7 +37,7 @@ pub(crate) fn field(f: &mut fmt::Formatter<'_>, label: &str, value: &str) -> fmt
     write!(f, "\n  {label}: {}", one_line(value))
 }
 
-/// Writes a text of several lines under its label; nothing when it is empty.
+/// Writes a text of several lines under its label. Writes nothing if the text is empty.
 pub(crate) fn block(f: &mut fmt::Formatter<'_>, label: &str, text: &str) -> fmt::Result {
     let text = text.trim_end();
     if text.is_empty() {
@@ -57,12 +57,17 @@ pub(crate) fn block(f: &mut fmt::Formatter<'_>, label: &str, text: &str) -> fmt:
     Ok(())
 }
 
-/// What ends a line or moves a terminal's cursor.
+/// Writes a traceback, unless it has only one line: the headline already says that line.
+pub(crate) fn traceback_block(f: &mut fmt::Formatter<'_>, traceback: &str) -> fmt::Result {
+    if traceback.trim_end().contains('\n') { block(f, "traceback", traceback) } else { Ok(()) }
+}
+
+/// Whether a character can end a line or move a terminal's cursor.
 fn is_unsafe(letter: char) -> bool {
     letter.is_control() || matches!(letter, '\u{2028}' | '\u{2029}')
 }
 
-/// A time as a person reads it: no more digits than tell something.
+/// A duration for a person to read, rounded: `1.235s`, `123ms`.
 pub(crate) fn human(time: Duration) -> String {
     let unit = match time {
         time if time >= Duration::from_secs(10) => Duration::from_millis(100),
@@ -74,8 +79,8 @@ pub(crate) fn human(time: Duration) -> String {
     format!("{rounded:?}")
 }
 
-/// The place in user code that a traceback or a stack leads to, such as `shop.py:12`: its innermost frame that is in
-/// no library, else its innermost frame. `None` where no frame has a file.
+/// The innermost frame of a traceback or stack that is not in a library, such as `shop.py:12`. If all frames are in
+/// libraries, the innermost frame. `None` if no frame has a file.
 pub(crate) fn place(frames: &str) -> Option<String> {
     let mut innermost = None;
     for line in frames.lines().rev() {
@@ -101,7 +106,7 @@ pub(crate) fn place(frames: &str) -> Option<String> {
     innermost
 }
 
-/// A file's name; of a package's own file, with the package's name.
+/// The file name of a path. `__init__.py` and `__main__.py` keep their folder: `shop/__init__.py`.
 fn short(path: &str) -> &str {
     let name = path.rfind('/').map_or(path, |slash| &path[slash + 1..]);
     if !matches!(name, "__init__.py" | "__main__.py") {

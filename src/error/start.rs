@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::ended_by;
-use super::report::{block, human, one_line, place};
+use super::report::{block, human, one_line, place, traceback_block};
 
 /// What a worker was doing when its start failed.
 ///
@@ -25,13 +25,13 @@ use super::report::{block, human, one_line, place};
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum StartPhase {
-    /// Importing the module.
+    /// The import of the module.
     Import,
-    /// Running its `@on_preload` hooks.
+    /// The module's `@on_preload` hooks.
     OnPreload,
-    /// Collecting its functions.
+    /// The set-up: collecting the module's functions.
     Setup,
-    /// Running its `@on_start` hooks.
+    /// The module's `@on_start` hooks.
     OnStart,
 }
 
@@ -61,9 +61,9 @@ impl fmt::Display for StartPhase {
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum WorkerStartError {
-    /// No Python interpreter to start.
+    /// No Python interpreter was found.
     NoInterpreter {
-        /// What was looked for, and where.
+        /// Which interpreter was looked for, and where.
         looked_for: String,
     },
     /// The interpreter is older than 3.9.
@@ -73,83 +73,113 @@ pub enum WorkerStartError {
         /// Its version.
         version: String,
     },
-    /// The interpreter does not work as one.
+    /// The program does not work as a Python interpreter.
     InterpreterUnusable {
         /// The interpreter.
         path: String,
-        /// What it did instead.
+        /// What the program did instead.
         detail: String,
-        /// The last lines it printed.
+        /// The last lines that the process printed.
         output: String,
     },
     /// The operating system refused to start the process.
     Spawn {
-        /// What was to be started.
+        /// The program to start.
         program: String,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: Arc<std::io::Error>,
-        /// What to do about it, where that is known.
+        /// What to do about it, if known.
         hint: Option<String>,
     },
-    /// The module's import, or the set-up after it, raised.
+    /// The module's import, a hook, or the set-up raised an exception.
+    #[non_exhaustive]
     Python {
-        /// What it was doing.
+        /// What raised.
         phase: StartPhase,
         /// The exception's type, with its module unless it is a builtin.
         type_name: String,
         /// `str(exception)`.
         message: String,
-        /// The traceback as Python prints it, beginning at the user's code.
+        /// The traceback as Python prints it, from the user's code on.
         traceback: String,
-        /// Of an `ImportError`: which interpreter ran, where it looks for modules, and what may be wrong with that.
+        /// Only for an `ImportError`: the interpreter, its search path, and a hint.
         environment: Option<String>,
     },
     /// The process ended before it was ready.
+    #[non_exhaustive]
     Died {
-        /// The exit code, when it exited.
+        /// The exit code, if the process exited.
         exit: Option<i32>,
-        /// The signal that ended it, when one did.
+        /// The signal that ended the process, if one did.
         signal: Option<i32>,
-        /// The last lines it printed.
+        /// The last lines that the process printed.
         output: String,
     },
-    /// It ended for another reason, or right after it had become ready.
+    /// The process ended for another reason, or right after it had become ready.
     Ended {
-        /// How.
+        /// How it ended.
         reason: String,
     },
-    /// It was not ready within the spawn timeout, and was killed.
+    /// The worker was not ready within the spawn timeout, and was killed.
+    #[non_exhaustive]
     TimedOut {
         /// The spawn timeout.
         after: Duration,
-        /// What Python was doing, where that could be had.
+        /// The Python stack at that time, if known.
         stack: Option<String>,
-        /// The last lines it printed.
+        /// The last lines that the process printed.
         output: String,
     },
-    /// The launcher, or a wrapper given as the interpreter, started Python as a child. It must become Python instead:
-    /// signals, limits and the end of the worker are tied to the process that was started.
+    /// The launcher or wrapper started Python as a child process. It must become Python (`exec`), because signals,
+    /// limits and the worker's exit belong to the process that the pool started.
     NotReplaced {
-        /// What was started.
+        /// The program that was started.
         program: String,
-        /// The process that Python runs as, as Python says.
+        /// The process id that Python reports.
         pid: u32,
     },
-    /// A function is not as [`PoolBuilder::declares`](crate::PoolBuilder::declares) says.
+    /// A function differs from its declaration ([`PoolBuilder::declares`](crate::PoolBuilder::declares)).
     Declaration(
         /// Which function, and what is wrong.
         String,
     ),
-    /// It did not speak the protocol.
+    /// The process did not speak the protocol.
     Protocol {
         /// What was wrong.
         detail: String,
-        /// The last lines it printed.
+        /// The last lines that the process printed.
         output: String,
     },
 }
 
 impl WorkerStartError {
+    /// Python's traceback, if an import, hook or set-up raised.
+    pub fn traceback(&self) -> Option<&str> {
+        match self {
+            Self::Python { traceback, .. } => Some(traceback),
+            _ => None,
+        }
+    }
+
+    /// The Python stack at the spawn timeout, if known.
+    pub fn stack(&self) -> Option<&str> {
+        match self {
+            Self::TimedOut { stack, .. } => stack.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The last lines that the process printed before it failed.
+    pub fn output(&self) -> Option<&str> {
+        match self {
+            Self::InterpreterUnusable { output, .. }
+            | Self::Died { output, .. }
+            | Self::TimedOut { output, .. }
+            | Self::Protocol { output, .. } => Some(output),
+            _ => None,
+        }
+    }
+
     fn headline(&self) -> String {
         match self {
             Self::NoInterpreter { looked_for } => format!(
@@ -203,10 +233,10 @@ impl WorkerStartError {
         }
     }
 
-    pub(super) fn report(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn report(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Python { traceback, environment, .. } => {
-                block(f, "traceback", traceback)?;
+                traceback_block(f, traceback)?;
                 block(f, "environment", environment.as_deref().unwrap_or_default())
             }
             Self::TimedOut { stack, output, .. } => {

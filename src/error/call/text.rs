@@ -1,14 +1,14 @@
-//! How a call's error is written: the line of `{}`, and the report of `{:#}` and `Debug`.
+//! The text of a `CallError`: one line for `{}`, the report for `{:#}` and `Debug`.
 
 use std::error::Error;
 use std::fmt;
 
 use super::{CallError, OverloadCause, Phase, UnavailableCause};
 use crate::error::ended_by;
-use crate::error::report::{block, field, human, one_line};
+use crate::error::report::{block, field, human, one_line, traceback_block};
 
 impl CallError {
-    /// `while it ran `price` at shop.py:12`, as far as that is known.
+    /// ``while it ran `price` at shop.py:12``, without the parts that are not known.
     fn whereabouts(&self) -> String {
         let mut text = match self.function() {
             Some(function) => format!("while it ran `{}`", one_line(function)),
@@ -21,7 +21,7 @@ impl CallError {
         text
     }
 
-    /// The same for a call that had not begun, after this word.
+    /// The call, after this word: ``before the call of `price` ``. For a call that had not begun.
     fn waiting(&self, word: &str) -> String {
         match self.function() {
             Some(function) => format!("{word} the call of `{}`", one_line(function)),
@@ -127,7 +127,7 @@ impl CallError {
             }
             CallError::Python { traceback, environment, attempts, .. } => {
                 field(f, "attempts", &attempts.to_string())?;
-                block(f, "traceback", traceback)?;
+                traceback_block(f, traceback)?;
                 block(f, "environment", environment.as_deref().unwrap_or_default())
             }
             CallError::WorkerDied { stderr_tail, attempts, .. } => {
@@ -143,7 +143,9 @@ impl CallError {
             {
                 block(f, "in full", text)
             }
-            CallError::Unavailable { cause: UnavailableCause::StartFailed(cause) } => cause.report(f),
+            CallError::Unavailable { cause: UnavailableCause::StartFailed(cause) } => {
+                write!(f, ": {cause:#}")
+            }
             _ => Ok(()),
         }
     }
@@ -162,7 +164,15 @@ impl fmt::Debug for CallError {
     }
 }
 
-impl Error for CallError {}
+impl Error for CallError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            // The line says what the `UnavailableCause` says, so the source is what comes after it.
+            CallError::Unavailable { cause } => cause.source(),
+            _ => None,
+        }
+    }
+}
 
 fn did_you_mean(similar: &[String]) -> String {
     match similar {

@@ -1,9 +1,8 @@
-//! What is tried again, and what each error says of it.
+//! Which calls are tried again, and how often.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use hatchery::{CallContext, CallError, Direction, OverloadCause, Phase, UnavailableCause, WorkerStartError};
+use hatchery::{CallError, Phase};
 
 use crate::support::{LONG_TIMEOUT, MODULE, SHORT_TIMEOUT, alone_test, lines, pool_of, started, status_when};
 
@@ -69,72 +68,5 @@ alone_test! {
             assert_eq!((status.submitted, status.assigned), (1, 1));
             pool.shutdown().await;
         }
-    }
-}
-
-#[test]
-fn call_errors_report_retryability_and_attempts() {
-    let context = || Box::<CallContext>::default();
-    let timeout = |phase, attempts| CallError::Timeout { phase, stack: None, attempts, context: context() };
-    let died = |started, attempts| CallError::WorkerDied {
-        started,
-        exit: None,
-        signal: Some(9),
-        max_rss_bytes: None,
-        stderr_tail: String::new(),
-        reason: None,
-        attempts,
-        context: context(),
-    };
-    let unavailable = |cause| CallError::Unavailable { cause };
-    let ended = Arc::new(WorkerStartError::Ended { reason: "x".into() });
-    let text = || String::from("text");
-    let python = CallError::Python {
-        type_name: text(),
-        message: text(),
-        traceback: text(),
-        environment: None,
-        attempts: 1,
-        context: context(),
-    };
-    let encode = |direction| CallError::Encode { message: text(), direction, context: context() };
-    let too_large = |direction| CallError::FrameTooLarge { size: 1, limit: 0, direction, context: context() };
-    let direction = Direction::Result;
-    let cases = [
-        (
-            CallError::Overloaded {
-                cause: OverloadCause::QueueBound,
-                queue_len: 3,
-                queue_bytes: 0,
-                retry_after: Duration::from_secs(1),
-            },
-            true,
-            0,
-        ),
-        (timeout(Phase::Queue, 0), true, 0),
-        (timeout(Phase::Run, 2), false, 2),
-        (python, false, 1),
-        (died(false, 0), true, 0),
-        (died(true, 2), false, 2),
-        (encode(Direction::Arguments), false, 0),
-        (encode(direction), false, 1),
-        (CallError::Decode { path: text(), message: text(), direction, context: context() }, false, 1),
-        (CallError::Protocol { detail: text(), context: context() }, false, 1),
-        (
-            CallError::NoSuchFunction { name: text(), similar: vec![], reason: None, context: context() },
-            false,
-            1,
-        ),
-        (CallError::Arguments { message: text(), context: context() }, false, 1),
-        (too_large(Direction::Arguments), false, 0),
-        (too_large(direction), false, 1),
-        (CallError::Draining, false, 0),
-        (unavailable(UnavailableCause::StartFailed(ended)), true, 0),
-        (unavailable(UnavailableCause::BrokerRestarting), true, 0),
-        (unavailable(UnavailableCause::Stopped), false, 0),
-    ];
-    for (error, retryable, attempts) in cases {
-        assert_eq!((error.is_retryable(), error.attempts()), (retryable, attempts), "{error:?}");
-        assert!(!error.to_string().is_empty());
     }
 }

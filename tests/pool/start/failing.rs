@@ -82,7 +82,7 @@ alone_test! {
     tokio async fn worker_exit_during_import_fails_the_start() {
         let source = ONE_FAILS.replace("{FIRST}", "os._exit(3)");
         let error = refused(pool_of(&source).size(3).start().await);
-        let WorkerStartError::Died { exit: Some(3), signal: None, output } = &error else {
+        let WorkerStartError::Died { exit: Some(3), signal: None, output, .. } = &error else {
             panic!("it exited with 3: {error:?}")
         };
         assert!(output.contains("on the way"), "{output}");
