@@ -22,7 +22,7 @@ pub(crate) const LOG_RECORD_BYTES: usize = 64 * 1024;
 /// Bytes of a frame with a log record. A longer one is not read; the log says how large it was.
 pub(crate) const LOG_FRAME_BYTES: usize = 1024 * 1024;
 
-/// FdSocket of passed memfds that the host keeps open for one worker. It closes further ones, whose bytes stay mapped.
+/// Descriptors of passed memfds that the host keeps open for one worker. It closes further ones, whose bytes stay mapped.
 pub(crate) const KEPT_DESCRIPTORS: usize = 64;
 
 /// Host calls of a worker that are pending. One more is refused.

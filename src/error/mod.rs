@@ -7,17 +7,23 @@
 //! `{}` writes one line. `{:#}` and `Debug` write the report; a failing `main` and `expect` print it. [`report`] writes
 //! the parts of both.
 
+#[cfg(feature = "python")]
 mod call;
+#[cfg(feature = "python")]
 mod config;
-#[cfg(test)]
+#[cfg(all(test, feature = "python"))]
 mod docs_tests;
 pub(crate) mod report;
+#[cfg(feature = "python")]
 mod start;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "python")]
 pub use call::{CallContext, CallError, Direction, HostCallCause, OverloadCause, Phase, UnavailableCause};
+#[cfg(feature = "python")]
 pub use config::ConfigError;
+#[cfg(feature = "python")]
 pub use start::{StartPhase, WorkerStartError};
 
 /// How a process ended, such as `exit code 3` or `signal 11, SIGSEGV`.

@@ -21,7 +21,7 @@ use crate::port::wire::frame::Frame;
 /// Room for what the kernel puts into one message at most, so that nothing is cut off unseen.
 const SPACE: usize = cmsg_space!(ScmRights(253));
 
-/// Our end of it. FdSocket that were sent and not received are closed with it, so it is itself closed elsewhere.
+/// Our end of it. Descriptors that were sent and not received are closed with it, so it is itself closed elsewhere.
 #[derive(Debug)]
 pub(crate) struct FdSocket {
     socket: ReceivedFd,

@@ -1,4 +1,4 @@
-//! FdSocket that another process passed to this one. Closing one may block for as long as that process likes: a
+//! Descriptors that another process passed to this one. Closing one may block for as long as that process likes: a
 //! socket with `SO_LINGER`, a file of its own file system. So other threads close them: one, or more while those block.
 
 use std::collections::VecDeque;

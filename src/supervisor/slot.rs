@@ -123,6 +123,7 @@ impl<A: Actor> ChildRef<A> {
     }
 
     /// A reference to a child that no supervisor has: it stays [`SendError::Restarting`].
+    #[cfg(feature = "python")]
     pub(crate) fn unbound(path: &str) -> Self {
         Self::new(Arc::new(Slot::new()), path.into())
     }
@@ -138,6 +139,7 @@ impl<A: Actor> ChildRef<A> {
     }
 
     /// Why a message could not be sent now; `None` when it could.
+    #[cfg(feature = "python")]
     pub(crate) fn down(&self) -> Option<SendError> {
         self.slot.read().address().err()
     }

@@ -7,9 +7,9 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::port::start::PortSpec;
 
-/// FdSocket for the pool's thread, for Python's start, and for the work of one moment.
+/// Descriptors for the pool's thread, for Python's start, and for the work of one moment.
 const POOL_DESCRIPTORS: u64 = 24;
-/// FdSocket that a zygote takes while workers start.
+/// Descriptors that a zygote takes while workers start.
 const ZYGOTE_DESCRIPTORS: u64 = 64;
 
 /// What a person can do about this error, if it is about room.

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::faults::pools::{pool_of, serves, start, status};
 use crate::support::{
-    alone_test, in_system, is_alive, kill, role, role_command, scratch, status_when, test_path,
+    alone_test, in_system, is_alive, kill, role, role_command, status_when, test_path,
 };
 
 /// The flags with which this machine makes namespaces of processes and mounts. `None`, which is told, when it makes
