@@ -16,7 +16,7 @@ mod docs_tests;
 pub(crate) mod report;
 #[cfg(feature = "python")]
 mod start;
-#[cfg(test)]
+#[cfg(all(test, feature = "python"))]
 mod tests;
 
 #[cfg(feature = "python")]
