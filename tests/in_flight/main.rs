@@ -1,15 +1,15 @@
-//! The pool with several calls a worker: the tests of `tests/pool` in which workers are called, once more. What is left out
-//! is about starts and settings, before the first call.
+//! The tests of `tests/pool` again, with eight calls per worker. Tests of starts and settings are left out: they end before the
+//! first call.
 //!
-//! Whoever waits there for a worker's only place waits for all of them here: see
+//! A test that fills the capacity of a worker uses
 //! [`fill_worker`](support::fill_worker) and [`pending_calls`](support::pending_calls).
 
-#[path = "../pool/start/ancestor.rs"]
-mod ancestor;
 #[path = "../pool/calls/mod.rs"]
 mod calls;
 #[path = "../pool/conversation/mod.rs"]
 mod conversation;
+#[path = "../pool/start/early_calls.rs"]
+mod early_calls;
 #[path = "../pool/faults"]
 mod faults {
     mod arguments;
@@ -41,13 +41,13 @@ mod reload;
 mod several;
 #[path = "../pool/cold/status.rs"]
 mod status;
-// Each suite uses a part of it.
+// Each suite uses a part of the support module.
 #[allow(dead_code, unused_imports)]
 #[path = "../pool/support/mod.rs"]
 mod support;
 
-/// Whether the tests' pools have a zygote.
+/// Whether the pools of the tests have a zygote.
 const ZYGOTE: bool = false;
 
-/// How many calls a worker of the tests' pools has at once, where a test does not say it.
+/// The `in_flight` of the pools, unless a test sets another value.
 const IN_FLIGHT: usize = 8;

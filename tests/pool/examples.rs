@@ -1,4 +1,4 @@
-//! The examples, on this machine's own Python. The actix-web one is in `service`.
+//! The examples, with the Python of this machine. The actix-web example is in `service`.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -20,8 +20,8 @@ pub(crate) const EXAMPLES: [&str; 9] = [
     "zygote",
 ];
 
-/// As [`alone_test!`](crate::support::alone_test), without a runtime, once the examples are built. They are built before the
-/// test's own process starts, so its deadline does not count that.
+/// As [`alone_test!`](crate::support::alone_test) without a runtime. Builds the examples before the process of the test starts,
+/// so the deadline of the test does not include the build.
 macro_rules! example_test {
     (within $seconds:literal seconds: $(#[$meta:meta])* fn $name:ident() $body:block) => {
         $(#[$meta])*
@@ -69,7 +69,7 @@ example_test! {
     }
 }
 
-/// What an example prints, when nobody is at a terminal.
+/// The output of an example without a terminal.
 #[track_caller]
 fn printed_by(name: &str) -> String {
     let output = Command::new(example(name)).stdin(Stdio::null()).output().expect("the example starts");
@@ -78,14 +78,14 @@ fn printed_by(name: &str) -> String {
     text
 }
 
-/// The lines are there, in this order, perhaps with others between; `*` stands for anything.
+/// Asserts that the lines occur in this order, possibly with others between. `*` matches anything.
 #[track_caller]
 fn assert_lines(text: &str, expected: &[&str]) {
     let mut lines = text.lines();
     for expected in expected {
         assert!(
             lines.any(|line| matches(line, expected)),
-            "{expected:?} is not there, or not in its place:\n{text}"
+            "{expected:?} is missing or out of order:\n{text}"
         );
     }
 }
@@ -137,7 +137,7 @@ example_test! {
             "  bob remembers blue (*, Kept)",
             "  bob recalls blue (*, Kept)",
         ]);
-        // The log is a way of its own, and may come a little later.
+        // The log is a separate stream, so its order is not fixed.
         assert_lines(&text, &["  Python printed: the session 'alice' ends with {'colour': 'green'}"]);
     }
 }
@@ -209,7 +209,7 @@ example_test! {
     within 120 seconds:
     fn zygote_example_with_few_descriptors_reports_the_need() {
         let limited = r#"ulimit -n 64; exec "$0""#;
-        let output = Command::new("sh").args(["-c", limited]).arg(example("zygote")).output().expect("it starts");
+        let output = Command::new("sh").args(["-c", limited]).arg(example("zygote")).output().expect("the pool starts");
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{said}");
         for part in ["Too many open files", "may open 64 files (`ulimit -n`)", "a pool of 6 workers needs about"] {
@@ -222,7 +222,7 @@ example_test! {
     fn numpy_example_without_numpy_says_what_to_install() {
         let missing = "raise ModuleNotFoundError(\"No module named 'numpy'\", name='numpy')";
         python_module(&scratch(), "numpy", missing);
-        let output = Command::new(example("numpy_bytes")).env("PYTHONPATH", scratch()).output().expect("it starts");
+        let output = Command::new(example("numpy_bytes")).env("PYTHONPATH", scratch()).output().expect("the pool starts");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.code() == Some(1) && said.contains("pip install numpy"), "{said}");
     }
@@ -233,7 +233,7 @@ example_test! {
     fn numpy_example_halves_a_picture() {
         let Some(python) = crate::payloads::python_with_extras() else { return };
         let environment = python.parent().and_then(Path::parent).expect("ENVIRONMENT/bin/python");
-        let output = Command::new(example("numpy_bytes")).env("VIRTUAL_ENV", environment).output().expect("it starts");
+        let output = Command::new(example("numpy_bytes")).env("VIRTUAL_ENV", environment).output().expect("the pool starts");
         let said = last_line(&output);
         assert_eq!((&said["small"], &said["rows"]), (&serde_json::json!([512, 512]), &4096.into()), "{said}");
     }

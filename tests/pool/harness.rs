@@ -1,4 +1,4 @@
-//! The harness itself: each kind of leak is found, and a clean test passes.
+//! Tests of the harness: it finds each kind of leak and passes a clean test.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -38,7 +38,7 @@ alone_test! {
     fn process_helpers_observe_and_signal() {
         let mut child = sleep().process_group(0).spawn().expect("sleep starts");
         let pid = child.id();
-        wait_until_blocking("sleep runs", LONG_TIMEOUT, || describe(pid).ends_with(": sleep 1000 "  .trim_end()));
+        wait_until_blocking("sleep runs", LONG_TIMEOUT, || describe(pid).ends_with(": sleep 1000"));
         assert!(is_alive(pid) && pgid(pid) == Some(pid));
         assert_eq!(descendants(std::process::id()), [pid]);
         let mark = std::env::var("HATCHERY_TEST_MARK").expect("a test that runs alone is marked");
@@ -47,13 +47,13 @@ alone_test! {
         assert_eq!(threads(pid).into_values().collect::<Vec<_>>(), ["sleep"]);
         assert_eq!(fds(pid).get(&0).map(String::as_str), Some("/dev/null"));
         stop(pid);
-        wait_until_blocking("it is stopped", LONG_TIMEOUT, || state(pid) == Some('T'));
+        wait_until_blocking("the process is stopped", LONG_TIMEOUT, || state(pid) == Some('T'));
         cont(pid);
         wait_until_blocking("it goes on", LONG_TIMEOUT, || state(pid) == Some('S'));
         kill(pid);
         wait_until_blocking("it is dead before it is reaped", LONG_TIMEOUT, || state(pid) == Some('Z'));
         assert!(!is_alive(pid) && descendants(std::process::id()).is_empty());
-        child.wait().expect("it is ours");
+        child.wait().expect("the process is our child");
         assert_eq!(state(pid), None);
     }
 }
@@ -77,7 +77,7 @@ fn child_leaked_by_dead_test_process_is_found_and_killed() {
     let left = left.unwrap_or_else(|| panic!("{failure}"));
     let pid = left.split_once(' ').expect("a pid and more").0.parse().expect("a pid");
     assert!(left.contains("sleep 1000"), "{failure}");
-    wait_until_blocking("it is dead", LONG_TIMEOUT, || !is_alive(pid));
+    wait_until_blocking("the process is dead", LONG_TIMEOUT, || !is_alive(pid));
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn leaked_file_descriptor_is_found() {
 #[test]
 fn leaked_thread_is_found() {
     let failure = expect_failure(Alone::new(test_path!(leaked_thread_is_found)), || {
-        // It takes its name when it begins.
+        // The thread gets its name when it starts.
         let (begins, begun) = mpsc::channel();
         let leave = move || {
             begins.send(()).expect("the test waits");
@@ -124,7 +124,7 @@ fn leaked_thread_is_found() {
 #[test]
 fn leaked_file_is_found() {
     let failure = expect_failure(Alone::new(test_path!(leaked_file_is_found)), || {
-        File::create(scratch().join("mine")).expect("the test's own folder");
+        File::create(scratch().join("mine")).expect("the scratch folder is writable");
         File::create(std::env::temp_dir().join("forgotten")).expect("TMPDIR");
     });
     assert_found(&failure, "left a file in TMPDIR: forgotten");
@@ -133,10 +133,10 @@ fn leaked_file_is_found() {
 
 #[test]
 fn panic_is_reported() {
-    let body = in_system(|| async { panic!("as ordered") });
+    let body = in_system(|| async { panic!("intended failure") });
     let failure = expect_failure(Alone::new(test_path!(panic_is_reported)), body);
     assert_eq!(failure.status.and_then(|status| status.code()), Some(101), "{failure}");
-    assert!(failure.to_string().contains("as ordered"), "{failure}");
+    assert!(failure.to_string().contains("intended failure"), "{failure}");
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn seed_is_printed_only_on_panic() {
         drop(seed);
         println!("until here");
         let _seed = Seed::new();
-        panic!("as ordered");
+        panic!("intended failure");
     });
     let (before, after) = failure.output.split_once("until here").expect("it was said");
     assert!(!before.contains("HATCHERY_SEED") && after.contains("replay with HATCHERY_SEED="), "{failure}");
@@ -155,11 +155,11 @@ fn seed_is_printed_only_on_panic() {
 
 #[test]
 fn hanging_test_is_killed_and_its_processes_are_named() {
-    // Time enough for the process and its `sleep` to start, on a busy machine too.
+    // Long enough for the process and its `sleep` to start on a busy machine.
     let alone = Alone::new(test_path!(hanging_test_is_killed_and_its_processes_are_named))
         .deadline(SHORT_START_TIMEOUT);
     let failure = expect_failure(alone, || {
-        sleep().spawn().expect("sleep starts").wait().expect("it is ours");
+        sleep().spawn().expect("sleep starts").wait().expect("the process is our child");
     });
     assert!(failure.status.is_none());
     assert_found(&failure, "was killed after 10s");
@@ -169,13 +169,13 @@ fn hanging_test_is_killed_and_its_processes_are_named() {
 #[test]
 fn early_exit_fails_the_test() {
     let failure = expect_failure(Alone::new(test_path!(early_exit_fails_the_test)), || std::process::exit(0));
-    assert_found(&failure, "never came to its end");
+    assert_found(&failure, "never completed");
 }
 
 #[test]
 fn wrong_test_path_fails_the_test() {
     let failure = expect_failure(Alone::new("harness::no_such_test"), || {});
-    assert_found(&failure, "never came to its end");
+    assert_found(&failure, "never completed");
 }
 
 alone_test! {
@@ -193,8 +193,8 @@ alone_test! {
         assert!(lines.map_while(Result::ok).any(|line| line == "ready"));
         let below = descendants(host.id());
         assert_eq!(below.len(), 1);
-        host.kill().expect("it is ours");
-        host.wait().expect("it is ours");
+        host.kill().expect("the process is our child");
+        host.wait().expect("the process is our child");
         assert!(descendants(std::process::id()).contains(&below[0]), "orphans come to the test");
         kill(below[0]);
         wait_until_blocking("the orphan is dead", LONG_TIMEOUT, || !is_alive(below[0]));
@@ -207,12 +207,12 @@ fn sleep() -> Command {
     command
 }
 
-/// Starts a `sleep` whose end nobody awaits.
+/// Starts a `sleep` and does not wait for it.
 fn leave_sleep() {
     drop(sleep().spawn().expect("sleep starts"));
 }
 
-/// Leaves `sleep` as an orphan in a session of its own, run by `prefix`.
+/// Leaves an orphaned `sleep` in its own session, started through `prefix`.
 fn sleep_in_its_own_session(prefix: &[&str]) {
     const DETACH: &str = "import os, sys
 if os.fork() == 0:
@@ -224,7 +224,7 @@ if os.fork() == 0:
 
 #[track_caller]
 fn expect_failure(alone: Alone, body: impl FnOnce()) -> Failure {
-    // What these tests leave behind never goes by itself.
+    // The leaks of these tests never end by themselves.
     alone.settle(Duration::from_millis(100)).outcome(body).expect_err("the harness finds what this test does")
 }
 

@@ -1,4 +1,4 @@
-//! Leases: a worker to oneself.
+//! Leases: exclusive use of a worker.
 
 use std::sync::Arc;
 use std::task::Poll;
@@ -25,10 +25,10 @@ alone_test! {
             assert_ne!(pool.call::<_, u32>("pid", ()).await.expect("the other one serves"), lease.pid());
         }
         for _ in 0..20 {
-            assert_eq!(lease.call::<_, u32>("pid", ()).await.expect("it serves"), lease.pid());
+            assert_eq!(lease.call::<_, u32>("pid", ()).await.expect("the call succeeds"), lease.pid());
         }
         drop(lease);
-        status_when(&pool, "it is checked in", |status| status.idle == 2).await;
+        status_when(&pool, "the lease is returned", |status| status.idle == 2).await;
         pool.shutdown().await;
     }
 }
@@ -36,12 +36,12 @@ alone_test! {
 alone_test! {
     async fn calls_of_a_lease_share_module_state() {
         let pool = started(2).await;
-        let (one, two) = (pool.checkout().await.expect("free"), pool.checkout().await.expect("free"));
+        let (one, two) = (pool.checkout().await.expect("a worker is free"), pool.checkout().await.expect("a worker is free"));
         for expected in 1..=5 {
-            assert_eq!(one.call::<_, u32>("count", ()).await.expect("it serves"), expected);
+            assert_eq!(one.call::<_, u32>("count", ()).await.expect("the call succeeds"), expected);
         }
-        assert_eq!(two.call::<_, u32>("count", ()).await.expect("it serves"), 1);
-        let error = one.call::<_, ()>("fail", ("no",)).await.expect_err("it raises");
+        assert_eq!(two.call::<_, u32>("count", ()).await.expect("the call succeeds"), 1);
+        let error = one.call::<_, ()>("fail", ("no",)).await.expect_err("the function raises");
         assert!(matches!(error, CallError::Python { .. }));
         assert_eq!(one.call::<_, u32>("count", ()).await.expect("an exception ends no lease"), 6);
         pool.shutdown().await;
@@ -50,7 +50,7 @@ alone_test! {
 
 alone_test! {
     async fn lease_dropped_in_a_call_is_checked_in_after_it_ends() {
-        let pool = pool_of(MODULE).size(1).cancel_grace(LONG_TIMEOUT).start().await.expect("it starts");
+        let pool = pool_of(MODULE).size(1).cancel_grace(LONG_TIMEOUT).start().await.expect("the pool starts");
         let lease = pool.checkout().await.expect("a worker is free");
         let worker = lease.pid();
         let caller = actix::spawn(async move { lease.call::<_, u32>("leave", ("a",)).await });
@@ -63,7 +63,7 @@ alone_test! {
             assert_eq!((status.busy, status.idle), (1, 0));
             touch("a.go");
         });
-        assert!(ended.expect("it is served"), "the call of the dropped lease had ended by then");
+        assert!(ended.expect("the call succeeds"), "the call of the dropped lease had ended by then");
         status_when(&pool, "all are idle", |status| status.idle == 1 && status.restarts == 0).await;
         assert_eq!(pids(&pool).await, [worker]);
         pool.shutdown().await;
@@ -72,7 +72,7 @@ alone_test! {
 
 alone_test! {
     async fn lease_dropped_in_a_stuck_call_kills_the_worker() {
-        let pool = pool_of(MODULE).size(1).cancel_grace(SHORT_TIMEOUT).start().await.expect("it starts");
+        let pool = pool_of(MODULE).size(1).cancel_grace(SHORT_TIMEOUT).start().await.expect("the pool starts");
         let lease = pool.checkout().await.expect("a worker is free");
         let worker = lease.pid();
         let caller = actix::spawn(async move { lease.call::<_, u32>("stay", ("a",)).await });
@@ -96,7 +96,7 @@ alone_test! {
             assert!(lines("order").is_empty());
             touch("a.go");
         });
-        held.expect("it was let go");
+        held.expect("the held call returns");
         assert!(others.iter().all(Result::is_ok), "{others:?}");
         assert_eq!(lines("order"), (0..10).map(|number| number.to_string()).collect::<Vec<_>>());
         drop(lease);
@@ -116,7 +116,7 @@ alone_test! {
             assert!(error.is_retryable() && error.attempts() == 0);
             touch("a.go");
         });
-        held.expect("it was let go");
+        held.expect("the held call returns");
         assert_eq!(lease.call::<_, u32>("count", ()).await.expect("the lease goes on"), 1);
         assert!(!scratch_file("never").exists());
         drop(lease);
@@ -129,10 +129,10 @@ alone_test! {
         let pool = started(2).await;
         let lease = pool.checkout().await.expect("a worker is free");
         let dying = lease.call::<_, ()>("die", (3,));
-        // It waits for the one before it when the worker dies.
+        // This call waits for the first one when the worker dies.
         let waiting = lease.call::<_, u32>("pid", ());
         let (dying, waiting) = tokio::join!(dying, waiting);
-        let dying = dying.expect_err("it dies");
+        let dying = dying.expect_err("the worker dies");
         assert!(
             matches!(dying, CallError::WorkerDied { started: true, exit: Some(3), attempts: 1, .. }),
             "{dying:?}"
@@ -144,7 +144,7 @@ alone_test! {
             assert!(error.is_retryable() && error.attempts() == 0, "{error:?}");
         }
         let other = pool.checkout().await.expect("another worker is free");
-        assert_eq!(other.call::<_, u32>("pid", ()).await.expect("it serves"), other.pid());
+        assert_eq!(other.call::<_, u32>("pid", ()).await.expect("the call succeeds"), other.pid());
         drop(lease);
         drop(other);
         let status = status_when(&pool, "all are idle", |status| status.idle == 2).await;
@@ -162,14 +162,14 @@ alone_test! {
         assert!(!is_alive(lease.pid()));
         let error = lease.call::<_, u32>("pid", ()).await.expect_err("its worker is dead");
         assert!(matches!(error, CallError::WorkerDied { started: false, .. }), "{error:?}");
-        // Its drop is no check-in of the worker that came after.
+        // Dropping the old lease must not check in the new worker.
         let next = pool.checkout().await.expect("the new one is free");
         drop(lease);
-        let status = pool.status().await.expect("it runs");
+        let status = pool.status().await.expect("the pool runs");
         assert_eq!((status.busy, status.idle), (1, 0));
-        assert_eq!(next.call::<_, u32>("pid", ()).await.expect("it serves"), next.pid());
+        assert_eq!(next.call::<_, u32>("pid", ()).await.expect("the call succeeds"), next.pid());
         drop(next);
-        status_when(&pool, "it is checked in", |status| status.idle == 1).await;
+        status_when(&pool, "the lease is returned", |status| status.idle == 1).await;
         pool.shutdown().await;
     }
 }
@@ -178,13 +178,13 @@ alone_test! {
     async fn timeout_of_cancellable_call_keeps_the_lease() {
         let pool = started(1).await;
         let lease = pool.checkout().await.expect("a worker is free");
-        assert_eq!(lease.call::<_, u32>("count", ()).await.expect("it serves"), 1);
+        assert_eq!(lease.call::<_, u32>("count", ()).await.expect("the call succeeds"), 1);
         let late = lease.request("hold").args(("a",)).timeout(SHORT_TIMEOUT);
-        let error = late.send::<u32>().await.expect_err("it is held");
+        let error = late.send::<u32>().await.expect_err("the call is held");
         assert!(matches!(error, CallError::Timeout { phase: Phase::Run, attempts: 1, .. }), "{error:?}");
         assert_eq!(lease.call::<_, u32>("count", ()).await.expect("the lease goes on"), 2);
         drop(lease);
-        status_when(&pool, "it is checked in", |status| status.idle == 1 && status.restarts == 0).await;
+        status_when(&pool, "the lease is returned", |status| status.idle == 1 && status.restarts == 0).await;
         pool.shutdown().await;
     }
 }
@@ -192,10 +192,10 @@ alone_test! {
 alone_test! {
     async fn timeout_of_call_that_ignores_cancel_ends_the_lease() {
         let pool = pool_of(MODULE).size(1).cancel_grace(Duration::from_millis(300)).start().await;
-        let pool = pool.expect("it starts");
+        let pool = pool.expect("the pool starts");
         let lease = pool.checkout().await.expect("a worker is free");
         let late = lease.request("stay").args(("a",)).timeout(SHORT_TIMEOUT);
-        let error = late.send::<u32>().await.expect_err("it never ends");
+        let error = late.send::<u32>().await.expect_err("the call never returns");
         assert!(matches!(error, CallError::Timeout { phase: Phase::Run, attempts: 1, .. }), "{error:?}");
         let error = lease.call::<_, u32>("pid", ()).await.expect_err("its worker is killed");
         assert!(matches!(error, CallError::WorkerDied { started: false, .. }), "{error:?}");
@@ -246,7 +246,7 @@ alone_test! {
         let status = status_when(&pool, "all are idle again", idle).await;
         assert_eq!((status.restarts, status.submitted), (0, status.assigned + status.abandoned));
         let workers = pids(&pool).await;
-        let (one, two) = (pool.checkout().await.expect("free"), pool.checkout().await.expect("free"));
+        let (one, two) = (pool.checkout().await.expect("a worker is free"), pool.checkout().await.expect("a worker is free"));
         assert!(workers.contains(&one.pid()) && workers.contains(&two.pid()));
         drop((one, two));
         pool.shutdown().await;
@@ -261,7 +261,7 @@ alone_test! {
         let lease = pool.checkout().await.expect("it was checked in");
         let pid = lease.pid();
         drop(pool);
-        // The pool ends with it.
+        // The pool ends with its last lease.
         std::thread::spawn(move || drop(lease)).join().expect("no panic");
         wait_until("its worker is dead", LONG_TIMEOUT, || !is_alive(pid)).await;
     }
@@ -271,7 +271,7 @@ alone_test! {
     async fn lease_is_shared_by_callers_on_many_threads() {
         const CALLS: usize = 150;
         for in_flight in [1, 8] {
-            let pool = pool_of(MODULE).size(1).in_flight(in_flight).start().await.expect("it starts");
+            let pool = pool_of(MODULE).size(1).in_flight(in_flight).start().await.expect("the pool starts");
             let lease = Arc::new(pool.checkout().await.expect("a worker is free"));
             let callers: Vec<_> = (0..4)
                 .map(|thread| {
@@ -279,12 +279,12 @@ alone_test! {
                     on_a_thread(async move {
                         for number in 0..CALLS {
                             let path = format!("{in_flight}-{thread}");
-                            // Two at once: the second one finds the worker busy, or takes another place.
+                            // Two calls at once: the second one waits or uses other capacity of the worker.
                             let (one, two) = (2 * number, 2 * number + 1);
                             let one = lease.call::<_, ()>("append", (path.clone(), one.to_string()));
                             let two = lease.call::<_, ()>("append", (path, two.to_string()));
                             let (one, two) = tokio::join!(one, two);
-                            one.and(two).expect("it serves");
+                            one.and(two).expect("the call succeeds");
                         }
                     })
                 })
@@ -296,7 +296,7 @@ alone_test! {
                 assert_eq!(lines(&format!("{in_flight}-{thread}")), expected, "in its own order");
             }
             drop(lease);
-            status_when(&pool, "it is checked in", |status| status.idle == 1 && status.restarts == 0).await;
+            status_when(&pool, "the lease is returned", |status| status.idle == 1 && status.restarts == 0).await;
             pool.shutdown().await;
         }
     }
@@ -305,7 +305,7 @@ alone_test! {
 alone_test! {
     async fn arguments_over_the_socket_buffer_arrive_in_order() {
         let pool = pool_of("def head(text): return [text[:1], len(text)]").size(1).in_flight(8);
-        let pool = pool.start().await.expect("it starts");
+        let pool = pool.start().await.expect("the pool starts");
         let lease = Arc::new(pool.checkout().await.expect("a worker is free"));
         let callers: Vec<_> = ["a", "b", "c"]
             .map(|letter| {
@@ -318,8 +318,8 @@ alone_test! {
                             lease.call::<_, (String, usize)>("head", (&long,)),
                             lease.call::<_, (String, usize)>("head", (&short,)),
                         );
-                        assert_eq!(long.expect("it serves"), (letter.to_owned(), 7_000_000));
-                        assert_eq!(short.expect("it serves"), (letter.to_owned(), 10));
+                        assert_eq!(long.expect("the call succeeds"), (letter.to_owned(), 7_000_000));
+                        assert_eq!(short.expect("the call succeeds"), (letter.to_owned(), 10));
                     }
                 })
             })
@@ -349,10 +349,10 @@ alone_test! {
                 }
             }
             let next = tokio::time::timeout(LONG_TIMEOUT, lease.call::<_, u32>("pid", ())).await;
-            assert_eq!(next.expect("the worker is free soon").expect("it serves"), lease.pid(), "{round}");
+            assert_eq!(next.expect("the worker is free soon").expect("the call succeeds"), lease.pid(), "{round}");
         }
         drop(lease);
-        let status = status_when(&pool, "it is checked in", |status| status.idle == 1).await;
+        let status = status_when(&pool, "the lease is returned", |status| status.idle == 1).await;
         assert_eq!(status.restarts, 0);
         pool.shutdown().await;
     }
@@ -361,13 +361,13 @@ alone_test! {
 alone_test! {
     async fn lease_call_does_not_overtake_a_stream() {
         let source = "order = []\ndef items():\n    order.append('stream')\n    yield 1\n\ndef told():\n    order.append('call')\n    return order\n";
-        let pool = pool_of(source).size(1).start().await.expect("it starts");
+        let pool = pool_of(source).size(1).start().await.expect("the pool starts");
         for _ in 0..50 {
             let lease = pool.checkout().await.expect("the worker is free");
             let mut items = lease.stream::<u32>("items", ()).await.expect("it begins");
             let (told, item) = tokio::join!(lease.call::<_, Vec<String>>("told", ()), items.next());
             assert_eq!(item.expect("there is one").expect("it comes"), 1);
-            let told = told.expect("it serves");
+            let told = told.expect("the call succeeds");
             assert_eq!(told[told.len() - 2..], ["stream", "call"]);
         }
         pool.shutdown().await;
@@ -377,24 +377,24 @@ alone_test! {
 alone_test! {
     async fn deadline_holds_for_a_call_on_an_idle_lease() {
         let pool = pool_of(MODULE).size(1).call_timeout(Duration::from_secs(100)).start().await;
-        let pool = pool.expect("it starts");
+        let pool = pool.expect("the pool starts");
         let lease = pool.checkout().await.expect("a worker is free");
-        // The worker's timer goes off long after what comes next.
+        // The timer of the worker is set to a much later deadline.
         for _ in 0..5 {
-            lease.call::<_, u32>("pid", ()).await.expect("it serves");
+            lease.call::<_, u32>("pid", ()).await.expect("the call succeeds");
         }
         for millis in [50, 20, 80] {
             let late = lease.request("hold").args(("a",)).timeout(Duration::from_millis(millis));
             let error = tokio::time::timeout(LONG_TIMEOUT, late.send::<u32>()).await.expect("it is told");
             assert!(matches!(error, Err(CallError::Timeout { .. })), "{error:?}");
-            lease.call::<_, u32>("pid", ()).await.expect("it serves");
+            lease.call::<_, u32>("pid", ()).await.expect("the call succeeds");
         }
         drop(lease);
         pool.shutdown().await;
     }
 }
 
-/// A session's end and what a lease has its worker do.
+/// Records the order of a session end and a lease call.
 const VISITS: &str = r#"
 import asyncio
 import os
@@ -434,23 +434,23 @@ alone_test! {
     async fn session_hook_time_starts_after_the_lease_call() {
         let grace = Duration::from_millis(100);
         let pool = pool_of(VISITS).size(1).hook_timeout(SHORT_TIMEOUT).cancel_grace(grace).start().await;
-        let pool = pool.expect("it starts");
+        let pool = pool.expect("the pool starts");
         let session = pool.session("alice");
-        session.call::<_, ()>("visit", ()).await.expect("it serves");
+        session.call::<_, ()>("visit", ()).await.expect("the call succeeds");
         let lease = pool.checkout().await.expect("the worker is free");
         for _ in 0..3 {
-            assert_eq!(lease.call::<_, u32>("one", ()).await.expect("it serves"), 1);
+            assert_eq!(lease.call::<_, u32>("one", ()).await.expect("the call succeeds"), 1);
         }
-        // Longer than the hook has from when it begins, and the worker after that.
+        // Longer than the hook timeout and the grace together.
         let nap = SHORT_TIMEOUT + 5 * grace;
         let (napped, ended) = tokio::join!(lease.call::<_, ()>("nap", (nap.as_secs_f64(),)), async {
             wait_for_file("nap.began").await;
             session.end().await
         });
         napped.expect("it is within its deadline");
-        ended.expect("its time has not begun before");
+        ended.expect("the hook timeout starts after the call");
         drop(lease);
-        let status = status_when(&pool, "it is checked in", |status| status.idle == 1).await;
+        let status = status_when(&pool, "the lease is returned", |status| status.idle == 1).await;
         assert_eq!((status.restarts, lines("order")), (0, vec!["end".to_owned()]));
         pool.shutdown().await;
     }
@@ -458,17 +458,17 @@ alone_test! {
 
 alone_test! {
     async fn session_end_waits_for_its_lease_calls() {
-        let pool = pool_of(VISITS).size(1).in_flight(4).start().await.expect("it starts");
+        let pool = pool_of(VISITS).size(1).in_flight(4).start().await.expect("the pool starts");
         let session = pool.session("alice");
         let lease = session.checkout().await.expect("the worker is free");
-        lease.call::<_, ()>("visit", ()).await.expect("it serves");
+        lease.call::<_, ()>("visit", ()).await.expect("the call succeeds");
         let (stayed, ended, ()) = tokio::join!(lease.call::<_, ()>("stay", ("a",)), session_end(&pool), async {
             status_when(&pool, "the end is on its way", |_| scratch_file("ending").exists()).await;
-            // Whatever was told to the worker before, it has heard.
-            pool.status().await.expect("it runs");
+            // The status reply proves that the worker has handled earlier messages.
+            pool.status().await.expect("the pool runs");
             touch("a.go");
         });
-        stayed.expect("it was let go");
+        stayed.expect("the held call returns");
         ended.expect("it ends");
         drop(lease);
         assert_eq!(lines("order"), ["call", "end"]);
@@ -486,8 +486,8 @@ alone_test! {
     async fn dropped_pool_runs_no_stop_hooks() {
         let source = format!("{MODULE}\nimport hatchery\n@hatchery.on_stop\ndef over():\n    touch('stopped')\n");
         for _ in 0..20 {
-            let pool = pool_of(&source).size(1).start().await.expect("it starts");
-            let pid = pool.call::<_, u32>("pid", ()).await.expect("it serves");
+            let pool = pool_of(&source).size(1).start().await.expect("the pool starts");
+            let pid = pool.call::<_, u32>("pid", ()).await.expect("the call succeeds");
             drop(pool);
             wait_until("its worker is dead", LONG_TIMEOUT, || !is_alive(pid)).await;
             assert!(!scratch_file("stopped").exists());
@@ -495,7 +495,7 @@ alone_test! {
     }
 }
 
-/// Runs a future on a thread and a runtime of its own.
+/// Runs a future on a new thread with its own runtime.
 fn on_a_thread(future: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
     std::thread::spawn(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().build();

@@ -19,13 +19,12 @@ mod reload;
 mod service;
 mod several;
 mod start;
-// Each suite uses a part of it.
+// Each suite uses a part of the support module.
 #[allow(dead_code, unused_imports)]
 mod support;
 
-/// Whether the tests' pools have a zygote: `tests/zygote` runs the same tests with one.
+/// Whether the pools of the tests have a zygote. `tests/zygote` runs the same tests with one.
 const ZYGOTE: bool = false;
 
-/// How many calls a worker of the tests' pools has at once, where a test does not say it: `tests/in_flight` runs the same
-/// tests with more.
+/// The `in_flight` of the pools, unless a test sets another value. `tests/in_flight` runs the same tests with 8.
 const IN_FLIGHT: usize = 1;

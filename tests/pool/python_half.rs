@@ -12,7 +12,7 @@ fn python_unittests_pass() {
     }
 }
 
-/// With the interpreter of `HATCHERY_TEST_PYTHON_EXTRAS`, where it is set.
+/// Runs only when `HATCHERY_TEST_PYTHON_EXTRAS` is set.
 #[test]
 fn python_unittests_with_optional_packages_pass() {
     let Some(python) = crate::payloads::python_with_extras() else { return };

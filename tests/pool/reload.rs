@@ -1,4 +1,4 @@
-//! New code in a running pool.
+//! Reload: new code in a running pool.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -11,7 +11,8 @@ use crate::support::{
     status_when, touch, wait_for_file, wait_until,
 };
 
-/// The module, of this version. Each is of another length: Python tells a changed file by that and by the second.
+/// The source of this version. Each version has a different length, because Python detects a changed file by its length and
+/// its time in seconds.
 fn source(version: u32) -> String {
     format!("{MODULE}\n\ndef version():\n    return {version}{}\n", " ".repeat(version as usize))
 }
@@ -21,19 +22,19 @@ fn write(version: u32) {
 }
 
 async fn version(pool: &Pool) -> u32 {
-    pool.call("version", ()).await.expect("it serves")
+    pool.call("version", ()).await.expect("the call succeeds")
 }
 
 alone_test! {
     async fn reload_replaces_all_workers_with_new_code() {
-        let pool = pool_of(&source(1)).size(3).start().await.expect("it starts");
+        let pool = pool_of(&source(1)).size(3).start().await.expect("the pool starts");
         assert_eq!(version(&pool).await, 1);
         for to in 2..=3 {
             let before = pids(&pool).await;
-            let template = pool.status().await.expect("it runs").zygote.and_then(|zygote| zygote.pid);
+            let template = pool.status().await.expect("the pool runs").zygote.and_then(|zygote| zygote.pid);
             write(to);
             pool.reload().await.expect("the code is good");
-            let status = pool.status().await.expect("it runs");
+            let status = pool.status().await.expect("the pool runs");
             assert_eq!((status.size, status.ready, status.restarts), (3, 3, 0));
             assert!(status.workers.iter().all(|worker| worker.forked == Some(crate::ZYGOTE)), "{status:?}");
             assert!(before.iter().all(|&pid| !is_alive(pid)));
@@ -44,7 +45,7 @@ alone_test! {
             let mut leases = Vec::new();
             for _ in 0..3 {
                 let lease = pool.checkout().await.expect("each once");
-                assert_eq!(lease.call::<_, u32>("version", ()).await.expect("it serves"), to);
+                assert_eq!(lease.call::<_, u32>("version", ()).await.expect("the call succeeds"), to);
                 leases.push(lease);
             }
         }
@@ -54,7 +55,7 @@ alone_test! {
 
 alone_test! {
     async fn calls_during_reload_succeed() {
-        let pool = pool_of(&source(1)).size(2).start().await.expect("it starts");
+        let pool = pool_of(&source(1)).size(2).start().await.expect("the pool starts");
         let callers: Vec<_> = (0..6)
             .map(|_| {
                 let pool = pool.clone();
@@ -76,20 +77,20 @@ alone_test! {
         for caller in callers {
             assert!(caller.await.expect("no call failed").len() > 1);
         }
-        assert_eq!(pool.status().await.expect("it runs").restarts, 0);
+        assert_eq!(pool.status().await.expect("the pool runs").restarts, 0);
         pool.shutdown().await;
     }
 }
 
 alone_test! {
     async fn failed_reload_keeps_old_workers() {
-        let pool = pool_of(&source(1)).size(2).start().await.expect("it starts");
+        let pool = pool_of(&source(1)).size(2).start().await.expect("the pool starts");
         let before = pids(&pool).await;
         python_module(&scratch(), "subject", "import no_such_module\n");
         let error = pool.reload().await.expect_err("the code is bad");
         let ReloadError::RolledBack { cause } = &error else { panic!("{error:?}") };
         assert!(matches!(&**cause, WorkerStartError::Python { phase: StartPhase::Import, .. }), "{error:?}");
-        // It imports well, but no worker of it starts.
+        // The import succeeds, but the start hook fails.
         let hook = "import hatchery\n\n@hatchery.on_start\ndef refuse():\n    raise OSError('no model')\n";
         python_module(&scratch(), "subject", &format!("{}{hook}", source(22)));
         let error = pool.reload().await.expect_err("the code is bad");
@@ -99,9 +100,9 @@ alone_test! {
         assert_eq!(pids(&pool).await, before);
         assert_eq!(version(&pool).await, 1);
         if crate::ZYGOTE {
-            // The old template is the template again.
+            // The old template is used again.
             kill(before[0]);
-            let status = status_when(&pool, "it is replaced", |it| it.restarts == 1 && it.idle == 2).await;
+            let status = status_when(&pool, "the worker is replaced", |it| it.restarts == 1 && it.idle == 2).await;
             assert_eq!(status.workers[0].forked, Some(true), "{status:?}");
             for _ in 0..8 {
                 assert_eq!(version(&pool).await, 1);
@@ -116,8 +117,8 @@ alone_test! {
 
 alone_test! {
     async fn reload_waits_for_running_call_and_lease() {
-        let pool = pool_of(&source(1)).size(2).start().await.expect("it starts");
-        let lease = pool.checkout().await.expect("it is free");
+        let pool = pool_of(&source(1)).size(2).start().await.expect("the pool starts");
+        let lease = pool.checkout().await.expect("the worker is free");
         let leased = lease.pid();
         let (held, ()) = tokio::join!(fill_worker::<u32>(&pool, "hold", ("a",)), async {
             wait_for_file("a.began").await;
@@ -126,7 +127,7 @@ alone_test! {
                 let pool = pool.clone();
                 tokio::spawn(async move { pool.reload().await })
             };
-            // Both slots have busy workers: a successor of the first serves others meanwhile.
+            // Both workers are busy; a new worker serves other calls.
             let served = async {
                 let mut new = pool.call::<_, u32>("version", ()).await;
                 while !matches!(new, Ok(22)) {
@@ -148,7 +149,7 @@ alone_test! {
 
 alone_test! {
     async fn shutdown_during_reload_does_not_wait_for_the_start() {
-        let pool = pool_of(&source(1)).size(1).start().await.expect("it starts");
+        let pool = pool_of(&source(1)).size(1).start().await.expect("the pool starts");
         python_module(&scratch(), "subject", "import time\n\nopen('importing', 'w').close()\ntime.sleep(1000)\n");
         let reload = {
             let pool = pool.clone();
@@ -164,8 +165,7 @@ alone_test! {
 const STARTS: &str = "pass";
 const FAILS: &str = "raise OSError('no model')";
 
-/// Of the processes that start from now on, the first tells "waiting", waits for "go" and then does this; the others do that
-/// at once.
+/// The first process that starts writes "waiting", waits for "go" and runs `first`. Later processes run `others` at once.
 fn first_waits(version: u32, first: &str, others: &str) {
     let hook = format!(
         r#"
@@ -197,12 +197,12 @@ async fn reloaded(reload: Reload) -> Result<(), ReloadError> {
     tokio::time::timeout(LONG_TIMEOUT, reload).await.expect("it comes to its end").expect("no panic")
 }
 
-/// Every slot has a worker that serves this version, and no other one is left.
+/// Asserts that every slot has a worker with this version and that no other worker exists.
 async fn assert_served(pool: &Pool, size: usize, expected: u32) {
     let mut leases = Vec::new();
     for _ in 0..size {
         let lease = pool.checkout().await.expect("no slot is lost");
-        assert_eq!(lease.call::<_, u32>("version", ()).await.expect("it serves"), expected);
+        assert_eq!(lease.call::<_, u32>("version", ()).await.expect("the call succeeds"), expected);
         leases.push(lease);
     }
     let mut leased: Vec<u32> = leases.iter().map(hatchery::Lease::pid).collect();
@@ -216,27 +216,27 @@ async fn assert_served(pool: &Pool, size: usize, expected: u32) {
 
 alone_test! {
     async fn old_worker_killed_during_reload_is_replaced_once() {
-        let pool = pool_of(&source(1)).size(1).start().await.expect("it starts");
+        let pool = pool_of(&source(1)).size(1).start().await.expect("the pool starts");
         let old = pids(&pool).await[0];
         first_waits(22, STARTS, STARTS);
         let reload = begin_reload(&pool);
         wait_for_file("waiting").await;
         kill(old);
-        let status = status_when(&pool, "it is replaced", |it| it.restarts == 1 && it.ready == 1).await;
+        let status = status_when(&pool, "the worker is replaced", |it| it.restarts == 1 && it.ready == 1).await;
         let between = status.workers[0].pid.expect("it is ready");
         version(&pool).await;
         touch("go");
         reloaded(reload).await.expect("the code is good");
         assert_served(&pool, 1, 22).await;
         assert!(!is_alive(between));
-        assert_eq!(pool.status().await.expect("it runs").restarts, 1);
+        assert_eq!(pool.status().await.expect("the pool runs").restarts, 1);
         pool.shutdown().await;
     }
 }
 
 alone_test! {
     async fn all_workers_killed_during_reload_serve_new_code() {
-        let pool = pool_of(&source(1)).size(3).start().await.expect("it starts");
+        let pool = pool_of(&source(1)).size(3).start().await.expect("the pool starts");
         let old = pids(&pool).await;
         first_waits(22, STARTS, STARTS);
         let reload = begin_reload(&pool);
@@ -255,7 +255,7 @@ alone_test! {
 
 alone_test! {
     async fn failed_restart_during_reload_leaves_slot_to_new_worker() {
-        let pool = pool_of(&source(1)).size(1).start().await.expect("it starts");
+        let pool = pool_of(&source(1)).size(1).start().await.expect("the pool starts");
         let old = pids(&pool).await[0];
         first_waits(22, STARTS, FAILS);
         let reload = begin_reload(&pool);
@@ -271,21 +271,21 @@ alone_test! {
 
 alone_test! {
     async fn worker_death_during_failed_reload_is_replaced() {
-        let pool = pool_of(&source(1)).size(1).start().await.expect("it starts");
+        let pool = pool_of(&source(1)).size(1).start().await.expect("the pool starts");
         let old = pids(&pool).await[0];
-        // One that is forked is tried again without.
+        // A failed fork is repeated as a cold start.
         first_waits(22, FAILS, &format!("if exists('go'): {FAILS}"));
         let reload = begin_reload(&pool);
         wait_for_file("waiting").await;
         kill(old);
-        status_when(&pool, "it is replaced", |it| it.restarts == 1 && it.ready == 1).await;
+        status_when(&pool, "the worker is replaced", |it| it.restarts == 1 && it.ready == 1).await;
         touch("go");
         let error = reloaded(reload).await.expect_err("the first is not good");
         assert!(matches!(error, ReloadError::RolledBack { .. }), "{error:?}");
         assert_served(&pool, 1, 22).await;
         write(22);
         kill(pids(&pool).await[0]);
-        status_when(&pool, "it is replaced again", |it| it.restarts == 2 && it.ready == 1).await;
+        status_when(&pool, "the worker is replaced again", |it| it.restarts == 2 && it.ready == 1).await;
         write(333);
         pool.reload().await.expect("the code is good");
         assert_served(&pool, 1, 333).await;
@@ -295,14 +295,14 @@ alone_test! {
 
 alone_test! {
     async fn death_of_draining_old_worker_ends_the_reload_wait() {
-        let pool = pool_of(&source(1)).size(2).start().await.expect("it starts");
-        let lease = pool.checkout().await.expect("it is free");
+        let pool = pool_of(&source(1)).size(2).start().await.expect("the pool starts");
+        let lease = pool.checkout().await.expect("the worker is free");
         let (held, ()) = tokio::join!(pool.call::<_, u32>("hold", ("a",)), async {
             wait_for_file("a.began").await;
             let old = pids(&pool).await;
             write(22);
             let reload = begin_reload(&pool);
-            // One after the other: the second is replaced when the first has ended.
+            // The second worker is replaced after the first has ended.
             for (slot, &pid) in old.iter().enumerate() {
                 status_when(&pool, "it has a successor", |it| it.workers[slot].pid.is_some_and(|it| it != pid)).await;
                 assert!(is_alive(pid));
@@ -315,14 +315,14 @@ alone_test! {
         assert!(matches!(leased, Err(CallError::WorkerDied { .. })), "{leased:?}");
         drop(lease);
         assert_served(&pool, 2, 22).await;
-        assert_eq!(pool.status().await.expect("it runs").restarts, 0, "they were replaced already");
+        assert_eq!(pool.status().await.expect("the pool runs").restarts, 0, "they were replaced already");
         pool.shutdown().await;
     }
 }
 
 alone_test! {
     async fn death_of_new_worker_while_old_drains_is_replaced() {
-        let pool = pool_of(&source(1)).size(1).start().await.expect("it starts");
+        let pool = pool_of(&source(1)).size(1).start().await.expect("the pool starts");
         let old = pids(&pool).await[0];
         let (held, ()) = tokio::join!(fill_worker::<u32>(&pool, "hold", ("a",)), async {
             wait_for_file("a.began").await;
@@ -331,7 +331,7 @@ alone_test! {
             let status =
                 status_when(&pool, "the successor is there", |it| it.workers[0].pid.is_some_and(|it| it != old));
             kill(status.await.workers[0].pid.expect("it is there"));
-            status_when(&pool, "it is replaced", |it| it.restarts == 1 && it.ready == 1).await;
+            status_when(&pool, "the worker is replaced", |it| it.restarts == 1 && it.ready == 1).await;
             assert_eq!(version(&pool).await, 22);
             touch("a.go");
             reloaded(reload).await.expect("all are replaced");
@@ -358,8 +358,8 @@ alone_test! {
 
 alone_test! {
     async fn shutdown_while_reload_waits_for_a_worker_ends_both() {
-        let pool = pool_of(&source(1)).size(1).start().await.expect("it starts");
-        let lease = pool.checkout().await.expect("it is free");
+        let pool = pool_of(&source(1)).size(1).start().await.expect("the pool starts");
+        let lease = pool.checkout().await.expect("the worker is free");
         write(22);
         let reload = begin_reload(&pool);
         let old = lease.pid();

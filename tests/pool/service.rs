@@ -15,7 +15,7 @@ use crate::support::{
     wait_until_blocking,
 };
 
-/// Runs in every Python: tells of an orderly end.
+/// Runs in every Python process and records an orderly exit.
 const SITE: &str = r#"
 import atexit, os
 
@@ -67,7 +67,7 @@ impl Service {
         Answer::of(agent().post(format!("{}{path}", self.url)).send(body))
     }
 
-    /// Sends a request and returns the connection it was sent over.
+    /// Sends a request and returns its connection.
     fn send(&self, path: &str) -> BufReader<TcpStream> {
         let address = self.url.strip_prefix("http://").expect("it is a URL");
         let mut stream = TcpStream::connect(address).expect("it listens");
@@ -76,7 +76,7 @@ impl Service {
         BufReader::new(stream)
     }
 
-    /// The process ids of its workers, and how often one was replaced.
+    /// The process ids of the workers, and the number of restarts.
     fn workers(&self) -> (Vec<u32>, u64) {
         let health = self.get("/health").body;
         let workers = health["workers"].as_array().expect("a list");
@@ -85,7 +85,7 @@ impl Service {
         (pids, health["restarts"].as_u64().expect("a number"))
     }
 
-    /// Waits until the pool's health is as wanted.
+    /// Waits until the health of the pool meets the condition.
     fn health_when(&self, what: &str, mut wanted: impl FnMut(&Value) -> bool) {
         wait_until_blocking(what, LONG_TIMEOUT, || {
             let health = self.get("/health");
@@ -94,7 +94,7 @@ impl Service {
         });
     }
 
-    /// Tells it to end, and waits until it has.
+    /// Sends SIGTERM and waits for the exit.
     fn end(mut self) -> ExitStatus {
         self.terminate();
         self.ended()
@@ -109,7 +109,7 @@ impl Service {
         let mut rest = String::new();
         self.process.stdout.take().expect("a pipe").read_to_string(&mut rest).expect("it is text");
         assert_eq!(rest.trim(), "ended");
-        self.process.wait().expect("it is ours")
+        self.process.wait().expect("the process is our child")
     }
 }
 
@@ -202,12 +202,12 @@ example_test! {
             let running = service.send("/think?seconds=1000");
             service.health_when("one runs", |health| health["busy"] == 1);
             let waiting = scope.spawn(|| service.get("/think?seconds=0"));
-            service.health_when("one waits", |health| health["waiting"] == 1);
+            service.health_when("one request is queued", |health| health["waiting"] == 1);
             let refused = service.get("/think?seconds=0");
             assert_eq!((refused.status, &refused.body["type"]), (503, &json!("Overloaded")));
             let retry_after = refused.retry_after.expect("a header");
             assert!(retry_after.parse::<u32>().is_ok_and(|seconds| seconds >= 1), "{retry_after}");
-            // It leaves, and makes room.
+            // Dropping the connection frees the worker.
             drop(running);
             assert_eq!(waiting.join().expect("no panic").status, 200);
         });
@@ -223,8 +223,8 @@ example_test! {
         assert!(workers.len() == 2 && workers.iter().all(|&pid| is_alive(pid)));
         thread::scope(|scope| {
             let running = scope.spawn(|| service.get("/think?seconds=2.5"));
-            // On a busy machine it may be over before anybody looks.
-            service.health_when("it has begun", |health| health["assigned"] == 1);
+            // On a busy machine the call may end before the next poll.
+            service.health_when("the call has started", |health| health["assigned"] == 1);
             service.terminate();
             let answer = running.join().expect("no panic");
             assert_eq!((answer.status, answer.body), (200, json!({"thought": "thought for 2.5 s"})));
@@ -248,7 +248,7 @@ example_test! {
         let address = service.url.strip_prefix("http://").expect("it is a URL");
         wait_until_blocking("it takes no more requests", LONG_TIMEOUT, || TcpStream::connect(address).is_err());
         service.terminate();
-        assert_eq!(service.process.wait().expect("it is ours").code(), Some(1));
+        assert_eq!(service.process.wait().expect("the process is our child").code(), Some(1));
         wait_until_blocking("its worker has ended with it", LONG_TIMEOUT, || !is_alive(workers[0]));
     }
 }
@@ -300,7 +300,7 @@ example_test! {
         service.health_when("it has left the queue", |health| health["waiting"] == 0);
         drop(running);
         service.health_when("the worker is free", |health| health["busy"] == 0);
-        // Handlers that had outlived their clients would have seen the deadlines: 5 s in the queue, 30 s for the call.
+        // A handler that outlived its client would run into a deadline: 5 s in the queue or 30 s for the call.
         let timeouts: Vec<String> = lines("log").into_iter().filter(|line| line.contains("the deadline passed")).collect();
         assert!(timeouts.is_empty(), "{timeouts:?}");
         assert_eq!(service.get("/words?text=to+be").body, json!({"words": 2}));

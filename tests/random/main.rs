@@ -2,7 +2,7 @@
 
 #[path = "../supervision/random.rs"]
 mod random;
-// Each suite uses a part of it.
+// Each suite uses a part of the support module.
 #[allow(dead_code, unused_imports)]
 #[path = "../supervision/support/mod.rs"]
 mod support;

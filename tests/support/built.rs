@@ -1,4 +1,4 @@
-//! The examples, built for the suites that run them: `cargo test --test NAME` builds none.
+//! Builds the examples for the suites that run them, because `cargo test --test NAME` builds no examples.
 
 use std::{
     ffi::OsStr,
@@ -7,8 +7,8 @@ use std::{
     sync::OnceLock,
 };
 
-/// Builds these examples once, with the profile and in the target directory of this test. False, which is told, where
-/// they cannot be built; on CI (`CI` is set) that fails the test. Each suite names all examples that it runs.
+/// Builds these examples once, with the profile and target directory of this test. Each suite names all examples that it
+/// runs. When the build fails, returns false and prints why; in CI (`CI` is set) it fails the test.
 pub(crate) fn build(names: &[&str]) -> bool {
     static BUILT: OnceLock<Result<(), String>> = OnceLock::new();
     match BUILT.get_or_init(|| try_build(names)) {
@@ -21,7 +21,7 @@ pub(crate) fn build(names: &[&str]) -> bool {
     }
 }
 
-/// Where a built example is.
+/// The path of a built example.
 pub(crate) fn example(name: &str) -> PathBuf {
     folder().join("examples").join(name)
 }

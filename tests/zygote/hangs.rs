@@ -44,11 +44,11 @@ async fn pool_that(hangs: &str) -> Pool {
         .checkout_timeout(LONG_TIMEOUT)
         .start()
         .await
-        .expect("it starts")
+        .expect("the pool starts")
 }
 
 async fn zygote(pool: &Pool) -> ZygoteStatus {
-    pool.status().await.expect("it runs").zygote.expect("it has one")
+    pool.status().await.expect("the pool runs").zygote.expect("the pool has a zygote")
 }
 
 /// A call with a short time to run; it may wait for a worker for long.
@@ -64,7 +64,7 @@ async fn is_served_cold(pool: &Pool, function: &str) {
         status.idle == 1 && status.workers.iter().all(|worker| worker.forked == Some(false))
     })
     .await;
-    let state = status.zygote.expect("it has one").state;
+    let state = status.zygote.expect("the pool has a zygote").state;
     assert!(matches!(&state, ZygoteState::Disabled { reason } if reason.contains("hung")), "{state:?}");
     let answer: u32 = pool.call(function, ()).await.expect("a cold worker answers");
     assert!(answer <= 1);
@@ -106,7 +106,7 @@ alone_test! {
         for _ in 0..=MOST {
             hangs(&pool, "work").await;
         }
-        let status = status_when(&pool, "it is replaced", |status| status.idle == 1).await;
+        let status = status_when(&pool, "the worker is replaced", |status| status.idle == 1).await;
         assert_eq!(status.workers[0].forked, Some(true), "{status:?}");
         assert_eq!(zygote(&pool).await.state, ZygoteState::Ready);
         pool.shutdown().await;

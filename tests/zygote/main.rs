@@ -1,4 +1,4 @@
-//! The pool with a zygote: the tests of `tests/pool` that concern processes once more, and what only a zygote can do.
+//! The tests of `tests/pool` that concern processes again, with a zygote; and the tests of the zygote itself.
 
 #[path = "../pool/calls/mod.rs"]
 mod calls;
@@ -24,14 +24,14 @@ mod safety;
 mod several;
 #[path = "../pool/start/mod.rs"]
 mod start;
-// Each suite uses a part of it.
+// Each suite uses a part of the support module.
 #[allow(dead_code, unused_imports)]
 #[path = "../pool/support/mod.rs"]
 mod support;
 mod template;
 
-/// Whether the tests' pools have a zygote.
+/// Whether the pools of the tests have a zygote.
 const ZYGOTE: bool = true;
 
-/// How many calls a worker of the tests' pools has at once, where a test does not say it.
+/// The `in_flight` of the pools, unless a test sets another value.
 const IN_FLIGHT: usize = 1;

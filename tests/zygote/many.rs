@@ -18,7 +18,7 @@ alone_test! {
     within 120 seconds:
     async fn two_hundred_restarts_of_64_workers_leave_nothing() {
         let pool = pool_of(MODULE).size(WORKERS).start().await.expect("all are forked");
-        let status = pool.status().await.expect("it runs");
+        let status = pool.status().await.expect("the pool runs");
         assert!(status.workers.iter().all(|worker| worker.forked == Some(true)));
         assert_eq!(pids(&pool).await.into_iter().collect::<BTreeSet<_>>().len(), WORKERS);
         let zygote = status.zygote.and_then(|zygote| zygote.pid).expect("it is ready");
@@ -41,7 +41,7 @@ alone_test! {
         let took = begun.elapsed();
         assert!(took < Duration::from_secs(60), "{took:?}");
 
-        let status = pool.status().await.expect("it runs");
+        let status = pool.status().await.expect("the pool runs");
         assert!(status.workers.iter().all(|worker| worker.forked == Some(true)), "{status:?}");
         wait_until("no zombie is left", LONG_TIMEOUT, || zombies(own) + zombies(zygote) == 0).await;
         wait_until("no descriptor is left", LONG_TIMEOUT, || (fds(own).len(), fds(zygote).len()) == before).await;
@@ -54,9 +54,9 @@ alone_test! {
         let before = getrlimit(Resource::Nofile);
         // Seven for each worker, and what a few take more while they start.
         let enough = fds(std::process::id()).len() + 7 * WORKERS + 80;
-        setrlimit(Resource::Nofile, Rlimit { current: Some(enough as u64), ..before }).expect("it may be lowered");
+        setrlimit(Resource::Nofile, Rlimit { current: Some(enough as u64), ..before }).expect("the limit can be lowered");
         let pool = pool_of(MODULE).size(WORKERS).start().await.expect("all are forked");
-        let status = pool.status().await.expect("it runs");
+        let status = pool.status().await.expect("the pool runs");
         assert!(status.workers.iter().all(|worker| worker.forked == Some(true)), "{status:?}");
         for victim in pids(&pool).await {
             kill(victim);
@@ -65,7 +65,7 @@ alone_test! {
         let status = status_when(&pool, "all are back", back).await;
         assert!(status.workers.iter().all(|worker| worker.forked == Some(true)), "{status:?}");
         pool.shutdown().await;
-        setrlimit(Resource::Nofile, before).expect("it may be raised again");
+        setrlimit(Resource::Nofile, before).expect("the limit can be raised again");
     }
 }
 
@@ -73,8 +73,8 @@ alone_test! {
     async fn status_shows_memory_shared_with_the_template() {
         // Sixteen megabytes that nobody writes to.
         let source = format!("{MODULE}\nballast = bytes(range(256)) * 65536\n");
-        let pool = pool_of(&source).size(4).start().await.expect("it starts");
-        let status = pool.status().await.expect("it runs");
+        let pool = pool_of(&source).size(4).start().await.expect("the pool starts");
+        let status = pool.status().await.expect("the pool runs");
         let zygote = status.zygote.and_then(|zygote| zygote.memory).expect("it is ready");
         assert!(zygote.private_dirty_bytes < 8 << 20, "the ballast is shared: {zygote:?}");
         for worker in status.workers {

@@ -32,7 +32,7 @@ alone_test! {
         in_system(|| async {
             let bystander = Bystander::new();
             for named in [bystander.0.id(), std::process::id(), 1] {
-                std::fs::write(scratch().join("named"), named.to_string()).expect("the test's own folder");
+                std::fs::write(scratch().join("named"), named.to_string()).expect("the scratch folder is writable");
                 let pool = start(pool_of(LIAR).current_dir(scratch())).await;
                 status_when(&pool, "the template is replaced", |it| {
                     it.zygote.as_ref().is_some_and(|zygote| zygote.restarts == 1) && it.idle == 1
@@ -43,7 +43,7 @@ alone_test! {
                 // No signal from inside its namespace ends PID 1, so that its life proves nothing.
                 assert!(is_alive(bystander.0.id()), "{named} was named");
             }
-            println!("held");
+            println!("passed");
         })();
     }
 }
@@ -62,7 +62,7 @@ alone_test! {
             let status = status(&pool).await;
             assert_eq!(status.workers[0].forked, Some(false), "{status:?}");
             pool.shutdown().await;
-            println!("held");
+            println!("passed");
         })();
     }
 }

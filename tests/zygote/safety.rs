@@ -24,9 +24,10 @@ file = open('/dev/zero')
 
 /// The pool's zygote, after its workers have served.
 async fn zygote_of(source: &str, preload: &[&str]) -> ZygoteStatus {
-    let pool = pool_of(source).preload(preload.iter().copied()).size(2).start().await.expect("it starts");
-    pool.call::<_, u32>("pid", ()).await.expect("it serves");
-    let zygote = pool.status().await.expect("it runs").zygote.expect("it has one");
+    let pool =
+        pool_of(source).preload(preload.iter().copied()).size(2).start().await.expect("the pool starts");
+    pool.call::<_, u32>("pid", ()).await.expect("the call succeeds");
+    let zygote = pool.status().await.expect("the pool runs").zygote.expect("the pool has a zygote");
     pool.shutdown().await;
     zygote
 }
@@ -78,8 +79,8 @@ alone_test! {
         python_module(&scratch(), "connects", SOCKET);
         let source = format!("{THREAD}{PLAIN}");
         let builder = pool_of(&source).preload(["polls", "connects"]).size(1);
-        let pool = builder.zygote_allow("polls").zygote_allow("subject").start().await.expect("it starts");
-        let warnings = pool.status().await.expect("it runs").zygote.expect("it has one").warnings;
+        let pool = builder.zygote_allow("polls").zygote_allow("subject").start().await.expect("the pool starts");
+        let warnings = pool.status().await.expect("the pool runs").zygote.expect("the pool has a zygote").warnings;
         assert!(warnings.len() == 2 && warnings.iter().all(|it| it.starts_with("module 'connects' ")), "{warnings:?}");
         pool.shutdown().await;
         let refused = pool_of(PLAIN).zygote().zygote_allow("pols").start().await.expect_err("no such module");
@@ -94,8 +95,8 @@ alone_test! {
         for (module, count) in [("numpy", 0), ("beside", 1)] {
             let builder = pool_of(PLAIN).python(&python).preload([module]).size(1);
             // As on a machine with so many processors.
-            let pool = builder.env("OPENBLAS_NUM_THREADS", "4").start().await.expect("it starts");
-            let warnings = pool.status().await.expect("it runs").zygote.expect("it has one").warnings;
+            let pool = builder.env("OPENBLAS_NUM_THREADS", "4").start().await.expect("the pool starts");
+            let warnings = pool.status().await.expect("the pool runs").zygote.expect("the pool has a zygote").warnings;
             assert_eq!(warnings.len(), count, "{warnings:?}");
             assert!(warnings.iter().all(|it| it.contains("left 1 thread ") && it.contains("a-poller")), "{warnings:?}");
             pool.shutdown().await;
@@ -134,13 +135,13 @@ alone_test! {
         }
         // A limit of the machine's would leave fewer threads, or none.
         let builder = pool_of(OPENMP).env("OMP_THREAD_LIMIT", "64").env("OMP_DYNAMIC", "false");
-        let pool = builder.size(1).spawn_timeout(SHORT_START_TIMEOUT).start().await.expect("it starts");
-        let status = pool.status().await.expect("it runs");
-        let zygote = status.zygote.as_ref().expect("it has one");
+        let pool = builder.size(1).spawn_timeout(SHORT_START_TIMEOUT).start().await.expect("the pool starts");
+        let status = pool.status().await.expect("the pool runs");
+        let zygote = status.zygote.as_ref().expect("the pool has a zygote");
         assert!(zygote.warnings.iter().any(|it| it.starts_with("module 'subject' left 3 threads ")), "{zygote:?}");
         assert_eq!((status.workers[0].forked, zygote.failed_forks), (Some(false), 1), "{status:?}");
         assert!(zygote.last_failure.as_ref().is_some_and(|why| why.contains("not ready within 10s")), "{zygote:?}");
-        pool.call::<_, u32>("pid", ()).await.expect("it serves");
+        pool.call::<_, u32>("pid", ()).await.expect("the call succeeds");
         pool.shutdown().await;
     }
 }
@@ -165,18 +166,18 @@ alone_test! {
         let builder = pool_of(HANGS_WHEN_FORKED).size(3).spawn_timeout(SHORT_START_TIMEOUT);
         let pool = builder.start().await.expect("it starts cold");
         let disabled = |status: &PoolStatus| {
-            let zygote = status.zygote.as_ref().expect("it has one");
+            let zygote = status.zygote.as_ref().expect("the pool has a zygote");
             matches!(&zygote.state, ZygoteState::Disabled { reason } if reason.starts_with("3 failures in a row"))
         };
-        let status = status_when(&pool, "the zygote is given up", disabled).await;
+        let status = status_when(&pool, "the zygote is disabled", disabled).await;
         assert!(status.workers.iter().all(|worker| worker.forked == Some(false)), "{status:?}");
-        assert_eq!(status.zygote.expect("it has one").failed_forks, 3);
+        assert_eq!(status.zygote.expect("the pool has a zygote").failed_forks, 3);
         // What it had forked is gone, and so is the template.
         let workers = pids(&pool).await;
         let only_workers = || descendants(std::process::id()).iter().all(|pid| workers.contains(pid));
         crate::support::wait_until("only the workers live", LONG_TIMEOUT, only_workers).await;
         kill(workers[0]);
-        let status = status_when(&pool, "it is replaced", |it| it.restarts == 1 && it.idle == 3).await;
+        let status = status_when(&pool, "the worker is replaced", |it| it.restarts == 1 && it.idle == 3).await;
         assert_eq!(status.workers[0].forked, Some(false));
         pool.shutdown().await;
     }
@@ -191,30 +192,30 @@ def file_in_a_child():
     print_it = 'import hatchery; print(hatchery.__file__)'
     return os.getpid(), subprocess.check_output([sys.executable, '-c', print_it], text=True)
 ";
-        let pool = pool_of(source).size(1).start().await.expect("it starts");
-        let (worker, file): (u32, String) = pool.call("file_in_a_child", ()).await.expect("it serves");
-        assert_eq!(pool.status().await.expect("it runs").workers[0].forked, Some(true));
+        let pool = pool_of(source).size(1).start().await.expect("the pool starts");
+        let (worker, file): (u32, String) = pool.call("file_in_a_child", ()).await.expect("the call succeeds");
+        assert_eq!(pool.status().await.expect("the pool runs").workers[0].forked, Some(true));
         assert!(file.starts_with(&format!("/proc/{worker}/fd/")), "{file}");
         pool.shutdown().await;
     }
 }
 
 /// A pool whose Python is bent like this before anything else.
-async fn pool_of_bent(python: &str) -> (Pool, PoolStatus) {
+async fn pool_with_sitecustomize(python: &str) -> (Pool, PoolStatus) {
     python_module(&scratch(), "sitecustomize", python);
-    let pool = pool_of(PLAIN).size(2).env("PYTHONPATH", scratch()).start().await.expect("it starts");
-    pool.call::<_, u32>("pid", ()).await.expect("it serves");
-    let status = pool.status().await.expect("it runs");
+    let pool = pool_of(PLAIN).size(2).env("PYTHONPATH", scratch()).start().await.expect("the pool starts");
+    pool.call::<_, u32>("pid", ()).await.expect("the call succeeds");
+    let status = pool.status().await.expect("the pool runs");
     (pool, status)
 }
 
 alone_test! {
     /// As conda builds it.
     async fn python_without_pidfd_open_still_opens_pidfds() {
-        let (pool, status) = pool_of_bent("import os\ndel os.pidfd_open\n").await;
+        let (pool, status) = pool_with_sitecustomize("import os\ndel os.pidfd_open\n").await;
         assert!(status.workers.iter().all(|worker| worker.forked == Some(true)), "{status:?}");
         kill(pids(&pool).await[0]);
-        let replaced = status_when(&pool, "it is replaced", |it| it.restarts == 1 && it.idle == 2).await;
+        let replaced = status_when(&pool, "the worker is replaced", |it| it.restarts == 1 && it.idle == 2).await;
         assert!(replaced.workers[0].last_exit.as_deref().is_some_and(|how| how.contains("signal 9")), "{replaced:?}");
         pool.shutdown().await;
     }
@@ -222,13 +223,13 @@ alone_test! {
 
 alone_test! {
     async fn python_without_pidfds_disables_the_zygote() {
-        let (pool, status) = pool_of_bent("import os, sys\ndel os.pidfd_open\nsys.modules['ctypes'] = None\n").await;
+        let (pool, status) = pool_with_sitecustomize("import os, sys\ndel os.pidfd_open\nsys.modules['ctypes'] = None\n").await;
         assert!(status.workers.iter().all(|worker| worker.forked == Some(false)), "{status:?}");
-        let zygote = status.zygote.expect("it has one");
+        let zygote = status.zygote.expect("the pool has a zygote");
         let ZygoteState::Disabled { reason } = &zygote.state else { panic!("{zygote:?}") };
         assert!(reason.contains("needs pidfds") && zygote.pid.is_none(), "{zygote:?}");
         pool.reload().await.expect("its workers are replaced all the same");
-        let status = pool.status().await.expect("it runs");
+        let status = pool.status().await.expect("the pool runs");
         assert!(status.workers.iter().all(|worker| worker.forked == Some(false)), "{status:?}");
         pool.shutdown().await;
     }
@@ -247,19 +248,19 @@ alone_test! {
         let pool = pool_of(ENDS_THE_TEMPLATE).size(1).start().await.expect("it starts cold");
         for deaths in 1..=2 {
             let again = |status: &PoolStatus| {
-                let zygote = status.zygote.as_ref().expect("it has one");
+                let zygote = status.zygote.as_ref().expect("the pool has a zygote");
                 zygote.state == ZygoteState::Ready && zygote.restarts == deaths && status.idle == 1
             };
-            status_when(&pool, "there is another template", again).await;
+            status_when(&pool, "a new template is ready", again).await;
             kill(pids(&pool).await[0]);
         }
         let disabled = |status: &PoolStatus| {
-            let zygote = status.zygote.as_ref().expect("it has one");
+            let zygote = status.zygote.as_ref().expect("the pool has a zygote");
             matches!(&zygote.state, ZygoteState::Disabled { .. }) && status.restarts == 2 && status.idle == 1
         };
-        let status = status_when(&pool, "the zygote is given up", disabled).await;
+        let status = status_when(&pool, "the zygote is disabled", disabled).await;
         assert_eq!(status.workers[0].forked, Some(false), "{status:?}");
-        let zygote = status.zygote.expect("it has one");
+        let zygote = status.zygote.expect("the pool has a zygote");
         let ZygoteState::Disabled { reason } = &zygote.state else { unreachable!("it was waited for") };
         let says = reason.starts_with("3 failures in a row") && reason.contains("exit code 3, while it was to fork");
         assert!(says, "{reason}");
@@ -296,9 +297,9 @@ def pid():
 alone_test! {
     async fn fork_without_its_pidfd_is_reaped() {
         let pool = pool_of(&bent("fd = None")).size(1).start().await.expect("it starts cold");
-        let status = pool.status().await.expect("it runs");
+        let status = pool.status().await.expect("the pool runs");
         assert_eq!(status.workers[0].forked, Some(false), "{status:?}");
-        let zygote = status.zygote.expect("it has one");
+        let zygote = status.zygote.expect("the pool has a zygote");
         assert_eq!((&zygote.state, zygote.failed_forks), (&ZygoteState::Ready, 1), "{zygote:?}");
         let template = zygote.pid.expect("it is ready");
         wait_until("it is reaped", LONG_TIMEOUT, || descendants(template).len() + zombies(template) == 0).await;
@@ -312,12 +313,12 @@ alone_test! {
         for pid in ["1", "-5", "0"] {
             let pool = pool_of(&bent(&format!("body = {{'pid': {pid}}}"))).size(1).start().await.expect("it starts cold");
             let again = |status: &PoolStatus| {
-                let zygote = status.zygote.as_ref().expect("it has one");
+                let zygote = status.zygote.as_ref().expect("the pool has a zygote");
                 zygote.state == ZygoteState::Ready && zygote.restarts == 1
             };
-            let status = status_when(&pool, "there is another template", again).await;
+            let status = status_when(&pool, "a new template is ready", again).await;
             assert_eq!(status.workers[0].forked, Some(false), "{status:?}");
-            assert_eq!(status.zygote.expect("it has one").failed_forks, 1);
+            assert_eq!(status.zygote.expect("the pool has a zygote").failed_forks, 1);
             wait_until("only worker and template live", LONG_TIMEOUT, || descendants(own).len() == 2).await;
             pool.shutdown().await;
         }
@@ -328,12 +329,12 @@ alone_test! {
     async fn template_passing_extra_descriptors_is_killed() {
         let more = "self.socket.sendmsg([_zygote._HEAD.pack(20, _zygote.EXITED, 1, 0, 4000000, 0, 0)], \
             [(_zygote._socket.SOL_SOCKET, _zygote._socket.SCM_RIGHTS, _zygote.array.array('i', [0, 0]))])";
-        let pool = pool_of(&bent(more)).size(1).start().await.expect("it starts");
+        let pool = pool_of(&bent(more)).size(1).start().await.expect("the pool starts");
         let again = |status: &PoolStatus| {
-            let zygote = status.zygote.as_ref().expect("it has one");
+            let zygote = status.zygote.as_ref().expect("the pool has a zygote");
             zygote.state == ZygoteState::Ready && zygote.restarts == 1 && status.idle == 1
         };
-        status_when(&pool, "there is another template", again).await;
+        status_when(&pool, "a new template is ready", again).await;
         let told = logged(log::Level::Error, "hatchery::port");
         assert!(told.iter().any(|line| line.contains("a descriptor that belongs to no frame")), "{told:?}");
         pool.shutdown().await;
@@ -353,10 +354,10 @@ alone_test! {
                 os._exit(3)";
         let pool = pool_of(&bent(more)).size(1).start().await.expect("it starts cold");
         let again = |status: &PoolStatus| {
-            let zygote = status.zygote.as_ref().expect("it has one");
+            let zygote = status.zygote.as_ref().expect("the pool has a zygote");
             zygote.state == ZygoteState::Ready && zygote.restarts == 1
         };
-        let status = status_when(&pool, "there is another template", again).await;
+        let status = status_when(&pool, "a new template is ready", again).await;
         assert_eq!(status.workers[0].forked, Some(false), "{status:?}");
         let told = logged(log::Level::Error, "hatchery::port");
         assert!(told.iter().any(|line| line.contains("passed descriptors without end")), "{told:?}");
@@ -385,11 +386,11 @@ alone_test! {
 alone_test! {
     async fn failed_start_hook_is_not_a_fork_failure() {
         let source = format!("{PLAIN}\nimport hatchery\n@hatchery.on_start\ndef load():\n    raise OSError('no model')\n");
-        let pool = pool_of(&source).size(1).min_ready(0).start().await.expect("nothing is waited for");
+        let pool = pool_of(&source).size(1).min_ready(0).start().await.expect("the start does not wait for workers");
         let failed = |status: &PoolStatus| status.workers[0].last_exit.is_some();
         let status = status_when(&pool, "it has failed", failed).await;
         assert!(status.workers[0].last_exit.as_ref().is_some_and(|why| why.contains("no model")), "{status:?}");
-        let zygote = status.zygote.expect("it has one");
+        let zygote = status.zygote.expect("the pool has a zygote");
         assert_eq!((zygote.state, zygote.failed_forks), (ZygoteState::Ready, 0));
         pool.shutdown().await;
     }

@@ -39,20 +39,20 @@ fn all_forked(status: &PoolStatus) -> bool {
 alone_test! {
     async fn forked_workers_report_exit_code_signal_and_memory() {
         let pool = started(2).await;
-        let status = pool.status().await.expect("it runs");
+        let status = pool.status().await.expect("the pool runs");
         assert!(all_forked(&status), "{status:?}");
-        let zygote = status.zygote.expect("it has one");
+        let zygote = status.zygote.expect("the pool has a zygote");
         assert_eq!((&zygote.state, zygote.restarts, zygote.forked), (&ZygoteState::Ready, 0, 2));
         assert!(zygote.warnings.is_empty() && zygote.last_failure.is_none(), "{zygote:?}");
         for pid in pids(&pool).await {
             assert_eq!(pgid(pid), Some(pid), "a group of its own");
         }
-        let error = pool.call::<_, ()>("die", (7,)).await.expect_err("it dies");
+        let error = pool.call::<_, ()>("die", (7,)).await.expect_err("the worker dies");
         let told = matches!(error, CallError::WorkerDied { exit: Some(7), signal: None, max_rss_bytes: Some(1..), .. });
         assert!(told, "{error:?}");
-        status_when(&pool, "it is replaced", |status| status.idle == 2).await;
+        status_when(&pool, "the worker is replaced", |status| status.idle == 2).await;
         kill(pids(&pool).await[0]);
-        let replaced = status_when(&pool, "it is replaced", |status| status.idle == 2 && status.restarts == 2).await;
+        let replaced = status_when(&pool, "the worker is replaced", |status| status.idle == 2 && status.restarts == 2).await;
         assert!(all_forked(&replaced), "{replaced:?}");
         assert!(replaced.workers[0].last_exit.as_deref().is_some_and(|how| how.contains("signal 9")), "{replaced:?}");
         pool.shutdown().await;
@@ -73,12 +73,12 @@ def looks():
 
 alone_test! {
     async fn forked_worker_behaves_like_a_cold_one() {
-        let pool = pool_of(LOOKS).name("a-pool-of-a-long-name").size(3).start().await.expect("it starts");
+        let pool = pool_of(LOOKS).name("a-pool-of-a-long-name").size(3).start().await.expect("the pool starts");
         let mut random = BTreeSet::new();
         let mut leases = Vec::new();
         for _ in 0..3 {
             let lease = pool.checkout().await.expect("each once");
-            let looks: (String, bool, bool, f64, u32) = lease.call("looks", ()).await.expect("it runs");
+            let looks: (String, bool, bool, f64, u32) = lease.call("looks", ()).await.expect("the call succeeds");
             // 15 bytes, with the worker's number.
             let number = lease.worker().rsplit_once('-').map(|(_, number)| number).expect("it has one");
             assert_eq!(looks.0, format!("a-pool-of-a-l-{number}"));
@@ -106,18 +106,18 @@ def product():
 alone_test! {
     async fn forked_numpy_workers_draw_different_random_numbers() {
         let Some(python) = python_with_extras() else { return };
-        let pool = pool_of(NUMPY).python(python).size(3).start().await.expect("it starts");
+        let pool = pool_of(NUMPY).python(python).size(3).start().await.expect("the pool starts");
         let mut drawn = BTreeSet::new();
         let mut leases = Vec::new();
         for _ in 0..3 {
             let lease = pool.checkout().await.expect("each once");
-            drawn.insert(lease.call::<_, f64>("draw", ()).await.expect("it runs").to_bits());
-            assert_eq!(lease.call::<_, f64>("product", ()).await.expect("it computes"), 400f64.powi(3));
+            drawn.insert(lease.call::<_, f64>("draw", ()).await.expect("the call succeeds").to_bits());
+            assert_eq!(lease.call::<_, f64>("product", ()).await.expect("the call succeeds"), 400f64.powi(3));
             leases.push(lease);
         }
         assert_eq!(drawn.len(), 3, "each has random numbers of its own");
         drop(leases);
-        let status = pool.status().await.expect("it runs");
+        let status = pool.status().await.expect("the pool runs");
         assert!(status.workers.iter().all(|worker| worker.forked == Some(true)), "{status:?}");
         pool.shutdown().await;
     }
@@ -145,7 +145,7 @@ def pid():
 
 alone_test! {
     async fn preload_hooks_run_in_template_start_hooks_in_workers() {
-        let pool = pool_of(HOOKS).size(2).start().await.expect("it starts");
+        let pool = pool_of(HOOKS).size(2).start().await.expect("the pool starts");
         let template = template(&pool).await;
         let mut expected: Vec<_> = pids(&pool).await.into_iter().map(|pid| format!("start {pid}")).collect();
         expected.push(format!("preload {template}"));
@@ -162,12 +162,12 @@ alone_test! {
         let back = |status: &PoolStatus| {
             status.zygote.as_ref().is_some_and(|it| it.restarts == 1 && it.state == ZygoteState::Ready)
         };
-        let status = status_when(&pool, "there is another template", back).await;
+        let status = status_when(&pool, "a new template is ready", back).await;
         assert_eq!(pids(&pool).await, before, "the workers live on");
         assert_eq!(status.restarts, 0);
-        assert!(status.zygote.expect("it has one").last_failure.is_some_and(|why| why.contains("signal 9")));
+        assert!(status.zygote.expect("the pool has a zygote").last_failure.is_some_and(|why| why.contains("signal 9")));
         // Orphans by now. This process is a subreaper, to which they fall: it learns how they end.
-        let error = pool.call::<_, ()>("die", (9,)).await.expect_err("it dies");
+        let error = pool.call::<_, ()>("die", (9,)).await.expect_err("the worker dies");
         assert!(matches!(error, CallError::WorkerDied { exit: Some(9), .. }), "{error:?}");
         for pid in before.into_iter().filter(|&pid| is_alive(pid)) {
             kill(pid);
@@ -189,7 +189,7 @@ alone_test! {
         let output = BufReader::new(host.stdout.take().expect("a pipe")).lines();
         let told: Vec<_> = output.map_while(Result::ok).filter(|line| line.starts_with("told ")).collect();
         assert_eq!(told, ["told None None"]);
-        assert!(host.wait().expect("it is ours").success());
+        assert!(host.wait().expect("the process is our child").success());
     }
 }
 
@@ -197,11 +197,11 @@ async fn host_whose_template_dies() {
     let pool = started(1).await;
     kill(template(&pool).await);
     let back = |status: &PoolStatus| status.zygote.as_ref().is_some_and(|zygote| zygote.restarts == 1);
-    status_when(&pool, "its end is seen", back).await;
-    let error = pool.call::<_, ()>("die", (9,)).await.expect_err("it dies");
+    status_when(&pool, "the death of the template is counted", back).await;
+    let error = pool.call::<_, ()>("die", (9,)).await.expect_err("the worker dies");
     let CallError::WorkerDied { exit, signal, .. } = error else { panic!("{error:?}") };
     println!("told {exit:?} {signal:?}");
-    status_when(&pool, "it is replaced", |status| status.idle == 1).await;
+    status_when(&pool, "the worker is replaced", |status| status.idle == 1).await;
     pool.shutdown().await;
 }
 
@@ -210,14 +210,14 @@ alone_test! {
         let pool = started(1).await;
         let (worker, zygote) = (pids(&pool).await[0], template(&pool).await);
         stop(zygote);
-        wait_until("it is stopped", LONG_TIMEOUT, || state(zygote) == Some('T')).await;
+        wait_until("the process is stopped", LONG_TIMEOUT, || state(zygote) == Some('T')).await;
         kill(worker);
         // The order for the next one lies in its socket, or is about to, and is never read.
         status_when(&pool, "the worker is to be replaced", |status| status.restarts == 1).await;
         kill(zygote);
-        let status = status_when(&pool, "it is replaced", |status| status.idle == 1).await;
+        let status = status_when(&pool, "the worker is replaced", |status| status.idle == 1).await;
         assert_eq!(status.workers[0].forked, Some(false), "{status:?}");
-        assert_eq!(status.zygote.expect("it has one").failed_forks, 0, "no fault of the fork's");
+        assert_eq!(status.zygote.expect("the pool has a zygote").failed_forks, 0, "no fault of the fork's");
         no_zombie_is_left().await;
         pool.shutdown().await;
     }
@@ -229,12 +229,12 @@ alone_test! {
         let (worker, zygote) = (pids(&pool).await[0], template(&pool).await);
         stop(zygote);
         kill(worker);
-        let status = status_when(&pool, "it is replaced", |status| status.idle == 1 && status.restarts == 1).await;
+        let status = status_when(&pool, "the worker is replaced", |status| status.idle == 1 && status.restarts == 1).await;
         assert_eq!(status.workers[0].forked, Some(false), "{status:?}");
         let back = |status: &PoolStatus| {
             status.zygote.as_ref().is_some_and(|it| it.state == ZygoteState::Ready && it.restarts == 1)
         };
-        status_when(&pool, "there is another template", back).await;
+        status_when(&pool, "a new template is ready", back).await;
         assert!(!is_alive(zygote));
         no_zombie_is_left().await;
         pool.shutdown().await;
@@ -280,13 +280,13 @@ alone_test! {
         for kills in 1..=4 {
             kill(template(&pool).await);
             let seen = |status: &PoolStatus| status.zygote.as_ref().is_some_and(|zygote| zygote.restarts == kills);
-            status_when(&pool, "its end is seen", seen).await;
+            status_when(&pool, "the death of the template is counted", seen).await;
         }
         crate::support::touch("enough");
         for caller in callers {
             assert!(caller.await.expect("no call failed") > 0);
         }
-        assert_eq!(pool.status().await.expect("it runs").restarts, 0);
+        assert_eq!(pool.status().await.expect("the pool runs").restarts, 0);
         pool.shutdown().await;
     }
 }
@@ -313,12 +313,12 @@ def pid():
 
 alone_test! {
     async fn old_template_that_does_not_exit_is_killed() {
-        let pool = pool_of(DEAF).size(1).start().await.expect("it starts");
+        let pool = pool_of(DEAF).size(1).start().await.expect("the pool starts");
         let former = template(&pool).await;
         touch("second");
         pool.reload().await.expect("there is nothing against it");
-        wait_until("it is dead", LONG_TIMEOUT, || !is_alive(former)).await;
-        let status = pool.status().await.expect("it runs");
+        wait_until("the process is dead", LONG_TIMEOUT, || !is_alive(former)).await;
+        let status = pool.status().await.expect("the pool runs");
         assert!(all_forked(&status) && status.zygote.is_some_and(|it| it.restarts == 0));
         pool.shutdown().await;
     }
@@ -337,7 +337,7 @@ alone_test! {
         let back = |status: &PoolStatus| {
             status.zygote.as_ref().is_some_and(|it| it.restarts == 1 && it.state == ZygoteState::Ready)
         };
-        status_when(&pool, "there is another template", back).await;
+        status_when(&pool, "a new template is ready", back).await;
         assert!(!is_alive(former));
         pool.shutdown().await;
     }
@@ -350,7 +350,7 @@ alone_test! {
         let before = fds_of_idle(zygote).await;
         for restarts in 1..=3 {
             kill(pids(&pool).await[0]);
-            status_when(&pool, "it is replaced", |it| it.restarts == restarts && it.idle == 1).await;
+            status_when(&pool, "the worker is replaced", |it| it.restarts == restarts && it.idle == 1).await;
         }
         wait_until("it has closed its copies", LONG_TIMEOUT, || fds(zygote) == before).await;
         pool.shutdown().await;
@@ -362,7 +362,7 @@ fn killed_host_takes_its_template_along() {
     crate::support::Alone::new(test_path!(killed_host_takes_its_template_along)).run(|| {
         if role().is_some() {
             return in_system(|| async {
-                let pool = pool_of(MODULE).size(2).start().await.expect("it starts");
+                let pool = pool_of(MODULE).size(2).start().await.expect("the pool starts");
                 println!("ready {}", template(&pool).await);
                 std::future::pending::<()>().await;
             })();
@@ -376,8 +376,8 @@ fn killed_host_takes_its_template_along() {
         assert!(below.contains(&zygote) && below.len() == 3, "{below:?}");
         // Not even one that is stopped stays.
         stop(zygote);
-        host.kill().expect("it is ours");
-        host.wait().expect("it is ours");
+        host.kill().expect("the process is our child");
+        host.wait().expect("the process is our child");
         crate::support::wait_until_blocking("all are dead", LONG_TIMEOUT, || {
             !below.iter().any(|&pid| is_alive(pid))
         });

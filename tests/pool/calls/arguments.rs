@@ -1,4 +1,4 @@
-//! What arguments and results may be.
+//! The types of arguments and results.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -56,8 +56,8 @@ alone_test! {
         }
         let twice = pool.request("echo").args(HashMap::from([("x", 1)])).kwargs(HashMap::from([("y", 1)]));
         assert!(matches!(twice.send::<Value>().await, Err(CallError::Encode { .. })));
-        let status = pool.status().await.expect("it runs");
-        assert_eq!(status.submitted, 0, "all of them were refused before they were sent");
+        let status = pool.status().await.expect("the pool runs");
+        assert_eq!(status.submitted, 0, "all calls were refused before they were sent");
         pool.shutdown().await;
     }
 }
@@ -99,7 +99,7 @@ alone_test! {
         assert!(!error.is_retryable());
         assert_eq!(error.attempts(), 1);
         assert_eq!(pool.call::<_, i64>("add", (1, 1)).await.expect("the worker is well"), 2);
-        assert_eq!(pool.status().await.expect("it runs").restarts, 0);
+        assert_eq!(pool.status().await.expect("the pool runs").restarts, 0);
         pool.shutdown().await;
     }
 }

@@ -1,4 +1,4 @@
-//! Many callers: one task each, and from many threads.
+//! Many callers, as tasks and on threads.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,7 +9,7 @@ alone_test! {
     async fn ten_thousand_callers_are_served_by_two_workers() {
         const CALLS: usize = 10_000;
         let (pool, long) = (pool_of(MODULE).size(2).queue_bound(CALLS), Duration::from_secs(50));
-        let pool = pool.checkout_timeout(long).call_timeout(long).start().await.expect("it starts");
+        let pool = pool.checkout_timeout(long).call_timeout(long).start().await.expect("the pool starts");
         let workers: BTreeSet<u32> = pids(&pool).await.into_iter().collect();
         let callers: Vec<_> = (0..CALLS)
             .map(|_| {
@@ -19,10 +19,10 @@ alone_test! {
             .collect();
         let mut served = BTreeSet::new();
         for caller in callers {
-            served.insert(caller.await.expect("no panic").expect("served"));
+            served.insert(caller.await.expect("no panic").expect("the call succeeds"));
         }
-        assert_eq!(served, workers, "two workers in all");
-        let status = pool.status().await.expect("it runs");
+        assert_eq!(served, workers, "both workers serve and no other");
+        let status = pool.status().await.expect("the pool runs");
         assert_eq!((status.restarts, status.submitted, status.assigned), (0, CALLS as u64, CALLS as u64));
         pool.shutdown().await;
     }
@@ -30,24 +30,24 @@ alone_test! {
 
 alone_test! {
     tokio async fn callers_on_all_runtime_threads_are_served() {
-        let pool = pool_of(MODULE).size(3).queue_bound(10_000).start().await.expect("it starts");
+        let pool = pool_of(MODULE).size(3).queue_bound(10_000).start().await.expect("the pool starts");
         let tasks: Vec<_> = (0..16u64)
             .map(|task| {
                 let pool = pool.clone();
                 tokio::spawn(async move {
                     for call in 0..100 {
-                        let sum: u64 = pool.call("add", (task, call)).await.expect("served");
+                        let sum: u64 = pool.call("add", (task, call)).await.expect("the call succeeds");
                         assert_eq!(sum, task + call);
                     }
-                    let lease = pool.checkout().await.expect("served");
-                    assert_eq!(lease.call::<_, u32>("pid", ()).await.expect("served"), lease.pid());
+                    let lease = pool.checkout().await.expect("the call succeeds");
+                    assert_eq!(lease.call::<_, u32>("pid", ()).await.expect("the call succeeds"), lease.pid());
                 })
             })
             .collect();
         for task in tasks {
             task.await.expect("no panic");
         }
-        let status = pool.status().await.expect("it runs");
+        let status = pool.status().await.expect("the pool runs");
         assert_eq!((status.submitted, status.assigned, status.restarts), (1616, 1616, 0));
         pool.shutdown().await;
     }
@@ -63,7 +63,7 @@ alone_test! {
                 scope.spawn(move || {
                     runtime().block_on(async move {
                         for call in 0..50 {
-                            let sum: u64 = pool.call("add", (thread, call)).await.expect("served");
+                            let sum: u64 = pool.call("add", (thread, call)).await.expect("the call succeeds");
                             assert_eq!(sum, thread + call);
                         }
                     });

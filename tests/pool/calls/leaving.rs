@@ -1,4 +1,4 @@
-//! Callers that go away before their answer.
+//! Callers that drop their call before its result.
 
 use std::time::Duration;
 
@@ -33,15 +33,15 @@ alone_test! {
             let pool = pool.clone();
             async move { pool.checkout().await.map(drop) }
         });
-        status_when(&pool, "both wait", |status| status.waiting == 2).await;
+        status_when(&pool, "both requests are queued", |status| status.waiting == 2).await;
         leaving.abort();
         leaving_checkout.abort();
-        let status = status_when(&pool, "nobody waits", |status| status.waiting == 0).await;
+        let status = status_when(&pool, "the queue is empty", |status| status.waiting == 0).await;
         assert_eq!((status.abandoned, status.busy), (2, 1));
         touch("a.go");
         held.await.expect("no panic");
         status_when(&pool, "the worker is free", |status| status.idle == 1).await;
-        assert_eq!(pool.call::<_, u32>("count", ()).await.expect("it serves"), 1);
+        assert_eq!(pool.call::<_, u32>("count", ()).await.expect("the call succeeds"), 1);
         assert!(!scratch_file("b.began").exists());
         pool.shutdown().await;
     }
@@ -53,13 +53,13 @@ alone_test! {
         let broker = pool.actor();
         let held = spawn_hold(&pool, "a");
         wait_for_file("a.began").await;
-        let call = Box::pin(broker.send(Call::new("hold", ("b",)).expect("it has a JSON form")));
+        let call = Box::pin(broker.send(Call::new("hold", ("b",)).expect("the arguments can be encoded")));
         let checkout = Box::pin(broker.send(Checkout::default()));
-        // Nobody is interested in this one's answer: it is carried out all the same.
-        broker.do_send(Call::new("append", ("done", "x")).expect("it has a JSON form")).expect("it lives");
-        status_when(&pool, "all wait", |status| status.waiting == 3).await;
+        // A message without a receiver for its result still runs.
+        broker.do_send(Call::new("append", ("done", "x")).expect("the arguments can be encoded")).expect("it lives");
+        status_when(&pool, "all requests are queued", |status| status.waiting == 3).await;
         drop((call, checkout));
-        let status = status_when(&pool, "one waits", |status| status.waiting == 1).await;
+        let status = status_when(&pool, "one request is queued", |status| status.waiting == 1).await;
         assert_eq!((status.abandoned, status.busy), (2, 1));
         touch("a.go");
         held.await.expect("no panic");
@@ -72,7 +72,7 @@ alone_test! {
 
 alone_test! {
     async fn dropped_call_keeps_worker_busy_until_cancelled() {
-        let pool = pool_of(MODULE).size(1).cancel_grace(LONG_TIMEOUT).start().await.expect("it starts");
+        let pool = pool_of(MODULE).size(1).cancel_grace(LONG_TIMEOUT).start().await.expect("the pool starts");
         let worker = pids(&pool).await;
         let leaving = spawn(&pool, "leave", "a");
         wait_for_file("a.began").await;
@@ -84,8 +84,8 @@ alone_test! {
             assert_eq!((status.busy, status.idle), (1, 0));
             touch("a.go");
         });
-        assert!(ended.expect("it is served"), "the abandoned call had ended by then");
-        let status = pool.status().await.expect("it runs");
+        assert!(ended.expect("the call succeeds"), "the abandoned call had ended by then");
+        let status = pool.status().await.expect("the pool runs");
         assert_eq!((status.restarts, status.abandoned), (0, 0));
         assert_eq!(pids(&pool).await, worker);
         pool.shutdown().await;
@@ -95,14 +95,14 @@ alone_test! {
 alone_test! {
     async fn dropped_call_that_ignores_cancel_kills_the_worker() {
         let pool = pool_of(MODULE).size(1).cancel_grace(Duration::from_millis(300)).start().await;
-        let pool = pool.expect("it starts");
+        let pool = pool.expect("the pool starts");
         let worker = pids(&pool).await[0];
         let leaving = spawn(&pool, "stay", "a");
         wait_for_file("a.began").await;
         leaving.abort();
         assert_ne!(pool.call::<_, u32>("pid", ()).await.expect("another one serves"), worker);
         assert!(!is_alive(worker));
-        let status = pool.status().await.expect("it runs");
+        let status = pool.status().await.expect("the pool runs");
         let how = status.workers[0].last_exit.clone().expect("it was replaced");
         assert!(status.restarts == 1 && how.contains("did not give up in time"), "{how}");
         pool.shutdown().await;
@@ -114,7 +114,7 @@ alone_test! {
         let pool = started(1).await;
         drop(pool.call::<_, ()>("append", ("never", "x")));
         drop(pool.checkout());
-        assert_eq!(pool.status().await.expect("it runs").submitted, 0);
+        assert_eq!(pool.status().await.expect("the pool runs").submitted, 0);
         assert!(lines("never").is_empty());
         pool.shutdown().await;
     }

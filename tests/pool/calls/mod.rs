@@ -1,4 +1,4 @@
-//! Calls: what is passed, who waits, who is refused, who is tried again, who may call.
+//! Calls: arguments, queue, refusals, retries and callers.
 
 mod arguments;
 mod both_ways;

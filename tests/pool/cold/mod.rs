@@ -1,4 +1,4 @@
-//! Tests that need workers which each import the module by themselves. `tests/zygote` leaves them out.
+//! Tests that need each worker to import the module itself. `tests/zygote` leaves them out.
 
 mod failing;
 mod ready;

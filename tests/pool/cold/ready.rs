@@ -1,4 +1,4 @@
-//! Workers that each import the module by themselves, and become ready one by one.
+//! Workers that import the module and become ready one by one.
 
 use std::collections::BTreeSet;
 
@@ -6,8 +6,8 @@ use hatchery::WorkerState;
 
 use crate::support::{alone_test, pids, pool_of, status_when, touch};
 
-/// Imports wait until three of them are under way.
-const TOGETHER: &str = r#"
+/// The import waits until three workers import.
+const THREE_IMPORTS: &str = r#"
 import os, time
 
 open(f"importing.{os.getpid()}", "w").close()
@@ -22,7 +22,7 @@ def pid():
     return os.getpid()
 "#;
 
-/// The first worker is ready at once, the others wait for a file.
+/// The first worker is ready at once; the others wait for a file.
 const ONE_AT_FIRST: &str = r#"
 import os, time
 
@@ -39,8 +39,8 @@ def pid():
 
 alone_test! {
     async fn workers_start_in_parallel() {
-        let pool = pool_of(TOGETHER).size(3).start().await.expect("all three import at once");
-        let status = pool.status().await.expect("it runs");
+        let pool = pool_of(THREE_IMPORTS).size(3).start().await.expect("all three import at once");
+        let status = pool.status().await.expect("the pool runs");
         assert_eq!((status.size, status.ready, status.idle), (3, 3, 3));
         assert_eq!(pids(&pool).await.into_iter().collect::<BTreeSet<_>>().len(), 3);
         pool.shutdown().await;
@@ -50,7 +50,7 @@ alone_test! {
 alone_test! {
     async fn only_ready_workers_serve_calls() {
         let pool = pool_of(ONE_AT_FIRST).size(3).min_ready(1).start().await.expect("one is ready");
-        let status = pool.status().await.expect("it runs");
+        let status = pool.status().await.expect("the pool runs");
         assert_eq!((status.ready, status.idle), (1, 1));
         let starting = status.workers.iter().filter(|worker| worker.state == WorkerState::Starting);
         assert_eq!(starting.count(), 2);
@@ -62,7 +62,7 @@ alone_test! {
         let lease = pool.checkout().await.expect("the ready one");
         assert_eq!(lease.pid(), ready[0]);
         touch("others.go");
-        // With the first one leased, only another one can answer.
+        // The first worker is leased, so only another worker can answer.
         let other: u32 = pool.call("pid", ()).await.expect("another one became ready");
         assert_ne!(other, ready[0]);
         drop(lease);

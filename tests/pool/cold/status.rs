@@ -1,4 +1,4 @@
-//! What the status says in each state.
+//! The pool status in each state of a worker.
 
 use hatchery::WorkerState;
 
@@ -11,8 +11,8 @@ alone_test! {
             "import os, time\nwhile os.path.exists('import.held'):\n    time.sleep(0.002)\n{MODULE}"
         );
         touch("import.held");
-        let pool = pool_of(&gated).name("states").size(3).min_ready(0).start().await.expect("it starts");
-        let status = pool.status().await.expect("it runs");
+        let pool = pool_of(&gated).name("states").size(3).min_ready(0).start().await.expect("the pool starts");
+        let status = pool.status().await.expect("the pool runs");
         assert_eq!((status.name.as_str(), status.size, status.ready, status.draining), ("states", 3, 0, false));
         assert_eq!((status.mean_run, status.submitted), (None, 0));
         for (number, worker) in (1..).zip(&status.workers) {
@@ -28,7 +28,7 @@ alone_test! {
         let lease = pool.checkout().await.expect("a worker is free");
         let (held, ()) = tokio::join!(pool.call::<_, u32>("hold", ("a",)), async {
             wait_for_file("a.began").await;
-            let status = pool.status().await.expect("it runs");
+            let status = pool.status().await.expect("the pool runs");
             assert_eq!((status.busy, status.idle, status.ready), (2, 1, 3));
             assert_eq!((status.submitted, status.assigned), (2, 2));
             let leased = status.workers.iter().find(|worker| worker.pid == Some(lease.pid())).expect("it lives");
@@ -37,7 +37,7 @@ alone_test! {
             touch("import.held");
             let idle = status.workers.iter().find(|worker| worker.state == WorkerState::Idle).expect("the third");
             kill(idle.pid.expect("it is ready"));
-            // That its process has ended is told before its supervisor tells that it has to be replaced.
+            // The exit of the process is reported before the supervisor reports the restart.
             let restarting = |status: &hatchery::PoolStatus| {
                 status.restarts > 0 && status.workers.iter().any(|worker| worker.state == WorkerState::Restarting)
             };
@@ -47,37 +47,37 @@ alone_test! {
             assert_eq!((down.state, down.pid, down.restarts), (WorkerState::Restarting, None, 1));
             assert!(down.last_exit.as_deref().is_some_and(|how| how.contains("signal 9")));
 
-            // Behind the one that is held: then no place is left.
-            let behind_it: Vec<_> = (1..crate::IN_FLIGHT)
+            // Fill the capacity of the worker that holds a call.
+            let queued_in_worker: Vec<_> = (1..crate::IN_FLIGHT)
                 .map(|_| {
                     let pool = pool.clone();
                     actix::spawn(async move { pool.call::<_, u32>("hold", ("a",)).await })
                 })
                 .collect();
             let taken = |status: &hatchery::PoolStatus| status.in_flight as usize == 1 + crate::IN_FLIGHT;
-            status_when(&pool, "they have places", taken).await;
+            status_when(&pool, "the workers are full", taken).await;
             let (waited, ()) = tokio::join!(pool.call::<_, u32>("pid", ()), async {
-                status_when(&pool, "one waits", |status| status.waiting == 1).await;
+                status_when(&pool, "one request is queued", |status| status.waiting == 1).await;
                 std::fs::remove_file(crate::support::scratch_file("import.held")).expect("it is there");
             });
             waited.expect("served by the third, when it is back");
             touch("a.go");
-            for call in behind_it {
-                call.await.expect("no panic").expect("it is let go, too");
+            for call in queued_in_worker {
+                call.await.expect("no panic").expect("the held call returns");
             }
         });
-        held.expect("it was let go");
+        held.expect("the held call returns");
         drop(lease);
         let status = status_when(&pool, "all are idle", |status| status.idle == 3).await;
         assert!(status.mean_run.is_some_and(|mean| !mean.is_zero()));
-        let json = serde_json::to_value(&status).expect("it has a JSON form");
+        let json = serde_json::to_value(&status).expect("the arguments can be encoded");
         assert_eq!((&json["idle"], &json["workers"][0]["state"]), (&3.into(), &"idle".into()));
 
         let pool = &pool;
         let (held, ()) = tokio::join!(pool.call::<_, u32>("hold", ("b",)), async {
             wait_for_file("b.began").await;
             tokio::join!(pool.shutdown(), async {
-                // The broker is the first to end, so that it may be gone before it can be asked.
+                // The broker ends first, so the status call may fail.
                 if let Ok(status) = pool.status().await {
                     assert!(status.draining || status.busy == 1);
                 }

@@ -1,5 +1,5 @@
-//! The caller leaves while Python runs its call: the call is cancelled, its worker serves on; one that does not give up is
-//! killed.
+//! The caller drops its call while Python runs it: the call is cancelled and the worker continues. A worker whose call ignores
+//! the cancel is killed.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ import hatchery
 
 
 def run(name):
-    """Run a function of this module; tell NAME.ended how it ended."""
+    """Run a function of this module and write its exception to NAME.ended."""
     try:
         assert not hatchery.cancelled()
         globals()[name]()
@@ -99,7 +99,7 @@ def sorting():
 
 
 def with_thread():
-    """A thread of the call's asks for itself."""
+    """A thread of the call polls hatchery.cancelled()."""
     def watch():
         while not hatchery.cancelled():
             time.sleep(0.002)
@@ -162,7 +162,7 @@ def nap(seconds, answer):
     return answer
 "#;
 
-/// They give up when they are cancelled.
+/// Functions that end when they are cancelled.
 const SYNC: [&str; 12] = [
     "sleeping",
     "looping",
@@ -183,7 +183,7 @@ fn source() -> String {
     [HANGS, SOURCE].concat()
 }
 
-/// Begins `function(name)`, waits until it has told NAME.began, and leaves.
+/// Starts `function(name)`, waits for NAME.began, and drops the call.
 async fn leave(pool: &Pool, function: &'static str, name: &'static str) {
     let caller = actix::spawn({
         let pool = pool.clone();
@@ -201,7 +201,7 @@ fn slow_module(source: &str) {
 alone_test! {
     async fn dropped_call_is_interrupted_in_any_python_code() {
         slow_module("open('importing.began', 'a').close()\nimport time\ntime.sleep(1000)");
-        let pool = pool_with(&source()).size(1).cancel_grace(LONG_TIMEOUT).start().await.expect("it starts");
+        let pool = pool_with(&source()).size(1).cancel_grace(LONG_TIMEOUT).start().await.expect("the pool starts");
         let workers = pids(&pool).await;
         for (function, names, error) in
             [("run", &SYNC[..], "Cancelled True"), ("run_async", &ASYNC[..], "CancelledError True")]
@@ -218,7 +218,7 @@ alone_test! {
         for name in ["in_del.interrupted", "with_thread.seen", "cleaning_up.done"] {
             assert!(scratch_file(name).exists(), "{name}");
         }
-        // What was interrupted can be done again.
+        // The interrupted import can be repeated.
         slow_module("value = 5");
         assert_eq!(pool.call::<_, u32>("import_slow", ()).await.expect("no lock is left"), 5);
         pool.shutdown().await;
@@ -229,7 +229,7 @@ alone_test! {
     async fn call_that_ignores_cancel_is_killed_and_replaced() {
         const NAMES: [&str; 4] = ["waiting_in_c", "ignoring", "async_ignoring", "blocking"];
         let pool = pool_with(&source()).size(NAMES.len()).cancel_grace(SHORT_TIMEOUT);
-        let pool = pool.start().await.expect("it starts");
+        let pool = pool.start().await.expect("the pool starts");
         let workers = pids(&pool).await;
         let callers: Vec<_> = NAMES
             .into_iter()
@@ -257,7 +257,7 @@ alone_test! {
 
 alone_test! {
     async fn dropped_lease_calls_are_removed_or_cancelled() {
-        let pool = pool_with(&source()).size(1).cancel_grace(LONG_TIMEOUT).start().await.expect("it starts");
+        let pool = pool_with(&source()).size(1).cancel_grace(LONG_TIMEOUT).start().await.expect("the pool starts");
         let workers = pids(&pool).await;
         let lease = pool.checkout().await.expect("a worker is free");
         {
@@ -269,10 +269,10 @@ alone_test! {
                 begun.as_mut().poll(cx)
             })
             .await;
-            // Where Python has both, the one that waits would begin as soon as the other makes way.
+            // When Python has both calls, the waiting one would start as soon as the other ends.
             drop(waiting);
-            // Whatever was told to the worker before, it has heard.
-            pool.status().await.expect("it runs");
+            // The status reply proves that the worker has handled earlier messages.
+            pool.status().await.expect("the pool runs");
         }
         assert_eq!(lease.call::<_, u32>("add", (1, 2)).await.expect("the lease goes on"), 3);
         assert_eq!(lines("sleeping.ended"), ["Cancelled True"]);
@@ -285,10 +285,10 @@ alone_test! {
 
 alone_test! {
     async fn dropped_idempotent_call_is_not_retried() {
-        // The worker of the first one serves on, that of the second is killed.
+        // The worker of the first call continues; the worker of the second is killed.
         let short = Duration::from_millis(500);
         for (restarts, name, grace) in [(0, "sleeping", LONG_TIMEOUT), (1, "ignoring", short)] {
-            let pool = pool_with(&source()).size(2).cancel_grace(grace).start().await.expect("it starts");
+            let pool = pool_with(&source()).size(2).cancel_grace(grace).start().await.expect("the pool starts");
             let caller = actix::spawn({
                 let pool = pool.clone();
                 async move { pool.request("tried").args((name,)).idempotent().send::<()>().await }
@@ -296,7 +296,7 @@ alone_test! {
             wait_for_file(&format!("{name}.began")).await;
             caller.abort();
             let over = |status: &hatchery::PoolStatus| status.idle == 2 && status.restarts == restarts;
-            let status = status_when(&pool, "its end has been dealt with", over).await;
+            let status = status_when(&pool, "the worker is idle or replaced", over).await;
             assert_eq!(status.submitted, 1);
             pool.shutdown().await;
         }
@@ -314,18 +314,18 @@ def counted():
     yield 1
     raise hatchery.Cancelled
 ";
-        let pool = pool_with(source).size(1).start().await.expect("it starts");
+        let pool = pool_with(source).size(1).start().await.expect("the pool starts");
         let workers = pids(&pool).await;
         let error = pool.call::<_, ()>("give_up", ()).await.expect_err("it gives up");
         assert!(matches!(error, CallError::Cancelled) && !error.is_retryable(), "{error:?}");
-        let (items, error) = super::read(pool.stream::<u32>("counted", ()).await.expect("free")).await;
+        let (items, error) = super::read(pool.stream::<u32>("counted", ()).await.expect("a worker is free")).await;
         assert!(items == [1] && matches!(error, Some(CallError::Cancelled)), "{error:?}");
         assert_workers_kept(&pool, &workers).await;
         pool.shutdown().await;
     }
 }
 
-/// Wakes a thread that is parked.
+/// Wakes a parked thread.
 struct Unpark(Thread);
 
 impl Wake for Unpark {
@@ -334,8 +334,8 @@ impl Wake for Unpark {
     }
 }
 
-/// Runs a future on this thread for at most so long, then drops it. Finer than a runtime's timer.
-fn for_at_most<F: Future>(time: Duration, future: F) -> Option<F::Output> {
+/// Polls a future on this thread for at most this time, then drops it. More precise than a runtime timer.
+fn run_for_at_most<F: Future>(time: Duration, future: F) -> Option<F::Output> {
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     let (mut future, end) = (pin!(future), Instant::now() + time);
     loop {
@@ -347,21 +347,21 @@ fn for_at_most<F: Future>(time: Duration, future: F) -> Option<F::Output> {
     }
 }
 
-/// One call of a random kind that is left after a random time; whether it had its answer before, which must be right. One in
-/// fifty waits for it, however slow the machine is.
-fn leave_at_random(pool: &Pool, random: &mut fastrand::Rng, number: u64) -> bool {
+/// Makes a random call and drops it after a random time. Returns whether a result arrived, which must be correct. One call in
+/// fifty waits for its result.
+fn drop_at_random(pool: &Pool, random: &mut fastrand::Rng, number: u64) -> bool {
     let time = if random.u8(0..50) == 0 { LONG_TIMEOUT } else { Duration::from_micros(random.u64(0..300)) };
     let rest = random.u64(0..300) as f64 / 1e6;
     match random.u8(0..10) {
-        0..5 => for_at_most(time, pool.call::<_, u64>("add", (number, 1)))
-            .map(|sum| assert_eq!(sum.expect("nobody left it"), number + 1)),
-        5..7 => for_at_most(time, pool.call::<_, u64>("nap", (rest, number)))
-            .map(|answer| assert_eq!(answer.expect("nobody left it"), number)),
-        7..9 => for_at_most(time, pool.call::<_, u64>("async_add", (number, 2)))
-            .map(|sum| assert_eq!(sum.expect("nobody left it"), number + 2)),
-        _ => for_at_most(time, async {
+        0..5 => run_for_at_most(time, pool.call::<_, u64>("add", (number, 1)))
+            .map(|sum| assert_eq!(sum.expect("the call was not dropped"), number + 1)),
+        5..7 => run_for_at_most(time, pool.call::<_, u64>("nap", (rest, number)))
+            .map(|answer| assert_eq!(answer.expect("the call was not dropped"), number)),
+        7..9 => run_for_at_most(time, pool.call::<_, u64>("async_add", (number, 2)))
+            .map(|sum| assert_eq!(sum.expect("the call was not dropped"), number + 2)),
+        _ => run_for_at_most(time, async {
             let (items, error) =
-                super::read(pool.stream::<u64>("numbers", (4,)).await.expect("it waits")).await;
+                super::read(pool.stream::<u64>("numbers", (4,)).await.expect("the request is queued")).await;
             assert!(error.is_none() && items == [0, 1, 2, 3], "{error:?}, {items:?}");
         }),
     }
@@ -374,21 +374,21 @@ alone_test! {
         const CALLS: u64 = 2500;
         let seed = Seed::new();
         let mut random = seed.rng();
-        let pool = pool_with(&source()).size(2).cancel_grace(LONG_TIMEOUT).start().await.expect("it starts");
+        let pool = pool_with(&source()).size(2).cancel_grace(LONG_TIMEOUT).start().await.expect("the pool starts");
         let workers = pids(&pool).await;
         let callers: Vec<_> = (0..CALLERS)
             .map(|caller| {
                 let (pool, mut random) = (pool.clone(), random.fork());
                 let numbers = caller * CALLS..(caller + 1) * CALLS;
                 let calls = move || {
-                    numbers.filter(|&number| leave_at_random(&pool, &mut random, number)).count() as u64
+                    numbers.filter(|&number| drop_at_random(&pool, &mut random, number)).count() as u64
                 };
                 std::thread::spawn(calls)
             })
             .collect();
         let mut answered = 0;
         for caller in callers {
-            answered += caller.join().expect("every answer is right");
+            answered += caller.join().expect("every result is correct");
         }
         let status = assert_workers_kept(&pool, &workers).await;
         assert!(0 < answered && answered < CALLERS * CALLS, "{answered}");
@@ -401,13 +401,13 @@ alone_test! {
     async fn late_cancel_never_hits_the_next_call() {
         let seed = Seed::new();
         let mut random = seed.rng();
-        let pool = pool_with(&source()).size(1).cancel_grace(LONG_TIMEOUT).start().await.expect("it starts");
+        let pool = pool_with(&source()).size(1).cancel_grace(LONG_TIMEOUT).start().await.expect("the pool starts");
         let workers = pids(&pool).await;
         for number in 0..2000_u64 {
-            // The next one is sent at once, and begins as soon as the first one is over.
-            leave_at_random(&pool, &mut random, number);
+            // The next call is sent at once and starts as soon as the first one ends.
+            drop_at_random(&pool, &mut random, number);
             let function = if random.bool() { "add" } else { "async_add" };
-            let answer: u64 = pool.call(function, (number, 0)).await.expect("nobody left it");
+            let answer: u64 = pool.call(function, (number, 0)).await.expect("the call was not dropped");
             assert_eq!(answer, number);
         }
         assert_workers_kept(&pool, &workers).await;

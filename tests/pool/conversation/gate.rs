@@ -1,5 +1,4 @@
-//! The caller leaves: the future is dropped at every point at which it waits, before and after the event that it
-//! waits for.
+//! The caller drops its future at every await point, before and after the awaited event.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -32,22 +31,21 @@ async def async_numbers(count, pause=0):
         yield number
 "#;
 
-/// Polls a future so many times, each time but the first because it was woken, then drops it: at once, or when it is woken
-/// once more.
-struct Gate<F> {
+/// Polls a future `polls` times, each time after a wake-up, and then drops it: at once, or after one more wake-up.
+struct DropAfter<F> {
     future: Option<Pin<Box<F>>>,
     polls: u32,
     once_woken: bool,
 }
 
-impl<F: Future> Future for Gate<F> {
+impl<F: Future> Future for DropAfter<F> {
     type Output = Option<F::Output>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         if let Some(left) = this.polls.checked_sub(1) {
             this.polls = left;
-            let future = this.future.as_mut().expect("it is dropped at the end only");
+            let future = this.future.as_mut().expect("the future is polled before the drop");
             if let Poll::Ready(output) = future.as_mut().poll(cx) {
                 return Poll::Ready(Some(output));
             }
@@ -60,18 +58,19 @@ impl<F: Future> Future for Gate<F> {
     }
 }
 
-/// Makes the future again and again, and drops it one point later each time, until it completes.
-async fn at_every_point<T, F>(pool: &Pool, make: impl Fn() -> F)
+/// Creates the future repeatedly and drops it one await point later each time, until it completes.
+async fn drop_at_every_point<T, F>(pool: &Pool, make: impl Fn() -> F)
 where
     F: Future<Output = Result<T, CallError>>,
 {
     let workers = pids(pool).await;
     for once_woken in [false, true] {
         for polls in 0.. {
-            assert!(polls < 1000, "it never completes");
-            let output = Gate { future: Some(Box::pin(make())), polls, once_woken }.await;
-            // A lease too ends here.
-            let is_complete = output.map(|output| output.map(drop).expect("it was left alone")).is_some();
+            assert!(polls < 1000, "the future never completes");
+            let output = DropAfter { future: Some(Box::pin(make())), polls, once_woken }.await;
+            // This drops a lease, too.
+            let is_complete =
+                output.map(|output| output.map(drop).expect("a complete request succeeds")).is_some();
             assert_workers_kept(pool, &workers).await;
             if is_complete {
                 break;
@@ -80,30 +79,31 @@ where
     }
 }
 
-/// As [`at_every_point`], when all workers are taken until the future waits in the queue.
-async fn at_every_point_of_the_queue<T, F>(pool: &Pool, make: impl Fn() -> F)
+/// As [`drop_at_every_point`], with all workers leased until the future waits in the queue.
+async fn drop_at_every_point_in_queue<T, F>(pool: &Pool, make: impl Fn() -> F)
 where
     F: Future<Output = Result<T, CallError>>,
 {
     let workers = pids(pool).await;
     for once_woken in [false, true] {
         for polls in 1.. {
-            assert!(polls < 1000, "it never completes");
+            assert!(polls < 1000, "the future never completes");
             let leases = join_all(workers.iter().map(|_| pool.checkout())).await;
             let is_over = Rc::new(Cell::new(false));
             let release = actix::spawn({
                 let (pool, is_over) = (pool.clone(), is_over.clone());
                 async move {
                     let waits = |status: &hatchery::PoolStatus| status.waiting == 1 || is_over.get();
-                    status_when(&pool, "it waits, or has left", waits).await;
+                    status_when(&pool, "the request is queued or dropped", waits).await;
                     drop(leases);
                 }
             });
-            let output = Gate { future: Some(Box::pin(make())), polls, once_woken }.await;
+            let output = DropAfter { future: Some(Box::pin(make())), polls, once_woken }.await;
             is_over.set(true);
             release.await.expect("no panic");
-            // A lease too ends here.
-            let is_complete = output.map(|output| output.map(drop).expect("it was left alone")).is_some();
+            // This drops a lease, too.
+            let is_complete =
+                output.map(|output| output.map(drop).expect("a complete request succeeds")).is_some();
             assert_workers_kept(pool, &workers).await;
             if is_complete {
                 break;
@@ -112,9 +112,9 @@ where
     }
 }
 
-/// That every request of the pool went one way or the other.
-async fn all_accounted_for(pool: &Pool) {
-    let status = pool.status().await.expect("it runs");
+/// Asserts that each request was either assigned or abandoned.
+async fn assert_requests_add_up(pool: &Pool) {
+    let status = pool.status().await.expect("the pool runs");
     assert_eq!(status.submitted, status.assigned + status.abandoned, "{status:?}");
 }
 
@@ -139,22 +139,22 @@ async fn checkout(pool: &Pool) -> Result<(), CallError> {
 }
 
 async fn pool() -> Pool {
-    // Nothing here is slow to give up, but the machine may be.
-    pool_with(SOURCE).size(2).cancel_grace(LONG_TIMEOUT).start().await.expect("it starts")
+    // A slow machine must not cause a kill.
+    pool_with(SOURCE).size(2).cancel_grace(LONG_TIMEOUT).start().await.expect("the pool starts")
 }
 
 alone_test! {
     async fn call_can_be_dropped_at_every_await_point() {
         let pool = pool().await;
         for function in ["nap", "async_nap"] {
-            at_every_point(&pool, || call(&pool, function)).await;
-            at_every_point_of_the_queue(&pool, || call(&pool, function)).await;
+            drop_at_every_point(&pool, || call(&pool, function)).await;
+            drop_at_every_point_in_queue(&pool, || call(&pool, function)).await;
         }
-        at_every_point(&pool, || pool.call::<_, u32>("add", (1, 2))).await;
-        at_every_point(&pool, || pool.request("nap").args((0.003,)).idempotent().send::<String>()).await;
+        drop_at_every_point(&pool, || pool.call::<_, u32>("add", (1, 2))).await;
+        drop_at_every_point(&pool, || pool.request("nap").args((0.003,)).idempotent().send::<String>()).await;
         let session = pool.session("s");
-        at_every_point(&pool, || session.call::<_, u32>("add", (1, 2))).await;
-        all_accounted_for(&pool).await;
+        drop_at_every_point(&pool, || session.call::<_, u32>("add", (1, 2))).await;
+        assert_requests_add_up(&pool).await;
         pool.shutdown().await;
     }
 }
@@ -163,10 +163,10 @@ alone_test! {
     async fn stream_can_be_dropped_at_every_await_point() {
         let pool = pool().await;
         for function in ["numbers", "async_numbers"] {
-            at_every_point(&pool, || stream(&pool, function)).await;
-            at_every_point_of_the_queue(&pool, || stream(&pool, function)).await;
+            drop_at_every_point(&pool, || stream(&pool, function)).await;
+            drop_at_every_point_in_queue(&pool, || stream(&pool, function)).await;
         }
-        all_accounted_for(&pool).await;
+        assert_requests_add_up(&pool).await;
         pool.shutdown().await;
     }
 }
@@ -174,11 +174,11 @@ alone_test! {
 alone_test! {
     async fn lease_can_be_dropped_at_every_await_point() {
         let pool = pool().await;
-        at_every_point(&pool, || checkout(&pool)).await;
-        at_every_point_of_the_queue(&pool, || checkout(&pool)).await;
+        drop_at_every_point(&pool, || checkout(&pool)).await;
+        drop_at_every_point_in_queue(&pool, || checkout(&pool)).await;
         let session = pool.session("s");
-        at_every_point(&pool, || session.checkout()).await;
-        all_accounted_for(&pool).await;
+        drop_at_every_point(&pool, || session.checkout()).await;
+        assert_requests_add_up(&pool).await;
         pool.shutdown().await;
     }
 }
@@ -187,14 +187,14 @@ alone_test! {
     async fn message_can_be_dropped_at_every_await_point() {
         let pool = pool().await;
         let broker = pool.actor();
-        let call = Call::new("nap", (0.003,)).expect("it has a JSON form");
-        let send_call = || async { broker.send(call.clone()).await.expect("it lives") };
-        at_every_point(&pool, send_call).await;
-        at_every_point_of_the_queue(&pool, send_call).await;
-        let send_checkout = || async { broker.send(Checkout::default()).await.expect("it lives") };
-        at_every_point(&pool, send_checkout).await;
-        at_every_point_of_the_queue(&pool, send_checkout).await;
-        all_accounted_for(&pool).await;
+        let call = Call::new("nap", (0.003,)).expect("the arguments can be encoded");
+        let send_call = || async { broker.send(call.clone()).await.expect("the broker is up") };
+        drop_at_every_point(&pool, send_call).await;
+        drop_at_every_point_in_queue(&pool, send_call).await;
+        let send_checkout = || async { broker.send(Checkout::default()).await.expect("the broker is up") };
+        drop_at_every_point(&pool, send_checkout).await;
+        drop_at_every_point_in_queue(&pool, send_checkout).await;
+        assert_requests_add_up(&pool).await;
         pool.shutdown().await;
     }
 }
@@ -202,14 +202,14 @@ alone_test! {
 alone_test! {
     tokio async fn requests_on_tokio_can_be_dropped_at_every_await_point() {
         let pool = pool().await;
-        at_every_point(&pool, || call(&pool, "nap")).await;
-        at_every_point(&pool, || stream(&pool, "numbers")).await;
-        at_every_point(&pool, || stream(&pool, "async_numbers")).await;
-        at_every_point(&pool, || checkout(&pool)).await;
+        drop_at_every_point(&pool, || call(&pool, "nap")).await;
+        drop_at_every_point(&pool, || stream(&pool, "numbers")).await;
+        drop_at_every_point(&pool, || stream(&pool, "async_numbers")).await;
+        drop_at_every_point(&pool, || checkout(&pool)).await;
         let broker = pool.actor();
-        let message = Call::new("add", (1, 2)).expect("it has a JSON form");
-        at_every_point(&pool, || async { broker.send(message.clone()).await.expect("it lives") }).await;
-        all_accounted_for(&pool).await;
+        let message = Call::new("add", (1, 2)).expect("the arguments can be encoded");
+        drop_at_every_point(&pool, || async { broker.send(message.clone()).await.expect("the broker is up") }).await;
+        assert_requests_add_up(&pool).await;
         pool.shutdown().await;
     }
 }

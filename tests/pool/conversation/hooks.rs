@@ -1,4 +1,4 @@
-//! Code of the module that runs at a worker's start and end, and what it exports.
+//! Start and stop hooks of a module, and its exports.
 
 use futures_util::future::join_all;
 use hatchery::{CallError, PoolStartError, StartPhase, WorkerStartError};
@@ -41,13 +41,13 @@ async def next_to_last():
 
 alone_test! {
     async fn hooks_run_in_order_at_worker_start_and_stop() {
-        let pool = pool_with(IN_ORDER).size(1).start().await.expect("it starts");
+        let pool = pool_with(IN_ORDER).size(1).start().await.expect("the pool starts");
         let started = ["import", "first start", "second start"];
         assert_eq!(lines("order"), started);
-        assert_eq!(pool.call::<_, u32>("add", (1, 2)).await.expect("it serves"), 3);
+        assert_eq!(pool.call::<_, u32>("add", (1, 2)).await.expect("the call succeeds"), 3);
         kill(pids(&pool).await[0]);
-        status_when(&pool, "it is replaced", |status| status.restarts == 1 && status.idle == 1).await;
-        // A forked worker does not import.
+        status_when(&pool, "the worker is replaced", |status| status.restarts == 1 && status.idle == 1).await;
+        // A forked worker does not import the module.
         let again = if crate::ZYGOTE { &started[1..] } else { &started };
         let both = [&started, again].concat();
         assert_eq!(lines("order"), both);
@@ -80,8 +80,8 @@ alone_test! {
 
 alone_test! {
     async fn start_hook_that_hangs_ends_at_the_spawn_timeout() {
-        // The interpreter is known then, so that the timeout is for the worker alone.
-        pool_with("").size(1).start().await.expect("it starts").shutdown().await;
+        // The interpreter is cached afterwards, so the timeout covers only the worker.
+        pool_with("").size(1).start().await.expect("the pool starts").shutdown().await;
         let waits = ["import time; time.sleep(1000)", "import asyncio; await asyncio.Event().wait()"];
         let hangs = waits.into_iter().zip(["blocks", "awaits"]).map(|(wait, name)| async move {
             let head = if wait.contains("await") { "async def" } else { "def" };
@@ -117,7 +117,7 @@ def failing():
 async def first():
     append('order', 'first')
 ";
-        let pool = pool_with(source).size(2).start().await.expect("it starts");
+        let pool = pool_with(source).size(2).start().await.expect("the pool starts");
         let workers = pids(&pool).await;
         pool.shutdown().await;
         assert!(workers.iter().all(|pid| !is_alive(*pid)));
@@ -152,11 +152,11 @@ HEAD hang():
             let source = source.replace("HEAD", head).replace("WAIT", wait).replace("NAME", name);
             python_module(&scratch(), name, &[MODULE, &source].concat());
             let pool = builder().module(name).path(scratch()).current_dir(scratch()).size(1).shutdown_timeout(SHORT_TIMEOUT);
-            let pool = pool.start().await.expect("it starts");
+            let pool = pool.start().await.expect("the pool starts");
             let worker = pids(&pool).await[0];
             pool.shutdown().await;
-            wait_until("it is dead", LONG_TIMEOUT, || !is_alive(worker)).await;
-            assert!(scratch_file(&format!("{name}.stopping")).exists(), "it had begun");
+            wait_until("the process is dead", LONG_TIMEOUT, || !is_alive(worker)).await;
+            assert!(scratch_file(&format!("{name}.stopping")).exists(), "the hook started");
         });
         // All at once.
         join_all(hangs).await;
@@ -174,14 +174,14 @@ def _hidden():
 async def _named():
     return 'found too'
 ";
-        let pool = pool_with(source).size(1).start().await.expect("it starts");
+        let pool = pool_with(source).size(1).start().await.expect("the pool starts");
         assert_eq!(pool.call::<_, String>("_hidden", ()).await.expect("it is marked"), "found");
         assert_eq!(pool.call::<_, String>("other name", ()).await.expect("it is marked"), "found too");
         for name in ["add", "_named"] {
             let error = pool.call::<_, u32>(name, (1, 2)).await.expect_err("it is not marked");
             assert!(matches!(error, CallError::NoSuchFunction { .. }), "{error:?}");
         }
-        let status = pool.status().await.expect("it runs");
+        let status = pool.status().await.expect("the pool runs");
         let python = status.workers[0].python.as_ref().expect("it is ready");
         let names: Vec<&str> = python.functions.iter().map(|function| function.name.as_str()).collect();
         assert_eq!(names, ["_hidden", "other name"]);

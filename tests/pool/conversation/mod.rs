@@ -1,13 +1,13 @@
-//! What passes between Rust and Python while a call runs.
+//! Messages between Rust and Python while a call runs.
 //!
 //! ```text
-//! gate        the caller leaves, at each point at which it waits
-//! streams     the items of generators, and how a stream ends
-//! cancelling  what happens in Python when the caller leaves
-//! deadlines   what happens when its time is up
-//! progress    updates beside the result
-//! sessions    calls that belong together, and the end of what they share
-//! hooks       code of the module that runs at a worker's start and end
+//! gate        the caller drops its future at each await point
+//! streams     items of generators, and the end of a stream
+//! cancelling  the effect of a dropped call in Python
+//! deadlines   the effect of an expired deadline
+//! progress    updates before the result
+//! sessions    calls that share state, and the end of that state
+//! hooks       functions that run at the start and end of a worker
 //! ```
 
 mod cancelling;
@@ -21,7 +21,7 @@ mod streams;
 use hatchery::{CallError, CallStream};
 use serde::de::DeserializeOwned;
 
-/// Functions that hang, each after it has told NAME.began, where NAME is its own.
+/// Functions that hang after they have written NAME.began, where NAME is the name of the function.
 const HANGS: &str = r#"
 import asyncio
 import socket
@@ -65,7 +65,7 @@ def waiting_in_c():
             touch("waiting_in_c.began")
             wait_in_c()  # waiting_in_c
         except BaseException:
-            pass  # it was not there yet
+            pass  # the interrupt came before the wait in C
 
 
 async def awaiting():
@@ -84,7 +84,7 @@ async def blocking():
     time.sleep(1000)  # blocking
 "#;
 
-/// Reads a stream to its end: its items, and the error after them, which nothing follows.
+/// Reads a stream to its end. Returns the items and the final error, and asserts that nothing follows.
 async fn read<T: DeserializeOwned>(mut items: CallStream<T>) -> (Vec<T>, Option<CallError>) {
     let mut seen = Vec::new();
     loop {
@@ -95,7 +95,7 @@ async fn read<T: DeserializeOwned>(mut items: CallStream<T>) -> (Vec<T>, Option<
                     items.next().await.is_none() && items.next().await.is_none(),
                     "nothing follows the end"
                 );
-                return (seen, end.map(|end| end.err().expect("an item was dealt with")));
+                return (seen, end.map(|end| end.err().expect("items are handled above")));
             }
         }
     }

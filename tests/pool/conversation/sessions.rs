@@ -1,4 +1,4 @@
-//! Calls that belong together: where they go, what they share, and how that ends.
+//! Sessions: the worker they are assigned to, their state, and their end.
 
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ import hatchery
 
 
 def visit():
-    """How often this session was here before."""
+    """Return the process id and the number of earlier visits of this session."""
     session = hatchery.session()
     session["visits"] = session.get("visits", 0) + 1
     return [os.getpid(), session["visits"] - 1]
@@ -61,31 +61,31 @@ async def also_ended(name, state):
     append("also ended", name)
 "#;
 
-/// The process that served it, and how often the session had been there before.
+/// The process id of the worker, and the number of earlier visits.
 type Visit = (u32, u32);
 
 async fn pool(size: usize) -> Pool {
-    pool_with(SOURCE).size(size).start().await.expect("it starts")
+    pool_with(SOURCE).size(size).start().await.expect("the pool starts")
 }
 
-/// A visit, and where it went.
+/// Makes a visit. Returns it with its placement.
 async fn visit(session: &Session) -> (Visit, Option<Placement>) {
-    let reply: Reply = session.request("visit").send_raw().await.expect("it serves");
+    let reply: Reply = session.request("visit").send_raw().await.expect("the call succeeds");
     (reply.decode().expect("it tells"), reply.placement())
 }
 
 async fn remember(session: &Session, key: &str) {
-    session.call::<_, ()>("remember", (key, key)).await.expect("it serves");
+    session.call::<_, ()>("remember", (key, key)).await.expect("the call succeeds");
 }
 
-/// The session's own worker, taken.
-async fn taken(session: &Session) -> Lease {
-    let lease = session.checkout().await.expect("it is free");
+/// Leases the worker of the session.
+async fn lease_worker(session: &Session) -> Lease {
+    let lease = session.checkout().await.expect("the worker is free");
     assert_ne!(lease.placement(), Some(Placement::Elsewhere));
     lease
 }
 
-fn lost<T: std::fmt::Debug>(answer: Result<T, CallError>, name: &str) {
+fn assert_lost<T: std::fmt::Debug>(answer: Result<T, CallError>, name: &str) {
     let error = answer.expect_err("its worker has died");
     let CallError::SessionLost { session } = &error else { panic!("{error:?}") };
     assert!(session == name && !error.is_retryable() && error.attempts() == 0);
@@ -100,26 +100,26 @@ alone_test! {
         for before in 1..10 {
             assert_eq!(visit(&alice).await, ((own, before), Some(Placement::Kept)));
         }
-        // However it is called, and by whichever handle.
+        // The same holds for every kind of call and every handle.
         let again = pool.session("alice");
-        assert_eq!(again.call::<_, Visit>("async_visit", ()).await.expect("it serves"), (own, 10));
-        let items = again.stream::<Visit>("visits", (2,)).await.expect("it serves");
+        assert_eq!(again.call::<_, Visit>("async_visit", ()).await.expect("the call succeeds"), (own, 10));
+        let items = again.stream::<Visit>("visits", (2,)).await.expect("the call succeeds");
         assert_eq!(items.placement(), Some(Placement::Kept));
         assert_eq!(read(items).await.0, [(own, 11), (own, 12)]);
         let by_request = pool.request("visit").session("alice").affinity(Affinity::StrictQueue);
-        assert_eq!(by_request.send::<Visit>().await.expect("it serves"), (own, 13));
-        let lease = alice.checkout().await.expect("it is free");
+        assert_eq!(by_request.send::<Visit>().await.expect("the call succeeds"), (own, 13));
+        let lease = alice.checkout().await.expect("the worker is free");
         assert_eq!((lease.pid(), lease.placement()), (own, Some(Placement::Kept)));
         for before in 14..17 {
-            assert_eq!(lease.call::<_, Visit>("visit", ()).await.expect("it serves"), (own, before));
+            assert_eq!(lease.call::<_, Visit>("visit", ()).await.expect("the call succeeds"), (own, before));
         }
-        assert_eq!(read(lease.stream::<Visit>("visits", (1,)).await.expect("it serves")).await.0, [(own, 17)]);
+        assert_eq!(read(lease.stream::<Visit>("visits", (1,)).await.expect("the call succeeds")).await.0, [(own, 17)]);
         drop(lease);
-        let message = Call::new("visit", ()).expect("it has a form").session("alice").affinity(Affinity::StrictQueue);
-        let reply = pool.actor().send(message).await.expect("it lives").expect("it serves");
+        let message = Call::new("visit", ()).expect("the arguments can be encoded").session("alice").affinity(Affinity::StrictQueue);
+        let reply = pool.actor().send(message).await.expect("the broker is up").expect("the call succeeds");
         assert_eq!(reply.decode::<Visit>().expect("it tells"), (own, 18));
         assert_eq!(reply.placement(), Some(Placement::Kept));
-        assert_eq!(pool.status().await.expect("it runs").sessions, 1);
+        assert_eq!(pool.status().await.expect("the pool runs").sessions, 1);
         pool.shutdown().await;
     }
 }
@@ -130,16 +130,16 @@ alone_test! {
         let names = ["alice", "bob", "", "a \"quoted\" \\ name\n", "\u{1f425} \u{e4}", &"long ".repeat(1000)];
         for name in names {
             assert_eq!(visit(&pool.session(name)).await.0.1, 0, "{name}");
-            pool.session(name).call::<_, ()>("remember", ("name", name)).await.expect("it serves");
+            pool.session(name).call::<_, ()>("remember", ("name", name)).await.expect("the call succeeds");
         }
         for name in names {
-            let found: String = pool.session(name).call("recall", ("name",)).await.expect("it serves");
+            let found: String = pool.session(name).call("recall", ("name",)).await.expect("the call succeeds");
             assert_eq!(found, name);
             assert_eq!(visit(&pool.session(name)).await.0.1, 1, "{name}");
         }
-        assert_eq!(pool.status().await.expect("it runs").sessions, names.len());
-        // A call of none has none.
-        let reply = pool.request("add").args((1, 2)).send_raw().await.expect("it serves");
+        assert_eq!(pool.status().await.expect("the pool runs").sessions, names.len());
+        // A call without a session has no placement.
+        let reply = pool.request("add").args((1, 2)).send_raw().await.expect("the call succeeds");
         assert_eq!(reply.placement(), None);
         let error = pool.call::<_, Visit>("visit", ()).await.expect_err("there is no session");
         let CallError::Python { type_name, message, .. } = &error else { panic!("{error:?}") };
@@ -153,7 +153,7 @@ alone_test! {
         let pool = pool(2).await;
         let alice = pool.session("alice");
         let ((own, _), _) = visit(&alice).await;
-        let lease = taken(&alice).await;
+        let lease = lease_worker(&alice).await;
         let ((other, before), placement) = visit(&alice).await;
         assert_eq!((before, placement), (0, Some(Placement::Elsewhere)));
         assert_ne!(other, own);
@@ -167,8 +167,8 @@ alone_test! {
         drop(lease);
         status_when(&pool, "its own is free", |status| status.idle == 2).await;
         assert_eq!(visit(&alice).await, ((own, 1), Some(Placement::Kept)));
-        // What it left elsewhere ends with it.
-        alice.end().await.expect("its hooks succeed");
+        // State on other workers ends with the session.
+        alice.end().await.expect("the hooks succeed");
         assert_eq!(lines("ended"), ["alice visits", "alice visits"]);
         pool.shutdown().await;
     }
@@ -180,9 +180,9 @@ alone_test! {
         let alice = pool.session("alice").affinity(Affinity::StrictQueue);
         let ((own, _), placement) = visit(&alice).await;
         assert_eq!(placement, Some(Placement::New));
-        let lease = taken(&alice).await;
+        let lease = lease_worker(&alice).await;
         let (visited, leased, ()) = tokio::join!(visit(&alice), alice.checkout(), async {
-            let status = status_when(&pool, "both wait", |status| status.waiting == 2).await;
+            let status = status_when(&pool, "both requests are queued", |status| status.waiting == 2).await;
             assert_eq!((status.idle, status.busy), (1, 1));
             assert_eq!(pool.call::<_, u32>("add", (1, 2)).await.expect("others are served"), 3);
             drop(lease);
@@ -190,7 +190,7 @@ alone_test! {
         assert_eq!(visited, ((own, 1), Some(Placement::Kept)));
         assert_eq!(leased.expect("it is free in the end").placement(), Some(Placement::Kept));
         status_when(&pool, "all are back", |status| status.idle == 2).await;
-        let lease = taken(&alice).await;
+        let lease = lease_worker(&alice).await;
         let late = alice.request("visit").timeout(Duration::from_millis(100)).send::<Visit>().await;
         assert!(matches!(late, Err(CallError::Timeout { phase: Phase::Queue, .. })), "{late:?}");
         drop(lease);
@@ -204,7 +204,7 @@ alone_test! {
         let alice = pool.session("alice").affinity(Affinity::StrictFailFast);
         let ((own, _), placement) = visit(&alice).await;
         assert_eq!(placement, Some(Placement::New));
-        let lease = taken(&alice).await;
+        let lease = lease_worker(&alice).await;
         let refused = [
             alice.call::<_, Visit>("visit", ()).await.map(drop),
             alice.stream::<Visit>("visits", (1,)).await.map(drop),
@@ -217,7 +217,7 @@ alone_test! {
             assert!(error.is_retryable() && error.attempts() == 0);
         }
         drop(lease);
-        status_when(&pool, "it is free", |status| status.idle == 2 && status.session_busy == 3).await;
+        status_when(&pool, "the worker is free", |status| status.idle == 2 && status.session_busy == 3).await;
         assert_eq!(visit(&alice).await, ((own, 1), Some(Placement::Kept)));
         pool.shutdown().await;
     }
@@ -229,10 +229,10 @@ alone_test! {
         let alice = pool.session("alice").affinity(Affinity::StrictFailFast);
         let ((own, _), _) = visit(&alice).await;
         for before in 0..300 {
-            let items = alice.stream::<Visit>("visits", (1,)).await.expect("it is free");
+            let items = alice.stream::<Visit>("visits", (1,)).await.expect("the worker is free");
             assert_eq!(read(items).await.0, [(own, 2 * before + 1)]);
             assert_eq!(visit(&alice).await, ((own, 2 * before + 2), Some(Placement::Kept)));
-            let error = alice.call::<_, ()>("fail", ("no",)).await.expect_err("it raises");
+            let error = alice.call::<_, ()>("fail", ("no",)).await.expect_err("the function raises");
             assert!(matches!(error, CallError::Python { .. }), "{error:?}");
         }
         pool.shutdown().await;
@@ -247,14 +247,14 @@ alone_test! {
             let ((own, before), placement) = visit(&alice).await;
             assert_eq!((before, placement), (0, Some(Placement::New)));
             kill(own);
-            // Until the pool has noticed its death, it is idle.
-            status_when(&pool, "it is replaced", |status| status.restarts == deaths && status.idle == 2).await;
-            lost(alice.call::<_, Visit>("visit", ()).await, "alice");
+            // The pool counts a dead worker as idle until it notices the death.
+            status_when(&pool, "the worker is replaced", |status| status.restarts == deaths && status.idle == 2).await;
+            assert_lost(alice.call::<_, Visit>("visit", ()).await, "alice");
             let ((_, before), placement) = visit(&alice).await;
             assert_eq!((before, placement), (0, Some(Placement::New)), "{affinity:?}");
-            alice.end().await.expect("its hooks succeed");
+            alice.end().await.expect("the hooks succeed");
         }
-        let status = pool.status().await.expect("it runs");
+        let status = pool.status().await.expect("the pool runs");
         assert_eq!((status.session_lost, status.sessions), (3, 0));
         pool.shutdown().await;
     }
@@ -262,18 +262,18 @@ alone_test! {
 
 alone_test! {
     async fn session_loss_is_repeated_until_a_caller_receives_it() {
-        // The broker runs on this thread: it cannot answer before a caller has left.
-        let pool = pool_with(SOURCE).size(2).on_current_arbiter().start().await.expect("it starts");
+        // The broker runs on this thread, so it cannot answer before the caller drops its request.
+        let pool = pool_with(SOURCE).size(2).on_current_arbiter().start().await.expect("the pool starts");
         let alice = pool.session("alice").affinity(Affinity::StrictQueue);
         let ((own, _), _) = visit(&alice).await;
         kill(own);
-        status_when(&pool, "it is replaced", |status| status.restarts == 1 && status.idle == 2).await;
+        status_when(&pool, "the worker is replaced", |status| status.restarts == 1 && status.idle == 2).await;
 
-        let message = Call::new("visit", ()).expect("it has a form").session("alice").affinity(Affinity::Hint);
-        assert!(pool.actor().send(message).now_or_never().is_none(), "it is left before the broker looks");
-        // A call, a stream and a checkout: all are left before, and then after the broker has answered.
+        let message = Call::new("visit", ()).expect("the arguments can be encoded").session("alice").affinity(Affinity::Hint);
+        assert!(pool.actor().send(message).now_or_never().is_none(), "the request is dropped before the broker handles it");
+        // Drop a call, a stream and a checkout: first before and then after the answer of the broker.
         for waits in [false, true] {
-            let before = pool.status().await.expect("it runs").session_lost;
+            let before = pool.status().await.expect("the pool runs").session_lost;
             let mut call = pin!(alice.call::<_, Visit>("visit", ()));
             let mut stream = pin!(alice.stream::<Visit>("visits", (1,)));
             let mut lease = pin!(alice.checkout());
@@ -283,9 +283,9 @@ alone_test! {
                 status_when(&pool, "all were told", |status| status.session_lost >= before + 3).await;
             }
         }
-        lost(alice.call::<_, Visit>("visit", ()).await, "alice");
+        assert_lost(alice.call::<_, Visit>("visit", ()).await, "alice");
         let ((_, before), placement) = visit(&alice).await;
-        assert_eq!((before, placement), (0, Some(Placement::New)), "one caller has heard");
+        assert_eq!((before, placement), (0, Some(Placement::New)), "one caller received the loss");
         pool.shutdown().await;
     }
 }
@@ -298,20 +298,20 @@ alone_test! {
         let (held, first, second, ()) = tokio::join!(
             alice.call::<_, u32>("hold_session", ("a",)),
             async {
-                // Behind the lease it waits, even if there is a place beside the one that is held.
+                // The call waits behind the lease, even when the worker has free capacity.
                 status_when(&pool, "the lease waits", |status| status.waiting == 1).await;
                 alice.call::<_, Visit>("visit", ()).await
             },
             async { wait_for_file("a.began").await; alice.checkout().await.map(drop) },
             async {
-                status_when(&pool, "both wait", |status| status.waiting == 2).await;
+                status_when(&pool, "both requests are queued", |status| status.waiting == 2).await;
                 kill(own);
             }
         );
         let held = held.expect_err("its worker is dead");
         assert!(matches!(held, CallError::WorkerDied { started: true, signal: Some(9), .. }), "{held:?}");
-        lost(first, "alice");
-        lost(second, "alice");
+        assert_lost(first, "alice");
+        assert_lost(second, "alice");
         let ((_, before), placement) = visit(&alice).await;
         assert_eq!((before, placement), (0, Some(Placement::New)), "it was told");
         pool.shutdown().await;
@@ -321,15 +321,15 @@ alone_test! {
 alone_test! {
     async fn idle_session_expires() {
         let pool = pool_with(SOURCE).size(1).session_ttl(Duration::from_millis(400)).start().await;
-        let pool = pool.expect("it starts");
+        let pool = pool.expect("the pool starts");
         let (alice, bob) = (pool.session("alice"), pool.session("bob"));
         visit(&alice).await;
-        // One that is used does not, however long that takes.
-        let lease = taken(&bob).await;
-        assert_eq!(lease.call::<_, Visit>("visit", ()).await.expect("it serves").1, 0);
+        // A session in use does not expire.
+        let lease = lease_worker(&bob).await;
+        assert_eq!(lease.call::<_, Visit>("visit", ()).await.expect("the call succeeds").1, 0);
         let (since, ttl) = (Instant::now(), Duration::from_millis(800));
-        wait_until("its time is over", LONG_TIMEOUT, || since.elapsed() > ttl).await;
-        assert_eq!(lease.call::<_, Visit>("visit", ()).await.expect("it serves").1, 1);
+        wait_until("the ttl has passed", LONG_TIMEOUT, || since.elapsed() > ttl).await;
+        assert_eq!(lease.call::<_, Visit>("visit", ()).await.expect("the call succeeds").1, 1);
         drop(lease);
         status_when(&pool, "both have expired", |status| status.sessions == 0).await;
         wait_until("the hooks have run", LONG_TIMEOUT, || lines("also ended").len() == 2).await;
@@ -342,7 +342,7 @@ alone_test! {
 
 alone_test! {
     async fn session_limit_evicts_the_longest_idle_session() {
-        let pool = pool_with(SOURCE).size(4).max_sessions(3).start().await.expect("it starts");
+        let pool = pool_with(SOURCE).size(4).max_sessions(3).start().await.expect("the pool starts");
         let all = ["a", "b", "c"].map(|name| pool.session(name));
         for session in &all {
             visit(session).await;
@@ -350,11 +350,11 @@ alone_test! {
         visit(&all[0]).await;
         visit(&pool.session("d")).await;
         wait_until("the hooks have run", LONG_TIMEOUT, || lines("also ended") == ["b"]).await;
-        assert_eq!(visit(&all[0]).await.0.1, 2, "it was used since");
+        assert_eq!(visit(&all[0]).await.0.1, 2, "the session was used recently");
         visit(&pool.session("e")).await;
         wait_until("the hooks have run", LONG_TIMEOUT, || lines("also ended") == ["b", "c"]).await;
-        // Those in use do not end, so that there is no room for another one.
-        let leases = join_all(["a", "d", "e"].map(|name| async { pool.session(name).checkout().await.expect("free") }));
+        // Sessions in use are not evicted, so there is no room for another session.
+        let leases = join_all(["a", "d", "e"].map(|name| async { pool.session(name).checkout().await.expect("a worker is free") }));
         let leases = leases.await;
         let error = pool.session("f").call::<_, Visit>("visit", ()).await.expect_err("there is no room");
         assert!(matches!(error, CallError::Overloaded { cause: OverloadCause::MaxSessions, .. }) && error.is_retryable(), "{error:?}");
@@ -376,20 +376,20 @@ alone_test! {
             async { wait_for_file("a.began").await; alice.end().await },
             async {
                 wait_for_file("a.began").await;
-                status_when(&pool, "it is forgotten", |status| status.sessions == 0).await;
+                status_when(&pool, "the session is removed", |status| status.sessions == 0).await;
                 assert!(lines("ended").is_empty());
                 touch("a.go");
             }
         );
-        held.expect("it was let go");
-        end.expect("its hooks succeed");
+        held.expect("the held call returns");
+        end.expect("the hooks succeed");
         assert_eq!((lines("ended"), lines("also ended")), (vec!["alice held".into()], vec!["alice".into()]));
         let ((_, before), placement) = visit(&alice).await;
         assert_eq!((before, placement), (0, Some(Placement::New)));
-        // By message too, and of one that nobody knows.
+        // The same by message, and for an unknown session.
         let broker = pool.actor();
-        broker.send(EndSession("alice".into())).await.expect("it lives").expect("its hooks succeed");
-        broker.send(EndSession("nobody".into())).await.expect("it lives").expect("there is nothing to do");
+        broker.send(EndSession("alice".into())).await.expect("the broker is up").expect("the hooks succeed");
+        broker.send(EndSession("nobody".into())).await.expect("the broker is up").expect("there is nothing to do");
         pool.session("nobody").end().await.expect("there is nothing to do");
         assert_eq!(lines("also ended"), ["alice", "alice"]);
         pool.shutdown().await;
@@ -399,7 +399,7 @@ alone_test! {
 alone_test! {
     async fn failed_session_hook_is_reported_and_session_ends() {
         let pool = pool_with(SOURCE).size(1).hook_timeout(SHORT_TIMEOUT).cancel_grace(LONG_TIMEOUT);
-        let pool = pool.start().await.expect("it starts");
+        let pool = pool.start().await.expect("the pool starts");
         let workers = pids(&pool).await;
         let alice = pool.session("alice");
         remember(&alice, "raise").await;

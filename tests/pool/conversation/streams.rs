@@ -1,4 +1,4 @@
-//! The items of generators: in order, as many as are wanted, and how a stream ends.
+//! Streams: order of items, flow control, and the end of a stream.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -45,7 +45,7 @@ async def promised(count):
 
 
 def listed(count):
-    """No generator, but an iterator."""
+    """Return an iterator that is not a generator."""
     return iter(range(count))
 
 
@@ -88,7 +88,7 @@ async def async_odd_item(name):
 
 
 def busy(name):
-    """Never comes to its second item."""
+    """Never yield a second item."""
     try:
         yield 0
         touch(name + ".busy")
@@ -131,7 +131,7 @@ async def async_steps(count):
 "#;
 
 async fn pool(size: usize) -> Pool {
-    pool_with(SOURCE).size(size).cancel_grace(LONG_TIMEOUT).start().await.expect("it starts")
+    pool_with(SOURCE).size(size).cancel_grace(LONG_TIMEOUT).start().await.expect("the pool starts")
 }
 
 async fn open(pool: &Pool, function: &str, name: &str) -> CallStream<u32> {
@@ -164,7 +164,7 @@ alone_test! {
 alone_test! {
     tokio async fn stream_items_of_a_megabyte_arrive_complete() {
         let pool = pool(1).await;
-        let (items, error) = read(pool.stream::<String>("big", (24, 1 << 20)).await.expect("free")).await;
+        let (items, error) = read(pool.stream::<String>("big", (24, 1 << 20)).await.expect("a worker is free")).await;
         assert!(error.is_none() && items.len() == 24, "{error:?}");
         for (number, item) in items.iter().enumerate() {
             let digits = number.to_string();
@@ -199,7 +199,7 @@ alone_test! {
     async fn dropped_stream_closes_its_generator() {
         let pool = pool(1).await;
         let workers = pids(&pool).await;
-        // One waits for credit, one runs.
+        // The first two generators wait for credit; the others run.
         for function in ["endless", "async_endless", "busy", "async_busy"] {
             let mut items = open(&pool, function, function).await;
             first(&mut items).await;
@@ -210,7 +210,7 @@ alone_test! {
             wait_for_file(&format!("{function}.closed")).await;
             assert_workers_kept(&pool, &workers).await;
         }
-        // Nor does it have to begin to read.
+        // The same for a stream that was never read.
         for function in ["endless", "async_endless"] {
             drop(open(&pool, function, "unread").await);
             assert_workers_kept(&pool, &workers).await;
@@ -228,12 +228,12 @@ alone_test! {
             let (pool, name) = (&pool, format!("{function}-{window}"));
             async move {
                 let request = pool.request(function).args((&name,)).window(window);
-                let items = request.timeout(SHORT_TIMEOUT).stream::<u32>().await.expect("free");
-                // Nobody reads until its deadline has ended it.
+                let items = request.timeout(SHORT_TIMEOUT).stream::<u32>().await.expect("a worker is free");
+                // The stream is not read before its deadline.
                 wait_for_file(&format!("{name}.closed")).await;
                 assert_eq!(lines(&format!("{name}.items")).len() as u32, window);
                 let (items, error) = read(items).await;
-                assert_eq!(items, (0..window).collect::<Vec<_>>(), "what was on its way is not lost");
+                assert_eq!(items, (0..window).collect::<Vec<_>>(), "sent items are not lost");
                 assert!(matches!(error, Some(CallError::Timeout { phase: Phase::Run, .. })), "{error:?}");
             }
         }))
@@ -248,11 +248,11 @@ alone_test! {
         let pool = pool(1).await;
         let workers = pids(&pool).await;
         for function in ["endless", "async_endless"] {
-            // On a busy machine it may not come in time.
+            // On a busy machine the stack may arrive too late.
             let mut stack = None;
             for _ in 0..10 {
                 let request = pool.request(function).args(("s",)).window(1).timeout(SHORT_TIMEOUT);
-                let (_, error) = read(request.stream::<u32>().await.expect("free")).await;
+                let (_, error) = read(request.stream::<u32>().await.expect("a worker is free")).await;
                 let Some(CallError::Timeout { phase: Phase::Run, stack: seen, .. }) = error else {
                     panic!("{error:?}")
                 };
@@ -262,7 +262,7 @@ alone_test! {
                     break;
                 }
             }
-            let stack = stack.expect("it is suspended, which the worker can tell");
+            let stack = stack.expect("the worker reports the suspended generator");
             assert!(stack.contains("subject.py\", line") && stack.contains(&format!("in {function}")), "{stack}");
         }
         pool.shutdown().await;
@@ -274,12 +274,12 @@ alone_test! {
         let pool = pool(1).await;
         let workers = pids(&pool).await;
         for function in ["endless", "async_endless"] {
-            let mut items = pool.request(function).args((function,)).window(4).stream::<usize>().await.expect("free");
+            let mut items = pool.request(function).args((function,)).window(4).stream::<usize>().await.expect("a worker is free");
             let sent = || lines(&format!("{function}.items")).len();
             for taken in 0..30 {
-                // It is given more in halves of the window.
+                // Credit is granted in halves of the window.
                 let allowed = 4 + taken / 2 * 2;
-                wait_until("it sends what it may", LONG_TIMEOUT, || sent() >= allowed).await;
+                wait_until("the credit is used up", LONG_TIMEOUT, || sent() >= allowed).await;
                 assert_eq!(items.next().await.expect("there are more").expect("a number"), taken);
                 assert!(sent() <= allowed + 2, "{} of {allowed} after {taken}", sent());
             }
@@ -292,20 +292,20 @@ alone_test! {
 
 alone_test! {
     async fn thousand_streams_run_up_to_the_pool_capacity() {
-        const PLACES: usize = 2 * crate::IN_FLIGHT;
-        let pool = pool_with(SOURCE).size(2).checkout_timeout(2 * LONG_TIMEOUT).start().await.expect("it starts");
+        const CAPACITY: usize = 2 * crate::IN_FLIGHT;
+        let pool = pool_with(SOURCE).size(2).checkout_timeout(2 * LONG_TIMEOUT).start().await.expect("the pool starts");
         let workers = pids(&pool).await;
         let streams = join_all((0..1000_u32).map(|number| {
             let pool = &pool;
             async move {
                 let request = pool.request("gated").args((number,)).timeout(2 * LONG_TIMEOUT);
-                let (items, error) = read(request.stream::<u32>().await.expect("it waits")).await;
+                let (items, error) = read(request.stream::<u32>().await.expect("the request is queued")).await;
                 assert!(error.is_none() && items == [number, number + 1], "{number}: {error:?}, {items:?}");
             }
         }));
         tokio::join!(streams, async {
-            let status = status_when(&pool, "the others wait", |status| status.waiting == 1000 - PLACES).await;
-            assert_eq!((status.busy, status.assigned), (2, PLACES as u64));
+            let status = status_when(&pool, "the others wait", |status| status.waiting == 1000 - CAPACITY).await;
+            assert_eq!((status.busy, status.assigned), (2, CAPACITY as u64));
             touch("go");
         });
         let status = assert_workers_kept(&pool, &workers).await;
@@ -328,7 +328,7 @@ alone_test! {
             ("echo", json!([]), "a list, not an iterator"),
             ("exists", json!(["x"]), "a bool, not an iterator"),
         ] {
-            let (items, error) = read(pool.stream::<Value>(function, args).await.expect("free")).await;
+            let (items, error) = read(pool.stream::<Value>(function, args).await.expect("a worker is free")).await;
             let Some(CallError::Encode { message, .. }) = &error else { panic!("{function}: {error:?}") };
             assert!(items.is_empty() && message.contains(told), "{message}");
         }
@@ -341,11 +341,11 @@ alone_test! {
     async fn stream_that_cannot_begin_yields_only_the_error() {
         let pool = pool(1).await;
         let workers = pids(&pool).await;
-        let (items, error) = read(pool.stream::<u32>("numberz", (3,)).await.expect("free")).await;
+        let (items, error) = read(pool.stream::<u32>("numberz", (3,)).await.expect("a worker is free")).await;
         let Some(CallError::NoSuchFunction { name, similar, .. }) = &error else { panic!("{error:?}") };
         assert!(items.is_empty() && name == "numberz" && similar.contains(&"numbers".to_owned()), "{error:?}");
         for function in ["numbers", "async_numbers"] {
-            let (items, error) = read(pool.stream::<u32>(function, (1, 2, 3)).await.expect("free")).await;
+            let (items, error) = read(pool.stream::<u32>(function, (1, 2, 3)).await.expect("a worker is free")).await;
             let Some(CallError::Arguments { message, .. }) = &error else { panic!("{error:?}") };
             assert!(items.is_empty() && message.contains("count"), "{message}");
         }
@@ -359,14 +359,14 @@ alone_test! {
         let pool = pool(1).await;
         let workers = pids(&pool).await;
         for function in ["odd_item", "async_odd_item"] {
-            let (items, error) = read(pool.stream::<u32>(function, (function,)).await.expect("free")).await;
+            let (items, error) = read(pool.stream::<u32>(function, (function,)).await.expect("a worker is free")).await;
             let Some(CallError::Encode { message, .. }) = &error else { panic!("{error:?}") };
             assert!(items == [1] && message.contains("item['rows'][0]"), "{items:?}, {message}");
             wait_for_file(&format!("{function}.closed")).await;
         }
         for function in ["endless", "async_endless"] {
             let name = format!("{function} of text");
-            let (items, error) = read(pool.stream::<String>(function, (&name,)).await.expect("free")).await;
+            let (items, error) = read(pool.stream::<String>(function, (&name,)).await.expect("a worker is free")).await;
             assert!(items.is_empty() && matches!(error, Some(CallError::Decode { .. })), "{error:?}");
             wait_for_file(&format!("{name}.closed")).await;
         }
@@ -381,7 +381,7 @@ alone_test! {
         let worker = pids(&pool).await[0];
         let mut items = open(&pool, "endless", "a").await;
         first(&mut items).await;
-        wait_until("it has sent all it may", LONG_TIMEOUT, || lines("a.items").len() == 8).await;
+        wait_until("the credit is used up", LONG_TIMEOUT, || lines("a.items").len() == 8).await;
         kill(worker);
         let (rest, error) = read(items).await;
         assert!(rest.len() <= 7 && rest.iter().zip(1..).all(|(item, number)| *item == number), "{rest:?}");
@@ -409,7 +409,7 @@ alone_test! {
             assert_eq!(items.next().await.expect("it goes on").expect("it yields"), 1);
             drop(items);
         });
-        assert!(served.expect("it is served"), "the stream had ended by then");
+        assert!(served.expect("the call succeeds"), "the stream had ended by then");
         assert_workers_kept(&pool, &workers).await;
         pool.shutdown().await;
     }
@@ -420,15 +420,15 @@ alone_test! {
         let pool = pool(1).await;
         let lease = pool.checkout().await.expect("a worker is free");
         let one = lease.stream::<u32>("gated", (1,)).await.expect("it is open");
-        let never = lease.stream::<u32>("endless", ("never",)).await.expect("it waits");
-        let two = lease.stream::<u32>("gated", (2,)).await.expect("it waits");
+        let never = lease.stream::<u32>("endless", ("never",)).await.expect("the request is queued");
+        let two = lease.stream::<u32>("gated", (2,)).await.expect("the request is queued");
         drop(never);
         touch("go");
         for (number, items) in (1..).zip([one, two]) {
             let (items, error) = read(items).await;
             assert!(error.is_none() && items == [number, number + 1], "{error:?}, {items:?}");
         }
-        // Where Python has had all of them, that one was given up; it may have had its turn before.
+        // With several calls in the worker, the dropped stream may have started before it was cancelled.
         assert!(crate::IN_FLIGHT > 1 || !scratch_file("never.items").exists());
         if scratch_file("never.items").exists() {
             wait_for_file("never.closed").await;
@@ -446,9 +446,9 @@ alone_test! {
             let pool = pool.clone();
             async move { pool.stream::<u32>("endless", ("never",)).await.map(drop) }
         });
-        status_when(&pool, "it waits", |status| status.waiting == 1).await;
+        status_when(&pool, "the request is queued", |status| status.waiting == 1).await;
         opening.abort();
-        let status = status_when(&pool, "it has left", |status| status.waiting == 0).await;
+        let status = status_when(&pool, "the request has left the queue", |status| status.waiting == 0).await;
         assert_eq!(status.abandoned, 1);
         let late = pool.request("endless").args(("never",)).timeout(Duration::from_millis(50));
         let error = late.stream::<u32>().await.map(drop).expect_err("the worker is taken");
@@ -464,19 +464,19 @@ alone_test! {
     async fn shutdown_awaits_finite_stream_and_kills_endless_one() {
         for ends in [true, false] {
             let timeout = if ends { LONG_TIMEOUT } else { SHORT_TIMEOUT };
-            let pool = pool_with(SOURCE).size(1).shutdown_timeout(timeout).start().await.expect("it starts");
+            let pool = pool_with(SOURCE).size(1).shutdown_timeout(timeout).start().await.expect("the pool starts");
             let worker = pids(&pool).await[0];
             let function = if ends { "numbers" } else { "endless" };
             let args = if ends { json!([100]) } else { json!(["a"]) };
-            let items = pool.request(function).args(args).window(8).stream::<u32>().await.expect("free");
+            let items = pool.request(function).args(args).window(8).stream::<u32>().await.expect("a worker is free");
             if !ends {
-                wait_until("it sends the last it may", LONG_TIMEOUT, || lines("a.items").len() == 8).await;
+                wait_until("the credit is used up", LONG_TIMEOUT, || lines("a.items").len() == 8).await;
             }
             let shutdown = actix::spawn({
                 let pool = pool.clone();
                 async move { pool.shutdown().await }
             });
-            status_until_draining(&pool).await;
+            wait_until_draining(&pool).await;
             if ends {
                 let (items, error) = read(items).await;
                 assert!(error.is_none() && items.len() == 100, "{error:?}");
@@ -491,8 +491,8 @@ alone_test! {
     }
 }
 
-/// Waits until the pool takes no new work.
-async fn status_until_draining(pool: &Pool) {
+/// Waits until the pool refuses new calls.
+async fn wait_until_draining(pool: &Pool) {
     let end = std::time::Instant::now() + LONG_TIMEOUT;
     while pool.call::<_, u32>("pid", ()).await.is_ok() {
         assert!(std::time::Instant::now() < end, "it never shuts down");
@@ -503,7 +503,7 @@ alone_test! {
     async fn stream_keeps_its_pool_alive() {
         let pool = pool(1).await;
         let worker = pids(&pool).await[0];
-        let mut items = pool.request("endless").args(("a",)).window(2).stream::<u32>().await.expect("free");
+        let mut items = pool.request("endless").args(("a",)).window(2).stream::<u32>().await.expect("a worker is free");
         drop(pool);
         for expected in 0..20 {
             assert_eq!(items.next().await.expect("it goes on").expect("it yields"), expected);
@@ -527,7 +527,7 @@ alone_test! {
                 assert_eq!(items.next().await.expect("it is endless").expect("it yields"), (tag, number));
             }
             if random.bool() {
-                let sum: u32 = tokio::join!(pool.call("add", (tag, 1)), async { drop(items) }).0.expect("it serves");
+                let sum: u32 = tokio::join!(pool.call("add", (tag, 1)), async { drop(items) }).0.expect("the call succeeds");
                 assert_eq!(sum, tag + 1);
             }
         }

@@ -83,7 +83,7 @@ alone_test! {
     async fn type_error_in_user_code_is_a_python_error() {
         let pool = start(pool_of(SOURCE)).await;
         for (function, message) in [("wrong_inside", "positional argument"), ("raises_type_error", "mine")] {
-            let error = pool.call::<_, Value>(function, ("you",)).await.expect_err("it raises");
+            let error = pool.call::<_, Value>(function, ("you",)).await.expect_err("the function raises");
             let told = matches!(&error, CallError::Python { type_name, message: told, traceback, .. }
                 if type_name == "TypeError" && told.contains(message) && traceback.contains(function));
             assert!(told, "{error:?}");

@@ -6,7 +6,7 @@ use hatchery::{CallError, Phase};
 use log::Level;
 use serde_json::Value;
 
-use super::pools::{LONG, pid, pool_of, serves, start};
+use super::pools::{pid, pool_of, serves, start};
 use crate::support::{
     LONG_TIMEOUT, SHORT_TIMEOUT, alone_test, lines, logged, rss_bytes, scratch, slow_down_logger,
     status_when, stop, touch, wait_until,
@@ -92,7 +92,7 @@ alone_test! {
             let flood = pool.call::<_, ()>("flood", (name, kind, body));
             let (flood, ()) = tokio::join!(flood, async {
                 let began = scratch().join(format!("{name}.began"));
-                wait_until("the flood is on", LONG_TIMEOUT, || began.exists()).await;
+                wait_until("the flood has started", LONG_TIMEOUT, || began.exists()).await;
                 for _ in 0..20 {
                     serves(&pool).await;
                 }
@@ -123,7 +123,7 @@ def flood(lines):
     os.write(1, b'last\\n')";
         let pool = start(pool_of(source)).await;
         pool.call::<_, ()>("flood", (500_000,)).await.expect("it only prints");
-        wait_until("the log says what it left out", LONG, || {
+        wait_until("the log says what it left out", LONG_TIMEOUT, || {
             logged(Level::Warn, TARGET).iter().any(|line| line.starts_with("suppressed "))
         })
         .await;
@@ -143,7 +143,7 @@ def talk():
     logging.getLogger('long').error('y' * 100_000)";
         let pool = start(pool_of(source)).await;
         pool.request("talk").request_id("r-7\n[ERROR] three").send::<()>().await.expect("it only talks");
-        wait_until("all is logged", LONG, || {
+        wait_until("all is logged", LONG_TIMEOUT, || {
             logged(Level::Error, TARGET).len() >= 2
                 && !logged(Level::Warn, TARGET).is_empty()
                 && !logged(Level::Info, TARGET).is_empty()
@@ -167,7 +167,7 @@ alone_test! {
         let before = rss_bytes(std::process::id()).expect("it lives");
         let (called, peak) = {
             let mut call = std::pin::pin!(
-                pool.request("unknown_host_functions").args((300, 1_000_000)).timeout(2 * LONG).send::<u32>()
+                pool.request("unknown_host_functions").args((300, 1_000_000)).timeout(2 * LONG_TIMEOUT).send::<u32>()
             );
             let mut peak = before;
             loop {
@@ -205,7 +205,7 @@ alone_test! {
         const ITEM: usize = 8 << 20;
         let pool = start(pool_of(FLOODS).current_dir(scratch()).in_flight(2)).await;
         serves(&pool).await;
-        let mut stream = pool.stream::<String>("items", (32, ITEM)).await.expect("it serves");
+        let mut stream = pool.stream::<String>("items", (32, ITEM)).await.expect("the call succeeds");
         // 64 MiB are 8 items; one more is on its way, and perhaps one in the socket.
         wait_until("the budget is used up", LONG_TIMEOUT, || lines("items").len() >= 8).await;
         let since = Instant::now();
@@ -259,9 +259,9 @@ def my_pid(): return os.getpid()";
         let stopped = pid(&pool).await;
         stop(stopped);
         let began = Instant::now();
-        let other = pool.request("my_pid").idempotent().timeout(2 * LONG).send::<u32>().await;
+        let other = pool.request("my_pid").idempotent().timeout(2 * LONG_TIMEOUT).send::<u32>().await;
         assert_ne!(other.expect("another worker serves it"), stopped);
-        assert!(began.elapsed() < LONG, "it does not wait for its deadline");
+        assert!(began.elapsed() < LONG_TIMEOUT, "it does not wait for its deadline");
         status_when(&pool, "the stopped one is replaced", |status| status.restarts == 1 && status.ready == 1).await;
         pool.shutdown().await;
     }

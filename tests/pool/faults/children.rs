@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use hatchery::CallError;
 use serde_json::Value;
 
-use super::pools::{LONG, pid, pool_of, serves, start, status};
-use crate::support::{alone_test, is_alive, kill, pgid, scratch, status_when, terminate, wait_until};
+use super::pools::{pid, pool_of, serves, start, status};
+use crate::support::{
+    LONG_TIMEOUT, alone_test, is_alive, kill, pgid, scratch, status_when, terminate, wait_until,
+};
 
 const SOURCE: &str = "
 import os, subprocess, threading, time
@@ -68,18 +70,18 @@ alone_test! {
             let worker = pid(&pool).await;
             let mut children: Vec<u32> = Vec::new();
             for function in ["fork_sleeper", "start_sleeper"] {
-                children.push(pool.call(function, ()).await.expect("it runs"));
+                children.push(pool.call(function, ()).await.expect("the call succeeds"));
             }
             assert!(children.iter().all(|&child| is_alive(child) && pgid(child) == Some(worker)));
             let restarts = status(&pool).await.restarts;
             if end == "exit" {
-                let error = pool.call::<_, Value>("exit_with", (3,)).await.expect_err("it dies");
+                let error = pool.call::<_, Value>("exit_with", (3,)).await.expect_err("the worker dies");
                 assert!(matches!(error, CallError::WorkerDied { exit: Some(3), .. }), "{error:?}");
             } else {
                 kill(worker);
-                status_when(&pool, "it is replaced", |status| status.restarts > restarts && status.ready == 1).await;
+                status_when(&pool, "the worker is replaced", |status| status.restarts > restarts && status.ready == 1).await;
             }
-            wait_until("its children are dead", LONG, || !children.iter().any(|&child| is_alive(child))).await;
+            wait_until("its children are dead", LONG_TIMEOUT, || !children.iter().any(|&child| is_alive(child))).await;
             serves(&pool).await;
         }
         pool.shutdown().await;
@@ -89,11 +91,11 @@ alone_test! {
 alone_test! {
     async fn children_of_workers_die_when_the_pool_ends() {
         let pool = start(pool_of(SOURCE)).await;
-        let forked: u32 = pool.call("fork_sleeper", ()).await.expect("it runs");
-        let started: u32 = pool.call("start_sleeper", ()).await.expect("it runs");
+        let forked: u32 = pool.call("fork_sleeper", ()).await.expect("the call succeeds");
+        let started: u32 = pool.call("start_sleeper", ()).await.expect("the call succeeds");
         assert!(is_alive(forked) && is_alive(started));
         pool.shutdown().await;
-        wait_until("its children are dead", LONG, || !is_alive(forked) && !is_alive(started)).await;
+        wait_until("its children are dead", LONG_TIMEOUT, || !is_alive(forked) && !is_alive(started)).await;
     }
 }
 
@@ -103,7 +105,7 @@ alone_test! {
         // It holds standard output and error of the worker open; the documented escape.
         let escaped: u32 = pool.request("start_sleeper").kwargs(serde_json::json!({"start_new_session": true}))
             .send().await.expect("it runs");
-        let error = pool.call::<_, Value>("exit_with", (3,)).await.expect_err("it dies");
+        let error = pool.call::<_, Value>("exit_with", (3,)).await.expect_err("the worker dies");
         assert!(matches!(error, CallError::WorkerDied { exit: Some(3), .. }), "{error:?}");
         serves(&pool).await;
         pool.shutdown().await;
@@ -130,7 +132,7 @@ alone_test! {
 alone_test! {
     async fn multiprocessing_works_in_a_worker() {
         let pool = start(pool_of(SOURCE)).await;
-        let mapped: Vec<u32> = pool.call("pool_of_processes", ()).await.expect("it works");
+        let mapped: Vec<u32> = pool.call("pool_of_processes", ()).await.expect("the call succeeds");
         assert_eq!(mapped, [1, 2, 3]);
         serves(&pool).await;
         assert_eq!(status(&pool).await.restarts, 0);
@@ -141,12 +143,12 @@ alone_test! {
 alone_test! {
     async fn shared_memory_ends_with_its_worker() {
         let pool = start(pool_of(SOURCE)).await;
-        let killed: PathBuf = pool.call("make_shared_memory", ()).await.expect("it works");
+        let killed: PathBuf = pool.call("make_shared_memory", ()).await.expect("the call succeeds");
         let restarts = status(&pool).await.restarts;
         kill(pid(&pool).await);
-        wait_until("the tracker has removed it", LONG, || !killed.exists()).await;
-        status_when(&pool, "it is replaced", |status| status.restarts > restarts && status.ready == 1).await;
-        let kept: PathBuf = pool.call("make_shared_memory", ()).await.expect("it works");
+        wait_until("the tracker has removed it", LONG_TIMEOUT, || !killed.exists()).await;
+        status_when(&pool, "the worker is replaced", |status| status.restarts > restarts && status.ready == 1).await;
+        let kept: PathBuf = pool.call("make_shared_memory", ()).await.expect("the call succeeds");
         assert!(kept.exists());
         pool.shutdown().await;
         assert!(!kept.exists(), "an orderly end waits for the tracker");
@@ -163,9 +165,9 @@ alone_test! {
             async move { pool.call::<_, String>("wait_for", (go,)).await }
         });
         let began = scratch().join("go.began");
-        wait_until("it has begun", LONG, || began.exists()).await;
+        wait_until("the call has started", LONG_TIMEOUT, || began.exists()).await;
         terminate(worker);
-        std::fs::write(go, "").expect("the test's own folder");
+        std::fs::write(go, "").expect("the scratch folder is writable");
         assert_eq!(running.await.expect("no panic").expect("it is left alone"), "finished");
         terminate(worker);
         serves(&pool).await;
@@ -178,10 +180,10 @@ alone_test! {
     async fn thread_keeps_running_between_calls() {
         let pool = start(pool_of(SOURCE)).await;
         pool.call::<_, ()>("run_on", ()).await.expect("it only starts a thread");
-        let first: u64 = pool.call("count", ()).await.expect("it runs");
+        let first: u64 = pool.call("count", ()).await.expect("the call succeeds");
         let mut next = first;
         while next == first {
-            next = pool.call("count", ()).await.expect("it runs");
+            next = pool.call("count", ()).await.expect("the call succeeds");
         }
         serves(&pool).await;
         pool.shutdown().await;

@@ -173,7 +173,7 @@ alone_test! {
             .await;
             let idle = *workers.iter().find(|pid| Some(**pid) != busy).expect("there is another");
             kill(idle);
-            wait_until("it is dead", LONG_TIMEOUT, || !is_alive(idle)).await;
+            wait_until("the process is dead", LONG_TIMEOUT, || !is_alive(idle)).await;
             let (served, ()) = tokio::join!(pool.call::<_, String>("ping", ()), async {
                 go_on.send(()).expect("it waits for that");
             });
@@ -204,7 +204,7 @@ def items():
         let mut items = pool.request("items").window(4).stream::<u32>().await.expect("a worker is free");
         wait_until("the pool's thread is held up", LONG_TIMEOUT, || blocked.try_recv().is_ok()).await;
         touch("a.go");
-        wait_until("it is dead", LONG_TIMEOUT, || !is_alive(worker)).await;
+        wait_until("the process is dead", LONG_TIMEOUT, || !is_alive(worker)).await;
         // After two of four the worker hears first that Python may send more, and cannot tell that any more.
         for before in [1, 2] {
             assert_eq!(items.next().await.expect("an item").expect("it has come before"), before);
@@ -249,7 +249,7 @@ alone_test! {
         let pool = start(pool_of(SOURCE)).await;
         let before = pid(&pool).await;
         let call = pool.request("end").args(("never",)).timeout(SHORT_TIMEOUT);
-        let error = call.send::<Value>().await.expect_err("it never ends");
+        let error = call.send::<Value>().await.expect_err("the call never returns");
         assert!(matches!(error, CallError::Timeout { phase: Phase::Run, attempts: 1, .. }), "{error:?}");
         serves(&pool).await;
         assert_eq!((pid(&pool).await, status(&pool).await.restarts), (before, 0));
@@ -262,7 +262,7 @@ alone_test! {
         let pool = start(pool_of(MODULE).cancel_grace(SHORT_TIMEOUT)).await;
         let before = pid(&pool).await;
         let call = pool.request("wait_in_c").timeout(SHORT_TIMEOUT);
-        let error = call.send::<Value>().await.expect_err("it never ends");
+        let error = call.send::<Value>().await.expect_err("the call never returns");
         assert!(is_alive(before), "the caller is answered before the kill");
         assert!(matches!(error, CallError::Timeout { phase: Phase::Run, attempts: 1, .. }), "{error:?}");
         serves(&pool).await;

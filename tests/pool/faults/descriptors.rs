@@ -118,7 +118,7 @@ alone_test! {
             let pipes = fds.values().filter(|target| target.starts_with("pipe:")).count();
             assert_eq!((sockets, pipes, fds.len()), (3, 1, 5 + marks), "{fds:?}");
         }
-        assert_eq!(pool.call::<_, u32>("own_sockets", ()).await.expect("it runs"), 3);
+        assert_eq!(pool.call::<_, u32>("own_sockets", ()).await.expect("the call succeeds"), 3);
         pool.shutdown().await;
     }
 }
@@ -126,7 +126,7 @@ alone_test! {
 alone_test! {
     async fn child_of_a_worker_inherits_only_standard_streams() {
         let pool = start(pool_of(SOURCE)).await;
-        let mut child: Vec<(u32, String)> = pool.call("fds_of_a_child", ()).await.expect("it runs");
+        let mut child: Vec<(u32, String)> = pool.call("fds_of_a_child", ()).await.expect("the call succeeds");
         child.retain(|(fd, target)| *fd > 2 && !is_listed_folder(target));
         assert_eq!(child, []);
         pool.shutdown().await;
@@ -151,7 +151,7 @@ fn is_inheritable(fd: u32) -> bool {
 alone_test! {
     async fn inheritable_descriptor_of_the_host_is_closed_in_workers() {
         let path = scratch().join("secret");
-        let file = File::create(&path).expect("the test's own folder");
+        let file = File::create(&path).expect("the scratch folder is writable");
         let (reading, writing) = pipe_with(PipeFlags::CLOEXEC).expect("a pipe");
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         fcntl_setfd(&file, FdFlags::empty()).expect("it is open");
@@ -165,7 +165,7 @@ alone_test! {
                 .into();
         let pool = start(pool_of(SOURCE)).await;
         for function in ["seen_at_import", "targets"] {
-            let seen: std::collections::BTreeMap<String, String> = pool.call(function, ()).await.expect("it runs");
+            let seen: std::collections::BTreeMap<String, String> = pool.call(function, ()).await.expect("the call succeeds");
             let leaked: Vec<_> = seen.iter().filter(|(_, target)| passed.contains(target)).collect();
             assert!(leaked.is_empty(), "{function}: {leaked:?}");
         }

@@ -96,7 +96,7 @@ async def later():
 
 async fn raised(pool: &Pool, function: &str, args: impl serde::Serialize) -> (String, String, String) {
     let before = pid(pool).await;
-    let error = pool.call::<_, Value>(function, args).await.expect_err("it raises");
+    let error = pool.call::<_, Value>(function, args).await.expect_err("the function raises");
     assert!(!error.is_retryable() && error.attempts() == 1, "{error:?}");
     let CallError::Python { type_name, message, traceback, .. } = error else {
         panic!("{function}: {error:?}");

@@ -10,17 +10,17 @@ use std::time::Duration;
 
 use hatchery::{Pool, PoolStartError, WorkerStartError};
 
-use super::pools::{LONG, pool_of, serves, start, start_error};
+use super::pools::{pool_of, serves, start, start_error};
 use crate::support::{
-    SHORT_START_TIMEOUT, alone_test, cont, kill, python, role, role_command, rss_bytes, scratch, state, stop,
-    test_path, wait_until_blocking,
+    LONG_TIMEOUT, SHORT_START_TIMEOUT, alone_test, cont, kill, python, role, role_command, rss_bytes,
+    scratch, state, stop, test_path, wait_until_blocking,
 };
 
 /// An executable script of this name.
 fn script(name: &str, lines: &str) -> PathBuf {
     let path = scratch().join(name);
-    std::fs::write(&path, format!("#!/bin/sh\n{lines}\n")).expect("the test's own folder");
-    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("it is ours");
+    std::fs::write(&path, format!("#!/bin/sh\n{lines}\n")).expect("the scratch folder is writable");
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("the process is our child");
     path
 }
 
@@ -28,7 +28,7 @@ alone_test! {
     async fn missing_interpreter_error_names_the_path() {
         let missing = scratch().join("python9");
         let no_program = scratch().join("no-program");
-        std::fs::write(&no_program, "").expect("the test's own folder");
+        std::fs::write(&no_program, "").expect("the scratch folder is writable");
         let cases = [missing.clone(), scratch(), no_program, PathBuf::from("python-that-nobody-has")];
         for chosen in cases {
             let error = start_error(pool_of("").python(&chosen)).await;
@@ -67,8 +67,8 @@ alone_test! {
 alone_test! {
     async fn interpreter_with_wrong_file_format_fails_to_spawn() {
         let program = scratch().join("text");
-        std::fs::write(&program, "neither a script nor a binary").expect("the test's own folder");
-        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).expect("it is ours");
+        std::fs::write(&program, "neither a script nor a binary").expect("the scratch folder is writable");
+        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).expect("the process is our child");
         let error = start_error(pool_of("").python(&program)).await;
         let told = matches!(&error, WorkerStartError::Spawn { program: named, .. } if *named == program.display().to_string());
         assert!(told, "{error:?}");
@@ -113,15 +113,15 @@ alone_test! {
         drop(socket);
         let mut stdout = probe.stdout.take().expect("a pipe");
         // Nobody reads its answer yet, of which a pipe holds a part.
-        wait_until_blocking("the pipe is full", LONG, || {
+        wait_until_blocking("the pipe is full", LONG_TIMEOUT, || {
             rustix::io::ioctl_fionread(&stdout).is_ok_and(|held| held >= 1 << 16) && state(probe.id()) == Some('S')
         });
         stop(probe.id());
-        wait_until_blocking("it is stopped", LONG, || state(probe.id()) == Some('T'));
+        wait_until_blocking("the process is stopped", LONG_TIMEOUT, || state(probe.id()) == Some('T'));
         cont(probe.id());
         let mut answer = String::new();
         stdout.read_to_string(&mut answer).expect("it is text");
-        assert!(probe.wait().expect("it is ours").success());
+        assert!(probe.wait().expect("the process is our child").success());
         let facts = answer.trim().strip_prefix("HATCHERY-PROBE ").expect("the mark");
         let facts: serde_json::Value = serde_json::from_str(facts).expect("all of the answer is there");
         assert!(facts["package"].as_str().is_some_and(|package| package.len() > 400_000));
@@ -168,7 +168,7 @@ alone_test! {
         let environment = std::fs::canonicalize(scratch()).expect("it is there").join("environment");
         if role().as_deref() == Some("inside") {
             let pool = start(pool_of(SOURCE)).await;
-            let prefix: PathBuf = pool.call("prefix", ()).await.expect("it runs");
+            let prefix: PathBuf = pool.call("prefix", ()).await.expect("the call succeeds");
             assert_eq!(prefix, environment);
             // A choice of the application goes first.
             let chosen = start(pool_of(SOURCE).name("chosen").python(base(&environment))).await;
@@ -222,7 +222,7 @@ alone_test! {
         let lines = format!("if [ ! -e {file} ]; then {leaves}\nfi\nexec {} \"$@\"", python.display());
         let wrapper = script("leaves", &lines);
         let pool = start(pool_of("def serves(): return 1").python(wrapper).spawn_timeout(Duration::from_secs(25))).await;
-        assert_eq!(pool.call::<_, u32>("serves", ()).await.expect("it runs"), 1);
+        assert_eq!(pool.call::<_, u32>("serves", ()).await.expect("the call succeeds"), 1);
         pool.shutdown().await;
         let left = std::fs::read_to_string(left).expect("the wrapper wrote it");
         kill(left.trim().parse().expect("a process id"));

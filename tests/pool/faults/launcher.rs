@@ -26,9 +26,9 @@ async fn replace_worker(pool: &Pool) {
 }
 
 fn script(path: &Path, lines: &str) {
-    std::fs::create_dir_all(path.parent().expect("it has one")).expect("the test's own folder");
-    std::fs::write(path, format!("#!/bin/sh\n{lines}\n")).expect("the test's own folder");
-    std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).expect("it is ours");
+    std::fs::create_dir_all(path.parent().expect("it has one")).expect("the scratch folder is writable");
+    std::fs::write(path, format!("#!/bin/sh\n{lines}\n")).expect("the scratch folder is writable");
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).expect("the process is our child");
 }
 
 alone_test! {
@@ -36,8 +36,8 @@ alone_test! {
         let launcher = ["sh", "-c", "ulimit -c 0; exec \"$@\"", "sh", "env", "LAUNCHED=yes"];
         let pool = start(pool_of(SOURCE).launcher(launcher)).await;
         for _ in 0..2 {
-            assert_eq!(pool.call::<_, i64>("limit", ()).await.expect("it runs"), 0);
-            let launched: Option<String> = pool.call("variable", ("LAUNCHED",)).await.expect("it runs");
+            assert_eq!(pool.call::<_, i64>("limit", ()).await.expect("the call succeeds"), 0);
+            let launched: Option<String> = pool.call("variable", ("LAUNCHED",)).await.expect("the call succeeds");
             assert_eq!(launched.as_deref(), Some("yes"));
             replace_worker(&pool).await;
         }
@@ -92,9 +92,9 @@ alone_test! {
         script(&wrapper, &format!("export WRAPPED=yes; ulimit -c 0; exec {} \"$@\"", python().display()));
         let pool = start(pool_of(SOURCE).python(&wrapper)).await;
         for _ in 0..2 {
-            let wrapped: Option<String> = pool.call("variable", ("WRAPPED",)).await.expect("it runs");
+            let wrapped: Option<String> = pool.call("variable", ("WRAPPED",)).await.expect("the call succeeds");
             assert_eq!(wrapped.as_deref(), Some("yes"));
-            assert_eq!(pool.call::<_, i64>("limit", ()).await.expect("it runs"), 0);
+            assert_eq!(pool.call::<_, i64>("limit", ()).await.expect("the call succeeds"), 0);
             replace_worker(&pool).await;
         }
         pool.shutdown().await;
@@ -127,13 +127,13 @@ alone_test! {
         let home = std::env::var("HOME").ok();
         let pool = start(pool_of(SOURCE).name("removed").env("A", "1").env_remove("A").env_remove("PATH")).await;
         for (name, expected) in [("A", None), ("PATH", None), ("HOME", home)] {
-            let value: Option<String> = pool.call("variable", (name,)).await.expect("it runs");
+            let value: Option<String> = pool.call("variable", (name,)).await.expect("the call succeeds");
             assert_eq!(value, expected, "{name}");
         }
         pool.shutdown().await;
         let cleared = pool_of(SOURCE).name("cleared").env("A", "1").env_clear().env("B", "2");
         let pool = start(cleared.python(interpreter())).await;
-        let names: Vec<String> = pool.call("variables", ()).await.expect("it runs");
+        let names: Vec<String> = pool.call("variables", ()).await.expect("the call succeeds");
         // Python itself sets LC_CTYPE where no locale is set; the worker sets what its children import the package by.
         let set_by_python = ["LC_CTYPE", "HATCHERY_WORKER", "PYTHONPATH"];
         let ours: Vec<_> = names.iter().filter(|name| !set_by_python.contains(&name.as_str())).collect();

@@ -1,12 +1,12 @@
-//! Whatever Python does: each fault ends in its documented result or error, the pool serves the next call, and nothing
-//! is left behind (which the harness looks for after every test).
+//! Faults of user code: each one ends in its documented result or error, the pool serves the next call, and nothing
+//! leaks (the harness checks this after every test).
 //!
 //! ```text
 //! start, interpreter, settings    before the first call
-//! arguments, exceptions, values   calls that fail while the worker lives on
+//! arguments, exceptions, values   calls that fail while the worker continues
 //! output, descriptors             what user code does to its standard streams and descriptors
-//! deaths, protocol, children      what costs a worker
-//! budgets                         floods, and what a worker may take of its host
+//! deaths, protocol, children      faults that end a worker
+//! budgets                         floods, and limits on the resources of the host
 //! shutdown                        how a worker ends
 //! ```
 

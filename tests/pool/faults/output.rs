@@ -6,8 +6,10 @@ use hatchery::{CallError, Phase};
 use log::Level;
 use serde_json::Value;
 
-use super::pools::{LONG, pid, pool_of, serves, start, status};
-use crate::support::{SHORT_TIMEOUT, alone_test, kill, logged, rss_bytes, status_when, wait_until};
+use super::pools::{pid, pool_of, serves, start, status};
+use crate::support::{
+    LONG_TIMEOUT, SHORT_TIMEOUT, alone_test, kill, logged, rss_bytes, status_when, wait_until,
+};
 
 const TARGET: &str = "hatchery::python::faulty-1";
 
@@ -26,7 +28,7 @@ def talk(lines, flush):
         let word = |flush| if flush { "True" } else { "False" };
         let expected: Vec<String> =
             [true, false].into_iter().flat_map(|flush| (0..3000).map(move |n| format!("{} {n}", word(flush)))).collect();
-        wait_until("all lines are logged", LONG, || logged(Level::Info, TARGET).len() >= 6000).await;
+        wait_until("all lines are logged", LONG_TIMEOUT, || logged(Level::Info, TARGET).len() >= 6000).await;
         assert_eq!(logged(Level::Info, TARGET), expected);
         assert_eq!(status(&pool).await.restarts, 0);
         pool.shutdown().await;
@@ -61,7 +63,7 @@ def talk():
             "print", "half a line", "os.write", "os.system", "puts", "subprocess", "ünïcode ", "no \u{fffd} utf-8",
             "lone \\ud800",
         ];
-        wait_until("all lines are logged", LONG, || {
+        wait_until("all lines are logged", LONG_TIMEOUT, || {
             logged(Level::Info, TARGET).len() >= lines.len() && logged(Level::Warn, TARGET).len() >= 2
         })
         .await;
@@ -102,13 +104,13 @@ def last_words(size):
         let before = rss_bytes(own).expect("it lives");
         assert_eq!(pool.call::<_, usize>("long", (10 * MB,)).await.expect("it only prints"), 10 * MB);
         serves(&pool).await;
-        wait_until("the line is logged", LONG, || !logged(Level::Warn, TARGET).is_empty()).await;
+        wait_until("the line is logged", LONG_TIMEOUT, || !logged(Level::Warn, TARGET).is_empty()).await;
         let cap = 16 * 1024;
         assert_eq!(logged(Level::Warn, TARGET), [format!("{} [{} more bytes]", "x".repeat(cap), 10 * MB - cap)]);
         let grown = rss_bytes(own).expect("it lives").saturating_sub(before);
         assert!(grown < 5 * MB as u64, "{grown} bytes more for a line of 10 MB");
 
-        let error = pool.call::<_, Value>("last_words", (10 * MB,)).await.expect_err("it dies");
+        let error = pool.call::<_, Value>("last_words", (10 * MB,)).await.expect_err("the worker dies");
         let CallError::WorkerDied { exit: Some(3), stderr_tail, .. } = &error else { panic!("{error:?}") };
         let last = stderr_tail.lines().last().expect("it wrote a line");
         assert!(last.len() < cap + 100 && last.ends_with(&format!("[{} more bytes]", 10 * MB - cap)), "{}", last.len());
@@ -129,12 +131,12 @@ def flood_without_end_of_line(): os.system('cat /dev/zero')";
             let call = pool.request(function).timeout(SHORT_TIMEOUT);
             let before = status(&pool).await.assigned;
             let (flood, ()) = tokio::join!(call.send::<Value>(), async {
-                status_when(&pool, "the flood is on", |status| status.assigned > before).await;
+                status_when(&pool, "the flood has started", |status| status.assigned > before).await;
                 for _ in 0..10 {
                     serves(&pool).await;
                 }
             });
-            let error = flood.expect_err("it never ends");
+            let error = flood.expect_err("the call never returns");
             assert!(matches!(error, CallError::Timeout { phase: Phase::Run, .. }), "{error:?}");
         }
         status_when(&pool, "both are back", |status| status.restarts == 2 && status.ready == 2).await;
@@ -150,7 +152,7 @@ def leave():
     return subprocess.Popen(['yes'], start_new_session=True).pid";
         let pool = start(pool_of(source)).await;
         // The documented escape: a process that calls setsid is nobody's.
-        let escaped: u32 = pool.call("leave", ()).await.expect("it runs");
+        let escaped: u32 = pool.call("leave", ()).await.expect("the call succeeds");
         kill(pid(&pool).await);
         status_when(&pool, "the next worker is ready", |status| status.restarts == 1 && status.ready == 1).await;
         serves(&pool).await;

@@ -1,13 +1,8 @@
 //! Pools over a module written by the test.
 
-use std::time::Duration;
-
 use hatchery::{CallError, Pool, PoolBuilder, PoolStartError, PoolStatus, WorkerStartError};
 
 use crate::support::{builder, python_module, scratch};
-
-/// Long enough for a busy machine: only a test that fails waits so long.
-pub(crate) const LONG: Duration = Duration::from_secs(30);
 
 /// A pool of one worker over a module of this source, which gets a function `ping` more.
 pub(crate) fn pool_of(source: &str) -> PoolBuilder {

@@ -181,8 +181,8 @@ alone_test! {
         let (before, go) = (pid(&pool).await, scratch().join("go"));
         pool.call::<_, ()>("write_later", ("an unknown call", &go)).await.expect("it only starts a thread");
         serves(&pool).await;
-        std::fs::write(go, "").expect("the test's own folder");
-        status_when(&pool, "it is replaced", |status| status.restarts == 1 && status.ready == 1).await;
+        std::fs::write(go, "").expect("the scratch folder is writable");
+        status_when(&pool, "the worker is replaced", |status| status.restarts == 1 && status.ready == 1).await;
         assert!(!is_alive(before));
         serves(&pool).await;
         pool.shutdown().await;
@@ -192,7 +192,7 @@ alone_test! {
 alone_test! {
     async fn partial_frame_is_a_death_or_a_protocol_error() {
         let pool = start(pool_of(SOURCE)).await;
-        let error = pool.call::<_, Value>("half_a_frame", ("exit",)).await.expect_err("it dies");
+        let error = pool.call::<_, Value>("half_a_frame", ("exit",)).await.expect_err("the worker dies");
         assert!(matches!(error, CallError::WorkerDied { started: true, exit: Some(3), .. }), "{error:?}");
         serves(&pool).await;
         let error = pool.call::<_, Value>("half_a_frame", ("return",)).await.expect_err("its answer is unreadable");
@@ -215,7 +215,7 @@ alone_test! {
             // Its first call has the id 1.
             let request = pool.request("stream").args((what, 1)).window(3);
             let mut items = request.stream::<Value>().await.expect("a worker is free");
-            status_when(&pool, "it is replaced", |status| status.restarts == 1 && status.ready == 1).await;
+            status_when(&pool, "the worker is replaced", |status| status.restarts == 1 && status.ready == 1).await;
             assert_eq!(items.next().await.expect("the first one").expect("a good item"), "first", "{what}");
             for _ in 1..before_it {
                 assert_eq!(items.next().await.expect("another one").expect("a good item"), 1, "{what}");

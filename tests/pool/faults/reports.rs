@@ -39,12 +39,12 @@ alone_test! {
     async fn call_errors_have_a_line_with_place_and_a_report() {
         let pool = start(pool_of(SHOP).name("shop")).await;
         let call = pool.request("price").args(("none",)).request_id("r-17");
-        let (line, report) = written(&call.send::<Value>().await.expect_err("it raises"));
+        let (line, report) = written(&call.send::<Value>().await.expect_err("the function raises"));
         assert!(line.starts_with("ValueError: no such item [2J, raised while it ran `price` at faulty.py:4"), "{line}");
         for part in ["worker: shop-1", "request id: r-17", "attempts: 1", "    Traceback (most recent call last):"] {
             assert!(report.contains(part), "{part} in {report}");
         }
-        let in_library = pool.call::<_, Value>("price", ("{",)).await.expect_err("it raises");
+        let in_library = pool.call::<_, Value>("price", ("{",)).await.expect_err("the function raises");
         assert_eq!(in_library.place().as_deref(), Some("faulty.py:5"));
 
         let call = pool.request("wait").args((600,)).timeout(Duration::from_millis(300));
@@ -53,13 +53,13 @@ alone_test! {
         assert_eq!(line, "the deadline passed while it ran `wait` at faulty.py:7");
         assert!(report.contains("stack, innermost last:") && error.stack().is_some(), "{report}");
 
-        let error = pool.call::<_, Value>("die", ()).await.expect_err("it dies");
+        let error = pool.call::<_, Value>("die", ()).await.expect_err("the worker dies");
         let (line, report) = written(&error);
         assert!(line.starts_with("the worker died (exit code 3) while it ran `die`"), "{line}");
         assert!(report.contains("    the last words") && !line.contains("channel"), "{report}");
         assert_eq!((error.worker(), error.function()), (Some("shop-1"), Some("die")));
 
-        let (_, report) = written(&pool.call::<_, Value>("late", ()).await.expect_err("it raises"));
+        let (_, report) = written(&pool.call::<_, Value>("late", ()).await.expect_err("the function raises"));
         for part in ["interpreter: ", "search path: ", "hint: ", "no_such_package"] {
             assert!(report.contains(part), "{part} in {report}");
         }
@@ -92,7 +92,7 @@ alone_test! {
 alone_test! {
     async fn missing_package_error_names_interpreter_and_venv() {
         let venv = scratch().join(".venv");
-        std::fs::create_dir_all(&venv).expect("the test's own folder");
+        std::fs::create_dir_all(&venv).expect("the scratch folder is writable");
         std::fs::write(venv.join("pyvenv.cfg"), "home = /usr/bin\n").expect("the test's own file");
         let error = start_error(pool_of("import no_such_package")).await;
         let report = format!("{error:?}");
@@ -101,14 +101,14 @@ alone_test! {
         }
         let told = if std::env::var_os("VIRTUAL_ENV").is_some() { "hint: " } else { "/.venv is not used" };
         assert!(report.contains(told) && !error.to_string().contains('\n'), "{report}");
-        std::fs::remove_dir_all(&venv).expect("the test's own folder");
+        std::fs::remove_dir_all(&venv).expect("the scratch folder is writable");
     }
 }
 
 alone_test! {
     async fn missing_module_error_names_the_search_path() {
         let empty = scratch().join("empty");
-        std::fs::create_dir_all(&empty).expect("the test's own folder");
+        std::fs::create_dir_all(&empty).expect("the scratch folder is writable");
         let error = start_error(builder().module("no_such_shop").name("faulty").path(&empty).size(1)).await.to_string();
         let told = format!("`no_such_shop` is not in {}", empty.display());
         assert!(error.contains(&told), "{error}");

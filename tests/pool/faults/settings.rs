@@ -20,9 +20,9 @@ alone_test! {
     async fn env_is_added_to_the_host_environment() {
         let pool = start(pool_of(SOURCE).env("FAULTY", "a=b ü").env("PYTHONHASHSEED", "0").env("HOME", "/elsewhere")).await;
         for (name, value) in [("FAULTY", json!("a=b ü")), ("HOME", json!("/elsewhere")), ("NOBODY_SETS_IT", Value::Null)] {
-            assert_eq!(pool.call::<_, Value>("variable", (name,)).await.expect("it runs"), value);
+            assert_eq!(pool.call::<_, Value>("variable", (name,)).await.expect("the call succeeds"), value);
         }
-        let path: Option<String> = pool.call("variable", ("PATH",)).await.expect("it runs");
+        let path: Option<String> = pool.call("variable", ("PATH",)).await.expect("the call succeeds");
         assert_eq!(path, std::env::var("PATH").ok());
         pool.shutdown().await;
     }
@@ -40,15 +40,15 @@ alone_test! {
 alone_test! {
     async fn relative_path_starts_at_the_worker_directory() {
         let folder = scratch().join("project");
-        std::fs::create_dir_all(folder.join("lib")).expect("the test's own folder");
-        std::fs::create_dir_all(folder.join("more")).expect("the test's own folder");
+        std::fs::create_dir_all(folder.join("lib")).expect("the scratch folder is writable");
+        std::fs::create_dir_all(folder.join("more")).expect("the scratch folder is writable");
         python_module(&folder.join("lib"), "relative", SOURCE);
         python_module(&folder.join("more"), "relative", "raise RuntimeError('the wrong one')");
         let builder = builder().module("relative").path("lib").path("more").size(1);
         let pool = start(builder.current_dir(&folder)).await;
-        let now: PathBuf = pool.call("folder", ()).await.expect("it runs");
+        let now: PathBuf = pool.call("folder", ()).await.expect("the call succeeds");
         assert_eq!(now, std::fs::canonicalize(&folder).expect("it is there"));
-        let paths: Vec<PathBuf> = pool.call("first_paths", (2,)).await.expect("it runs");
+        let paths: Vec<PathBuf> = pool.call("first_paths", (2,)).await.expect("the call succeeds");
         assert_eq!(paths, [PathBuf::from("lib"), PathBuf::from("more")]);
         pool.shutdown().await;
     }
@@ -58,13 +58,13 @@ alone_test! {
     async fn path_outside_the_locale_encoding_is_searched() {
         for (name, locale) in [(&b"caf\xe9"[..], "C.UTF-8"), ("café".as_bytes(), "C"), (&b"na\xefve"[..], "C")] {
             let folder = scratch().join(OsStr::from_bytes(name));
-            std::fs::create_dir_all(&folder).expect("the test's own folder");
+            std::fs::create_dir_all(&folder).expect("the scratch folder is writable");
             python_module(&folder, "abroad", SOURCE);
             // Without these two Python takes UTF-8 in the locale C, too.
             let builder = builder().module("abroad").path(&folder).size(1);
             let builder = builder.env("LC_ALL", locale).env("PYTHONUTF8", "0").env("PYTHONCOERCECLOCALE", "0");
             let pool = start(builder).await;
-            let set: String = pool.call("variable", ("LC_ALL",)).await.expect("it runs");
+            let set: String = pool.call("variable", ("LC_ALL",)).await.expect("the call succeeds");
             assert_eq!(set, locale);
             pool.shutdown().await;
         }
@@ -74,7 +74,7 @@ alone_test! {
 alone_test! {
     async fn missing_path_fails_the_start() {
         let file = scratch().join("abroad.py");
-        std::fs::write(&file, SOURCE).expect("the test's own folder");
+        std::fs::write(&file, SOURCE).expect("the scratch folder is writable");
         for (path, said) in [(scratch().join("none"), "does not exist"), (file, "is neither a directory nor a zip archive")] {
             let error = pool_of(SOURCE).path(&path).start().await.expect_err("it cannot be searched");
             let error = error.worker_error().expect("the worker cannot start").to_string();
@@ -95,7 +95,7 @@ alone_test! {
 alone_test! {
     async fn current_dir_does_not_shadow_the_standard_library() {
         let folder = scratch().join("project");
-        std::fs::create_dir(&folder).expect("the test's own folder");
+        std::fs::create_dir(&folder).expect("the scratch folder is writable");
         for name in ["os", "json", "struct", "traceback", "socket"] {
             python_module(&folder, name, "raise RuntimeError('not the standard library')");
         }
@@ -108,11 +108,11 @@ alone_test! {
 alone_test! {
     async fn module_in_a_package_can_be_served() {
         let package = scratch().join("package");
-        std::fs::create_dir(&package).expect("the test's own folder");
+        std::fs::create_dir(&package).expect("the scratch folder is writable");
         python_module(&package, "__init__", "BASE = 40");
         python_module(&package, "part", "from . import BASE\ndef answer(): return BASE + 2");
         let pool = start(builder().module("package.part").path(scratch()).size(1)).await;
-        assert_eq!(pool.call::<_, u32>("answer", ()).await.expect("it runs"), 42);
+        assert_eq!(pool.call::<_, u32>("answer", ()).await.expect("the call succeeds"), 42);
         pool.shutdown().await;
     }
 }

@@ -5,8 +5,10 @@ use std::time::Duration;
 use hatchery::CallError;
 use serde_json::Value;
 
-use super::pools::{LONG, pid, pool_of, serves, start};
-use crate::support::{alone_test, fill_worker, is_alive, logged, scratch, status_when, wait_until};
+use super::pools::{pid, pool_of, serves, start};
+use crate::support::{
+    LONG_TIMEOUT, alone_test, fill_worker, is_alive, logged, scratch, status_when, wait_until,
+};
 
 alone_test! {
     async fn shutdown_runs_exit_handlers() {
@@ -22,7 +24,7 @@ folder = ['']
 def set_folder(path):
     folder[0] = path";
         let pool = start(pool_of(source)).await;
-        pool.call::<_, ()>("set_folder", (scratch(),)).await.expect("it runs");
+        pool.call::<_, ()>("set_folder", (scratch(),)).await.expect("the call succeeds");
         pool.shutdown().await;
         assert_eq!(std::fs::read_to_string(scratch().join("ended")).expect("the handler wrote it"), "in order");
         let logged = logged(log::Level::Info, "hatchery::python::faulty-1");
@@ -43,7 +45,7 @@ alone_test! {
             let worker = pid(&pool).await;
             serves(&pool).await;
             pool.shutdown().await;
-            wait_until("it is dead", LONG, || !is_alive(worker)).await;
+            wait_until("the process is dead", LONG_TIMEOUT, || !is_alive(worker)).await;
         }
     }
 }
@@ -68,7 +70,7 @@ def wait_for(path):
             let taken = |status: &hatchery::PoolStatus| status.in_flight as usize == crate::IN_FLIGHT;
             status_when(&pool, "the call runs", taken).await;
             let began = scratch().join(format!("go-{finishes}.began"));
-            wait_until("it has begun", LONG, || began.exists()).await;
+            wait_until("the call has started", LONG_TIMEOUT, || began.exists()).await;
             let waiting = tokio::spawn({
                 let pool = pool.clone();
                 async move { pool.call::<_, Value>("ping", ()).await }
@@ -81,14 +83,14 @@ def wait_for(path):
             let refused = waiting.await.expect("no panic").expect_err("the pool shuts down");
             assert!(matches!(refused, CallError::Draining), "{refused:?}");
             if finishes {
-                std::fs::write(go, "").expect("the test's own folder");
+                std::fs::write(go, "").expect("the scratch folder is writable");
             }
             let outcome = running.await.expect("no panic");
             shutdown.await.expect("no panic");
             if finishes {
                 assert_eq!(outcome.expect("it may finish"), "finished");
             } else {
-                let error = outcome.expect_err("it never ends");
+                let error = outcome.expect_err("the call never returns");
                 assert!(matches!(error, CallError::WorkerDied { started: true, .. }), "{error:?}");
             }
             let late = pool.call::<_, Value>("ping", ()).await.expect_err("the pool has ended");

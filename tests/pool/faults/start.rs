@@ -3,9 +3,10 @@
 use hatchery::{CallError, PoolStartError, StartPhase, UnavailableCause, WorkerStartError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::pools::{LONG, pool_of, pool_of_module, serves, start, start_error};
+use super::pools::{pool_of, pool_of_module, serves, start, start_error};
 use crate::support::{
-    SHORT_START_TIMEOUT, alone_test, fds, logged, python_module, scratch, status_when, wait_until,
+    LONG_TIMEOUT, SHORT_START_TIMEOUT, alone_test, fds, logged, python_module, scratch, status_when,
+    wait_until,
 };
 
 alone_test! {
@@ -41,9 +42,9 @@ async fn start_without_free_descriptors() {
     let own = fds(std::process::id());
     let lowest_free = (0..).find(|fd| !own.contains_key(fd)).expect("there are numbers enough");
     setrlimit(Resource::Nofile, Rlimit { current: Some(lowest_free.into()), ..before })
-        .expect("it may be lowered");
+        .expect("the limit can be lowered");
     let started = pool_of_module().size(3).start().await;
-    setrlimit(Resource::Nofile, before).expect("it may be raised again");
+    setrlimit(Resource::Nofile, before).expect("the limit can be raised again");
     let Err(error) = started else { panic!("there are no descriptors for it") };
     assert!(matches!(&error, PoolStartError::Thread(_)), "{error:?}");
     let text = error.to_string();
@@ -85,7 +86,7 @@ alone_test! {
         serves(&pool).await;
         // Whoever imports prints.
         let target = if crate::ZYGOTE { "hatchery::python::faulty-zygote" } else { "hatchery::python::faulty-1" };
-        wait_until("the lines are logged", LONG, || {
+        wait_until("the lines are logged", LONG_TIMEOUT, || {
             logged(log::Level::Info, target) == ["one", "two"] && logged(log::Level::Warn, target) == ["three"]
         })
         .await;
@@ -176,10 +177,10 @@ alone_test! {
             if moment == "at_once" {
                 tokio::task::yield_now().await;
             } else {
-                wait_until("a worker imports", LONG, || begun.exists()).await;
+                wait_until("a worker imports", LONG_TIMEOUT, || begun.exists()).await;
             }
             start.abort();
-            let given_up = start.await.expect_err("it never ends");
+            let given_up = start.await.expect_err("the call never returns");
             assert!(given_up.is_cancelled());
         }
     }

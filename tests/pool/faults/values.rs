@@ -255,7 +255,7 @@ alone_test! {
     async fn error_longer_than_a_frame_is_shortened() {
         let source = "def fail():\n    raise type('E' * 100_000, (Exception,), {})('x' * 100_000)";
         let pool = start(pool_of(source).max_frame_bytes(64 * 1024)).await;
-        let error = pool.call::<_, Value>("fail", ()).await.expect_err("it raises");
+        let error = pool.call::<_, Value>("fail", ()).await.expect_err("the function raises");
         let CallError::Python { type_name, message, .. } = &error else { panic!("{error:?}") };
         assert!(type_name.contains("EEE") && message.starts_with("xxx"), "{}", type_name.len());
         serves(&pool).await;

@@ -12,14 +12,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::faults::pools::{LONG, pool_of_module, serves, start, status, write_module};
+use crate::faults::pools::{pool_of_module, serves, start, status, write_module};
 use crate::support::{
-    Seed, alone_test, descendants, describe, in_system, is_alive, kill, marked, role, scratch, start_role,
-    state, stop, test_path, wait_until, wait_until_blocking,
+    LONG_TIMEOUT, Seed, alone_test, descendants, describe, in_system, is_alive, kill, marked, role, scratch,
+    start_role, state, stop, test_path, wait_until, wait_until_blocking,
 };
-
-/// How long what the host leaves may live.
-const LONG_TIMEOUT: Duration = Duration::from_secs(30);
 
 const SOURCE: &str = "
 import ctypes, os, subprocess, time
@@ -98,10 +95,10 @@ fn host_killed(test: &str, workers: Workers) {
     for _ in 0..rounds() {
         round(test, workers);
     }
-    nothing_of_ours_lives();
+    assert_no_process_left();
 }
 
-fn nothing_of_ours_lives() {
+fn assert_no_process_left() {
     let mark = std::env::var("HATCHERY_TEST_MARK").expect("a test that runs alone is marked");
     let own = std::process::id();
     wait_until_blocking("nothing of ours lives", LONG_TIMEOUT, || {
@@ -124,8 +121,8 @@ fn round(test: &str, workers: Workers) {
         "{:?}",
         below.iter().map(|&pid| describe(pid)).collect::<Vec<_>>()
     );
-    host.kill().expect("it is ours");
-    host.wait().expect("it is ours");
+    host.kill().expect("the process is our child");
+    host.wait().expect("the process is our child");
     let living = || below.iter().copied().filter(|&pid| is_alive(pid)).map(describe).collect::<Vec<_>>();
     wait_until_blocking("all that was below the host is dead", LONG_TIMEOUT, || living().is_empty());
     for pid in below {
@@ -150,9 +147,9 @@ fn host_killed_at_random(test: &str) {
         let mut host = start_role(test, "host");
         // This waits for nothing: any moment will do.
         std::thread::sleep(Duration::from_millis(random.u64(0..400)));
-        host.kill().expect("it is ours");
-        host.wait().expect("it is ours");
-        nothing_of_ours_lives();
+        host.kill().expect("the process is our child");
+        host.wait().expect("the process is our child");
+        assert_no_process_left();
     }
 }
 
@@ -170,7 +167,7 @@ async fn host(workers: Workers) {
         Workers::Idle | Workers::Stopped | Workers::Importing => 2,
     };
     let folder = scratch().join(std::process::id().to_string());
-    std::fs::create_dir(&folder).expect("the test's own folder");
+    std::fs::create_dir(&folder).expect("the scratch folder is writable");
     let builder = pool_of_module().size(size);
     let pool = start(match workers {
         Workers::Importing => builder.min_ready(0).env("IMPORT_FOR_EVER_IN", &folder),
@@ -180,24 +177,24 @@ async fn host(workers: Workers) {
     match workers {
         Workers::Idle => {}
         Workers::Importing => {
-            wait_until("all have begun", LONG, || begun(&folder) == workers.processes()).await
+            wait_until("all have begun", LONG_TIMEOUT, || begun(&folder) == workers.processes()).await
         }
         Workers::In(functions) => {
             for function in functions {
                 let (pool, folder) = (pool.clone(), folder.clone());
                 tokio::spawn(async move { pool.call::<_, Value>(function, (folder,)).await });
             }
-            wait_until("all have begun", LONG, || begun(&folder) == functions.len()).await;
+            wait_until("all have begun", LONG_TIMEOUT, || begun(&folder) == functions.len()).await;
         }
         Workers::Stopped => {
             for worker in status(&pool).await.workers {
                 let pid = worker.pid.expect("it is ready");
                 stop(pid);
-                wait_until("it is stopped", LONG, || state(pid) == Some('T')).await;
+                wait_until("the process is stopped", LONG_TIMEOUT, || state(pid) == Some('T')).await;
             }
         }
         Workers::WithChildren => {
-            let started: String = pool.call("start_children", (scratch(),)).await.expect("it runs");
+            let started: String = pool.call("start_children", (scratch(),)).await.expect("the call succeeds");
             assert_eq!(started, "started");
         }
     }
@@ -292,12 +289,12 @@ alone_test! {
             .expect("the host forked");
         let below = descendants(host.id());
         assert!(below.len() >= 3 && below.contains(&child), "two workers and the child: {below:?}");
-        host.kill().expect("it is ours");
-        host.wait().expect("it is ours");
+        host.kill().expect("the process is our child");
+        host.wait().expect("the process is our child");
         let living = || below.iter().copied().filter(|&pid| pid != child && is_alive(pid)).collect::<Vec<_>>();
         wait_until_blocking("the workers are dead", LONG_TIMEOUT, || living().is_empty());
         assert!(is_alive(child), "the forked child lives on");
         kill(child);
-        nothing_of_ours_lives();
+        assert_no_process_left();
     }
 }

@@ -1,4 +1,4 @@
-//! Processes that are killed or stopped from outside: one worker, many under load, and the host itself.
+//! Processes that are killed or stopped from outside: one worker, many workers under load, and the host.
 
 mod host;
 pub(crate) mod namespace;

@@ -1,7 +1,7 @@
 //! Hosts under attack, each in a PID namespace of its own: a wrong signal would hit nothing outside.
 //!
 //! ```text
-//!   test  ->  unshare  ->  sh, PID 1 of the namespace  ->  host (this binary, in a role): says "held" at the end
+//!   test  ->  unshare  ->  sh, PID 1 of the namespace  ->  host (this binary, in a role): prints "passed" at the end
 //! ```
 
 use std::io::{BufRead as _, BufReader};
@@ -47,7 +47,7 @@ pub(crate) fn in_namespace(test: &str, prepare: &str) {
     let output = unshare.output().expect("it ran a moment ago");
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && text.contains("held"), "{}\n{text}\n{errors}", output.status);
+    assert!(output.status.success() && text.contains("passed"), "{}\n{text}\n{errors}", output.status);
 }
 
 /// A process that no pool may signal.
@@ -68,15 +68,15 @@ impl Drop for Bystander {
 }
 
 /// Workers that are killed are replaced, and a bystander lives on.
-async fn kills_and_replaces(pool: &Pool) {
+async fn assert_kills_hit_only_workers(pool: &Pool) {
     let bystander = Bystander::new();
     for round in 1..=5 {
         kill(status(pool).await.workers[0].pid.expect("it is ready"));
-        status_when(pool, "it is replaced", |it| it.restarts == round && it.idle == 1).await;
+        status_when(pool, "the worker is replaced", |it| it.restarts == round && it.idle == 1).await;
         serves(pool).await;
     }
     let error = pool.request("spin").timeout(Duration::from_millis(100)).send::<()>().await;
-    error.expect_err("it never ends");
+    error.expect_err("the call never returns");
     status_when(pool, "the pool kills it", |it| it.restarts == 6 && it.idle == 1).await;
     assert!(is_alive(bystander.0.id()), "the bystander lives");
 }
@@ -103,9 +103,9 @@ alone_test! {
         }
         in_system(|| async {
             let pool = start(pool_of(SPIN).cancel_grace(Duration::from_millis(100))).await;
-            kills_and_replaces(&pool).await;
+            assert_kills_hit_only_workers(&pool).await;
             pool.shutdown().await;
-            println!("held");
+            println!("passed");
         })();
     }
 }
@@ -129,9 +129,9 @@ alone_test! {
         });
         in_system(|| async {
             let pool = start(pool_of(SPIN).cancel_grace(Duration::from_millis(100))).await;
-            kills_and_replaces(&pool).await;
+            assert_kills_hit_only_workers(&pool).await;
             pool.shutdown().await;
-            println!("held");
+            println!("passed");
         })();
     }
 }
@@ -180,7 +180,7 @@ def sleep(seconds):
 "#;
 
 /// Calls are answered, and a deadline holds.
-async fn goes_on(pool: &Pool) {
+async fn assert_pool_serves(pool: &Pool) {
     for _ in 0..20 {
         serves(pool).await;
     }
@@ -205,10 +205,10 @@ alone_test! {
                 let pool = start(pool_of(LINGERS).size(2).max_frame_bytes(1 << 16)).await;
                 let answer = pool.call::<_, Value>(function, (port,)).await;
                 assert!(function == "on_channel" || answer.is_err(), "{answer:?}");
-                goes_on(&pool).await;
+                assert_pool_serves(&pool).await;
                 pool.shutdown().await;
             }
-            println!("held");
+            println!("passed");
         })();
     }
 }
@@ -240,10 +240,10 @@ alone_test! {
             BufReader::new(said).read_line(&mut answer).expect("it says whether it traces");
             assert_eq!(answer, "0\n", "it may not trace");
             kill(worker);
-            status_when(&pool, "it is replaced", |it| it.restarts == 1 && it.idle == 2).await;
-            goes_on(&pool).await;
+            status_when(&pool, "the worker is replaced", |it| it.restarts == 1 && it.idle == 2).await;
+            assert_pool_serves(&pool).await;
             pool.shutdown().await;
-            println!("held");
+            println!("passed");
         })();
     }
 }

@@ -62,7 +62,7 @@ fn rounds() -> usize {
 async fn storm(round: usize) {
     let seed = Seed::new();
     let journal = scratch().join(format!("journal-{round}"));
-    std::fs::write(&journal, "").expect("the test's own folder");
+    std::fs::write(&journal, "").expect("the scratch folder is writable");
     let pool =
         start(pool_of(SOURCE).size(WORKERS).checkout_timeout(PATIENCE).call_timeout(PATIENCE * 2)).await;
 
@@ -96,7 +96,7 @@ async fn storm(round: usize) {
     }
 
     let outcomes = std::mem::take(&mut *outcomes.lock().expect("no panic"));
-    judge(&outcomes, &read(&journal), kills);
+    check_outcomes(&outcomes, &read(&journal), kills);
     let after = status_when(&pool, "all that were killed are back", |status| {
         status.restarts as usize == kills && status.ready as usize == WORKERS
     })
@@ -132,31 +132,35 @@ async fn kill_many(pool: &Pool, random: &mut fastrand::Rng) -> usize {
 }
 
 #[derive(Default)]
-struct Noted {
+struct Runs {
     begun: usize,
     ended: usize,
 }
 
-fn read(journal: &Path) -> BTreeMap<usize, Noted> {
-    let mut notes: BTreeMap<usize, Noted> = BTreeMap::new();
+fn read(journal: &Path) -> BTreeMap<usize, Runs> {
+    let mut notes: BTreeMap<usize, Runs> = BTreeMap::new();
     for line in std::fs::read_to_string(journal).expect("the calls wrote it").lines() {
         let (what, number) = line.split_once(' ').expect("two words");
-        let noted = notes.entry(number.parse().expect("a number")).or_default();
-        *if what == "begun" { &mut noted.begun } else { &mut noted.ended } += 1;
+        let runs = notes.entry(number.parse().expect("a number")).or_default();
+        *if what == "begun" { &mut runs.begun } else { &mut runs.ended } += 1;
     }
     notes
 }
 
-fn judge(outcomes: &BTreeMap<usize, Result<usize, CallError>>, notes: &BTreeMap<usize, Noted>, kills: usize) {
+fn check_outcomes(
+    outcomes: &BTreeMap<usize, Result<usize, CallError>>,
+    notes: &BTreeMap<usize, Runs>,
+    kills: usize,
+) {
     assert!(outcomes.len() >= CALLS, "{} calls ended", outcomes.len());
-    let none = Noted::default();
+    let none = Runs::default();
     let mut failed = 0;
     for (number, outcome) in outcomes {
-        let noted = notes.get(number).unwrap_or(&none);
-        assert!(noted.begun <= 1, "call {number} ran {} times", noted.begun);
+        let runs = notes.get(number).unwrap_or(&none);
+        assert!(runs.begun <= 1, "call {number} ran {} times", runs.begun);
         match outcome {
             Ok(result) => {
-                assert_eq!((result, noted.begun, noted.ended), (number, 1, 1));
+                assert_eq!((result, runs.begun, runs.ended), (number, 1, 1));
             }
             Err(CallError::WorkerDied {
                 started: true, exit: None, signal: Some(9), attempts: 1, ..

@@ -6,9 +6,10 @@ use std::time::Duration;
 use hatchery::{CallError, Phase, Pool, PoolStatus};
 use serde_json::Value;
 
-use crate::faults::pools::{LONG, pid, pool_of, serves, start, status};
+use crate::faults::pools::{pid, pool_of, serves, start, status};
 use crate::support::{
-    SHORT_TIMEOUT, alone_test, cont, is_alive, kill, scratch, state, status_when, stop, wait_until, zombies,
+    LONG_TIMEOUT, SHORT_TIMEOUT, alone_test, cont, is_alive, kill, scratch, state, status_when, stop,
+    wait_until, zombies,
 };
 
 const SOURCE: &str = "
@@ -26,7 +27,7 @@ def work(folder):
 /// A folder for the calls of one case.
 fn folder(name: &str) -> PathBuf {
     let folder = scratch().join(name);
-    std::fs::create_dir(&folder).expect("the test's own folder");
+    std::fs::create_dir(&folder).expect("the scratch folder is writable");
     folder
 }
 
@@ -39,7 +40,7 @@ async fn worker_of(folder: &std::path::Path, but: Option<u32>) -> u32 {
         found = pids.find(|&pid| Some(pid) != but);
         found.is_some()
     };
-    wait_until("a worker works", LONG, find).await;
+    wait_until("a worker works", LONG_TIMEOUT, find).await;
     found.expect("it was waited for")
 }
 
@@ -69,7 +70,7 @@ alone_test! {
         let before = status(&pool).await;
         let victim = before.workers[1].pid.expect("it is ready");
         kill(victim);
-        let after = status_when(&pool, "it is replaced", |status| status.restarts == 1 && status.idle == 2).await;
+        let after = status_when(&pool, "the worker is replaced", |status| status.restarts == 1 && status.idle == 2).await;
         assert_eq!(after.workers[0].pid, before.workers[0].pid, "the other one lives on");
         assert!(after.workers[1].pid.is_some_and(|pid| pid != victim));
         assert!(after.workers[1].last_exit.as_ref().is_some_and(|why| why.contains("signal 9")), "{after:?}");
@@ -94,14 +95,14 @@ alone_test! {
         let pool = start(pool_of(STARTS).size(1)).await;
         let begun: Vec<u32> = pool.call("begin", ()).await.expect("it starts them");
         kill(status(&pool).await.workers[0].pid.expect("it is ready"));
-        status_when(&pool, "it is replaced", |status| status.restarts == 1 && status.idle == 1).await;
-        wait_until("they are dead", LONG, || !begun.iter().any(|&pid| is_alive(pid))).await;
-        wait_until("no zombie is left", LONG, no_zombie).await;
+        status_when(&pool, "the worker is replaced", |status| status.restarts == 1 && status.idle == 1).await;
+        wait_until("the processes are dead", LONG_TIMEOUT, || !begun.iter().any(|&pid| is_alive(pid))).await;
+        wait_until("no zombie is left", LONG_TIMEOUT, no_zombie).await;
 
         let begun: Vec<u32> = pool.call("begin", ()).await.expect("it starts them");
         drop(pool);
-        wait_until("they are dead", LONG, || !begun.iter().any(|&pid| is_alive(pid))).await;
-        wait_until("no zombie is left", LONG, no_zombie).await;
+        wait_until("the processes are dead", LONG_TIMEOUT, || !begun.iter().any(|&pid| is_alive(pid))).await;
+        wait_until("no zombie is left", LONG_TIMEOUT, no_zombie).await;
     }
 }
 
@@ -121,7 +122,7 @@ alone_test! {
                 }
             }
             let replaced = |status: &PoolStatus| status.restarts == restarts && status.ready == 1;
-            status_when(&pool, "it is replaced", replaced).await;
+            status_when(&pool, "the worker is replaced", replaced).await;
         }
         serves(&pool).await;
         pool.shutdown().await;
@@ -153,7 +154,7 @@ alone_test! {
         let victim = worker_of(&folder_of_one, None).await;
         kill(victim);
         let second = worker_of(&folder_of_one, Some(victim)).await;
-        std::fs::write(folder_of_one.join("go"), "").expect("the test's own folder");
+        std::fs::write(folder_of_one.join("go"), "").expect("the scratch folder is writable");
         assert_eq!(call.await.expect("no panic").expect("the second worker lives"), second);
 
         let folder_of_two = folder("killed-twice");
@@ -178,7 +179,7 @@ alone_test! {
             let folder = folder(if busy { "busy" } else { "idle" });
             if !busy {
                 stop(worker);
-                wait_until("it is stopped", LONG, || state(worker) == Some('T')).await;
+                wait_until("the process is stopped", LONG_TIMEOUT, || state(worker) == Some('T')).await;
             }
             let call = pool.request("work").args((&folder,)).timeout(SHORT_TIMEOUT);
             let (outcome, ()) = tokio::join!(call.send::<Value>(), async {
@@ -200,7 +201,7 @@ alone_test! {
         let pool = start(pool_of(SOURCE).cancel_grace(Duration::from_millis(300))).await;
         let worker = pid(&pool).await;
         stop(worker);
-        wait_until("it is stopped", LONG, || state(worker) == Some('T')).await;
+        wait_until("the process is stopped", LONG_TIMEOUT, || state(worker) == Some('T')).await;
         // Far more than the socket takes.
         let call = pool.request("work").args(("x".repeat(30_000_000),)).timeout(SHORT_TIMEOUT);
         assert_timed_out(call.send::<Value>().await, false);
@@ -218,8 +219,8 @@ alone_test! {
         let call = work(&pool, &folder, false);
         assert_eq!(worker_of(&folder, None).await, worker);
         stop(worker);
-        std::fs::write(folder.join("go"), "").expect("the test's own folder");
-        wait_until("it is stopped", LONG, || state(worker) == Some('T')).await;
+        std::fs::write(folder.join("go"), "").expect("the scratch folder is writable");
+        wait_until("the process is stopped", LONG_TIMEOUT, || state(worker) == Some('T')).await;
         cont(worker);
         assert_eq!(call.await.expect("no panic").expect("it only took longer"), worker);
         pool.shutdown().await;
@@ -232,7 +233,7 @@ alone_test! {
         let worker = pid(&pool).await;
         stop(worker);
         pool.shutdown().await;
-        wait_until("it is dead", LONG, || !is_alive(worker)).await;
+        wait_until("the process is dead", LONG_TIMEOUT, || !is_alive(worker)).await;
     }
 }
 
@@ -248,7 +249,7 @@ alone_test! {
         call.abort();
         let _ = call.await;
         drop(pool);
-        wait_until("both are dead", LONG, || !is_alive(idle) && !is_alive(busy)).await;
+        wait_until("both are dead", LONG_TIMEOUT, || !is_alive(idle) && !is_alive(busy)).await;
     }
 }
 
@@ -260,7 +261,7 @@ alone_test! {
         for deaths in 1..=DEATHS {
             kill(pid(&pool).await);
             // Three are replaced at once, the next after 100 ms, 200 ms, 400 ms: calls wait meanwhile.
-            status_when(&pool, "its end is noticed", |status| status.restarts == deaths).await;
+            status_when(&pool, "the death of the worker is counted", |status| status.restarts == deaths).await;
             serves(&pool).await;
         }
         assert_eq!(status(&pool).await.unavailable, 0);

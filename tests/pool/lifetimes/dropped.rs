@@ -6,7 +6,7 @@ use actix::System;
 use futures_util::future::poll_immediate;
 use hatchery::Call;
 
-use super::places::block_on;
+use super::executors::block_on;
 use crate::support::{
     LONG_TIMEOUT, alone_test, is_alive, pids, role, start_role, started, test_path, touch, wait_for_file,
     wait_for_file_blocking, wait_until, wait_until_blocking,
@@ -36,7 +36,7 @@ alone_test! {
         let clones: Vec<_> = (0..10).map(|_| pool.clone()).collect();
         drop(pool);
         for clone in clones {
-            assert_eq!(clone.call::<_, u64>("add", (1, 2)).await.expect("it serves"), 3);
+            assert_eq!(clone.call::<_, u64>("add", (1, 2)).await.expect("the call succeeds"), 3);
         }
     }
 }
@@ -48,7 +48,7 @@ alone_test! {
         let lease = pool.checkout().await.expect("a worker is free");
         drop(pool);
         for expected in 1..=3 {
-            assert_eq!(lease.call::<_, u32>("count", ()).await.expect("it serves"), expected);
+            assert_eq!(lease.call::<_, u32>("count", ()).await.expect("the call succeeds"), expected);
         }
         assert!(workers.iter().all(|&pid| is_alive(pid)));
         drop(lease);
@@ -82,7 +82,7 @@ alone_test! {
 alone_test! {
     async fn pool_on_the_current_arbiter_can_be_dropped_there() {
         let pool = crate::support::pool_of(crate::support::MODULE).size(1).on_current_arbiter();
-        let pool = pool.start().await.expect("it starts");
+        let pool = pool.start().await.expect("the pool starts");
         let worker = pids(&pool).await[0];
         drop(pool);
         wait_until("the worker is dead", LONG_TIMEOUT, || !is_alive(worker)).await;
@@ -128,7 +128,7 @@ fn assert_nothing_is_left_by(test: &str, main: impl FnOnce()) {
         lines.map_while(Result::ok).find_map(|line| line.strip_prefix("worker ")?.parse::<u32>().ok());
     let worker = worker.expect("it had a worker");
     wait_for_file_blocking("sleeping");
-    let status = host.wait().expect("it is ours");
+    let status = host.wait().expect("the process is our child");
     assert!(status.success(), "{status}");
     wait_until_blocking("the worker is dead", LONG_TIMEOUT, || !is_alive(worker));
 }
@@ -136,7 +136,7 @@ fn assert_nothing_is_left_by(test: &str, main: impl FnOnce()) {
 /// Starts a pool whose worker is in a call that does not end.
 async fn busy_pool() -> hatchery::Pool {
     let pool = started(1).await;
-    pool.actor().do_send(Call::new("sleep", (600,)).expect("a number")).expect("the broker lives");
+    pool.actor().do_send(Call::new("sleep", (600,)).expect("a number")).expect("the broker is up");
     wait_for_file("sleeping").await;
     println!("worker {}", pids(&pool).await[0]);
     std::io::stdout().flush().expect("the test reads");

@@ -1,6 +1,6 @@
-//! Where a pool lives, and how it ends.
+//! Executors that can run a pool, and the end of a pool.
 
 mod dropped;
-mod places;
+mod executors;
 mod shutdown;
 mod stopped;

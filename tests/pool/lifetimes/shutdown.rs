@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::{join_all, poll_immediate};
 use hatchery::{CallError, Pool, UnavailableCause};
 
-use super::places::block_on;
+use super::executors::block_on;
 use crate::support::{
     LONG_TIMEOUT, MODULE, alone_test, descendants, fill_worker, lines, pids, pool_of, scratch_file, started,
     status_when, touch, wait_for_file, wait_until,
@@ -15,10 +15,10 @@ use crate::support::{
 pub(super) async fn assert_ended(pool: &Pool) {
     pool.ended().await;
     let errors = [
-        pool.call::<_, u32>("pid", ()).await.expect_err("it has ended"),
-        pool.request("pid").idempotent().send::<u32>().await.expect_err("it has ended"),
-        pool.checkout().await.expect_err("it has ended"),
-        pool.status().await.expect_err("it has ended"),
+        pool.call::<_, u32>("pid", ()).await.expect_err("the pool has ended"),
+        pool.request("pid").idempotent().send::<u32>().await.expect_err("the pool has ended"),
+        pool.checkout().await.expect_err("the pool has ended"),
+        pool.status().await.expect_err("the pool has ended"),
     ];
     for error in errors {
         assert!(matches!(error, CallError::Unavailable { cause: UnavailableCause::Stopped }), "{error:?}");
@@ -99,7 +99,7 @@ alone_test! {
             tokio::join!(running, leased, waiting, checkout, async {
                 wait_for_file("a.began").await;
                 wait_for_file("b.began").await;
-                status_when(&pool, "four wait", |status| status.waiting == 4).await;
+                status_when(&pool, "four requests are queued", |status| status.waiting == 4).await;
                 tokio::join!(pool.shutdown(), async {
                     wait_until("the broker has ended", LONG_TIMEOUT, || pool.actor().addr().is_none()).await;
                     let late = [
@@ -142,12 +142,12 @@ alone_test! {
 alone_test! {
     async fn call_longer_than_the_shutdown_timeout_is_killed() {
         let pool = pool_of(MODULE).size(2).shutdown_timeout(Duration::from_millis(300));
-        let pool = pool.start().await.expect("it starts");
+        let pool = pool.start().await.expect("the pool starts");
         let (answer, ()) = tokio::join!(pool.call::<_, u32>("hold", ("a",)), async {
             wait_for_file("a.began").await;
             pool.shutdown().await;
         });
-        let error = answer.expect_err("it never ends by itself");
+        let error = answer.expect_err("the call never returns");
         assert!(matches!(error, CallError::WorkerDied { started: true, attempts: 1, .. }), "{error:?}");
         assert!(!scratch_file("a.ended").exists());
         assert_ended(&pool).await;
@@ -159,8 +159,8 @@ alone_test! {
         let source = format!(
             "import atexit\n{MODULE}\natexit.register(lambda: append('exits', 'atexit'))\n"
         );
-        let pool = pool_of(&source).size(3).start().await.expect("it starts");
-        pool.call::<_, u32>("pid", ()).await.expect("it serves");
+        let pool = pool_of(&source).size(3).start().await.expect("the pool starts");
+        pool.call::<_, u32>("pid", ()).await.expect("the call succeeds");
         pool.shutdown().await;
         assert_eq!(lines("exits"), ["atexit"; 3]);
     }
@@ -206,7 +206,7 @@ alone_test! {
 
 alone_test! {
     async fn shutdown_on_the_pool_thread_does_not_deadlock() {
-        let pool = pool_of(MODULE).size(1).on_current_arbiter().start().await.expect("it starts");
+        let pool = pool_of(MODULE).size(1).on_current_arbiter().start().await.expect("the pool starts");
         let clone = pool.clone();
         actix::spawn(async move { clone.shutdown().await }).await.expect("no panic");
         assert_ended(&pool).await;

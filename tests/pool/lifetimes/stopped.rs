@@ -4,7 +4,7 @@ use actix::{Arbiter, System};
 use hatchery::{Call, CallError, Lease, Pool};
 use tokio::sync::oneshot;
 
-use super::places::block_on;
+use super::executors::block_on;
 use super::shutdown::assert_ended;
 use crate::support::{
     LONG_TIMEOUT, MODULE, alone_test, is_alive, pids, pool_of, scratch_file, started, wait_for_file,
@@ -15,12 +15,12 @@ use crate::support::{
 async fn busy_pool(on_current_arbiter: bool) -> (Pool, Lease) {
     let builder = pool_of(MODULE).size(2);
     let builder = if on_current_arbiter { builder.on_current_arbiter() } else { builder };
-    let pool = builder.start().await.expect("it starts");
+    let pool = builder.start().await.expect("the pool starts");
     let lease = pool.checkout().await.expect("a worker is free");
     // An earlier pool's says nothing of this one.
     let _ = std::fs::remove_file(scratch_file("sleeping"));
     for _ in 0..crate::IN_FLIGHT {
-        pool.actor().do_send(Call::new("sleep", (600,)).expect("a number")).expect("the broker lives");
+        pool.actor().do_send(Call::new("sleep", (600,)).expect("a number")).expect("the broker is up");
     }
     wait_for_file("sleeping").await;
     (pool, lease)
@@ -66,7 +66,7 @@ alone_test! {
             async move { pool.call::<_, u32>("pid", ()).await }
         });
         let broker = pool.actor();
-        crate::support::status_when(&pool, "it waits", |status| status.waiting == 1).await;
+        crate::support::status_when(&pool, "the request is queued", |status| status.waiting == 1).await;
         arbiter.stop();
         let answer = waiting.await.expect("no panic");
         assert!(answer.is_err(), "{answer:?}");
@@ -81,7 +81,7 @@ alone_test! {
         let arbiter = Arbiter::new();
         let (give, take) = oneshot::channel();
         arbiter.spawn(async move {
-            let pool = pool_of(MODULE).size(1).on_current_arbiter().start().await.expect("it starts");
+            let pool = pool_of(MODULE).size(1).on_current_arbiter().start().await.expect("the pool starts");
             let _ = give.send(pool);
         });
         let pool = take.await.expect("no panic");
@@ -115,7 +115,7 @@ alone_test! {
     fn dropped_system_ends_its_pools() {
         // It was never told to stop: the thread that ran it just went on to something else.
         let (pool, workers) = System::new().block_on(async {
-            let pool = pool_of(MODULE).size(1).on_current_arbiter().start().await.expect("it starts");
+            let pool = pool_of(MODULE).size(1).on_current_arbiter().start().await.expect("the pool starts");
             let workers = pids(&pool).await;
             (pool, workers)
         });

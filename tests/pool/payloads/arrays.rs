@@ -1,4 +1,4 @@
-//! Arrays: numpy's where it is there, and those of Python itself.
+//! Arrays of numpy and of the standard library.
 
 use bytes::Bytes;
 use hatchery::{Array, Buffer, CallError, Element};
@@ -32,13 +32,13 @@ type What<T> = (String, String, Vec<usize>, bool, T);
 
 alone_test! {
     async fn arrays_work_without_numpy() {
-        let pool = pool_of(SOURCE).env("PYTHONNOUSERSITE", "1").start().await.expect("it starts");
+        let pool = pool_of(SOURCE).env("PYTHONNOUSERSITE", "1").start().await.expect("the pool starts");
         let floats: Array<f32> = pool.call("floats", ()).await.expect("an array");
         assert_eq!((floats.shape(), floats.as_slice()), (&[3][..], &[1.0, 2.0, 3.0][..]));
         let grid: Array<u8> = pool.call("grid", ()).await.expect("an array");
         assert_eq!((grid.shape(), grid.as_slice()), (&[2, 3][..], &[0, 1, 2, 3, 4, 5][..]));
         if python_with_extras().is_none() {
-            // Most likely this Python has none.
+            // This Python probably has no numpy.
             let array = Array::from_vec(vec![1_i16, -2], &[1, 2]).expect("it fits");
             let what: Result<What<Vec<Vec<i16>>>, _> = pool.call("what", (array,)).await;
             if let Ok(what) = what {
@@ -51,7 +51,7 @@ alone_test! {
     }
 }
 
-async fn comes<T: Element + PartialEq + std::fmt::Debug>(
+async fn assert_array<T: Element + PartialEq + std::fmt::Debug>(
     pool: &hatchery::Pool,
     expression: &str,
     shape: &[usize],
@@ -64,18 +64,18 @@ async fn comes<T: Element + PartialEq + std::fmt::Debug>(
 alone_test! {
     async fn numpy_arrays_of_all_layouts_arrive() {
         let Some(python) = python_with_extras() else { return };
-        let pool = pool_of(NUMPY).python(python).start().await.expect("it starts");
-        comes(&pool, "np.arange(6, dtype='i4').reshape(2, 3)", &[2, 3], &[0_i32, 1, 2, 3, 4, 5]).await;
-        comes(&pool, "np.asfortranarray(np.arange(6, dtype='i4').reshape(2, 3))", &[2, 3], &[0_i32, 1, 2, 3, 4, 5]).await;
-        comes(&pool, "np.arange(6, dtype='i4').reshape(2, 3).T[::-1]", &[3, 2], &[2_i32, 5, 1, 4, 0, 3]).await;
-        comes(&pool, "np.arange(6, dtype='>i4')[::2]", &[3], &[0_i32, 2, 4]).await;
-        comes(&pool, "np.arange(3, dtype='>f8')", &[3], &[0.0_f64, 1.0, 2.0]).await;
-        comes(&pool, "np.array(2.5)", &[], &[2.5_f64]).await;
-        comes(&pool, "np.zeros((0, 3), dtype='f4')", &[0, 3], &[] as &[f32]).await;
-        comes(&pool, "np.array([True, False])", &[2], &[1_u8, 0]).await;
-        comes(&pool, "np.full((2, 1), 255, dtype='u1')", &[2, 1], &[255_u8, 255]).await;
-        comes(&pool, "np.array([-1], dtype='i1')", &[1], &[-1_i8]).await;
-        comes(&pool, "np.array([2**63], dtype='u8')", &[1], &[1_u64 << 63]).await;
+        let pool = pool_of(NUMPY).python(python).start().await.expect("the pool starts");
+        assert_array(&pool, "np.arange(6, dtype='i4').reshape(2, 3)", &[2, 3], &[0_i32, 1, 2, 3, 4, 5]).await;
+        assert_array(&pool, "np.asfortranarray(np.arange(6, dtype='i4').reshape(2, 3))", &[2, 3], &[0_i32, 1, 2, 3, 4, 5]).await;
+        assert_array(&pool, "np.arange(6, dtype='i4').reshape(2, 3).T[::-1]", &[3, 2], &[2_i32, 5, 1, 4, 0, 3]).await;
+        assert_array(&pool, "np.arange(6, dtype='>i4')[::2]", &[3], &[0_i32, 2, 4]).await;
+        assert_array(&pool, "np.arange(3, dtype='>f8')", &[3], &[0.0_f64, 1.0, 2.0]).await;
+        assert_array(&pool, "np.array(2.5)", &[], &[2.5_f64]).await;
+        assert_array(&pool, "np.zeros((0, 3), dtype='f4')", &[0, 3], &[] as &[f32]).await;
+        assert_array(&pool, "np.array([True, False])", &[2], &[1_u8, 0]).await;
+        assert_array(&pool, "np.full((2, 1), 255, dtype='u1')", &[2, 1], &[255_u8, 255]).await;
+        assert_array(&pool, "np.array([-1], dtype='i1')", &[1], &[-1_i8]).await;
+        assert_array(&pool, "np.array([2**63], dtype='u8')", &[1], &[1_u64 << 63]).await;
         let large: Array<f64> = pool.call("evaluate", ("np.arange(1 << 18, dtype='>f8')[::2]",)).await.expect("it comes");
         assert!(large.len() == 1 << 17 && large.as_slice()[1000] == 2000.0);
         for (expression, says) in [
@@ -95,11 +95,11 @@ alone_test! {
 alone_test! {
     async fn array_arguments_arrive_as_numpy_and_can_be_kept() {
         let Some(python) = python_with_extras() else { return };
-        let pool = pool_of(NUMPY).python(python).start().await.expect("it starts");
+        let pool = pool_of(NUMPY).python(python).start().await.expect("the pool starts");
         let array = Array::from_vec(vec![1.5_f32, 2.5], &[2, 1]).expect("it fits");
-        let what: What<Vec<Vec<f32>>> = pool.call("what", (&array,)).await.expect("it looks");
+        let what: What<Vec<Vec<f32>>> = pool.call("what", (&array,)).await.expect("the call succeeds");
         assert_eq!(what, ("ndarray".into(), "<f4".into(), vec![2, 1], false, vec![vec![1.5], vec![2.5]]));
-        assert_eq!(pool.call::<_, Array<f32>>("echo", (&array,)).await.expect("it comes back"), array);
+        assert_eq!(pool.call::<_, Array<f32>>("echo", (&array,)).await.expect("the echo succeeds"), array);
 
         let mut buffer = Buffer::new(16 << 20);
         buffer[16] = 0;
@@ -110,7 +110,7 @@ alone_test! {
         let total: f64 = pool.call("total", (&array,)).await.expect("it adds up");
         assert_eq!(total, (0..1 << 21).map(f64::from).sum::<f64>());
         pool.call::<_, ()>("keep", (&array,)).await.expect("it keeps a view");
-        let back: Array<f64> = pool.call("echo", (&array,)).await.expect("it comes back");
+        let back: Array<f64> = pool.call("echo", (&array,)).await.expect("the echo succeeds");
         assert!(back == array);
         let kept: Array<f64> = pool.call("look", ()).await.expect("it is still there");
         assert_eq!((kept.shape(), kept.as_slice()[0]), (&[2, 1 << 10][..], 1024.0));

@@ -1,4 +1,4 @@
-//! What the workers read and write JSON with.
+//! The JSON codecs of the workers.
 
 use hatchery::{CallError, Codec, PoolStartError, StartPhase, WorkerStartError};
 use serde_json::{Value, json};
@@ -28,11 +28,11 @@ alone_test! {
             (Codec::Orjson, vec!["orjson"]),
             (Codec::Msgspec, vec!["msgspec"]),
         ] {
-            let pool = pool_of(SOURCE).python(&python).codec(codec).start().await.expect("it starts");
+            let pool = pool_of(SOURCE).python(&python).codec(codec).start().await.expect("the pool starts");
             let row = json!({"name": "\u{0}\u{1f44b}\"", "n": [u64::MAX, i64::MIN, 1.5, null, true], "": {}});
             let rows = Value::from(vec![row; 1000]);
             for _ in 0..2 {
-                assert_eq!(pool.call::<_, Value>("echo", (&rows,)).await.expect("it comes back"), rows, "{codec:?}");
+                assert_eq!(pool.call::<_, Value>("echo", (&rows,)).await.expect("the echo succeeds"), rows, "{codec:?}");
             }
             let error = pool.call::<_, Value>("colours", ()).await.expect_err("enums do not travel");
             let CallError::Encode { message, .. } = error else { panic!("{codec:?}: {error:?}") };
@@ -40,7 +40,7 @@ alone_test! {
             pool.call::<_, Value>("deep", (120,)).await.expect("that deep");
             let error = pool.call::<_, Value>("deep", (121,)).await.expect_err("too deep");
             assert!(matches!(&error, CallError::Encode { message, .. } if message.contains("120 levels")), "{error:?}");
-            assert_eq!(pool.call::<_, Vec<String>>("loaded", ()).await.expect("it looks"), loaded, "{codec:?}");
+            assert_eq!(pool.call::<_, Vec<String>>("loaded", ()).await.expect("the call succeeds"), loaded, "{codec:?}");
             pool.shutdown().await;
         }
     }
@@ -59,8 +59,8 @@ alone_test! {
             .collect();
         let bits: Vec<u64> = numbers.iter().map(|number| number.to_bits()).collect();
         for codec in [Codec::Json, Codec::Orjson, Codec::Msgspec] {
-            let pool = pool_of(SOURCE).python(&python).codec(codec).start().await.expect("it starts");
-            let there: Vec<u64> = pool.call("bits", (&numbers,)).await.expect("it reads them");
+            let pool = pool_of(SOURCE).python(&python).codec(codec).start().await.expect("the pool starts");
+            let there: Vec<u64> = pool.call("bits", (&numbers,)).await.expect("the call succeeds");
             assert!(there == bits, "{codec:?}, seed {seed}: Python reads other numbers");
             let back: Vec<f64> = pool.call("echo", (&numbers,)).await.expect("they come back");
             assert!(back.iter().map(|number| number.to_bits()).eq(bits.iter().copied()), "{codec:?}, seed {seed}");
@@ -83,7 +83,7 @@ alone_test! {
         }
         let pool = pool_of(SOURCE).codec(Codec::Auto).start().await.expect("it needs none");
         let large = "x".repeat(100_000);
-        assert_eq!(pool.call::<_, String>("echo", (&large,)).await.expect("it comes back"), large);
+        assert_eq!(pool.call::<_, String>("echo", (&large,)).await.expect("the echo succeeds"), large);
         pool.shutdown().await;
     }
 }

@@ -1,11 +1,11 @@
-//! Workers that send what cannot be relied on: their callers get an error, this process comes to no harm.
+//! Workers that send unsafe memfds: the callers get an error and the host is not harmed.
 
 use hatchery::{Buffer, CallError};
 
-use super::{NO_ROOM, pool_of};
+use super::{SMALL_FRAME, pool_of};
 use crate::support::{LONG_TIMEOUT, alone_test, fds, status_when, wait_until};
 
-/// User code that bends the package's own way of sending.
+/// User code that replaces how the package sends memfds.
 const SOURCE: &str = r#"
 import fcntl, os, struct, threading, time
 import hatchery._memfds as memfds
@@ -16,33 +16,33 @@ kept = []
 
 def ping(): return 'pong'
 
-def bent(make):
+def send_with(make):
     memfds._memfd_of = lambda data: make(bytes(data))
     return bytes(SIZE)
 
 def plain(data, seals=0):
-    fd = os.memfd_create('bent', os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    fd = os.memfd_create('test', os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.write(fd, data)
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
     kept.append(os.dup(fd))
     return fd
 
-def unsealed(): return bent(plain)
-def may_shrink(): return bent(lambda data: plain(data, fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE))
-def may_be_written(): return bent(lambda data: plain(data, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK))
-def future_write_only(): return bent(lambda data: plain(data, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | 0x10))
-def short(): return bent(lambda data: honest(data[:100]))
-def empty(): return bent(lambda data: honest(b''))
-def a_file(): return bent(lambda data: os.open(__file__, os.O_RDONLY))
-def a_pipe(): return bent(lambda data: os.pipe()[0])
-def a_directory(): return bent(lambda data: os.open('/', os.O_RDONLY))
+def unsealed(): return send_with(plain)
+def may_shrink(): return send_with(lambda data: plain(data, fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE))
+def may_be_written(): return send_with(lambda data: plain(data, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK))
+def future_write_only(): return send_with(lambda data: plain(data, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | 0x10))
+def short(): return send_with(lambda data: honest(data[:100]))
+def empty(): return send_with(lambda data: honest(b''))
+def a_file(): return send_with(lambda data: os.open(__file__, os.O_RDONLY))
+def a_pipe(): return send_with(lambda data: os.pipe()[0])
+def a_directory(): return send_with(lambda data: os.open('/', os.O_RDONLY))
 
 def truncated():
     def make(data):
         fd = plain(data)
         os.ftruncate(fd, 1)
         return fd
-    return bent(make)
+    return send_with(make)
 
 def truncated_later():
     def make(data):
@@ -53,7 +53,7 @@ def truncated_later():
                 os.ftruncate(kept[-1], SIZE)
         threading.Thread(target=cut, daemon=True).start()
         return fd
-    return bent(make)
+    return send_with(make)
 
 def none_sent():
     class Deaf:
@@ -77,7 +77,7 @@ def too_few():
 
 def longer_than_addresses():
     def make(data):
-        fd = os.memfd_create('bent', os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        fd = os.memfd_create('test', os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(fd, (1 << 63) - 4096)
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, 7)
         return fd
@@ -94,7 +94,7 @@ def keeps():
         fd = honest(data)
         kept.append(os.dup(fd))
         return fd
-    return bent(make)
+    return send_with(make)
 
 def harms():
     said = []
@@ -107,7 +107,7 @@ def harms():
     return said
 "#;
 
-const MISDEEDS: &[&str] = &[
+const UNSAFE_SENDS: &[&str] = &[
     "unsealed",
     "may_shrink",
     "may_be_written",
@@ -129,13 +129,13 @@ alone_test! {
     async fn unsafe_memfd_is_a_protocol_error_and_replaces_worker() {
         let open = || fds(std::process::id()).len();
         let before = open();
-        for function in MISDEEDS {
-            // Each has a pool of its own: one whose workers die again and again waits before it starts the next.
-            let pool = pool_of(SOURCE).max_frame_bytes(NO_ROOM).start().await.expect("it starts");
+        for function in UNSAFE_SENDS {
+            // One pool per case, because repeated deaths would cause a back-off.
+            let pool = pool_of(SOURCE).max_frame_bytes(SMALL_FRAME).start().await.expect("the pool starts");
             let error = pool.call::<_, Buffer>(function, ()).await.expect_err(function);
             let CallError::Protocol { detail, .. } = &error else { panic!("{function}: {error:?}") };
             assert!(detail.contains("attachments of a frame"), "{function}: {detail}");
-            status_when(&pool, "it is replaced", |it| it.restarts == 1 && it.ready == 1).await;
+            status_when(&pool, "the worker is replaced", |it| it.restarts == 1 && it.ready == 1).await;
             assert_eq!(pool.call::<_, String>("ping", ()).await.expect("the pool serves"), "pong");
             pool.shutdown().await;
             wait_until(&format!("{function}: what came is closed"), LONG_TIMEOUT, || open() == before).await;
@@ -145,12 +145,12 @@ alone_test! {
 
 alone_test! {
     async fn sent_memfd_cannot_be_changed_by_the_worker() {
-        let pool = pool_of(SOURCE).max_frame_bytes(NO_ROOM).start().await.expect("it starts");
+        let pool = pool_of(SOURCE).max_frame_bytes(SMALL_FRAME).start().await.expect("the pool starts");
         let buffer: Buffer = pool.call("keeps", ()).await.expect("it is good");
-        let said: Vec<String> = pool.call("harms", ()).await.expect("it runs");
+        let said: Vec<String> = pool.call("harms", ()).await.expect("the call succeeds");
         assert_eq!(said, ["PermissionError"; 3]);
         assert!(buffer.len() == 1 << 20 && buffer.iter().all(|byte| *byte == 0));
-        assert_eq!(pool.status().await.expect("it lives").restarts, 0);
+        assert_eq!(pool.status().await.expect("the pool runs").restarts, 0);
         pool.shutdown().await;
     }
 }

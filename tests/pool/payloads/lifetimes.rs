@@ -1,4 +1,4 @@
-//! Views that outlive their calls, and descriptors that do not.
+//! Views outlive their calls; descriptors do not leak.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 use hatchery::{Buffer, CallError};
 use serde_json::Value;
 
-use super::{NO_ROOM, in_place, pattern, pool_of};
+use super::{SMALL_FRAME, buffer_of, pattern, pool_of};
 use crate::support::{LONG_TIMEOUT, alone_test, fds, kill, status_when, wait_until};
 
 const SOURCE: &str = r#"
@@ -33,17 +33,17 @@ fn memfds() -> usize {
 
 alone_test! {
     async fn views_outlive_their_calls_on_both_sides() {
-        let pool = pool_of(SOURCE).max_frame_bytes(NO_ROOM).start().await.expect("it starts");
+        let pool = pool_of(SOURCE).max_frame_bytes(SMALL_FRAME).start().await.expect("the pool starts");
         for round in 0..3 {
-            let data = in_place(&pattern(MIB + round));
+            let data = buffer_of(&pattern(MIB + round));
             pool.call::<_, ()>("keep", (&data,)).await.expect("it keeps it");
         }
         assert_eq!(memfds(), 0, "what was sent is closed with its handle");
-        let looked: Vec<Bytes> = pool.call("look", ()).await.expect("it looks");
+        let looked: Vec<Bytes> = pool.call("look", ()).await.expect("the call succeeds");
         assert_eq!(looked, vec![Bytes::from(pattern(10).split_off(5)); 3]);
-        assert_eq!(pool.call::<_, usize>("memfds", ()).await.expect("it counts"), 3);
+        assert_eq!(pool.call::<_, usize>("memfds", ()).await.expect("the call succeeds"), 3);
         pool.call::<_, ()>("forget", ()).await.expect("it forgets");
-        assert_eq!(pool.call::<_, usize>("memfds", ()).await.expect("it counts"), 0);
+        assert_eq!(pool.call::<_, usize>("memfds", ()).await.expect("the call succeeds"), 0);
 
         let made: Vec<Buffer> = {
             let mut made = Vec::new();
@@ -65,18 +65,18 @@ alone_test! {
 
 alone_test! {
     async fn failed_calls_leave_no_memfd_open() {
-        let pool = pool_of(SOURCE).cancel_grace(Duration::from_millis(50)).start().await.expect("it starts");
-        let data = in_place(&pattern(MIB));
+        let pool = pool_of(SOURCE).cancel_grace(Duration::from_millis(50)).start().await.expect("the pool starts");
+        let data = buffer_of(&pattern(MIB));
         let late = pool.request("hold").args((&data,)).timeout(Duration::from_millis(100)).send::<Value>().await;
         assert!(matches!(late, Err(CallError::Timeout { .. })), "{late:?}");
         let left = tokio::time::timeout(Duration::from_millis(100), pool.call::<_, Value>("hold", (&data,))).await;
         assert!(left.is_err());
-        let error = pool.call::<_, Value>("die", (&data,)).await.expect_err("it dies");
+        let error = pool.call::<_, Value>("die", (&data,)).await.expect_err("the worker dies");
         assert!(matches!(error, CallError::WorkerDied { .. }), "{error:?}");
         let mut pages = pool.stream::<Buffer>("pages", (&data,)).await.expect("it streams");
         assert!(pages.next().await.expect("a page").expect("a page") == data);
         drop(pages);
-        // One that does not give up in time would take the next one's worker.
+        // A stream that is still open would occupy the worker of the next one.
         status_when(&pool, "the stream is over", |status| status.idle == 1).await;
         let mut pages = pool.stream::<Buffer>("pages", (&data,)).await.expect("it streams");
         pages.next().await.expect("a page").expect("a page");
@@ -92,16 +92,16 @@ alone_test! {
 
 alone_test! {
     async fn held_results_keep_at_most_64_descriptors_open() {
-        let pool = pool_of(SOURCE).max_frame_bytes(NO_ROOM).start().await.expect("it starts");
+        let pool = pool_of(SOURCE).max_frame_bytes(SMALL_FRAME).start().await.expect("the pool starts");
         let mut held: Vec<Buffer> = Vec::new();
         for _ in 0..80 {
             held.push(pool.call("make", (MIB,)).await.expect("it is made"));
         }
         assert_eq!(memfds(), 64);
         assert!(held.iter().all(|buffer| buffer.len() == MIB && buffer.iter().all(|byte| *byte == 0)));
-        // One without a descriptor is passed on as a copy.
+        // A buffer without a descriptor is sent as a copy.
         pool.call::<_, ()>("keep", (&held[79],)).await.expect("it keeps it");
-        let looked: Vec<Bytes> = pool.call("look", ()).await.expect("it looks");
+        let looked: Vec<Bytes> = pool.call("look", ()).await.expect("the call succeeds");
         assert_eq!(looked, [Bytes::from_static(&[0; 5])]);
         drop(held);
         assert_eq!(memfds(), 0);

@@ -1,4 +1,4 @@
-//! Bytes and arrays, both ways.
+//! Bytes and arrays in arguments and results.
 
 mod arrays;
 mod bytes;
@@ -11,8 +11,8 @@ use std::path::PathBuf;
 
 use hatchery::Buffer;
 
-/// A Python that has numpy, orjson and msgspec: `HATCHERY_TEST_PYTHON_EXTRAS`. Where that is not set, or is empty, the test
-/// is skipped and says what to do; on CI (`CI` is set) it fails.
+/// A Python with numpy, orjson and msgspec: `HATCHERY_TEST_PYTHON_EXTRAS`. When it is unset or empty, the test prints what to
+/// do and is skipped; in CI (`CI` is set) it fails.
 pub(crate) fn python_with_extras() -> Option<PathBuf> {
     let python = std::env::var_os("HATCHERY_TEST_PYTHON_EXTRAS").filter(|python| !python.is_empty());
     let python = python.map(PathBuf::from);
@@ -25,22 +25,22 @@ pub(crate) fn python_with_extras() -> Option<PathBuf> {
     python
 }
 
-/// A frame's limit that sends everything that can be in a memfd there.
-const NO_ROOM: u32 = 64 * 1024;
+/// A frame limit so small that all large bytes go into memfds.
+const SMALL_FRAME: u32 = 64 * 1024;
 
-/// Bytes that are not all the same.
+/// Bytes that vary, so that a shift or a gap is detected.
 fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|at| (at / 251 + at) as u8).collect()
 }
 
-/// These bytes, written where they are sent from: in a memfd from 1 MiB on.
-fn in_place(bytes: &[u8]) -> Buffer {
+/// A buffer with these bytes. From 1 MiB on it is a memfd that is sent without a copy.
+fn buffer_of(bytes: &[u8]) -> Buffer {
     let mut buffer = Buffer::new(bytes.len());
     buffer.copy_from_slice(bytes);
     buffer.freeze()
 }
 
-/// A pool of one worker over a module of this source.
+/// A pool builder for one worker and a module with this source.
 fn pool_of(source: &str) -> hatchery::PoolBuilder {
     crate::support::pool_of(source).size(1)
 }

@@ -22,7 +22,7 @@ def words(text):
 "#;
 
 hatchery::module! {
-    /// As the module is.
+    /// The correct declaration.
     struct Right;
 
     /// The sum.

@@ -1,4 +1,4 @@
-//! Python calls the host while it serves a call.
+//! Host functions that Python calls during a call.
 
 use std::time::Duration;
 
@@ -59,9 +59,9 @@ fn shop() -> PoolBuilder {
             let Options { count } = call.kwargs()?;
             Ok::<_, CallError>(count * if item == "pen" { 120 } else { 1500 })
         })
-        .host_function("fail", |_: HostCall| async { Err::<(), _>("as ordered".to_owned()) })
+        .host_function("fail", |_: HostCall| async { Err::<(), _>("intended failure".to_owned()) })
         .host_function("panic", |_: HostCall| async {
-            if true { panic!("as ordered") } else { Ok::<_, CallError>(()) }
+            if true { panic!("intended failure") } else { Ok::<_, CallError>(()) }
         })
         .host_function("hang", |_: HostCall| std::future::pending::<Result<(), CallError>>())
         .host_function("reverse", |call: HostCall| async move {
@@ -79,7 +79,7 @@ fn shop() -> PoolBuilder {
 
 alone_test! {
     async fn host_function_result_reaches_python() {
-        let pool = shop().start().await.expect("it starts");
+        let pool = shop().start().await.expect("the pool starts");
         for function in ["total", "total_async"] {
             let total: u64 = pool.call(function, (["pen", "book"],)).await.expect("the host has prices");
             assert_eq!(total, 2 * 1620, "{function}");
@@ -93,10 +93,10 @@ alone_test! {
 
 alone_test! {
     async fn host_function_failure_reaches_python_with_cause() {
-        let pool = shop().start().await.expect("it starts");
+        let pool = shop().start().await.expect("the pool starts");
         for (name, cause, message) in [
-            ("fail", "failed", "as ordered"),
-            ("panic", "failed", "panicked: as ordered"),
+            ("fail", "failed", "intended failure"),
+            ("panic", "failed", "panicked: intended failure"),
             ("nothing", "no_such_function", "nothing"),
         ] {
             let told: (String, String, String) = pool.call("caught", (name,)).await.expect("it is caught");
@@ -105,16 +105,16 @@ alone_test! {
         }
         let error = pool.call::<_, ()>("let_pass", ("fail",)).await.expect_err("nobody catches it");
         let CallError::HostCall { name, message, cause: HostCallCause::Failed, .. } = &error else { panic!("{error:?}") };
-        assert_eq!((&**name, &**message), ("fail", "as ordered"));
-        assert_eq!(pool.status().await.expect("it runs").restarts, 0);
+        assert_eq!((&**name, &**message), ("fail", "intended failure"));
+        assert_eq!(pool.status().await.expect("the pool runs").restarts, 0);
         pool.shutdown().await;
     }
 }
 
 alone_test! {
     async fn host_calls_nest_up_to_the_depth_limit() {
-        // Each level waits in a worker of its own.
-        let pool = shop().size(4).max_host_call_depth(3).start().await.expect("it starts");
+        // Each level occupies one worker.
+        let pool = shop().size(4).max_host_call_depth(3).start().await.expect("the pool starts");
         assert_eq!(pool.call::<_, u32>("down", (2,)).await.expect("three levels"), 3);
         let error = pool.call::<_, u32>("down", (3,)).await.expect_err("one too many");
         assert!(error.to_string().contains("nest 3 deep"), "{error}");
@@ -124,7 +124,7 @@ alone_test! {
 
 alone_test! {
     async fn dropped_call_cancels_its_host_calls() {
-        let pool = shop().start().await.expect("it starts");
+        let pool = shop().start().await.expect("the pool starts");
         let leaving = actix::spawn({
             let pool = pool.clone();
             async move { pool.call::<_, ()>("left", ()).await }
@@ -140,7 +140,7 @@ alone_test! {
 
 alone_test! {
     async fn hanging_host_call_ends_at_the_call_deadline() {
-        let pool = shop().start().await.expect("it starts");
+        let pool = shop().start().await.expect("the pool starts");
         let call = pool.request("let_pass").args(("hang",)).timeout(Duration::from_millis(500));
         let error = call.send::<()>().await.expect_err("it hangs");
         assert!(matches!(error, CallError::Timeout { .. }), "{error:?}");
@@ -168,7 +168,7 @@ impl Handler<HostCall> for Cashier {
 alone_test! {
     async fn actor_can_answer_host_calls() {
         let cashier = Cashier.start().recipient();
-        let pool = shop().host_recipient("length", cashier).start().await.expect("it starts");
+        let pool = shop().host_recipient("length", cashier).start().await.expect("the pool starts");
         assert_eq!(pool.call::<_, u32>("caught", ("length", "pencil")).await.expect("it answers"), 6);
         let told: (String, String, String) =
             pool.call("caught", ("length", "spoon")).await.expect("it is caught");

@@ -1,4 +1,4 @@
-//! Python's `logging` arrives in `log`.
+//! Records of Python's `logging` reach the `log` crate.
 
 use log::Level;
 
@@ -24,7 +24,7 @@ def tell(text):
 
 alone_test! {
     async fn python_log_records_carry_level_logger_and_request() {
-        let pool = pool_of(SOURCE).size(1).start().await.expect("it starts");
+        let pool = pool_of(SOURCE).size(1).start().await.expect("the pool starts");
         let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         let request = pool.request("tell").args(("a pen",)).request_id("r-7").traceparent(trace);
         let told: (Option<String>, Option<String>) = request.send().await.expect("it tells");
@@ -37,7 +37,7 @@ alone_test! {
                 })
         })
         .await;
-        let told: (Option<String>, Option<String>) = pool.call("tell", ("a book",)).await.expect("it tells");
+        let told: (Option<String>, Option<String>) = pool.call("tell", ("a book",)).await.expect("the call succeeds");
         assert_eq!(told, (None, None));
         pool.shutdown().await;
     }

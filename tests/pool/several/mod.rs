@@ -1,4 +1,4 @@
-//! Several calls in one worker, calls of the host, declared functions, log records.
+//! Several calls in one worker, host functions, declared functions and log records.
 
 mod declared;
 mod host;

@@ -1,4 +1,4 @@
-//! Starts that fail, at once or again and again.
+//! Starts that fail once or repeatedly.
 
 use hatchery::{
     CallError, Pool, PoolStartError, StartPhase, UnavailableCause, WorkerStartError, WorkerState,
@@ -12,7 +12,7 @@ use crate::support::{
 pub(crate) const RAISES: &str =
     "def helper():\n    raise RuntimeError('no model on this machine')\n\n\nhelper()\n";
 
-/// The first worker's import is `{FIRST}`, the others wait for ever.
+/// The first worker imports `{FIRST}`; the others wait forever.
 const ONE_FAILS: &str = r#"
 import os, time
 
@@ -24,7 +24,7 @@ print("on the way")
 {FIRST}
 "#;
 
-/// That nothing lives when the error is returned, and not some time later.
+/// Asserts that no process is alive when the error is returned.
 #[track_caller]
 fn refused(start: Result<Pool, PoolStartError>) -> WorkerStartError {
     let error = start.expect_err("the start fails");
@@ -99,7 +99,7 @@ alone_test! {
 
 alone_test! {
     async fn import_that_hangs_fails_the_start_with_its_output() {
-        // The interpreter is known then, so that the timeout is for the import alone.
+        // The interpreter is cached afterwards, so the timeout covers only the import.
         started(1).await.shutdown().await;
         let source = "import time\nprint('loading the model')\ntime.sleep(600)\n";
         let timeout = SHORT_START_TIMEOUT;
@@ -124,10 +124,10 @@ alone_test! {
 
 alone_test! {
     async fn pool_with_broken_module_recovers_after_repair() {
-        let pool = pool_of(RAISES).size(2).min_ready(0).start().await.expect("nothing is waited for");
-        // This one may come before the first start has ended, and waits until it has.
+        let pool = pool_of(RAISES).size(2).min_ready(0).start().await.expect("the start does not wait for workers");
+        // This call may arrive before the first start has failed; then it waits for the failure.
         assert_traceback(&start_failed(pool.call("pid", ()).await));
-        // From then on they fail at once: the slots only keep trying.
+        // Later calls fail at once while the slots keep trying.
         for _ in 0..10 {
             assert_traceback(&start_failed(pool.call("pid", ()).await));
             let checkout = pool.checkout().await.map(|lease| lease.pid());

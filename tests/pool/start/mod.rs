@@ -1,6 +1,6 @@
-//! The start of a pool: what is ready, what is refused, what goes on failing.
+//! The start of a pool: readiness, refused settings and failing workers.
 
-mod ancestor;
+mod early_calls;
 pub(crate) mod failing;
 mod outside;
 mod ready;

@@ -1,4 +1,4 @@
-//! What is around a worker: the title that `ps` shows, and child processes.
+//! Process titles and child processes of a worker.
 
 use std::fs;
 
@@ -28,16 +28,16 @@ def started():
 
 alone_test! {
     async fn children_of_a_worker_can_import_hatchery() {
-        let pool = pool_of(CHILDREN).size(1).start().await.expect("it starts");
+        let pool = pool_of(CHILDREN).size(1).start().await.expect("the pool starts");
         for _ in 0..2 {
             let spawned: bool = pool.call("spawned", ("spawn",)).await.expect("a child imports the module");
             assert!(spawned);
             let started: String = pool.call("started", ()).await.expect("a child imports hatchery");
             assert_eq!(started, "False\n");
-            // In a worker that took another one's place, too.
-            let status = pool.status().await.expect("it runs");
+            // The same in a replaced worker.
+            let status = pool.status().await.expect("the pool runs");
             crate::support::kill(pids(&pool).await[0]);
-            crate::support::status_when(&pool, "it is replaced", |now| now.restarts > status.restarts && now.idle == 1)
+            crate::support::status_when(&pool, "the worker is replaced", |now| now.restarts > status.restarts && now.idle == 1)
                 .await;
         }
         pool.shutdown().await;
@@ -46,7 +46,7 @@ alone_test! {
 
 alone_test! {
     async fn title_names_pool_worker_and_state_without_source() {
-        let pool = pool_of(CHILDREN).name("shop").size(2).start().await.expect("it starts");
+        let pool = pool_of(CHILDREN).name("shop").size(2).start().await.expect("the pool starts");
         let title = |pid: u32| {
             let line = fs::read(format!("/proc/{pid}/cmdline")).expect("it runs");
             String::from_utf8_lossy(&line).trim_end_matches('\0').to_owned()
@@ -54,7 +54,7 @@ alone_test! {
         let mut titles: Vec<_> = pids(&pool).await.into_iter().map(title).collect();
         titles.sort();
         assert_eq!(titles, ["hatchery: shop-1 (serving)", "hatchery: shop-2 (serving)"]);
-        let template = pool.status().await.expect("it runs").zygote.and_then(|zygote| zygote.pid);
+        let template = pool.status().await.expect("the pool runs").zygote.and_then(|zygote| zygote.pid);
         assert_eq!(template.is_some(), crate::ZYGOTE);
         if let Some(template) = template {
             assert_eq!(title(template), "hatchery: shop-zygote (template)");

@@ -9,10 +9,10 @@ use super::{inside, outside};
 /// How long a test may take unless it says otherwise.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// How long what a test has used may take to go, on a busy machine too: once inside the child, once after its end.
+/// How long processes, threads and descriptors of a test may take to end: once inside the child, once after its exit.
 const SETTLE: Duration = Duration::from_secs(30);
 
-/// A test to be run alone: in `cargo test` it starts the child and judges it, in the child it runs the body.
+/// A test that runs alone. In `cargo test` it starts the child and checks it; in the child it runs the body.
 pub(crate) struct Alone {
     pub(super) test: String,
     pub(super) deadline: Duration,
@@ -22,9 +22,9 @@ pub(crate) struct Alone {
 /// Why a test that ran alone has failed.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    /// How the child ended; None when it was killed at the deadline.
+    /// The exit status of the child; `None` when it was killed at the deadline.
     pub(crate) status: Option<ExitStatus>,
-    /// What was found, one sentence each.
+    /// One sentence for each problem.
     pub(crate) findings: Vec<String>,
     /// What the child wrote to its standard output and error.
     pub(crate) output: String,
@@ -41,7 +41,7 @@ impl Alone {
         Alone { deadline, ..self }
     }
 
-    /// How long what the body has used may take to go before it counts as left behind. Default: 30 s.
+    /// How long processes, threads and descriptors may take to end before they count as leaked. Default: 30 s.
     pub(crate) fn settle(self, settle: Duration) -> Alone {
         Alone { settle, ..self }
     }
@@ -50,14 +50,14 @@ impl Alone {
     ///
     /// # Panics
     ///
-    /// With all that was found and the child's output, when the body fails or leaves something behind.
+    /// When the body fails or leaks something. The message has all problems and the output of the child.
     pub(crate) fn run(self, body: impl FnOnce()) {
         if let Err(failure) = self.outcome(body) {
             panic!("{failure}");
         }
     }
 
-    /// Runs the body alone and returns what became of it. Code after this call runs in the outer process only.
+    /// Runs the body alone and returns the outcome. Code after this call runs only in the outer process.
     pub(crate) fn outcome(self, body: impl FnOnce()) -> Result<(), Failure> {
         if inside::is_child() {
             inside::run(body);
@@ -77,7 +77,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// The path of a test of the calling module, as libtest knows it: `test_path!(name)`.
+/// The libtest path of a test in the calling module: `test_path!(name)`.
 macro_rules! test_path {
     ($name:ident) => {
         concat!(module_path!(), "::", stringify!($name)).split_once("::").expect("a crate and a test").1

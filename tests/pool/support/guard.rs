@@ -1,23 +1,23 @@
-//! Counting live values, to prove that actors end.
+//! Counts live values, to prove that actors are dropped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Hands out guards and counts those that live.
+/// Creates guards and counts the live ones.
 #[derive(Clone, Default)]
 pub(crate) struct Guards(Arc<AtomicUsize>);
 
-/// Counted while it lives: a field of the actor or handler that is to end.
+/// A live guard is counted. A test puts one into the actor that must be dropped.
 pub(crate) struct Guard(Arc<AtomicUsize>);
 
 impl Guards {
-    /// One more live guard.
+    /// Creates a guard.
     pub(crate) fn guard(&self) -> Guard {
         self.0.fetch_add(1, Ordering::SeqCst);
         Guard(Arc::clone(&self.0))
     }
 
-    /// How many guards live.
+    /// The number of live guards.
     pub(crate) fn live(&self) -> usize {
         self.0.load(Ordering::SeqCst)
     }

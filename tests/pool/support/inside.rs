@@ -1,4 +1,4 @@
-//! The child's half: runs the body between two looks at what this process holds.
+//! The child: compares the processes, descriptors and threads before and after the body.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use super::processes::{descendants, describe, fds, kill, threads};
 use super::{logs, role};
 
-/// Marks the child and every process that it starts; the value is unique to the run.
+/// Marks the child and all processes that it starts. The value is unique to the run.
 pub(super) const MARK: &str = "HATCHERY_TEST_MARK";
 
 /// The folder of the run.
-pub(super) const PLACE: &str = "HATCHERY_TEST_PLACE";
+pub(super) const FOLDER: &str = "HATCHERY_TEST_FOLDER";
 
-/// For how many milliseconds what the body has used may take to go.
+/// How many milliseconds processes, threads and descriptors may take to end.
 pub(super) const SETTLE: &str = "HATCHERY_TEST_SETTLE";
 
 /// Whether this process is a child that runs one test alone.
@@ -23,24 +23,24 @@ pub(crate) fn is_child() -> bool {
     std::env::var_os(MARK).is_some()
 }
 
-/// Whether the child of this folder came to the end of its checks.
-pub(super) fn ran(place: &Path) -> bool {
-    place.join("ran").exists()
+/// Whether the child with this folder completed its checks.
+pub(super) fn completed(folder: &Path) -> bool {
+    folder.join("completed").exists()
 }
 
-pub(super) fn scratch_in(place: &Path) -> PathBuf {
-    place.join("scratch")
+pub(super) fn scratch_in(folder: &Path) -> PathBuf {
+    folder.join("scratch")
 }
 
-/// A folder of this test's own, for its modules and notes; removed when the test has ended.
+/// The folder for the modules and files of this test. It is removed after the test.
 ///
-/// TMPDIR is another one: a test whose TMPDIR is not empty at its end fails.
+/// TMPDIR is a different folder, which must be empty when the test ends.
 pub(crate) fn scratch() -> PathBuf {
-    scratch_in(&place())
+    scratch_in(&run_folder())
 }
 
-fn place() -> PathBuf {
-    PathBuf::from(std::env::var_os(PLACE).expect("only a test that runs alone has a folder"))
+fn run_folder() -> PathBuf {
+    PathBuf::from(std::env::var_os(FOLDER).expect("only a test that runs alone has a folder"))
 }
 
 /// A body that runs in an actix system, as under `#[actix::main]`.
@@ -56,54 +56,54 @@ pub(crate) fn in_tokio<F: Future<Output = ()>>(body: impl FnOnce() -> F) -> impl
     }
 }
 
-/// Runs the body and panics when it leaves a live process, a file descriptor or a thread.
+/// Runs the body and panics when it leaks a process, a file descriptor or a thread.
 pub(super) fn run(body: impl FnOnce()) {
     logs::install();
     if role::role().is_some() {
-        // A helper process of a test: the test judges it. Libtest has left its own line open.
+        // A helper process is checked by its test. The newline ends the line that libtest began.
         println!();
         return body();
     }
-    // Orphans come to this process and not to init, so that one without the mark is found too.
+    // A subreaper adopts orphans, so an orphan without the mark is found too.
     rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1)).expect("Linux has subreapers");
-    // What is made once per process and stays (tokio's signal pipe) is made before the first look.
+    // Tokio's signal pipe exists once per process and stays: create it before the first snapshot.
     drop(tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"));
 
     let own = std::process::id();
-    let before = Held::by(own);
+    let before = Resources::of(own);
     body();
 
     let settle =
-        std::env::var(SETTLE).ok().and_then(|text| text.parse().ok()).expect("the outer test says it");
+        std::env::var(SETTLE).ok().and_then(|text| text.parse().ok()).expect("the outer test sets it");
     let end = Instant::now() + Duration::from_millis(settle);
     loop {
-        let found = Held::by(own).beyond(&before);
+        let found = Resources::of(own).added_since(&before);
         if found.is_empty() {
             break;
         }
         if Instant::now() >= end {
-            // Nobody else can find one that has lost the mark.
+            // The outer test cannot find a process that has lost the mark.
             descendants(own).into_iter().for_each(kill);
             panic!("the test left behind:\n{}", found.join("\n"));
         }
         std::thread::sleep(Duration::from_millis(2));
     }
-    fs::write(place().join("ran"), "").expect("the folder of the run is there");
+    fs::write(run_folder().join("completed"), "").expect("the folder of the run exists");
 }
 
-/// What a process holds, by name.
-struct Held {
+/// The descendants, descriptors and threads of a process.
+struct Resources {
     descendants: Vec<u32>,
     fds: BTreeMap<u32, String>,
     threads: BTreeMap<u32, String>,
 }
 
-impl Held {
-    fn by(pid: u32) -> Held {
-        Held { descendants: descendants(pid), fds: fds(pid), threads: threads(pid) }
+impl Resources {
+    fn of(pid: u32) -> Resources {
+        Resources { descendants: descendants(pid), fds: fds(pid), threads: threads(pid) }
     }
 
-    fn beyond(&self, before: &Held) -> Vec<String> {
+    fn added_since(&self, before: &Resources) -> Vec<String> {
         let mut found: Vec<String> =
             self.descendants.iter().map(|&pid| format!("  process {}", describe(pid))).collect();
         let new = |now: &BTreeMap<u32, String>, then: &BTreeMap<u32, String>, kind: &str| -> Vec<String> {

@@ -1,4 +1,4 @@
-//! What the library and its workers logged.
+//! The log records of the library and its workers.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
-/// A worker that floods the log must not fill the memory of its test.
+/// Bounds the memory of a test whose worker floods the log.
 const MOST_LINES: usize = 20_000;
 
 static LINES: Mutex<Vec<Line>> = Mutex::new(Vec::new());
@@ -17,10 +17,10 @@ struct Line {
     text: String,
 }
 
-/// Each record then takes 20 us, as with a logger that writes to a slow disk.
+/// When set, each record takes 20 us, as with a logger that writes to a slow disk.
 static IS_SLOW: AtomicBool = AtomicBool::new(false);
 
-/// Shows what RUST_LOG asks for, and keeps all from `info` upwards.
+/// Prints the records that RUST_LOG selects and keeps all records of level `info` or higher.
 struct Logger {
     shown: env_logger::Logger,
 }
@@ -62,7 +62,7 @@ pub(super) fn install() {
     }
 }
 
-/// What was logged so far in this process at this level, under this target.
+/// The records so far of this process with this level and target.
 pub(crate) fn logged(level: Level, target: &str) -> Vec<String> {
     let lines = lines();
     lines.iter().filter(|it| it.level == level && it.target == target).map(|it| it.text.clone()).collect()

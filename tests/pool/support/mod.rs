@@ -1,4 +1,4 @@
-//! What the tests stand on: each test of real processes alone in a child process that is checked for leaks.
+//! The test harness. It runs each test of real processes in a child process and checks that process for leaks.
 //!
 //! ```text
 //! cargo test -- outer test: Alone::run ---- runs this binary again, --exact, marked, own TMPDIR

@@ -1,4 +1,4 @@
-//! Pools over a module made for tests, and gates that its functions wait at.
+//! Pools over a test module, and files that synchronize the test with its Python functions.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,17 +11,16 @@ use serde::de::DeserializeOwned;
 
 use super::{python_module, scratch, wait_until, wait_until_blocking};
 
-/// More than anything that is waited for may take, on a busy machine too.
+/// Longer than any awaited event takes, also on a busy machine.
 pub(crate) const LONG_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What a test lets pass where that cannot be awaited: more than a worker takes to begin a call or to give one up, on a busy
-/// machine too.
+/// A timeout that a test lets expire. Long enough to start or cancel a call on a busy machine.
 pub(crate) const SHORT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The same for the start of a process.
+/// As [`SHORT_TIMEOUT`], for the start of a process.
 pub(crate) const SHORT_START_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What most tests call. Files that it names are in the test's scratch folder, the workers' current directory.
+/// The module of most tests. Its files are in the scratch folder, the current directory of the workers.
 pub(crate) const MODULE: &str = r#"
 import os
 import time
@@ -55,7 +54,7 @@ def pid():
 
 
 def hold(name):
-    """Tell NAME.began, wait for NAME.go, tell NAME.ended."""
+    """Write NAME.began, wait for NAME.go, write NAME.ended."""
     touch(name + ".began")
     wait_for(name + ".go")
     touch(name + ".ended")
@@ -63,7 +62,7 @@ def hold(name):
 
 
 def leave(name):
-    """Tell NAME.began and run on; cancelled, tell NAME.cancelled, wait for NAME.go, tell NAME.ended."""
+    """Write NAME.began and run. When cancelled: write NAME.cancelled, wait for NAME.go, write NAME.ended."""
     try:
         touch(name + ".began")
         while True:
@@ -75,7 +74,7 @@ def leave(name):
 
 
 def stay(name):
-    """Tell NAME.began and run on; cancelled, tell NAME.cancelled and run on all the same."""
+    """Write NAME.began and run. When cancelled: write NAME.cancelled and continue."""
     while True:
         try:
             touch(name + ".began")
@@ -86,7 +85,7 @@ def stay(name):
 
 
 def wait_in_c():
-    """Wait for ever with the GIL held, for a mutex that is held already; no signal ends that."""
+    """Wait forever for a locked mutex with the GIL held. No signal interrupts it."""
     import ctypes
 
     mutex = ctypes.create_string_buffer(64)
@@ -102,7 +101,7 @@ def numbers(count, pause=0):
 
 
 def endless(name):
-    """Yield numbers, each noted in NAME.items before; at the end tell NAME.closed how."""
+    """Append each number to NAME.items and yield it. At the end write the exception to NAME.closed."""
     number = 0
     try:
         while True:
@@ -149,9 +148,9 @@ def die_once(code):
     return "alive"
 "#;
 
-/// A pool to be configured, with a zygote where this binary's tests have one, and as many calls a worker as they have.
+/// A pool builder with the zygote and the `in_flight` of this test binary.
 ///
-/// On a busy machine nothing runs into a limit that its test does not set.
+/// Its timeouts are long, so only timeouts that the test sets expire on a busy machine.
 pub(crate) fn builder() -> PoolBuilder {
     let builder = Pool::builder().in_flight(crate::IN_FLIGHT);
     let builder = builder
@@ -162,13 +161,13 @@ pub(crate) fn builder() -> PoolBuilder {
     if crate::ZYGOTE { builder.zygote() } else { builder }
 }
 
-/// A pool over a module of this source, to be configured further.
+/// A pool builder over a module with this source.
 pub(crate) fn pool_of(source: &str) -> PoolBuilder {
     python_module(&scratch(), "subject", source);
     builder().module("subject").path(scratch()).current_dir(scratch())
 }
 
-/// A pool over [`MODULE`] and this source after it, to be configured further.
+/// A pool builder over [`MODULE`] followed by this source.
 pub(crate) fn pool_with(more: &str) -> PoolBuilder {
     pool_of(&[MODULE, more].concat())
 }
@@ -178,9 +177,9 @@ pub(crate) async fn started(size: usize) -> Pool {
     pool_of(MODULE).size(size).start().await.expect("the pool starts")
 }
 
-/// Calls a function that holds up its worker, as often as that one has places: then nobody else finds one there.
+/// Calls a blocking function `IN_FLIGHT` times, so that one worker has no free capacity. Returns the first result.
 ///
-/// Only one of these calls runs at a time; the answer is the first one's.
+/// Only one of these calls runs at a time.
 pub(crate) async fn fill_worker<T: DeserializeOwned>(
     pool: &Pool,
     function: &str,
@@ -188,16 +187,19 @@ pub(crate) async fn fill_worker<T: DeserializeOwned>(
 ) -> Result<T, CallError> {
     let calls = (0..crate::IN_FLIGHT).map(|_| pool.call::<_, T>(function, &args));
     let mut answers = join_all(calls).await;
-    assert!(answers.iter().all(|answer| answer.is_ok() == answers[0].is_ok()), "one fares as the others do");
+    assert!(
+        answers.iter().all(|answer| answer.is_ok() == answers[0].is_ok()),
+        "all calls have the same outcome"
+    );
     answers.swap_remove(0)
 }
 
-/// How many calls of those that hold up their worker wait for another one, in the queue or in the worker.
+/// The calls that have not started: those in the queue and those behind another call in a worker.
 pub(crate) fn pending_calls(status: &PoolStatus) -> usize {
     status.waiting + (status.in_flight - status.busy) as usize
 }
 
-/// Waits until the pool's status is as wanted, and returns it.
+/// Waits until the status of the pool meets the condition, and returns the status.
 #[track_caller]
 pub(crate) fn status_when(
     pool: &Pool,
@@ -220,8 +222,8 @@ pub(crate) fn status_when(
     }
 }
 
-/// Waits until nothing is left of whatever was done: these workers are idle, nobody waits, and none of them was
-/// replaced; and asserts that each serves the next call. Then they are idle again.
+/// Waits until these workers are idle and the queue is empty. Asserts that no worker was replaced and that each one serves
+/// the next call.
 #[track_caller]
 pub(crate) fn assert_workers_kept(pool: &Pool, workers: &[u32]) -> impl Future<Output = PoolStatus> {
     let idle = status_when(pool, "all are idle", |status| {
@@ -235,7 +237,7 @@ pub(crate) fn assert_workers_kept(pool: &Pool, workers: &[u32]) -> impl Future<O
         assert_eq!(pids(pool).await, workers);
         let sums = workers.iter().map(|&pid| async move {
             let lease = pool.checkout().await.expect("a worker is free");
-            lease.call::<_, u32>("add", (pid, 1)).await.expect("it serves")
+            lease.call::<_, u32>("add", (pid, 1)).await.expect("the call succeeds")
         });
         let sums = futures_util::future::join_all(sums).await;
         assert!(sums.iter().zip(workers).all(|(sum, pid)| *sum == pid + 1), "{sums:?}");
@@ -250,17 +252,17 @@ pub(crate) async fn pids(pool: &Pool) -> Vec<u32> {
     status.workers.iter().filter_map(|worker| worker.pid).collect()
 }
 
-/// A file of the test that Python may name.
+/// A file in the scratch folder.
 pub(crate) fn scratch_file(name: &str) -> PathBuf {
     scratch().join(name)
 }
 
-/// Makes a file that Python waits for.
+/// Creates a file that Python waits for.
 pub(crate) fn touch(name: &str) {
     fs::write(scratch_file(name), "").expect("the scratch folder is there");
 }
 
-/// Waits for a file that Python makes.
+/// Waits for a file that Python creates.
 pub(crate) async fn wait_for_file(name: &str) {
     let path = scratch_file(name);
     wait_until(name, LONG_TIMEOUT, || path.exists()).await;
@@ -272,7 +274,7 @@ pub(crate) fn wait_for_file_blocking(name: &str) {
     wait_until_blocking(name, LONG_TIMEOUT, || path.exists());
 }
 
-/// The lines of a file that Python appends to; none when there is no file.
+/// The lines of a file that Python appends to. Empty when the file does not exist.
 pub(crate) fn lines(name: &str) -> Vec<String> {
     fs::read_to_string(scratch_file(name)).unwrap_or_default().lines().map(str::to_owned).collect()
 }

@@ -1,4 +1,4 @@
-//! Processes as /proc shows them. One in state Z is dead: on some machines PID 1 reaps late.
+//! Processes as /proc shows them. A process in state Z counts as dead, because PID 1 may reap late.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +13,7 @@ struct Stat {
 
 fn stat(pid: u32) -> Option<Stat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name before the last parenthesis may hold anything.
+    // The name before the last parenthesis may contain any character.
     let mut fields = text.rsplit_once(')')?.1.split_whitespace();
     let state = fields.next()?.chars().next()?;
     Some(Stat { state, parent: fields.next()?.parse().ok()?, group: fields.next()?.parse().ok()? })
@@ -28,12 +28,12 @@ fn numbered(folder: String) -> impl Iterator<Item = u32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// The state's letter, as in ps: R, S, D, T, Z; None when there is no such process.
+/// The state as in ps: R, S, D, T or Z. `None` when the process does not exist.
 pub(crate) fn state(pid: u32) -> Option<char> {
     stat(pid).map(|stat| stat.state)
 }
 
-/// Whether the process lives; a zombie does not.
+/// Whether the process is alive. A zombie is not.
 pub(crate) fn is_alive(pid: u32) -> bool {
     state(pid).is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
@@ -43,7 +43,7 @@ pub(crate) fn pgid(pid: u32) -> Option<u32> {
     stat(pid).map(|stat| stat.group)
 }
 
-/// All live processes below this one. Those below a zombie are the subreaper's or init's.
+/// All live descendants of a process. Children of a zombie belong to the subreaper or init.
 pub(crate) fn descendants(root: u32) -> Vec<u32> {
     let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     for pid in all() {
@@ -62,12 +62,12 @@ pub(crate) fn descendants(root: u32) -> Vec<u32> {
     found
 }
 
-/// How many zombies a process has not reaped.
+/// The number of zombies that a process has not reaped.
 pub(crate) fn zombies(parent: u32) -> usize {
     all().filter_map(stat).filter(|stat| stat.state == 'Z' && stat.parent == parent).count()
 }
 
-/// All live processes on the machine whose environment carries the mark of a test's run.
+/// All live processes of the machine whose environment has the mark of a test run.
 pub(crate) fn marked(mark: &str) -> Vec<u32> {
     let entry = format!("{}={mark}", super::inside::MARK);
     let carries = |pid: &u32| {
@@ -77,10 +77,10 @@ pub(crate) fn marked(mark: &str) -> Vec<u32> {
     all().filter(carries).filter(|&pid| is_alive(pid)).collect()
 }
 
-/// The open file descriptors of a process and what each is.
+/// The open file descriptors of a process with their targets.
 pub(crate) fn fds(pid: u32) -> BTreeMap<u32, String> {
     let target = |fd: u32| fs::read_link(format!("/proc/{pid}/fd/{fd}")).ok();
-    // The one that reads the folder is gone by now, and so it has no target.
+    // The descriptor that listed the folder is closed by now and has no target.
     let open: Vec<u32> = numbered(format!("/proc/{pid}/fd")).collect();
     open.into_iter().filter_map(|fd| Some((fd, target(fd)?.display().to_string()))).collect()
 }

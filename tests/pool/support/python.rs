@@ -1,4 +1,4 @@
-//! Python as a user finds it, and modules for workers.
+//! The Python interpreter of the tests, and modules for workers.
 
 use std::env;
 use std::fs;
@@ -9,7 +9,7 @@ use std::process::Command;
 ///
 /// # Panics
 ///
-/// When there is none.
+/// When no interpreter is found.
 pub(crate) fn python() -> PathBuf {
     if let Some(environment) = env::var_os("VIRTUAL_ENV") {
         let path = Path::new(&environment).join("bin/python3");
@@ -26,10 +26,10 @@ pub(crate) fn python() -> PathBuf {
 /// Writes the module `name` for a worker into a folder.
 pub(crate) fn python_module(folder: &Path, name: &str, source: &str) -> PathBuf {
     let path = folder.join(format!("{name}.py"));
-    // Whole or not at all: a worker that is being restarted may import it at any moment.
-    let whole = folder.join(format!("{name}.py.new"));
-    fs::write(&whole, source).expect("the module can be written");
-    fs::rename(&whole, &path).expect("the module can be put in its place");
+    // Rename is atomic: a restarting worker may import the module at any moment.
+    let written = folder.join(format!("{name}.py.new"));
+    fs::write(&written, source).expect("the module can be written");
+    fs::rename(&written, &path).expect("the module can be put in its place");
     path
 }
 
@@ -37,16 +37,16 @@ pub(crate) fn python_module(folder: &Path, name: &str, source: &str) -> PathBuf 
 ///
 /// # Errors
 ///
-/// What Python wrote, when a test fails, and when there is none.
+/// The output of Python when a test fails or no test exists.
 pub(crate) fn unittest(top: &Path, start: &Path) -> Result<(), String> {
     unittest_with(&python(), top, start, "test*.py")
 }
 
-/// Runs the unittest files under `start` whose names are like this, with another interpreter.
+/// Runs the unittest files under `start` that match the pattern, with this interpreter.
 ///
 /// # Errors
 ///
-/// What Python wrote, when a test fails, and when there is none.
+/// The output of Python when a test fails or no test exists.
 pub(crate) fn unittest_with(python: &Path, top: &Path, start: &Path, names: &str) -> Result<(), String> {
     let output = Command::new(python)
         .env(
@@ -65,7 +65,7 @@ pub(crate) fn unittest_with(python: &Path, top: &Path, start: &Path, names: &str
     if !output.status.success() {
         return Err(format!("python3 -m unittest ended with {}:\n{said}", output.status));
     }
-    // Before 3.12 it succeeds without a test.
+    // Before Python 3.12 an empty run succeeds.
     if said.contains("Ran 0 tests") {
         return Err(format!("no test under {}:\n{said}", start.display()));
     }

@@ -1,25 +1,24 @@
-//! A second process of a test, such as a host that is to be killed.
+//! A second process of a test, such as a host that the test kills.
 
 use std::process::{Child, Command, Stdio};
 
 pub(super) const ROLE: &str = "HATCHERY_TEST_ROLE";
 
-/// The role in which this process runs the test; None in the test's own process.
+/// The role of this process. `None` in the process of the test itself.
 ///
 /// A test that needs a second process begins with `if role().as_deref() == Some("host") { .. }`.
 pub(crate) fn role() -> Option<String> {
     std::env::var(ROLE).ok()
 }
 
-/// Runs the test of this path once more, in a role, below this process; its standard input and output are pipes.
+/// Starts the test with this path in a child process with a role. Its standard input and output are pipes.
 ///
-/// It is marked as the test is, but not checked by itself: what it leaves, the test leaves. Standard output carries
-/// libtest's own lines before the test's.
+/// The test is checked for the leaks of this process. Standard output begins with lines of libtest.
 pub(crate) fn start_role(test: &str, role: &str) -> Child {
     role_command(test, role).spawn().expect("the test binary starts")
 }
 
-/// What [`start_role`] starts, for a role that needs more, such as variables of its own.
+/// The command of [`start_role`], for a role that needs more settings, such as environment variables.
 pub(crate) fn role_command(test: &str, role: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("the test binary"));
     command

@@ -3,8 +3,8 @@
 /// The variable that replays a run.
 const SEED: &str = "HATCHERY_SEED";
 
-/// A random test's seed: of the variable HATCHERY_SEED, else random. A test that panics while it
-/// holds one prints how to replay it.
+/// The seed of a random test: the variable HATCHERY_SEED, else a random number. A test that panics while it
+/// holds a seed prints how to replay the run.
 pub(crate) struct Seed {
     value: u64,
 }
@@ -12,10 +12,10 @@ pub(crate) struct Seed {
 impl Seed {
     /// # Panics
     ///
-    /// When HATCHERY_SEED is no number.
+    /// When HATCHERY_SEED is not a number.
     pub(crate) fn new() -> Seed {
         let value = match std::env::var(SEED) {
-            Ok(text) => text.parse().unwrap_or_else(|_| panic!("{SEED}={text} is no number")),
+            Ok(text) => text.parse().unwrap_or_else(|_| panic!("{SEED}={text} is not a number")),
             Err(_) => fastrand::u64(..),
         };
         Seed { value }

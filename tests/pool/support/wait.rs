@@ -1,14 +1,14 @@
-//! Waiting for an event with a deadline. Only here does a test sleep.
+//! Waits for a condition with a deadline. Tests sleep only here.
 
 use std::time::{Duration, Instant};
 
-const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Waits until `condition` holds.
 ///
 /// # Panics
 ///
-/// With `what` when it does not within `deadline`.
+/// With `what` when the condition does not hold within `deadline`.
 #[track_caller]
 pub(crate) fn wait_until(
     what: &str,
@@ -20,7 +20,7 @@ pub(crate) fn wait_until(
         let end = Instant::now() + deadline;
         while !condition() {
             assert!(Instant::now() < end, "not within {deadline:?}: {what} (waited for at {caller})");
-            tokio::time::sleep(BETWEEN_LOOKS).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 }
@@ -31,6 +31,6 @@ pub(crate) fn wait_until_blocking(what: &str, deadline: Duration, mut condition:
     let end = Instant::now() + deadline;
     while !condition() {
         assert!(Instant::now() < end, "not within {deadline:?}: {what}");
-        std::thread::sleep(BETWEEN_LOOKS);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }

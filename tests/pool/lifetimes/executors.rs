@@ -32,9 +32,9 @@ pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
 /// Starts a pool here, uses it and ends it.
 async fn use_a_pool() {
     let pool = started(2).await;
-    let sum: u64 = pool.call("add", (1, 2)).await.expect("it serves");
+    let sum: u64 = pool.call("add", (1, 2)).await.expect("the call succeeds");
     let lease = pool.checkout().await.expect("a worker is free");
-    assert_eq!((sum, lease.call::<_, u32>("pid", ()).await.expect("it serves")), (3, lease.pid()));
+    assert_eq!((sum, lease.call::<_, u32>("pid", ()).await.expect("the call succeeds")), (3, lease.pid()));
     drop(lease);
     pool.shutdown().await;
 }
@@ -57,14 +57,14 @@ alone_test! {
             all.filter(|name| !name.starts_with("hatchery-clos")).collect::<Vec<_>>()
         };
         let before = threads();
-        let pool = pool_of(MODULE).size(1).on_current_arbiter().start().await.expect("it starts");
+        let pool = pool_of(MODULE).size(1).on_current_arbiter().start().await.expect("the pool starts");
         assert_eq!(threads(), before, "it needs no thread");
-        assert_eq!(pool.call::<_, u64>("add", (1, 2)).await.expect("it serves"), 3);
+        assert_eq!(pool.call::<_, u64>("add", (1, 2)).await.expect("the call succeeds"), 3);
         pool.shutdown().await;
         // The arbiter itself goes on.
         actix::spawn(async {}).await.expect("no panic");
         let pool = pool_of(MODULE).size(1).on_current_arbiter().start().await.expect("once more");
-        assert_eq!(pool.call::<_, u64>("add", (1, 2)).await.expect("it serves"), 3);
+        assert_eq!(pool.call::<_, u64>("add", (1, 2)).await.expect("the call succeeds"), 3);
         pool.shutdown().await;
     }
 }
@@ -103,8 +103,8 @@ alone_test! {
             arbiter.spawn(async move {
                 let builder = pool_of(MODULE).size(1);
                 let builder = if on_current_arbiter { builder.on_current_arbiter() } else { builder };
-                let pool = builder.start().await.expect("it starts");
-                assert_eq!(pool.call::<_, u64>("add", (1, 2)).await.expect("it serves"), 3);
+                let pool = builder.start().await.expect("the pool starts");
+                assert_eq!(pool.call::<_, u64>("add", (1, 2)).await.expect("the call succeeds"), 3);
                 let _ = done.send(pool);
             });
             let pool = end.await.expect("no panic");
@@ -121,7 +121,7 @@ alone_test! {
         for round in 0..20 {
             System::new().block_on(async move {
                 let pool = started(1).await;
-                assert_eq!(pool.call::<_, u64>("add", (round, 1)).await.expect("it serves"), round + 1);
+                assert_eq!(pool.call::<_, u64>("add", (round, 1)).await.expect("the call succeeds"), round + 1);
                 match round % 3 {
                     0 => pool.shutdown().await,
                     1 => drop(pool),
@@ -138,7 +138,7 @@ alone_test! {
         for round in 0..3 {
             let pool = pool.clone();
             System::new().block_on(async move {
-                assert_eq!(pool.call::<_, u64>("add", (round, 1)).await.expect("it serves"), round + 1);
+                assert_eq!(pool.call::<_, u64>("add", (round, 1)).await.expect("the call succeeds"), round + 1);
                 System::current().stop();
             });
         }
@@ -152,10 +152,10 @@ alone_test! {
         let mut pools = Vec::new();
         for number in 0..4 {
             let pool = pool_of(MODULE).name(format!("pool-{number}")).size(1).start().await;
-            pools.push(pool.expect("it starts"));
+            pools.push(pool.expect("the pool starts"));
         }
         for pool in &pools {
-            assert_eq!(pool.call::<_, u32>("count", ()).await.expect("it serves"), 1);
+            assert_eq!(pool.call::<_, u32>("count", ()).await.expect("the call succeeds"), 1);
         }
         let last = pools.pop().expect("four");
         drop(pools);

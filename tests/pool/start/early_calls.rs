@@ -1,4 +1,4 @@
-//! The test that this crate's ancestor fails.
+//! Calls that are sent before the workers are ready.
 
 use futures_util::future::join_all;
 
@@ -12,7 +12,7 @@ alone_test! {
         let in_ci = if crate::IN_FLIGHT == 1 { 200 } else { 20 };
         let rounds = std::env::var("HATCHERY_ROUNDS").map_or(in_ci, |rounds| rounds.parse().expect("a number"));
         for round in 0..rounds {
-            let pool = pool_of(MODULE).size(6).min_ready(0).start().await.expect("nothing is waited for");
+            let pool = pool_of(MODULE).size(6).min_ready(0).start().await.expect("the start does not wait for workers");
             let calls = (0..5).map(|number: u64| pool.call::<_, u64>("add", (number, round)));
             for (number, answer) in (0..).zip(join_all(calls).await) {
                 match answer {
