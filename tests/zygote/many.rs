@@ -28,7 +28,7 @@ alone_test! {
         let begun = Instant::now();
         let mut killed = 0;
         while killed < RESTARTS {
-            // All at once, and each again only when all are back.
+            // Kill all workers at once and wait until all are ready again.
             let victims = pids(&pool).await;
             for victim in victims.into_iter().take(RESTARTS - killed) {
                 kill(victim);
@@ -37,7 +37,7 @@ alone_test! {
             let back = |status: &PoolStatus| status.restarts == killed as u64 && status.ready == WORKERS as u32;
             status_when(&pool, "all are back", back).await;
         }
-        // The back-off alone holds up one slot for 9 s when it dies that often; the rest is for a busy machine.
+        // The back-off alone delays a slot by 9 s; the rest is for a busy machine.
         let took = begun.elapsed();
         assert!(took < Duration::from_secs(60), "{took:?}");
 
@@ -52,7 +52,7 @@ alone_test! {
 alone_test! {
     async fn pool_start_needs_few_extra_descriptors() {
         let before = getrlimit(Resource::Nofile);
-        // Seven for each worker, and what a few take more while they start.
+        // Seven descriptors for each worker, and some more during the start.
         let enough = fds(std::process::id()).len() + 7 * WORKERS + 80;
         setrlimit(Resource::Nofile, Rlimit { current: Some(enough as u64), ..before }).expect("the limit can be lowered");
         let pool = pool_of(MODULE).size(WORKERS).start().await.expect("all are forked");
@@ -71,7 +71,7 @@ alone_test! {
 
 alone_test! {
     async fn status_shows_memory_shared_with_the_template() {
-        // Sixteen megabytes that nobody writes to.
+        // 16 MB that no process writes to.
         let source = format!("{MODULE}\nballast = bytes(range(256)) * 65536\n");
         let pool = pool_of(&source).size(4).start().await.expect("the pool starts");
         let status = pool.status().await.expect("the pool runs");

@@ -1,26 +1,14 @@
-//! Templates in PID namespaces of their own.
+//! Templates in their own PID namespaces.
 
 use crate::faults::pools::{pool_of, serves, start, status};
 use crate::kills::namespace::{Bystander, in_namespace};
+use crate::safety::lying_template;
 use crate::support::{alone_test, in_system, is_alive, role, scratch, status_when, test_path};
 
-/// The template's first answer names another process, whose number is in a file, with a pidfd of it.
-const LIAR: &str = "
-from hatchery import _zygote
-first = True
-tell = _zygote._Template.tell
-
-def lie(self, kind, number, fork_id, body, fd=None):
-    global first
-    if kind == _zygote.FORKED and first:
-        first = False
-        with open('named') as file:
+/// Answers with the process id in the file `named` and a pidfd of that process.
+const NAMES_ANOTHER_PROCESS: &str = "with open('named') as file:
             body['pid'] = int(file.read())
-        fd = self.pidfd_open(body['pid'])
-    tell(self, kind, number, fork_id, body, fd)
-
-_zygote._Template.tell = lie
-";
+        fd = self.pidfd_open(body['pid'])";
 
 alone_test! {
     within 180 seconds:
@@ -33,14 +21,14 @@ alone_test! {
             let bystander = Bystander::new();
             for named in [bystander.0.id(), std::process::id(), 1] {
                 std::fs::write(scratch().join("named"), named.to_string()).expect("the scratch folder is writable");
-                let pool = start(pool_of(LIAR).current_dir(scratch())).await;
+                let pool = start(pool_of(&lying_template(NAMES_ANOTHER_PROCESS)).current_dir(scratch())).await;
                 status_when(&pool, "the template is replaced", |it| {
                     it.zygote.as_ref().is_some_and(|zygote| zygote.restarts == 1) && it.idle == 1
                 })
                 .await;
                 serves(&pool).await;
                 pool.shutdown().await;
-                // No signal from inside its namespace ends PID 1, so that its life proves nothing.
+                // PID 1 ignores signals from inside its namespace, so only the bystander proves anything.
                 assert!(is_alive(bystander.0.id()), "{named} was named");
             }
             println!("passed");

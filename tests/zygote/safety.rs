@@ -1,4 +1,4 @@
-//! Modules that a fork does not suit: they are reported, and workers that do not come up are started cold.
+//! Modules that do not survive a fork: they are reported, and workers that fail to start are started cold.
 
 use hatchery::{Pool, PoolStartError, PoolStatus, StartPhase, WorkerStartError, ZygoteState, ZygoteStatus};
 
@@ -10,7 +10,7 @@ use crate::support::{
 
 const PLAIN: &str = "import os\n\ndef pid():\n    return os.getpid()\n";
 
-/// Lives in the template alone.
+/// A thread that exists only in the template.
 const THREAD: &str = "
 import threading, time
 threading.Thread(target=time.sleep, args=(1000,), name='a-poller', daemon=True).start()
@@ -22,7 +22,7 @@ a, b = socket.socketpair()
 file = open('/dev/zero')
 ";
 
-/// The pool's zygote, after its workers have served.
+/// The zygote status after a worker has served a call.
 async fn zygote_of(source: &str, preload: &[&str]) -> ZygoteStatus {
     let pool =
         pool_of(source).preload(preload.iter().copied()).size(2).start().await.expect("the pool starts");
@@ -94,7 +94,7 @@ alone_test! {
         python_module(&scratch(), "beside", &format!("import numpy\n{THREAD}"));
         for (module, count) in [("numpy", 0), ("beside", 1)] {
             let builder = pool_of(PLAIN).python(&python).preload([module]).size(1);
-            // As on a machine with so many processors.
+            // As on a machine with four processors.
             let pool = builder.env("OPENBLAS_NUM_THREADS", "4").start().await.expect("the pool starts");
             let warnings = pool.status().await.expect("the pool runs").zygote.expect("the pool has a zygote").warnings;
             assert_eq!(warnings.len(), count, "{warnings:?}");
@@ -104,7 +104,7 @@ alone_test! {
     }
 }
 
-/// A team of OpenMP threads is made in the template; the first use of it in a forked process waits for ever.
+/// The template creates OpenMP threads. Their first use in a forked process waits forever.
 const OPENMP: &str = "
 import ctypes, os
 import hatchery
@@ -133,7 +133,7 @@ alone_test! {
             assert!(std::env::var_os("CI").is_none(), "{missing}");
             return eprintln!("skipped: {missing}");
         }
-        // A limit of the machine's would leave fewer threads, or none.
+        // Override limits of the machine that would allow fewer threads.
         let builder = pool_of(OPENMP).env("OMP_THREAD_LIMIT", "64").env("OMP_DYNAMIC", "false");
         let pool = builder.size(1).spawn_timeout(SHORT_START_TIMEOUT).start().await.expect("the pool starts");
         let status = pool.status().await.expect("the pool runs");
@@ -146,7 +146,7 @@ alone_test! {
     }
 }
 
-/// Cannot be forked, for a reason that shows only then.
+/// Hangs at the start of a forked worker.
 const HANGS_WHEN_FORKED: &str = "
 import os, time
 import hatchery
@@ -172,7 +172,7 @@ alone_test! {
         let status = status_when(&pool, "the zygote is disabled", disabled).await;
         assert!(status.workers.iter().all(|worker| worker.forked == Some(false)), "{status:?}");
         assert_eq!(status.zygote.expect("the pool has a zygote").failed_forks, 3);
-        // What it had forked is gone, and so is the template.
+        // The template and the failed forks are gone.
         let workers = pids(&pool).await;
         let only_workers = || descendants(std::process::id()).iter().all(|pid| workers.contains(pid));
         crate::support::wait_until("only the workers live", LONG_TIMEOUT, only_workers).await;
@@ -200,7 +200,7 @@ def file_in_a_child():
     }
 }
 
-/// A pool whose Python is bent like this before anything else.
+/// A pool whose Python runs this `sitecustomize` first.
 async fn pool_with_sitecustomize(python: &str) -> (Pool, PoolStatus) {
     python_module(&scratch(), "sitecustomize", python);
     let pool = pool_of(PLAIN).size(2).env("PYTHONPATH", scratch()).start().await.expect("the pool starts");
@@ -210,7 +210,7 @@ async fn pool_with_sitecustomize(python: &str) -> (Pool, PoolStatus) {
 }
 
 alone_test! {
-    /// As conda builds it.
+    /// Python builds of conda lack `os.pidfd_open`.
     async fn python_without_pidfd_open_still_opens_pidfds() {
         let (pool, status) = pool_with_sitecustomize("import os\ndel os.pidfd_open\n").await;
         assert!(status.workers.iter().all(|worker| worker.forked == Some(true)), "{status:?}");
@@ -269,8 +269,9 @@ alone_test! {
     }
 }
 
-/// The template's first answer to a fork is bent.
-fn bent(answer: &str) -> String {
+/// A module whose template runs the Python statements `answer` before its first answer to a fork. They may change `body`, the
+/// answer, and `fd`, the pidfd. Further lines need an indentation of 8 spaces.
+pub(crate) fn lying_template(answer: &str) -> String {
     format!(
         "
 import os
@@ -279,14 +280,14 @@ from hatchery import _zygote
 first = True
 tell = _zygote._Template.tell
 
-def bent(self, kind, number, fork_id, body, fd=None):
+def lie(self, kind, number, fork_id, body, fd=None):
     global first
     if kind == _zygote.FORKED and first:
         first = False
         {answer}
     tell(self, kind, number, fork_id, body, fd)
 
-_zygote._Template.tell = bent
+_zygote._Template.tell = lie
 
 def pid():
     return os.getpid()
@@ -296,7 +297,7 @@ def pid():
 
 alone_test! {
     async fn fork_without_its_pidfd_is_reaped() {
-        let pool = pool_of(&bent("fd = None")).size(1).start().await.expect("it starts cold");
+        let pool = pool_of(&lying_template("fd = None")).size(1).start().await.expect("it starts cold");
         let status = pool.status().await.expect("the pool runs");
         assert_eq!(status.workers[0].forked, Some(false), "{status:?}");
         let zygote = status.zygote.expect("the pool has a zygote");
@@ -311,7 +312,7 @@ alone_test! {
     async fn template_with_impossible_pid_is_killed() {
         let own = std::process::id();
         for pid in ["1", "-5", "0"] {
-            let pool = pool_of(&bent(&format!("body = {{'pid': {pid}}}"))).size(1).start().await.expect("it starts cold");
+            let pool = pool_of(&lying_template(&format!("body = {{'pid': {pid}}}"))).size(1).start().await.expect("it starts cold");
             let again = |status: &PoolStatus| {
                 let zygote = status.zygote.as_ref().expect("the pool has a zygote");
                 zygote.state == ZygoteState::Ready && zygote.restarts == 1
@@ -329,7 +330,7 @@ alone_test! {
     async fn template_passing_extra_descriptors_is_killed() {
         let more = "self.socket.sendmsg([_zygote._HEAD.pack(20, _zygote.EXITED, 1, 0, 4000000, 0, 0)], \
             [(_zygote._socket.SOL_SOCKET, _zygote._socket.SCM_RIGHTS, _zygote.array.array('i', [0, 0]))])";
-        let pool = pool_of(&bent(more)).size(1).start().await.expect("the pool starts");
+        let pool = pool_of(&lying_template(more)).size(1).start().await.expect("the pool starts");
         let again = |status: &PoolStatus| {
             let zygote = status.zygote.as_ref().expect("the pool has a zygote");
             zygote.state == ZygoteState::Ready && zygote.restarts == 1 && status.idle == 1
@@ -343,7 +344,7 @@ alone_test! {
 
 alone_test! {
     async fn template_passing_endless_descriptors_is_killed() {
-        // A frame of 9000 bytes that comes byte by byte, each with two descriptors.
+        // A frame of 9000 bytes, sent byte by byte, with two descriptors for each byte.
         let more = "wire = _zygote._wire
         self.socket.sendall(_zygote._HEAD.pack(wire.HEADER_BYTES + 9000, _zygote.EXITED, wire.JSON, 0, 1, 0, 9000))
         rights = [(_zygote._socket.SOL_SOCKET, _zygote._socket.SCM_RIGHTS, _zygote.array.array('i', [0, 0]))]
@@ -352,7 +353,7 @@ alone_test! {
                 self.socket.sendmsg([b'0'], rights)
             except OSError:
                 os._exit(3)";
-        let pool = pool_of(&bent(more)).size(1).start().await.expect("it starts cold");
+        let pool = pool_of(&lying_template(more)).size(1).start().await.expect("it starts cold");
         let again = |status: &PoolStatus| {
             let zygote = status.zygote.as_ref().expect("the pool has a zygote");
             zygote.state == ZygoteState::Ready && zygote.restarts == 1

@@ -1,4 +1,4 @@
-//! The template: what it gives its workers, and its own death.
+//! The template: the state of its workers, and its death.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader};
@@ -21,12 +21,12 @@ async fn template(pool: &Pool) -> u32 {
     status.zygote.and_then(|zygote| zygote.pid).expect("it was waited for")
 }
 
-/// Of this process, a subreaper: what the template had not reaped has fallen to it.
+/// Waits until this process has no zombie. As a subreaper it adopts children that the template did not reap.
 async fn no_zombie_is_left() {
     wait_until("no zombie is left", LONG_TIMEOUT, || zombies(std::process::id()) == 0).await;
 }
 
-/// The template's descriptors once it has closed its copies of what it gave its last worker: it sleeps then.
+/// The descriptors of an idle template. It has closed its copies of the descriptors of its last worker.
 pub(crate) async fn fds_of_idle(zygote: u32) -> BTreeMap<u32, String> {
     wait_until("the template waits for requests", LONG_TIMEOUT, || state(zygote) == Some('S')).await;
     fds(zygote)
@@ -79,7 +79,7 @@ alone_test! {
         for _ in 0..3 {
             let lease = pool.checkout().await.expect("each once");
             let looks: (String, bool, bool, f64, u32) = lease.call("looks", ()).await.expect("the call succeeds");
-            // 15 bytes, with the worker's number.
+            // At most 15 bytes, including the number of the worker.
             let number = lease.worker().rsplit_once('-').map(|(_, number)| number).expect("it has one");
             assert_eq!(looks.0, format!("a-pool-of-a-l-{number}"));
             assert_eq!((looks.1, looks.2, looks.4), (true, true, 1), "{looks:?}");
@@ -166,7 +166,7 @@ alone_test! {
         assert_eq!(pids(&pool).await, before, "the workers live on");
         assert_eq!(status.restarts, 0);
         assert!(status.zygote.expect("the pool has a zygote").last_failure.is_some_and(|why| why.contains("signal 9")));
-        // Orphans by now. This process is a subreaper, to which they fall: it learns how they end.
+        // The workers are orphans now. This process is a subreaper, so it gets their exit codes.
         let error = pool.call::<_, ()>("die", (9,)).await.expect_err("the worker dies");
         assert!(matches!(error, CallError::WorkerDied { exit: Some(9), .. }), "{error:?}");
         for pid in before.into_iter().filter(|&pid| is_alive(pid)) {
@@ -184,7 +184,7 @@ alone_test! {
         if role().is_some() {
             return host_whose_template_dies().await;
         }
-        // What is below this one, a subreaper, falls to it and not to the host.
+        // This process is a subreaper and adopts the orphans of the host.
         let mut host = start_role(test_path!(orphan_reaped_by_init_ends_without_an_exit_code), "host");
         let output = BufReader::new(host.stdout.take().expect("a pipe")).lines();
         let told: Vec<_> = output.map_while(Result::ok).filter(|line| line.starts_with("told ")).collect();
@@ -212,12 +212,12 @@ alone_test! {
         stop(zygote);
         wait_until("the process is stopped", LONG_TIMEOUT, || state(zygote) == Some('T')).await;
         kill(worker);
-        // The order for the next one lies in its socket, or is about to, and is never read.
+        // The stopped template never reads the request for the next fork.
         status_when(&pool, "the worker is to be replaced", |status| status.restarts == 1).await;
         kill(zygote);
         let status = status_when(&pool, "the worker is replaced", |status| status.idle == 1).await;
         assert_eq!(status.workers[0].forked, Some(false), "{status:?}");
-        assert_eq!(status.zygote.expect("the pool has a zygote").failed_forks, 0, "no fault of the fork's");
+        assert_eq!(status.zygote.expect("the pool has a zygote").failed_forks, 0, "a dead template is not a failed fork");
         no_zombie_is_left().await;
         pool.shutdown().await;
     }
@@ -243,7 +243,7 @@ alone_test! {
 
 alone_test! {
     within 120 seconds:
-    /// A worker is killed, and the template at any moment of the fork of the next one.
+    /// Kills a worker, and then the template at a random moment of the next fork.
     async fn template_killed_at_any_moment_leaves_nothing() {
         let seed = Seed::new();
         let mut random = seed.rng();
@@ -251,7 +251,7 @@ alone_test! {
             let pool = started(2).await;
             let zygote = template(&pool).await;
             kill(pids(&pool).await[0]);
-            // This waits for nothing: any moment will do.
+            // A random moment; the sleep waits for no event.
             tokio::time::sleep(Duration::from_micros(random.u64(0..4000))).await;
             kill(zygote);
             status_when(&pool, "both workers are ready", |status| status.idle == 2 && status.restarts == 1).await;
@@ -291,7 +291,7 @@ alone_test! {
     }
 }
 
-/// The first template: it does not end when it is asked to.
+/// The first template ignores the request to exit.
 const DEAF: &str = "
 import os, time
 from hatchery import _zygote
@@ -316,7 +316,7 @@ alone_test! {
         let pool = pool_of(DEAF).size(1).start().await.expect("the pool starts");
         let former = template(&pool).await;
         touch("second");
-        pool.reload().await.expect("there is nothing against it");
+        pool.reload().await.expect("the reload succeeds");
         wait_until("the process is dead", LONG_TIMEOUT, || !is_alive(former)).await;
         let status = pool.status().await.expect("the pool runs");
         assert!(all_forked(&status) && status.zygote.is_some_and(|it| it.restarts == 0));
@@ -329,8 +329,8 @@ alone_test! {
         let pool = started(1).await;
         let former = template(&pool).await;
         stop(former);
-        // It cannot tell any more how its worker has ended, and so is kept.
-        pool.reload().await.expect("there is nothing against it");
+        // The stopped template cannot report the exit of its worker, so it is kept.
+        pool.reload().await.expect("the reload succeeds");
         let current = template(&pool).await;
         assert!(current != former && is_alive(former));
         kill(current);
@@ -374,7 +374,7 @@ fn killed_host_takes_its_template_along() {
         let zygote: u32 = ready.expect("it was ready").parse().expect("a number");
         let below = descendants(host.id());
         assert!(below.contains(&zygote) && below.len() == 3, "{below:?}");
-        // Not even one that is stopped stays.
+        // A stopped template must die, too.
         stop(zygote);
         host.kill().expect("the process is our child");
         host.wait().expect("the process is our child");

@@ -1,12 +1,12 @@
-//! What a worker may take of its host: floods slow the worker that makes them, and nobody else.
+//! Limits on what a worker takes from its host: a flood slows only its own worker.
 
 use std::time::{Duration, Instant};
 
-use hatchery::{CallError, Phase};
+use hatchery::{CallError, Phase, PoolBuilder};
 use log::Level;
 use serde_json::Value;
 
-use super::pools::{pid, pool_of, serves, start};
+use super::pools::{FRAMES, pid, pool_of, serves, start};
 use crate::support::{
     LONG_TIMEOUT, SHORT_TIMEOUT, alone_test, lines, logged, rss_bytes, scratch, slow_down_logger,
     status_when, stop, touch, wait_until,
@@ -18,17 +18,8 @@ const MB: u64 = 1_000_000;
 
 /// Functions that write frames to the worker's channel.
 const FLOODS: &str = r#"
-import asyncio, gc, logging, os, select, struct, time
+import asyncio, logging, time
 import hatchery
-
-def _channel():
-    from hatchery import _wire
-    gc.unfreeze()  # a template freezes what it has made
-    return [it.fd for it in gc.get_objects() if isinstance(it, _wire.Channel) and it.fd >= 0][-1]
-
-def _frame(kind, call_id, body=b'', codec=1, number=0):
-    payload = struct.pack('>BBHIQI', kind, codec, 0, number, call_id, len(body)) + body
-    return struct.pack('>I', len(payload)) + payload
 
 def _write(fd, data):
     data = memoryview(data)
@@ -39,9 +30,9 @@ def _write(fd, data):
             select.select([], [fd], [], 1)
 
 def flood(name, kind, body):
-    """Write frames as fast as can be, until a file is there."""
+    """Write frames as fast as possible until NAME.go exists."""
     open(name + '.began', 'w').close()
-    fd, some = _channel(), _frame(kind, 1, body.encode(), 1 if body else 0, 20) * 2000
+    fd, some = _channel(), _frame(kind, 1, body.encode(), 1 if body else 0, number=20) * 2000
     while not os.path.exists(name + '.go'):
         _write(fd, some)
 
@@ -49,7 +40,7 @@ def sleep(seconds):
     time.sleep(seconds)
 
 def unknown_host_functions(count, length):
-    """Call as many host functions of such long names, and read no answer."""
+    """Call host functions with long names and read no answer."""
     from hatchery import _calls
     fd, call = _channel(), _calls.current_call().id
     for n in range(count):
@@ -58,7 +49,7 @@ def unknown_host_functions(count, length):
     return count
 
 async def many_host_calls(count):
-    """How many of so many host calls that never end are refused."""
+    """Return how many of these endless host calls are refused, and an error."""
     calls = [asyncio.ensure_future(hatchery.call_host('hang')) for _ in range(count)]
     done, pending = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
     while len(done) < count - 1024:
@@ -79,11 +70,16 @@ async def async_ping():
     return 'pong'
 "#;
 
+/// A pool builder over [`FRAMES`] and [`FLOODS`].
+fn flooding_pool() -> PoolBuilder {
+    pool_of(&[FRAMES, FLOODS].concat())
+}
+
 alone_test! {
     within 120 seconds:
     async fn flood_of_frames_does_not_delay_other_workers() {
-        let pool = start(pool_of(FLOODS).current_dir(scratch()).size(2)).await;
-        // Frames that do nothing, records, and records with a logger that takes 20 us for each.
+        let pool = start(flooding_pool().current_dir(scratch()).size(2)).await;
+        // Empty frames, log records, and log records with a logger that takes 20 us for each.
         let log = r#"{"logger": "flood", "message": "m", "request_id": null}"#;
         for (name, kind, body) in [("nothing", 19, ""), ("records", 12, log), ("slow", 12, log)] {
             if name == "slow" {
@@ -162,7 +158,7 @@ def talk():
 alone_test! {
     within 120 seconds:
     async fn unknown_host_functions_with_long_names_use_no_memory() {
-        let pool = start(pool_of(FLOODS)).await;
+        let pool = start(flooding_pool()).await;
         serves(&pool).await;
         let before = rss_bytes(std::process::id()).expect("it lives");
         let (called, peak) = {
@@ -179,7 +175,7 @@ alone_test! {
                 }
             }
         };
-        assert_eq!(called.expect("nobody minds"), 300);
+        assert_eq!(called.expect("the call succeeds"), 300);
         assert!(peak - before < 100 * MB, "{} MB more", (peak - before) / MB);
         serves(&pool).await;
         pool.shutdown().await;
@@ -188,7 +184,7 @@ alone_test! {
 
 alone_test! {
     async fn host_calls_over_the_limit_are_refused() {
-        let pool = pool_of(FLOODS).host_function("hang", |_| std::future::pending::<Result<(), CallError>>());
+        let pool = flooding_pool().host_function("hang", |_| std::future::pending::<Result<(), CallError>>());
         let pool = start(pool).await;
         let (refused, why): (u32, String) =
             pool.call("many_host_calls", (1030,)).await.expect("it gives the others up");
@@ -203,16 +199,16 @@ alone_test! {
     within 120 seconds:
     async fn unread_stream_items_are_bounded_in_bytes() {
         const ITEM: usize = 8 << 20;
-        let pool = start(pool_of(FLOODS).current_dir(scratch()).in_flight(2)).await;
+        let pool = start(flooding_pool().current_dir(scratch()).in_flight(2)).await;
         serves(&pool).await;
         let mut stream = pool.stream::<String>("items", (32, ITEM)).await.expect("the call succeeds");
-        // 64 MiB are 8 items; one more is on its way, and perhaps one in the socket.
+        // 64 MiB are 8 items. One more is in flight and one may be in the socket.
         wait_until("the budget is used up", LONG_TIMEOUT, || lines("items").len() >= 8).await;
         let since = Instant::now();
         wait_until("some time has passed", LONG_TIMEOUT, || since.elapsed() > SHORT_TIMEOUT / 2).await;
         assert!(lines("items").len() <= 12, "{} items are made", lines("items").len());
-        // The other call of this worker is answered, though nobody reads the stream.
-        let pong: String = pool.call("async_ping", ()).await.expect("it is not held up for ever");
+        // Another call of this worker ends although the stream is not read.
+        let pong: String = pool.call("async_ping", ()).await.expect("the call succeeds");
         assert_eq!(pong, "pong");
         let mut count = 0;
         while let Some(item) = stream.next().await {
@@ -226,7 +222,7 @@ alone_test! {
 
 alone_test! {
     async fn call_that_kills_workers_before_start_is_given_up() {
-        // What marks the beginning of a call ends the process instead.
+        // The function that marks the start of a call ends the process.
         let source = "
 import os
 from hatchery import _calls
@@ -261,7 +257,7 @@ def my_pid(): return os.getpid()";
         let began = Instant::now();
         let other = pool.request("my_pid").idempotent().timeout(2 * LONG_TIMEOUT).send::<u32>().await;
         assert_ne!(other.expect("another worker serves it"), stopped);
-        assert!(began.elapsed() < LONG_TIMEOUT, "it does not wait for its deadline");
+        assert!(began.elapsed() < LONG_TIMEOUT, "the call does not wait for its deadline");
         status_when(&pool, "the stopped one is replaced", |status| status.restarts == 1 && status.ready == 1).await;
         pool.shutdown().await;
     }

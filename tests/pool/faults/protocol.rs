@@ -1,13 +1,13 @@
-//! User code that writes into the protocol's socket: a `Protocol` error, and another worker.
+//! User code that writes to the socket of the worker: a `Protocol` error, and a new worker.
 
-use hatchery::{CallError, Pool};
+use hatchery::{CallError, Pool, PoolBuilder};
 use serde_json::Value;
 
-use super::pools::{pid, pool_of, serves, start, status};
+use super::pools::{FRAMES, pid, pool_of, serves, start, status};
 use crate::support::{alone_test, is_alive, scratch, status_when};
 
 const SOURCE: &str = r#"
-import os, struct, threading, time
+import threading, time
 
 def _sockets():
     for fd in map(int, os.listdir('/proc/self/fd')):
@@ -20,10 +20,6 @@ def _sockets():
 def _write(data):
     for fd in list(_sockets()):
         os.write(fd, data)
-
-def _frame(kind, call_id, body=b'', codec=1, attachments=0):
-    payload = struct.pack('>BBHIQI', kind, codec, attachments, 0, call_id, len(body)) + body
-    return struct.pack('>I', len(payload)) + payload
 
 WHAT = {
     'garbage': b'GET / HTTP/1.1\r\n\r\n',
@@ -83,7 +79,7 @@ def stream(what, call_id):
     time.sleep(1000)
 
 def late(call_id):
-    # What a thread may still send for a call that is over is nobody's.
+    # A thread may still send frames for a finished call. They are ignored.
     _write(_frame(17, call_id, b'1') + _frame(18, call_id, b'"here"'))
 
 def half_a_frame(then):
@@ -93,7 +89,7 @@ def half_a_frame(then):
     return 'written'
 "#;
 
-/// What is written, and what the error says of it.
+/// What the worker writes, and a part of the error.
 const CASES: [(&str, &str); 26] = [
     ("garbage", "over the limit"),
     ("ones", "over the limit"),
@@ -123,7 +119,13 @@ const CASES: [(&str, &str); 26] = [
     ("a wrong body length", "payload"),
 ];
 
-async fn broken(pool: &Pool, function: &str, what: &str, told: &str) {
+/// A pool builder over [`FRAMES`] and [`SOURCE`].
+fn writing_pool() -> PoolBuilder {
+    pool_of(&[FRAMES, SOURCE].concat())
+}
+
+/// Calls a function that breaks the protocol, and checks the error and the new worker.
+async fn assert_broken(pool: &Pool, function: &str, what: &str, told: &str) {
     let before = status(pool).await;
     let pid = before.workers[0].pid.expect("it is ready");
     let error = pool.call::<_, Value>(function, (what,)).await.expect_err("the protocol is broken");
@@ -138,11 +140,11 @@ async fn broken(pool: &Pool, function: &str, what: &str, told: &str) {
 
 alone_test! {
     async fn caller_with_protocol_error_gets_another_worker() {
-        let pool = start(pool_of(SOURCE)).await;
+        let pool = start(writing_pool()).await;
         for restarts in 0..5 {
             let error = pool.call::<_, Value>("write_and_wait", ("garbage",)).await.expect_err("it is broken");
             assert!(matches!(error, CallError::Protocol { .. }), "{error:?}");
-            // Unlike a call, a stream is not given to another worker by itself.
+            // Unlike a call, a stream is not retried on another worker.
             let mut items = pool.stream::<u32>("one", ()).await.expect("another worker has it");
             assert_eq!(items.next().await.expect("an item").expect("its worker lives"), 1);
             assert_eq!(status(&pool).await.restarts, restarts + 1);
@@ -153,11 +155,11 @@ alone_test! {
 
 alone_test! {
     async fn invalid_frames_are_protocol_errors() {
-        // A few pools, so that no slot has to wait long for its next worker.
+        // Several pools, so that the back-off stays short.
         for cases in CASES.chunks(5) {
-            let pool = start(pool_of(SOURCE)).await;
+            let pool = start(writing_pool()).await;
             for (what, told) in cases {
-                broken(&pool, "write", what, told).await;
+                assert_broken(&pool, "write", what, told).await;
             }
             pool.shutdown().await;
         }
@@ -166,10 +168,10 @@ alone_test! {
 
 alone_test! {
     async fn protocol_error_is_reported_before_the_deadline() {
-        let pool = start(pool_of(SOURCE)).await;
+        let pool = start(writing_pool()).await;
         for what in ["garbage", "an empty frame", "an unknown call"] {
             let told = CASES.iter().find(|case| case.0 == what).expect("it is one").1;
-            broken(&pool, "write_and_wait", what, told).await;
+            assert_broken(&pool, "write_and_wait", what, told).await;
         }
         pool.shutdown().await;
     }
@@ -177,7 +179,7 @@ alone_test! {
 
 alone_test! {
     async fn idle_worker_that_breaks_the_protocol_is_replaced() {
-        let pool = start(pool_of(SOURCE)).await;
+        let pool = start(writing_pool()).await;
         let (before, go) = (pid(&pool).await, scratch().join("go"));
         pool.call::<_, ()>("write_later", ("an unknown call", &go)).await.expect("it only starts a thread");
         serves(&pool).await;
@@ -191,7 +193,7 @@ alone_test! {
 
 alone_test! {
     async fn partial_frame_is_a_death_or_a_protocol_error() {
-        let pool = start(pool_of(SOURCE)).await;
+        let pool = start(writing_pool()).await;
         let error = pool.call::<_, Value>("half_a_frame", ("exit",)).await.expect_err("the worker dies");
         assert!(matches!(error, CallError::WorkerDied { started: true, exit: Some(3), .. }), "{error:?}");
         serves(&pool).await;
@@ -210,9 +212,9 @@ alone_test! {
             ("more items", "more items than it may send", 3),
         ];
         for (what, told, before_it) in cases {
-            let pool = start(pool_of(SOURCE)).await;
+            let pool = start(writing_pool()).await;
             let before = pid(&pool).await;
-            // Its first call has the id 1.
+            // The first call has the id 1.
             let request = pool.request("stream").args((what, 1)).window(3);
             let mut items = request.stream::<Value>().await.expect("a worker is free");
             status_when(&pool, "the worker is replaced", |status| status.restarts == 1 && status.ready == 1).await;
@@ -233,10 +235,10 @@ alone_test! {
 
 alone_test! {
     async fn late_frames_of_a_finished_call_are_ignored() {
-        let pool = start(pool_of(SOURCE)).await;
+        let pool = start(writing_pool()).await;
         serves(&pool).await;
         let before = pid(&pool).await;
-        pool.call::<_, ()>("late", (1,)).await.expect("it is nobody's");
+        pool.call::<_, ()>("late", (1,)).await.expect("late frames are ignored");
         serves(&pool).await;
         assert_eq!((pid(&pool).await, status(&pool).await.restarts), (before, 0));
         pool.shutdown().await;

@@ -1,4 +1,4 @@
-//! Hosts under attack, each in a PID namespace of its own: a wrong signal would hit nothing outside.
+//! Hosts under attack, each in its own PID namespace: a wrong signal cannot hit a process outside.
 //!
 //! ```text
 //!   test  ->  unshare  ->  sh, PID 1 of the namespace  ->  host (this binary, in a role): prints "passed" at the end
@@ -12,13 +12,13 @@ use std::time::Duration;
 use hatchery::{CallError, Phase, Pool};
 use serde_json::Value;
 
-use crate::faults::pools::{pool_of, serves, start, status};
+use crate::faults::pools::{FRAMES, pool_of, serves, start, status};
 use crate::support::{
     alone_test, in_system, is_alive, kill, role, role_command, status_when, test_path,
 };
 
-/// The flags with which this machine makes namespaces of processes and mounts. `None`, which is told, when it makes
-/// none; on CI (`CI` is set) that fails the test.
+/// The `unshare` command that creates PID and mount namespaces on this machine. When namespaces are not available, returns
+/// `None` and says so; in CI (`CI` is set) it fails the test.
 fn unshare() -> Option<Command> {
     let plain = ["--mount", "--pid", "--fork", "--mount-proc", "--kill-child"];
     for user in [&[][..], &["--user", "--map-root-user"]] {
@@ -37,7 +37,7 @@ fn unshare() -> Option<Command> {
     None
 }
 
-/// Runs the test's host in namespaces of its own, after a preparation by the shell.
+/// Runs the host of the test in its own namespaces, after the shell commands `prepare`.
 pub(crate) fn in_namespace(test: &str, prepare: &str) {
     let Some(mut unshare) = unshare() else { return };
     let host = role_command(test, "host");
@@ -50,7 +50,7 @@ pub(crate) fn in_namespace(test: &str, prepare: &str) {
     assert!(output.status.success() && text.contains("passed"), "{}\n{text}\n{errors}", output.status);
 }
 
-/// A process that no pool may signal.
+/// A process that the pool must not signal.
 pub(crate) struct Bystander(pub(crate) Child);
 
 impl Bystander {
@@ -67,7 +67,7 @@ impl Drop for Bystander {
     }
 }
 
-/// Workers that are killed are replaced, and a bystander lives on.
+/// Asserts that killed workers are replaced and that a bystander stays alive.
 async fn assert_kills_hit_only_workers(pool: &Pool) {
     let bystander = Bystander::new();
     for round in 1..=5 {
@@ -96,7 +96,7 @@ alone_test! {
         if role().is_none() {
             return in_namespace(test, "");
         }
-        // SAFETY: no handler of ours is installed.
+        // SAFETY: this installs no handler.
         #[allow(unsafe_code)]
         unsafe {
             libc::signal(libc::SIGCHLD, libc::SIG_IGN);
@@ -119,11 +119,11 @@ alone_test! {
         }
         std::thread::spawn(|| {
             loop {
-                // SAFETY: no status is asked for.
+                // SAFETY: a null status pointer is allowed.
                 #[allow(unsafe_code)]
                 let reaped = unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) };
                 if reaped == -1 {
-                    std::thread::sleep(Duration::from_millis(5)); // it has no child now
+                    std::thread::sleep(Duration::from_millis(5)); // this process has no child now
                 }
             }
         });
@@ -136,11 +136,10 @@ alone_test! {
     }
 }
 
-/// Functions that pass a socket whose last close waits: it lingers, and its other end reads nothing.
+/// Functions that pass a socket whose last close blocks: it lingers, and its peer reads nothing.
 const LINGERS: &str = r#"
-import gc, os, socket, struct, time
+import socket, time
 import hatchery._memfds as memfds
-from hatchery import _wire
 
 def lingering(port):
     made = socket.create_connection(("127.0.0.1", port))
@@ -157,21 +156,18 @@ def on_memfds(port):
     def send_and_close(channel, call_id, fds):
         sent = send(channel, call_id, fds)
         for fd in fds:
-            os.dup2(null, fd)  # the host's close is the last one
+            os.dup2(null, fd)  # the close in the host is the last one
         return sent
     memfds._memfd_of, memfds._send_memfds = lambda data: lingering(port), send_and_close
     return bytes(1 << 20)
 
 def on_channel(port):
-    gc.unfreeze()  # a template freezes what it has made
-    channel = [it.fd for it in gc.get_objects() if isinstance(it, _wire.Channel) and it.fd >= 0][-1]
-    nothing = struct.pack(">IBBHIQI", 20, 19, 0, 0, 0, 1, 0)
     fd = lingering(port)
     try:
-        with socket.socket(fileno=os.dup(channel)) as again:
-            again.sendmsg([nothing], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", fd))])
+        with socket.socket(fileno=os.dup(_channel())) as channel:
+            channel.sendmsg([_frame(19, 1, codec=0)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", fd))])
     except PermissionError:
-        return  # the kernel refuses it
+        return  # the kernel refuses descriptors on the channel
     finally:
         os.closerange(fd, fd + 1)
 
@@ -179,7 +175,7 @@ def sleep(seconds):
     time.sleep(seconds)
 "#;
 
-/// Calls are answered, and a deadline holds.
+/// Asserts that calls succeed and a deadline holds.
 async fn assert_pool_serves(pool: &Pool) {
     for _ in 0..20 {
         serves(pool).await;
@@ -197,12 +193,12 @@ alone_test! {
         }
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let port = listener.local_addr().expect("it is bound").port();
-        // What comes is kept open, and not read.
+        // Connections stay open and are not read.
         std::thread::spawn(move || listener.incoming().collect::<Vec<_>>());
         in_system(move || async move {
             for function in ["on_memfds", "on_channel"] {
-                // The bytes have no room in a frame.
-                let pool = start(pool_of(LINGERS).size(2).max_frame_bytes(1 << 16)).await;
+                // The bytes do not fit in a frame, so they go in a memfd.
+                let pool = start(pool_of(&[FRAMES, LINGERS].concat()).size(2).max_frame_bytes(1 << 16)).await;
                 let answer = pool.call::<_, Value>(function, (port,)).await;
                 assert!(function == "on_channel" || answer.is_err(), "{answer:?}");
                 assert_pool_serves(&pool).await;
@@ -213,7 +209,7 @@ alone_test! {
     }
 }
 
-/// Traces the process of this number, and never looks at what becomes of it.
+/// Traces a process and never waits for it.
 const TRACER: &str = "
 import ctypes, sys, time
 PTRACE_SEIZE = 0x4206
@@ -230,7 +226,7 @@ alone_test! {
             return in_namespace(test, "");
         }
         in_system(|| async {
-            let pool = start(pool_of(LINGERS).size(2)).await;
+            let pool = start(pool_of(&[FRAMES, LINGERS].concat()).size(2)).await;
             let worker = status(&pool).await.workers[0].pid.expect("it is ready");
             let mut tracer = Command::new("python3");
             tracer.args(["-c", TRACER, &worker.to_string()]).stdin(Stdio::null()).stdout(Stdio::piped());
@@ -238,7 +234,7 @@ alone_test! {
             let mut answer = String::new();
             let said = tracer.0.stdout.take().expect("it is a pipe");
             BufReader::new(said).read_line(&mut answer).expect("it says whether it traces");
-            assert_eq!(answer, "0\n", "it may not trace");
+            assert_eq!(answer, "0\n", "the tracer is not permitted to trace");
             kill(worker);
             status_when(&pool, "the worker is replaced", |it| it.restarts == 1 && it.idle == 2).await;
             assert_pool_serves(&pool).await;
