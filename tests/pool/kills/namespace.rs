@@ -13,9 +13,7 @@ use hatchery::{CallError, Phase, Pool};
 use serde_json::Value;
 
 use crate::faults::pools::{FRAMES, pool_of, serves, start, status};
-use crate::support::{
-    alone_test, in_system, is_alive, kill, role, role_command, status_when, test_path,
-};
+use crate::support::{alone_test, in_system, is_alive, kill, role, role_command, status_when, test_path};
 
 /// The `unshare` command that creates PID and mount namespaces on this machine. When namespaces are not available, returns
 /// `None` and says so; in CI (`CI` is set) it fails the test.
