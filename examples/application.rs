@@ -123,7 +123,7 @@ impl Handler<Crash> for Session {
     }
 }
 
-fn database() -> ChildSpec {
+fn database() -> ChildSpec<Database> {
     let texts = HashMap::from([("hamlet", "to be or not to be")]);
     ChildSpec::new("database", move || {
         let texts = texts.clone();
@@ -131,14 +131,14 @@ fn database() -> ChildSpec {
     })
 }
 
-fn cache() -> ChildSpec {
+fn cache() -> ChildSpec<Cache> {
     ChildSpec::with_context("cache", |context| async move {
         let database = context.parent().child("database")?;
         Ok::<_, Box<dyn Error + Send + Sync>>(Cache { database, texts: HashMap::new() })
     })
 }
 
-fn session(user: &str, cache: ChildRef<Cache>, texts: Pool) -> ChildSpec {
+fn session(user: &str, cache: ChildRef<Cache>, texts: Pool) -> ChildSpec<Session> {
     ChildSpec::new(user, move || {
         let (cache, texts) = (cache.clone(), texts.clone());
         async move { Ok::<_, Infallible>(Session { cache, texts }) }

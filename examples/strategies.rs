@@ -48,7 +48,7 @@ impl Handler<Crash> for Member {
     }
 }
 
-fn member(name: &'static str, timeline: &Timeline) -> ChildSpec {
+fn member(name: &'static str, timeline: &Timeline) -> ChildSpec<Member> {
     let timeline = timeline.clone();
     ChildSpec::new(name, move || {
         let member = Member { name: name.to_owned(), timeline: timeline.clone() };

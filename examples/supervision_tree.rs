@@ -40,7 +40,7 @@ impl Handler<End> for Service {
     }
 }
 
-fn service(id: &str) -> ChildSpec {
+fn service(id: &str) -> ChildSpec<Service> {
     ChildSpec::new(id, || async { Ok::<_, Infallible>(Service) })
 }
 
@@ -54,7 +54,8 @@ add PATH            add a child, for example shop/wishlist
 json | dot | mermaid  export the tree
 quit                stop everything, in order";
 
-async fn carry_out(app: &SupervisorRef, command: &str, path: &str) -> Result<String, String> {
+async fn carry_out(app: &impl AsRef<SupervisorRef>, command: &str, path: &str) -> Result<String, String> {
+    let app = app.as_ref();
     let text = |error: ChildError| error.to_string();
     let end = |end: End| {
         let child = app.child::<Service>(path).map_err(|error| error.to_string())?;

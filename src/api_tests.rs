@@ -32,7 +32,7 @@ fn handles_messages_and_errors_move_between_threads() {
     is_send_and_sync::<Supervisor>();
     is_send_and_sync::<SupervisorRef>();
     is_send_and_sync::<SupervisorBuilder>();
-    is_send_and_sync::<ChildSpec>();
+    is_send_and_sync::<ChildSpec<PoolActor>>();
     is_send_and_sync::<ChildRef<PoolActor>>();
     is_send_and_sync::<Report>();
     is_send_and_sync::<Tree>();

@@ -22,7 +22,10 @@
 //! [license-mit]: https://opensource.org/license/mit
 #![doc = ""]
 #![cfg_attr(feature = "python", doc = include_str!("../README.md"))]
-#![cfg_attr(not(feature = "python"), doc = "Supervision alone, without the `python` feature: see [`supervisor`].")]
+#![cfg_attr(
+    not(feature = "python"),
+    doc = "Supervision alone, without the `python` feature: see [`supervisor`]."
+)]
 //!
 //! # Where to begin
 //!

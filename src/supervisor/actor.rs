@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -16,14 +16,14 @@ use tokio::{
 };
 
 use super::{
-    Cause, ChildContext, ChildError, ChildSpec, ExitReason, StartError,
+    Cause, ChildContext, ChildError, ExitReason, StartError,
     builder::Blueprint,
     control::{Control, Heir, Link, Upward},
     core::{Answer, Command, Core, Ending, Event, Key, Order},
     guard::{discard, guarded},
     registry::Former,
     shared::{Entry, Shared},
-    spec::Starter,
+    spec::{Spec, Starter},
 };
 
 /// Where the answer to a call goes.
@@ -41,7 +41,7 @@ pub(crate) enum Input {
         fact: Fact,
     },
     StartChild {
-        spec: ChildSpec,
+        spec: Spec,
         caller: Caller,
     },
     TerminateChild {
@@ -60,6 +60,8 @@ pub(crate) enum Input {
         size: usize,
         caller: Caller,
     },
+    /// End in order.
+    Stop,
     /// A question.
     Inspect(Box<dyn FnOnce(&Roster) + Send>),
 }
@@ -92,6 +94,11 @@ impl Unit {
     }
 }
 
+/// The time by tokio's clock, which tests can pause.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 /// A running supervisor.
 pub(crate) struct SupervisorTask {
     core: Roster,
@@ -122,19 +129,19 @@ impl SupervisorTask {
             inbox,
             sender,
             commands: Vec::new(),
-            timer: Box::pin(tokio::time::sleep_until(Instant::now().into())),
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             order: None,
             link: Some(link),
         };
-        task.core.handle(Instant::now(), Event::Boot, &mut task.commands);
+        task.core.handle(now(), Event::Boot, &mut task.commands);
         task
     }
 
     fn handle(&mut self, event: Event<Unit, Caller>) {
-        self.core.handle(Instant::now(), event, &mut self.commands);
+        self.core.handle(now(), event, &mut self.commands);
         self.carry_out();
         if self.core.is_unarmed() {
-            self.core.arm(Instant::now());
+            self.core.arm(now());
         }
     }
 
@@ -161,7 +168,7 @@ impl SupervisorTask {
                 if let Err(error) = spec.validate(&self.shared.path, self.core.auto_shutdown()) {
                     return discard((caller.send(Err(error.into())), spec));
                 }
-                let ChildSpec { options, starter } = spec;
+                let Spec { options, starter } = spec;
                 let entry = starter.launcher.entry(&options.id, &self.shared, None);
                 let payload = Unit::new(options.id.clone(), starter, entry, false);
                 Event::StartChild { options, payload, caller }
@@ -170,6 +177,12 @@ impl SupervisorTask {
             Input::RestartChild { id, caller } => Event::RestartChild { id, caller },
             Input::DeleteChild { id, caller } => Event::DeleteChild { id, caller },
             Input::Resize { size, caller } => Event::Resize { size, caller },
+            Input::Stop => {
+                if let Some(link) = &self.link {
+                    link.control.order(Order::Ask);
+                }
+                return self.obey();
+            }
             Input::Inspect(question) => return question(&self.core),
         };
         self.handle(event);
@@ -319,7 +332,7 @@ impl Future for SupervisorTask {
                 return Poll::Pending;
             }
             let Some(deadline) = this.core.next_deadline() else { return Poll::Pending };
-            if deadline <= Instant::now() {
+            if deadline <= now() {
                 this.handle(Event::Tick);
                 continue;
             }

@@ -12,13 +12,13 @@ use tokio::sync::{oneshot, watch};
 
 use super::{
     AutoShutdown, ChildContext, ChildOptions, ChildSpec, Kind, Restart, SpecError, StartError, StartFailure,
-    Strategy, Supervisor,
+    Strategy, Supervised, Supervisor, SupervisorRef,
     actor::SupervisorTask,
     control::{Control, Link, Upward},
     guard::discard,
     options::SupervisorOptions,
     shared::{Entry, Shared},
-    spec::{ID, Launch, is_id},
+    spec::{ID, Launch, Spec, is_id},
 };
 
 /// A supervisor that has yet to start; also the specification of a nested one, by [`supervisor`](Self::supervisor)
@@ -96,14 +96,14 @@ impl SupervisorBuilder {
     }
 
     /// Adds a child.
-    pub fn child_spec(mut self, spec: ChildSpec) -> Self {
-        self.blueprint.children.push(spec);
+    pub fn child_spec<T: Supervised>(mut self, spec: ChildSpec<T>) -> Self {
+        self.blueprint.children.push(spec.spec);
         self
     }
 
     /// Adds a nested supervisor under this id, permanent, and waited for without a limit when it stops.
     pub fn supervisor(self, id: impl AsRef<str>, builder: SupervisorBuilder) -> Self {
-        self.child_spec(SupervisorBuilder { id: id.as_ref().into(), ..builder }.into())
+        self.child_spec(ChildSpec::from(SupervisorBuilder { id: id.as_ref().into(), ..builder }))
     }
 
     /// Refuses a specification that could not work, of this supervisor or of any below it. [`start`](Self::start)
@@ -152,7 +152,7 @@ impl SupervisorBuilder {
     }
 }
 
-impl From<SupervisorBuilder> for ChildSpec {
+impl From<SupervisorBuilder> for ChildSpec<SupervisorRef> {
     fn from(builder: SupervisorBuilder) -> Self {
         let options = ChildOptions::new(&builder.id, Kind::Supervisor);
         ChildSpec::launched_by(options, Arc::new(builder.blueprint))
@@ -163,7 +163,7 @@ impl From<SupervisorBuilder> for ChildSpec {
 #[derive(Debug, Clone)]
 pub(crate) struct Blueprint {
     pub(crate) options: SupervisorOptions,
-    pub(crate) children: Vec<ChildSpec>,
+    pub(crate) children: Vec<Spec>,
 }
 
 impl Drop for Blueprint {
@@ -302,7 +302,7 @@ mod tests {
     fn deep_tree_makes_each_table_once_when_it_starts() {
         for depth in [1, 10, 100] {
             let leaf = Arc::new(Counting::default());
-            let spec = ChildSpec::launched_by(ChildOptions::new("leaf", Kind::Worker), leaf.clone());
+            let spec = ChildSpec::<Leaf>::launched_by(ChildOptions::new("leaf", Kind::Worker), leaf.clone());
             let mut builder = Supervisor::builder("level").child_spec(spec);
             for _ in 0..depth {
                 builder = Supervisor::builder("level").supervisor("level", builder);

@@ -3,7 +3,6 @@
 use std::{
     any::Any,
     fmt,
-    ops::Deref,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -13,7 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     ChildCount, ChildError, ChildInfo, ChildOptions, ChildRef, ChildSpec, ExitReason, Kind, LookupError,
-    Reports, StopTimedOut, SupervisorBuilder, Tree,
+    Partitions, Reports, StopTimedOut, Supervised, SupervisorBuilder, Tree,
     actor::{Caller, Input, Roster},
     control::Control,
     core::{Answer, Order},
@@ -23,7 +22,7 @@ use super::{
 
 /// A running tree of supervised actors: the handle of its root.
 ///
-/// Cheap to clone, usable from any thread. It dereferences to [`SupervisorRef`], which has all the operations.
+/// Cheap to clone, usable from any thread.
 /// When the last clone is dropped the whole tree is killed, without blocking and in no particular order; call
 /// [`stop`](Self::stop) for an orderly end. An actor of the tree should not keep one, since it would then keep the
 /// tree alive; [`downgrade`](Self::downgrade) gives a reference that does not.
@@ -125,11 +124,96 @@ impl Supervisor {
     }
 }
 
-impl Deref for Supervisor {
-    type Target = SupervisorRef;
+/// The operations of the root's [`SupervisorRef`].
+impl Supervisor {
+    /// See [`SupervisorRef::path`].
+    pub fn path(&self) -> &str {
+        self.supervisor.path()
+    }
 
-    fn deref(&self) -> &SupervisorRef {
+    /// See [`SupervisorRef::child`].
+    pub fn child<A: Actor>(&self, path: &str) -> Result<ChildRef<A>, LookupError> {
+        self.supervisor.child(path)
+    }
+
+    /// See [`SupervisorRef::supervisor`].
+    pub fn supervisor(&self, path: &str) -> Result<SupervisorRef, LookupError> {
+        self.supervisor.supervisor(path)
+    }
+
+    /// See [`SupervisorRef::whereis`].
+    pub fn whereis<A: Actor>(&self, name: &str) -> Result<ChildRef<A>, LookupError> {
+        self.supervisor.whereis(name)
+    }
+
+    /// See [`SupervisorRef::partitions`].
+    pub fn partitions<A: Actor>(&self, path: &str) -> Result<Partitions<ChildRef<A>>, LookupError> {
+        self.supervisor.partitions(path)
+    }
+
+    /// See [`SupervisorRef::supervisor_partitions`].
+    pub fn supervisor_partitions(&self, path: &str) -> Result<Partitions<SupervisorRef>, LookupError> {
+        self.supervisor.supervisor_partitions(path)
+    }
+
+    /// See [`SupervisorRef::start_child`].
+    pub async fn start_child<T: Supervised>(
+        &self,
+        spec: impl Into<ChildSpec<T>>,
+    ) -> Result<T::Ref, ChildError> {
+        self.supervisor.start_child(spec).await
+    }
+
+    /// See [`SupervisorRef::terminate_child`].
+    pub async fn terminate_child(&self, path: &str) -> Result<(), ChildError> {
+        self.supervisor.terminate_child(path).await
+    }
+
+    /// See [`SupervisorRef::restart_child`].
+    pub async fn restart_child(&self, path: &str) -> Result<Option<u64>, ChildError> {
+        self.supervisor.restart_child(path).await
+    }
+
+    /// See [`SupervisorRef::delete_child`].
+    pub async fn delete_child(&self, path: &str) -> Result<(), ChildError> {
+        self.supervisor.delete_child(path).await
+    }
+
+    /// See [`SupervisorRef::which_children`].
+    pub async fn which_children(&self) -> Result<Vec<ChildInfo>, ChildError> {
+        self.supervisor.which_children().await
+    }
+
+    /// See [`SupervisorRef::count_children`].
+    pub async fn count_children(&self) -> Result<ChildCount, ChildError> {
+        self.supervisor.count_children().await
+    }
+
+    /// See [`SupervisorRef::child_options`].
+    pub async fn child_options(&self, path: &str) -> Result<ChildOptions, ChildError> {
+        self.supervisor.child_options(path).await
+    }
+
+    /// See [`SupervisorRef::tree`].
+    pub async fn tree(&self) -> Result<Tree, ChildError> {
+        self.supervisor.tree().await
+    }
+
+    /// See [`SupervisorRef::subscribe`].
+    pub fn subscribe(&self) -> Reports {
+        self.supervisor.subscribe()
+    }
+}
+
+impl AsRef<SupervisorRef> for Supervisor {
+    fn as_ref(&self) -> &SupervisorRef {
         &self.supervisor
+    }
+}
+
+impl AsRef<SupervisorRef> for SupervisorRef {
+    fn as_ref(&self) -> &SupervisorRef {
+        self
     }
 }
 
@@ -223,20 +307,36 @@ impl SupervisorRef {
     }
 
     /// Adds a child to this supervisor (to one below it: `app.supervisor("pools")?.start_child(spec)`) and starts it.
-    /// Returns its incarnation when it is up, and `None` when it declined to start.
+    /// Returns a reference to it when it is up: a [`ChildRef`] to an actor, a [`SupervisorRef`] to a nested supervisor. The
+    /// reference to a child that declined to start is down.
     ///
     /// A static supervisor starts one child at a time: a child's factory that waits for this on its own
     /// supervisor waits for ever.
+    ///
+    /// ```no_run
+    /// # struct Session;
+    /// # impl actix::Actor for Session { type Context = actix::Context<Self>; }
+    /// # async fn example(app: hatchery::supervisor::Supervisor) -> Result<(), Box<dyn std::error::Error>> {
+    /// use hatchery::supervisor::{ChildRef, ChildSpec};
+    ///
+    /// let sessions = app.supervisor("sessions")?;
+    /// let alice: ChildRef<Session> = sessions.start_child(ChildSpec::from_fn("alice", || Session)).await?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`ChildError::AlreadyStarted`] and [`ChildError::AlreadyPresent`] when the id is taken,
     /// [`ChildError::MaxChildren`], [`ChildError::Spec`]; [`ChildError::Start`] when it cannot start: it is then
     /// discarded, unless it has a [`Backoff`](super::Backoff), with which it stays and is tried again;
     /// [`ChildError::Cancelled`] when it is terminated before it is up; [`ChildError::SupervisorDown`].
-    pub async fn start_child(&self, spec: impl Into<ChildSpec>) -> Result<Option<u64>, ChildError> {
-        let spec = spec.into();
-        let answer = self.call(|caller| Input::StartChild { spec, caller }).await?;
-        Ok(incarnation_of(answer))
+    pub async fn start_child<T: Supervised>(
+        &self,
+        spec: impl Into<ChildSpec<T>>,
+    ) -> Result<T::Ref, ChildError> {
+        let spec = spec.into().spec;
+        let id = spec.options.id.clone();
+        self.call(|caller| Input::StartChild { spec, caller }).await?;
+        Ok(T::reference(self, &id))
     }
 
     /// Stops a child, named by its id or its path below this supervisor ("pools/cache"), in the way its specification
@@ -253,8 +353,8 @@ impl SupervisorRef {
         supervisor.call(|caller| Input::TerminateChild { id, caller }).await.map(drop)
     }
 
-    /// Starts a child that is known but down, named by its id or path. Returns as
-    /// [`start_child`](Self::start_child). Its [`Backoff`](super::Backoff) starts afresh.
+    /// Starts a child that is known but down, named by its id or path. Returns its
+    /// incarnation when it is up, and `None` when it declined to start. Its [`Backoff`](super::Backoff) starts afresh.
     ///
     /// # Errors
     /// [`ChildError::Running`], [`ChildError::Restarting`], [`ChildError::NotFound`], [`ChildError::Start`] (the
@@ -379,6 +479,50 @@ impl SupervisorRef {
             trees.push(Tree::new(self.shared.path_of(id).to_string(), child, below));
         }
         Ok(trees)
+    }
+
+    /// The supervisor at the top of the tree; this one if no other supervises it.
+    pub fn root(&self) -> SupervisorRef {
+        let mut root = self.shared.clone();
+        while let Some(parent) = root.parent() {
+            root = parent;
+        }
+        Self { shared: root }
+    }
+
+    /// Stops this supervisor in order, newest child to oldest, and returns when it has ended. A nested one is stopped as by
+    /// [`terminate_child`](Self::terminate_child) of its parent: it is not started again by itself. The root ends the tree.
+    ///
+    /// Stopping a supervisor that does not run is harmless. An actor of the tree that waits for the stop of its own supervisor
+    /// waits until it is killed.
+    ///
+    /// # Errors
+    /// [`ChildError::Unkillable`], as in [`terminate_child`](Self::terminate_child).
+    pub async fn stop(&self) -> Result<(), ChildError> {
+        let stopped = match self.shared.parent() {
+            Some(shared) => {
+                let id = self.path().rsplit('/').next().unwrap_or_default().to_owned();
+                Self { shared }.terminate_child(&id).await
+            }
+            None => {
+                let stopped = self
+                    .inbox()
+                    .and_then(|inbox| inbox.send(Input::Stop).map_err(|_| ChildError::SupervisorDown));
+                self.ended().await;
+                stopped
+            }
+        };
+        match stopped {
+            Err(ChildError::SupervisorDown | ChildError::NotFound) => Ok(()),
+            stopped => stopped,
+        }
+    }
+
+    /// Waits until this supervisor has ended and nobody will start it again: the tree has ended, or its specification is
+    /// deleted.
+    pub async fn ended(&self) {
+        let mut reports = self.subscribe();
+        while reports.recv().await.is_some() {}
     }
 
     /// Subscribes to what this supervisor and all below it will do.

@@ -49,6 +49,6 @@ pub use options::{AutoShutdown, ChildOptions, Kind, Restart, Shutdown, Strategy}
 pub use partition::Partitions;
 pub use reason::ExitReason;
 pub use report::{Report, ReportEvent, Reports, ShutdownCause};
-pub use slot::ChildRef;
-pub use spec::ChildSpec;
+pub use slot::{ChildRecipient, ChildRef};
+pub use spec::{ChildSpec, Supervised};
 pub use tree::Tree;

@@ -8,7 +8,7 @@ use std::{
 
 use actix::Actor;
 
-use super::{ChildError, ChildRef, ChildSpec, LookupError, SupervisorBuilder, SupervisorRef};
+use super::{ChildError, ChildRef, ChildSpec, LookupError, Supervised, SupervisorBuilder, SupervisorRef};
 
 impl SupervisorBuilder {
     /// A supervisor of `count` equal children, one for each key. `None`: as many as the machine has cores for this
@@ -51,7 +51,7 @@ impl SupervisorBuilder {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn partition<S: Into<ChildSpec>>(
+    pub fn partition<S: Into<ChildSpec<T>>, T: Supervised>(
         id: impl AsRef<str>,
         count: impl Into<Option<usize>>,
         spec: impl Fn(usize) -> S,
@@ -59,11 +59,11 @@ impl SupervisorBuilder {
         let cores = || std::thread::available_parallelism().map_or(1, NonZero::get);
         let count = count.into().unwrap_or_else(cores);
         let children = (0..count).map(|number| {
-            let mut spec: ChildSpec = spec(number).into();
-            spec.options.id = number.to_string().into();
+            let mut spec: ChildSpec<T> = spec(number).into();
+            spec.spec.options.id = number.to_string().into();
             spec
         });
-        children.fold(Self::new(id.as_ref(), false), Self::child_spec).partitioned(count)
+        children.fold(Self::new(id.as_ref(), false), Self::child_spec::<T>).partitioned(count)
     }
 }
 

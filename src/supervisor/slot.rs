@@ -3,6 +3,7 @@
 use std::{
     any::{Any, type_name},
     fmt,
+    pin::Pin,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
 };
@@ -122,6 +123,13 @@ impl<A: Actor> ChildRef<A> {
         Self { slot, path }
     }
 
+    /// A reference to a child that will never be started.
+    pub(crate) fn down_for_ever(path: &str) -> Self {
+        let slot = Slot::new();
+        slot.put_down();
+        Self::new(Arc::new(slot), path.into())
+    }
+
     /// A reference to a child that no supervisor has: it stays [`SendError::Restarting`].
     #[cfg(feature = "python")]
     pub(crate) fn unbound(path: &str) -> Self {
@@ -215,6 +223,107 @@ impl<A: Actor<Context = Context<A>>> ChildRef<A> {
         let address = self.slot.read().address().cloned();
         let request = address.map(|address| address.send(message));
         async move { request?.await.map_err(|_| SendError::Lost) }
+    }
+}
+
+impl<A: Actor<Context = Context<A>>> ChildRef<A> {
+    /// The child as a recipient of one message, without its type. It follows restarts, too.
+    pub fn recipient<M>(&self) -> ChildRecipient<M>
+    where
+        M: Message + Send + 'static,
+        M::Result: Send,
+        A: Handler<M>,
+    {
+        ChildRecipient { child: Arc::new(self.clone()) }
+    }
+}
+
+/// A child that takes the message `M`, whatever actor it is, from [`ChildRef::recipient`]. It follows restarts and keeps
+/// nothing alive. (An actix `Recipient` belongs to one incarnation.)
+///
+/// ```no_run
+/// # #[derive(actix::Message)]
+/// # #[rtype(result = "u32")]
+/// # struct Count;
+/// # struct Db;
+/// # impl actix::Actor for Db { type Context = actix::Context<Self>; }
+/// # impl actix::Handler<Count> for Db { type Result = u32; fn handle(&mut self, _: Count, _: &mut Self::Context) -> u32 { 42 } }
+/// # async fn example(app: hatchery::supervisor::Supervisor) -> Result<(), Box<dyn std::error::Error>> {
+/// use hatchery::supervisor::ChildRecipient;
+///
+/// let counter: ChildRecipient<Count> = app.child::<Db>("db")?.recipient();
+/// println!("{}", counter.send(Count).await?);
+/// # Ok(()) }
+/// ```
+pub struct ChildRecipient<M: Message> {
+    child: Arc<dyn Receive<M>>,
+}
+
+type Sent<R> = Pin<Box<dyn Future<Output = Result<R, SendError>> + Send>>;
+
+/// A [`ChildRef`] whose actor takes the message.
+trait Receive<M: Message>: Send + Sync {
+    fn path(&self) -> &str;
+
+    fn do_send(&self, message: M) -> Result<(), SendError>;
+
+    fn send(&self, message: M) -> Sent<M::Result>;
+}
+
+impl<A, M> Receive<M> for ChildRef<A>
+where
+    A: Actor<Context = Context<A>> + Handler<M>,
+    M: Message + Send + 'static,
+    M::Result: Send,
+{
+    fn path(&self) -> &str {
+        self.path()
+    }
+
+    fn do_send(&self, message: M) -> Result<(), SendError> {
+        self.do_send(message)
+    }
+
+    fn send(&self, message: M) -> Sent<M::Result> {
+        Box::pin(self.send(message))
+    }
+}
+
+impl<M: Message> ChildRecipient<M> {
+    /// The child's path, from the root ("app/pools/cache").
+    pub fn path(&self) -> &str {
+        self.child.path()
+    }
+
+    /// See [`ChildRef::do_send`].
+    ///
+    /// # Errors
+    /// [`SendError::Restarting`] or [`SendError::Down`] when the child is not up.
+    pub fn do_send(&self, message: M) -> Result<(), SendError> {
+        self.child.do_send(message)
+    }
+
+    /// See [`ChildRef::send`].
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    pub fn send(&self, message: M) -> impl Future<Output = Result<M::Result, SendError>> + Send + use<M> {
+        self.child.send(message)
+    }
+}
+
+impl<M: Message> Clone for ChildRecipient<M> {
+    fn clone(&self) -> Self {
+        Self { child: self.child.clone() }
+    }
+}
+
+impl<M: Message> fmt::Debug for ChildRecipient<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChildRecipient")
+            .field("path", &self.path())
+            .field("message", &type_name::<M>())
+            .finish()
     }
 }
 

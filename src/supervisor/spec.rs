@@ -4,14 +4,18 @@ use std::{
     any::{Any, type_name},
     fmt,
     marker::PhantomData,
-    sync::Arc,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use actix::{Actor, Context};
 use actix_rt::{Arbiter, ArbiterHandle, System};
 
 use super::{
-    AutoShutdown, Backoff, ChildContext, ChildOptions, Kind, Restart, Shutdown, SpecError, StartFailure,
+    AutoShutdown, Backoff, ChildContext, ChildOptions, ChildRef, Kind, Restart, Shutdown, SpecError,
+    StartFailure, SupervisorRef,
     child::ChildTask,
     control::Link,
     shared::{Entry, Shared},
@@ -59,10 +63,57 @@ enum Place {
 ///     .restart(Restart::Transient)
 ///     .shutdown(Shutdown::Timeout(Duration::from_secs(10)));
 /// ```
-#[derive(Clone)]
-pub struct ChildSpec {
+///
+/// `T` is the actor, or [`SupervisorRef`] for a nested supervisor.
+pub struct ChildSpec<T> {
+    pub(crate) spec: Spec,
+    child: PhantomData<fn() -> T>,
+}
+
+/// A specification whose child's type is not known.
+#[derive(Clone, Debug)]
+pub(crate) struct Spec {
     pub(crate) options: ChildOptions,
     pub(crate) starter: Starter,
+}
+
+/// What a supervisor may have as a child: an actor or another supervisor.
+///
+/// ```no_run
+/// use hatchery::supervisor::{ChildError, ChildSpec, Supervised, SupervisorRef};
+///
+/// async fn start_twice<T: Supervised>(pool: &SupervisorRef, one: ChildSpec<T>, two: ChildSpec<T>) -> Result<[T::Ref; 2], ChildError> {
+///     Ok([pool.start_child(one).await?, pool.start_child(two).await?])
+/// }
+/// ```
+pub trait Supervised: 'static {
+    /// The reference to such a child.
+    type Ref;
+
+    /// The reference to the child of this id, even if the supervisor does not have it any more.
+    #[doc(hidden)]
+    fn reference(supervisor: &SupervisorRef, id: &str) -> Self::Ref;
+}
+
+impl<A: Actor<Context = Context<A>>> Supervised for A {
+    type Ref = ChildRef<A>;
+
+    fn reference(supervisor: &SupervisorRef, id: &str) -> ChildRef<A> {
+        supervisor
+            .child(id)
+            .unwrap_or_else(|_| ChildRef::down_for_ever(&format!("{}/{id}", supervisor.path())))
+    }
+}
+
+impl Supervised for SupervisorRef {
+    type Ref = SupervisorRef;
+
+    fn reference(supervisor: &SupervisorRef, id: &str) -> SupervisorRef {
+        let path = || format!("{}/{id}", supervisor.path());
+        supervisor
+            .supervisor(id)
+            .unwrap_or_else(|_| SupervisorRef::new(Shared::new(path().into(), Weak::new())))
+    }
 }
 
 /// What it takes to start a child: how, and where.
@@ -72,14 +123,13 @@ pub(crate) struct Starter {
     place: Place,
 }
 
-impl ChildSpec {
+impl<A: Actor<Context = Context<A>>> ChildSpec<A> {
     /// A child of this id, permanent, asked to stop and killed after 5 s. The factory runs on the arbiter of the
     /// child, which is that of its supervisor unless [`on`](Self::on) says otherwise.
     ///
     /// The id must not be empty and must not contain `/`.
-    pub fn new<A, F, Fut, E>(id: impl AsRef<str>, factory: F) -> Self
+    pub fn new<F, Fut, E>(id: impl AsRef<str>, factory: F) -> Self
     where
-        A: Actor<Context = Context<A>>,
         F: Fn() -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<A, E>> + 'static,
         E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
@@ -87,10 +137,35 @@ impl ChildSpec {
         Self::with_context(id, move |_| factory())
     }
 
-    /// The same, for a factory that wants to know its place in the tree.
-    pub fn with_context<A, F, Fut, E>(id: impl AsRef<str>, factory: F) -> Self
+    /// The same, for a factory that neither waits nor fails.
+    ///
+    /// ```
+    /// # struct Db;
+    /// # impl actix::Actor for Db { type Context = actix::Context<Self>; }
+    /// let db = hatchery::supervisor::ChildSpec::from_fn("db", || Db);
+    /// ```
+    pub fn from_fn<F>(id: impl AsRef<str>, factory: F) -> Self
     where
-        A: Actor<Context = Context<A>>,
+        F: Fn() -> A + Send + Sync + 'static,
+    {
+        Self::new(id, move || std::future::ready(Ok::<_, std::convert::Infallible>(factory())))
+    }
+
+    /// A child with a generated id, such as `#7`, which no other specification of this process has. For children that are
+    /// started while their supervisor runs; [`options`](Self::options) tell the id.
+    pub fn unnamed<F, Fut, E>(factory: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<A, E>> + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
+    {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self::new(format!("#{}", NEXT.fetch_add(1, Ordering::Relaxed)), factory)
+    }
+
+    /// The same as [`new`](Self::new), for a factory that wants to know its place in the tree.
+    pub fn with_context<F, Fut, E>(id: impl AsRef<str>, factory: F) -> Self
+    where
         F: Fn(ChildContext) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<A, E>> + 'static,
         E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
@@ -98,35 +173,38 @@ impl ChildSpec {
         let launcher = Arc::new(ActorLauncher { factory, actor: PhantomData });
         Self::launched_by(ChildOptions::new(id.as_ref(), Kind::Worker), launcher)
     }
+}
 
+impl<T> ChildSpec<T> {
     pub(crate) fn launched_by(options: ChildOptions, launcher: Arc<dyn Launch>) -> Self {
-        Self { options, starter: Starter { launcher, place: Place::Here } }
+        let spec = Spec { options, starter: Starter { launcher, place: Place::Here } };
+        Self { spec, child: PhantomData }
     }
 
     /// Whether the child is started again. Default: [`Restart::Permanent`].
     pub fn restart(mut self, restart: Restart) -> Self {
-        self.options.restart = restart;
+        self.spec.options.restart = restart;
         self
     }
 
     /// How the child is stopped. Default: [`Shutdown::Timeout`] of 5 s for an actor, [`Shutdown::Infinity`] for a
     /// supervisor.
     pub fn shutdown(mut self, shutdown: Shutdown) -> Self {
-        self.options.shutdown = shutdown;
+        self.spec.options.shutdown = shutdown;
         self
     }
 
     /// Waits between restarts, does not count them, and lets the supervisor boot without this child while its first start
     /// fails. Default: none, as in OTP.
     pub fn backoff(mut self, backoff: Backoff) -> Self {
-        self.options.backoff = Some(Box::new(backoff));
+        self.spec.options.backoff = Some(Box::new(backoff));
         self
     }
 
     /// The child's final end may end the supervisor, as its
     /// [`auto_shutdown`](super::SupervisorBuilder::auto_shutdown) says. Default: not.
     pub fn significant(mut self) -> Self {
-        self.options.significant = true;
+        self.spec.options.significant = true;
         self
     }
 
@@ -135,21 +213,23 @@ impl ChildSpec {
     /// When that arbiter stops the child ends with
     /// [`ExitReason::ArbiterStopped`](super::ExitReason::ArbiterStopped), and restarts of it fail.
     pub fn on(mut self, arbiter: ArbiterHandle) -> Self {
-        self.starter.place = Place::On(arbiter);
+        self.spec.starter.place = Place::On(arbiter);
         self
     }
 
     /// Runs the child on an arbiter (a thread) of its own, which is started and stopped with it.
     pub fn on_dedicated_arbiter(mut self) -> Self {
-        self.starter.place = Place::Dedicated;
+        self.spec.starter.place = Place::Dedicated;
         self
     }
 
     /// The child's plain settings.
     pub fn options(&self) -> &ChildOptions {
-        &self.options
+        &self.spec.options
     }
+}
 
+impl Spec {
     /// Refuses what could not work.
     pub(crate) fn validate(&self, parent: &str, auto_shutdown: AutoShutdown) -> Result<(), SpecError> {
         let id = &self.options.id;
@@ -206,11 +286,23 @@ pub(crate) fn is_id(id: &str) -> bool {
     !id.is_empty() && !id.contains('/')
 }
 
-impl fmt::Debug for ChildSpec {
+impl fmt::Debug for Starter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Starter").field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+impl<T> Clone for ChildSpec<T> {
+    fn clone(&self) -> Self {
+        Self { spec: self.spec.clone(), child: PhantomData }
+    }
+}
+
+impl<T> fmt::Debug for ChildSpec<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ChildSpec")
-            .field("options", &self.options)
-            .field("place", &self.starter.place)
+            .field("options", &self.spec.options)
+            .field("place", &self.spec.starter.place)
             .finish()
     }
 }

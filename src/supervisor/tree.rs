@@ -59,13 +59,14 @@ fn text<S: serde::Serializer>(exit: &Option<ExitReason>, serializer: S) -> Resul
 
 impl Tree {
     pub(crate) fn new(path: String, child: ChildInfo, children: Vec<Tree>) -> Self {
+        let now = tokio::time::Instant::now().into_std();
         Self {
             path,
             id: child.options.id.to_string(),
             kind: child.options.kind,
             state: child.state,
             restarts: child.restarts,
-            uptime: child.up_since.map(|since| since.elapsed()),
+            uptime: child.up_since.map(|since| now.saturating_duration_since(since)),
             last_exit: child.last_exit,
             children,
         }

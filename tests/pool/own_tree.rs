@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use actix::prelude::*;
 use futures_util::FutureExt;
-use hatchery::supervisor::{ChildSpec, ReportEvent, Restart, Strategy, Supervisor};
+use hatchery::supervisor::{ChildSpec, ReportEvent, Restart, Strategy, Supervisor, SupervisorRef};
 use hatchery::{Call, CallError, Pool, PoolActor, PoolStartError, UnavailableCause};
 
 use crate::support::{
@@ -44,7 +44,7 @@ impl Handler<Crash> for Sibling {
     }
 }
 
-fn sibling(name: &'static str, events: &Events) -> ChildSpec {
+fn sibling(name: &'static str, events: &Events) -> ChildSpec<Sibling> {
     let events = events.clone();
     ChildSpec::new(name, move || {
         let events = events.clone();
@@ -171,7 +171,7 @@ alone_test! {
 }
 
 /// A supervisor with another name and the same specification as its child.
-fn renamed(spec: &ChildSpec) -> ChildSpec {
+fn renamed(spec: &ChildSpec<SupervisorRef>) -> ChildSpec<SupervisorRef> {
     Supervisor::builder("other").child_spec(spec.clone()).into()
 }
 

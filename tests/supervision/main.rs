@@ -15,6 +15,7 @@ mod mailboxes;
 mod panics;
 mod partitions;
 mod random;
+mod references;
 mod reports;
 mod unkillable;
 

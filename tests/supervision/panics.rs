@@ -132,7 +132,7 @@ fn an_error_that_panics_when_it_is_turned_into_one() {
 }
 
 /// The factory's closure holds a value whose drop panics; two of them at once would end the process.
-fn bomb_spec(id: &str) -> ChildSpec {
+fn bomb_spec(id: &str) -> ChildSpec<Idle> {
     let bombs = (Bomb,);
     ChildSpec::new(id, move || {
         let _ = &bombs;

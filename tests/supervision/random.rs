@@ -26,7 +26,7 @@ fn pick<T: Clone>(random: &mut fastrand::Rng, of: &[T]) -> T {
     of[random.usize(..of.len())].clone()
 }
 
-fn actor(random: &mut fastrand::Rng, diary: &Diary, id: &str) -> ChildSpec {
+fn actor(random: &mut fastrand::Rng, diary: &Diary, id: &str) -> ChildSpec<Puppet> {
     let manners = Manners {
         panics_in_started: random.u8(..40) == 0,
         panics_in_stopping: random.u8(..10) == 0,
@@ -68,7 +68,8 @@ fn tree(random: &mut fastrand::Rng, diary: &Diary, id: &str, depth: u32) -> Supe
 }
 
 /// All supervisors and all actors' paths that exist now, or did a moment ago.
-async fn known(app: &SupervisorRef) -> (Vec<SupervisorRef>, Vec<String>) {
+async fn known(app: &impl AsRef<SupervisorRef>) -> (Vec<SupervisorRef>, Vec<String>) {
+    let app = app.as_ref();
     let (mut supervisors, mut actors) = (vec![app.clone()], Vec::new());
     let Ok(tree) = app.tree().await else { return (supervisors, actors) };
     for node in tree.nodes().skip(1) {

@@ -8,7 +8,7 @@ use hatchery::supervisor::{
 use crate::support::*;
 
 /// A child that cannot be looked up when its report is read.
-fn brief(diary: &Diary, id: &str) -> ChildSpec {
+fn brief(diary: &Diary, id: &str) -> ChildSpec<Puppet> {
     Puppet::spec(diary, id).restart(Restart::Temporary).shutdown(Shutdown::Brutal)
 }
 

@@ -68,7 +68,7 @@ impl Handler<Block> for Blocker {
 }
 
 /// On a thread of its own; killed at once when it is to stop.
-fn blocker(diary: &Diary, door: &Door, id: &str) -> ChildSpec {
+fn blocker(diary: &Diary, door: &Door, id: &str) -> ChildSpec<Blocker> {
     let (diary, door) = (diary.clone(), door.clone());
     let spec = ChildSpec::with_context(id, move |cx| {
         diary.write(format!("start {}", cx.id()));

@@ -43,7 +43,7 @@ pub(crate) struct Config {
 }
 
 /// The broker as a child of the supervisor that has the workers' supervisor, too.
-pub(crate) fn child_spec(config: Config) -> ChildSpec {
+pub(crate) fn child_spec(config: Config) -> ChildSpec<PoolActor> {
     ChildSpec::with_context("pool", move |context| {
         let config = config.clone();
         async move { PoolActor::new(config, &context) }

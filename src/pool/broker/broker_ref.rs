@@ -125,12 +125,10 @@ impl BrokerRef {
     pub(crate) async fn ended(&self) {
         let mut place = self.shared.place.subscribe();
         let started = place.wait_for(Option::is_some).await;
-        // The place is not borrowed while this waits.
-        let Some(mut reports) = started.ok().and_then(|place| Some(place.as_ref()?.supervisor.subscribe()))
-        else {
-            return;
-        };
-        while reports.recv().await.is_some() {}
+        let supervisor = started.ok().and_then(|place| Some(place.as_ref()?.supervisor.clone()));
+        if let Some(supervisor) = supervisor {
+            supervisor.ended().await;
+        }
     }
 
     /// The pool's shutdown begins. From now on callers get `Draining`.

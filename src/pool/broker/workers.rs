@@ -15,7 +15,12 @@ use crate::worker::{ReadyWorker, Worker, WorkerEvent};
 
 impl PoolActor {
     /// A slot's worker as a child of the workers' supervisor.
-    pub(super) fn worker_spec(&self, slot: u32, generation: u32, pool: Recipient<WorkerEvent>) -> ChildSpec {
+    pub(super) fn worker_spec(
+        &self,
+        slot: u32,
+        generation: u32,
+        pool: Recipient<WorkerEvent>,
+    ) -> ChildSpec<Worker> {
         let (spawner, name) = (self.config.spawner.clone(), self.slots[slot as usize].name.clone());
         let (settings, declared) = (self.config.worker.clone(), self.config.declared.clone());
         ChildSpec::with_context(child_id(slot, generation), move |context| {

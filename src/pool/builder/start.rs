@@ -13,7 +13,9 @@ use crate::error::{ConfigError, WorkerStartError};
 use crate::pool::broker::{BrokerRef, Config, StartupFailure, child_spec};
 use crate::pool::client::Pool;
 use crate::pool::runtime::{PoolThread, Runtime};
-use crate::supervisor::{ChildSpec, Declined, Shutdown, StartError, Strategy, Supervisor, SupervisorBuilder};
+use crate::supervisor::{
+    ChildSpec, Declined, Shutdown, StartError, Strategy, Supervisor, SupervisorBuilder, SupervisorRef,
+};
 
 impl PoolBuilder {
     /// Starts the pool. All workers start side by side; this returns when `min_ready` of them are ready.
@@ -80,7 +82,7 @@ impl PoolBuilder {
     /// # Errors
     ///
     /// A setting that cannot be used. A wrong `id` is found by the supervisor.
-    pub fn child_spec(self, id: impl AsRef<str>) -> Result<(ChildSpec, Pool), ConfigError> {
+    pub fn child_spec(self, id: impl AsRef<str>) -> Result<(ChildSpec<SupervisorRef>, Pool), ConfigError> {
         let config = self.check()?;
         let pool = Pool::of(BrokerRef::new(config.shared.clone()), 0);
         Ok((tree(id.as_ref(), config).into(), pool))
@@ -101,12 +103,15 @@ fn tree(id: &str, config: Config) -> SupervisorBuilder {
     root.supervisor("serving", serving).child_spec(startup(broker))
 }
 
+/// The actor of a child that never runs.
+enum Never {}
+
+impl Actor for Never {
+    type Context = Context<Self>;
+}
+
 /// A child that has started when enough workers are ready. It declines to run then, since there is nothing left to do.
-fn startup(broker: BrokerRef) -> ChildSpec {
-    enum Never {}
-    impl Actor for Never {
-        type Context = Context<Self>;
-    }
+fn startup(broker: BrokerRef) -> ChildSpec<Never> {
     ChildSpec::new("startup", move || {
         let startup = broker.startup();
         async move {

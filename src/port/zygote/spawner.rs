@@ -34,7 +34,7 @@ impl Spawner {
     }
 
     /// The zygote's place in the tree. Its deaths do not count: workers are started cold meanwhile.
-    pub(crate) fn zygote(&self) -> Option<ChildSpec> {
+    pub(crate) fn zygote(&self) -> Option<ChildSpec<Zygote>> {
         let shared = self.zygote.clone()?;
         let spec = ChildSpec::with_context("zygote", move |context| {
             let shared = shared.clone();

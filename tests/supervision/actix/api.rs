@@ -10,7 +10,8 @@ use hatchery::supervisor::{
 use crate::support::*;
 
 /// Every call to a supervisor that has ended is an error, and none waits.
-async fn all_refused(dead: &SupervisorRef, spec: ChildSpec) {
+async fn all_refused(dead: &impl AsRef<SupervisorRef>, spec: ChildSpec<Puppet>) {
+    let dead = dead.as_ref();
     assert!(matches!(dead.start_child(spec).await, Err(ChildError::SupervisorDown)));
     assert!(matches!(dead.terminate_child("child1").await, Err(ChildError::SupervisorDown)));
     assert!(matches!(dead.restart_child("child1").await, Err(ChildError::SupervisorDown)));
@@ -63,7 +64,7 @@ async fn child_adm() {
     assert_eq!(counts(&app).await, [0; 4]);
 
     // Start: anew, with an incarnation that none has had.
-    assert!(app.start_child(spec.clone()).await.unwrap().unwrap() > second);
+    assert!(app.start_child(spec.clone()).await.unwrap().incarnation().unwrap() > second);
     assert_eq!(counts(&app).await, [1, 1, 0, 1]);
 
     let dead = app.downgrade();
@@ -78,7 +79,7 @@ async fn child_adm_simple() {
     assert_eq!(counts(&app).await, [0; 4]);
 
     // Start.
-    let first = app.start_child(Puppet::spec(&diary, "child1")).await.unwrap().unwrap();
+    let first = app.start_child(Puppet::spec(&diary, "child1")).await.unwrap().incarnation().unwrap();
     assert_eq!(counts(&app).await, [1, 1, 0, 1]);
     app.start_child(Puppet::spec(&diary, "child2")).await.unwrap();
     assert_eq!(listed(&app).await, ["child1 running", "child2 running"]);
@@ -103,7 +104,7 @@ async fn child_adm_simple() {
     }
 
     // The same id is another child; a reference to the old one does not follow.
-    assert!(app.start_child(Puppet::spec(&diary, "child1")).await.unwrap().unwrap() > first);
+    assert!(app.start_child(Puppet::spec(&diary, "child1")).await.unwrap().incarnation().unwrap() > first);
     assert_eq!(child1.send(Who).await, Err(SendError::Down));
 
     let dead = app.downgrade();
@@ -120,7 +121,7 @@ fn refused(builder: SupervisorBuilder) -> &'static str {
 async fn child_specs() {
     let diary = Diary::default();
     let spec = |id: &str| Puppet::spec(&diary, id);
-    let declared = |spec: ChildSpec| Supervisor::builder("app").child_spec(spec);
+    let declared = |spec: ChildSpec<Puppet>| Supervisor::builder("app").child_spec(spec);
     assert_eq!(refused(declared(spec(""))), "id");
     assert_eq!(refused(declared(spec("a/b"))), "id");
     assert_eq!(refused(declared(spec("a")).child_spec(spec("a"))), "id");
@@ -130,7 +131,7 @@ async fn child_specs() {
     let backoff = Backoff { first: 2 * S, max: S, ..Backoff::default() };
     assert_eq!(refused(declared(spec("a").backoff(backoff))), "backoff.first");
     // Below, too, with its path.
-    let error = declared(declared(spec("a/b")).into()).validate().unwrap_err();
+    let error = Supervisor::builder("app").supervisor("app", declared(spec("a/b"))).validate().unwrap_err();
     assert_eq!(&*error.path, "app/app/a/b");
     let error = declared(spec("a/b")).start().await.unwrap_err();
     assert!(error.cause.is::<SpecError>());

@@ -127,7 +127,10 @@ async fn max_children() {
     // Neither a failed start nor one that was declined takes a place.
     app.terminate_child("d").await.unwrap();
     assert!(app.start_child(Puppet::scripted(&diary, "e", &[Start::Fail])).await.is_err());
-    assert_eq!(app.start_child(Puppet::scripted(&diary, "e", &[Start::Decline])).await.unwrap(), None);
+    assert_eq!(
+        app.start_child(Puppet::scripted(&diary, "e", &[Start::Decline])).await.unwrap().incarnation(),
+        None
+    );
     start("e").await.unwrap();
     stop(app, &diary).await;
 }

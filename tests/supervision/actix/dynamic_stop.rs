@@ -6,7 +6,7 @@ use hatchery::supervisor::{ChildError, ChildSpec, ExitReason, Restart, Shutdown,
 
 use crate::support::*;
 
-async fn pool(specs: impl IntoIterator<Item = ChildSpec>) -> Supervisor {
+async fn pool(specs: impl IntoIterator<Item = ChildSpec<Puppet>>) -> Supervisor {
     let app = Supervisor::dynamic("app").start().await.unwrap();
     for spec in specs {
         app.start_child(spec).await.unwrap();

@@ -122,7 +122,7 @@ async fn a_slot_taken_meanwhile_is_not_started_by_an_old_retry() {
             app.delete_child("a").await.unwrap();
         }
         diary.take();
-        let incarnation = app.start_child(Puppet::spec(&diary, "a")).await.unwrap();
+        let incarnation = app.start_child(Puppet::spec(&diary, "a")).await.unwrap().incarnation();
         for _ in 0..3 {
             assert_eq!(incarnations(&app).await, [incarnation]);
         }

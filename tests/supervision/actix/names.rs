@@ -7,7 +7,7 @@ use hatchery::supervisor::{ChildError, ChildSpec, NameTaken, Restart, Strategy, 
 use crate::support::*;
 
 /// The specification of a puppet that takes this name when it starts.
-fn named(diary: &Diary, id: &str, name: &'static str) -> ChildSpec {
+fn named(diary: &Diary, id: &str, name: &'static str) -> ChildSpec<Puppet> {
     let diary = diary.clone();
     ChildSpec::with_context(id, move |cx| {
         let diary = diary.clone();

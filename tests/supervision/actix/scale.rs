@@ -26,7 +26,7 @@ impl Handler<End> for Idle {
     }
 }
 
-fn idle(number: usize, restart: Restart) -> ChildSpec {
+fn idle(number: usize, restart: Restart) -> ChildSpec<Idle> {
     ChildSpec::new(number.to_string(), || async { Ok::<_, Infallible>(Idle) }).restart(restart)
 }
 

@@ -33,7 +33,8 @@ async fn ends_all(app: Supervisor, diary: &Diary, child: &str, how: End) {
 }
 
 /// Ends a child, and nothing else.
-async fn ends_alone(app: &SupervisorRef, child: &str, how: End) {
+async fn ends_alone(app: &impl AsRef<SupervisorRef>, child: &str, how: End) {
+    let app = app.as_ref();
     let others = counts(app).await[1] - 1;
     end(app, child, how).await;
     assert!(is_up(app).await);

@@ -21,8 +21,8 @@ async fn sup_start_ignore_child() {
     let diary = Diary::default();
     let app = Supervisor::builder("app").start().await.unwrap();
     let declining = Puppet::scripted(&diary, "child1", &[Start::Decline, Start::Up]);
-    assert_eq!(app.start_child(declining).await.unwrap(), None);
-    assert!(app.start_child(Puppet::spec(&diary, "child2")).await.unwrap().is_some());
+    assert_eq!(app.start_child(declining).await.unwrap().incarnation(), None);
+    assert!(app.start_child(Puppet::spec(&diary, "child2")).await.unwrap().incarnation().is_some());
     assert_eq!(listed(&app).await, ["child1 down", "child2 running"]);
     assert_eq!(counts(&app).await, [2, 1, 0, 2]);
     assert_eq!(puppet(&app, "child1").do_send(End::Stop), Err(SendError::Down));
@@ -31,7 +31,7 @@ async fn sup_start_ignore_child() {
     stop(app, &diary).await;
 }
 
-fn declining(diary: &Diary, restart: Restart) -> ChildSpec {
+fn declining(diary: &Diary, restart: Restart) -> ChildSpec<Puppet> {
     Puppet::scripted(diary, "child1", &[Start::Decline]).restart(restart)
 }
 
@@ -52,8 +52,14 @@ async fn sup_start_ignore_temporary_child() {
 
 /// A child that declines to start is followed by one that does not: the first is not there any more.
 async fn declined_and_gone(app: Supervisor, diary: &Diary, restart: Restart) {
-    assert_eq!(app.start_child(declining(diary, restart)).await.unwrap(), None);
-    assert!(app.start_child(Puppet::spec(diary, "child2").restart(restart)).await.unwrap().is_some());
+    assert_eq!(app.start_child(declining(diary, restart)).await.unwrap().incarnation(), None);
+    assert!(
+        app.start_child(Puppet::spec(diary, "child2").restart(restart))
+            .await
+            .unwrap()
+            .incarnation()
+            .is_some()
+    );
     assert_eq!(listed(&app).await, ["child2 running"]);
     assert_eq!(counts(&app).await, [1, 1, 0, 1]);
     stop(app.clone(), diary).await;

@@ -5,26 +5,30 @@ use hatchery::supervisor::{ChildCount, ChildError, ChildRef, Supervisor, Supervi
 use super::{Diary, Puppet, Who, within};
 
 /// [specs, active, supervisors, workers], as OTP's suite writes it.
-pub(crate) async fn counts(supervisor: &SupervisorRef) -> [usize; 4] {
+pub(crate) async fn counts(supervisor: &impl AsRef<SupervisorRef>) -> [usize; 4] {
+    let supervisor = supervisor.as_ref();
     let ChildCount { specs, active, supervisors, workers } =
         within("the counts", supervisor.count_children()).await.unwrap();
     [specs, active, supervisors, workers]
 }
 
 /// The children in start order, as "a running".
-pub(crate) async fn listed(supervisor: &SupervisorRef) -> Vec<String> {
+pub(crate) async fn listed(supervisor: &impl AsRef<SupervisorRef>) -> Vec<String> {
+    let supervisor = supervisor.as_ref();
     let children = within("the list", supervisor.which_children()).await.unwrap();
     children.iter().map(|child| format!("{} {}", child.options.id, child.state)).collect()
 }
 
 /// The children's incarnations in start order; `None` for those that have no task.
-pub(crate) async fn incarnations(supervisor: &SupervisorRef) -> Vec<Option<u64>> {
+pub(crate) async fn incarnations(supervisor: &impl AsRef<SupervisorRef>) -> Vec<Option<u64>> {
+    let supervisor = supervisor.as_ref();
     let children = within("the list", supervisor.which_children()).await.unwrap();
     children.iter().map(|child| child.incarnation).collect()
 }
 
 /// Whether it runs and has not decided to end: one on its way out refuses calls.
-pub(crate) async fn is_up(supervisor: &SupervisorRef) -> bool {
+pub(crate) async fn is_up(supervisor: &impl AsRef<SupervisorRef>) -> bool {
+    let supervisor = supervisor.as_ref();
     match within("an answer", supervisor.terminate_child("nobody")).await {
         Err(ChildError::NotFound) => true,
         Err(ChildError::SupervisorDown) => false,
@@ -32,11 +36,13 @@ pub(crate) async fn is_up(supervisor: &SupervisorRef) -> bool {
     }
 }
 
-pub(crate) fn puppet(supervisor: &SupervisorRef, path: &str) -> ChildRef<Puppet> {
+pub(crate) fn puppet(supervisor: &impl AsRef<SupervisorRef>, path: &str) -> ChildRef<Puppet> {
+    let supervisor = supervisor.as_ref();
     supervisor.child(path).unwrap()
 }
 
-pub(crate) async fn who(supervisor: &SupervisorRef, path: &str) -> u64 {
+pub(crate) async fn who(supervisor: &impl AsRef<SupervisorRef>, path: &str) -> u64 {
+    let supervisor = supervisor.as_ref();
     within("an answer", puppet(supervisor, path).send(Who)).await.unwrap()
 }
 

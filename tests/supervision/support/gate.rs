@@ -39,7 +39,7 @@ impl Gate {
     }
 
     /// The specification of a puppet whose every start asks here.
-    pub(crate) fn spec(&self, diary: &Diary, name: &str) -> ChildSpec {
+    pub(crate) fn spec(&self, diary: &Diary, name: &str) -> ChildSpec<Puppet> {
         let (diary, is_open, sender) = (diary.clone(), self.is_open.clone(), self.sender.clone());
         ChildSpec::with_context(name, move |cx: ChildContext| {
             let (diary, is_open, sender) = (diary.clone(), is_open.clone(), sender.clone());

@@ -66,11 +66,11 @@ impl Puppet {
     }
 
     /// The specification of one that behaves.
-    pub(crate) fn spec(diary: &Diary, name: &str) -> ChildSpec {
+    pub(crate) fn spec(diary: &Diary, name: &str) -> ChildSpec<Puppet> {
         Self::spec_with(diary, name, Manners::default())
     }
 
-    pub(crate) fn spec_with(diary: &Diary, name: &str, manners: Manners) -> ChildSpec {
+    pub(crate) fn spec_with(diary: &Diary, name: &str, manners: Manners) -> ChildSpec<Puppet> {
         let diary = diary.clone();
         ChildSpec::with_context(name, move |cx| {
             let puppet = Puppet::new(&diary, cx, manners.clone());
@@ -79,7 +79,7 @@ impl Puppet {
     }
 
     /// The specification of one with these starts; after them the last one again.
-    pub(crate) fn scripted(diary: &Diary, name: &str, starts: &[Start]) -> ChildSpec {
+    pub(crate) fn scripted(diary: &Diary, name: &str, starts: &[Start]) -> ChildSpec<Puppet> {
         let (diary, starts, next) = (diary.clone(), starts.to_vec(), Arc::new(AtomicUsize::new(0)));
         ChildSpec::with_context(name, move |cx| {
             let start = starts[next.fetch_add(1, Ordering::SeqCst).min(starts.len() - 1)];

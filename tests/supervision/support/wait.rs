@@ -59,19 +59,22 @@ pub(crate) async fn terminated(reports: &mut Reports, child: &str) -> ExitReason
 }
 
 /// Makes a puppet end, and waits until its supervisor has seen that and decided what follows.
-pub(crate) async fn end(supervisor: &SupervisorRef, child: &str, how: End) -> ExitReason {
+pub(crate) async fn end(supervisor: &impl AsRef<SupervisorRef>, child: &str, how: End) -> ExitReason {
+    let supervisor = supervisor.as_ref();
     let mut reports = supervisor.subscribe();
     puppet(supervisor, child).do_send(how).unwrap();
     terminated(&mut reports, child).await
 }
 
 /// Makes a puppet end, and waits for its next incarnation.
-pub(crate) async fn crash(supervisor: &SupervisorRef, child: &str) -> u64 {
+pub(crate) async fn crash(supervisor: &impl AsRef<SupervisorRef>, child: &str) -> u64 {
+    let supervisor = supervisor.as_ref();
     crash_until(supervisor, child, child).await
 }
 
 /// Makes a puppet end, and waits for the next incarnation of the last of its group.
-pub(crate) async fn crash_until(supervisor: &SupervisorRef, child: &str, last: &str) -> u64 {
+pub(crate) async fn crash_until(supervisor: &impl AsRef<SupervisorRef>, child: &str, last: &str) -> u64 {
+    let supervisor = supervisor.as_ref();
     let mut reports = supervisor.subscribe();
     puppet(supervisor, child).do_send(End::Panic).unwrap();
     started(&mut reports, last).await
