@@ -54,6 +54,10 @@ bench-startup *ARGS:
 bench-chaos *ARGS:
     cargo bench --bench chaos -- {{ARGS}}
 
+# The pool's core alone: one call, with an empty and a full queue.
+bench-core *ARGS:
+    cargo bench --bench core -- {{ARGS}}
+
 bench-supervision:
     cargo bench --bench supervision
 

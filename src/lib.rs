@@ -77,6 +77,11 @@ pub use port::{
 #[cfg(feature = "python")]
 pub use worker::{Placement, Reply};
 
+/// For `benches/core.rs` only.
+#[cfg(feature = "python")]
+#[doc(hidden)]
+pub use pool::CoreBench;
+
 /// For `fuzz/` only.
 #[cfg(all(feature = "python", fuzzing))]
 #[doc(hidden)]

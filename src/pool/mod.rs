@@ -24,6 +24,7 @@ mod core;
 mod runtime;
 
 pub use self::core::Affinity;
+pub use self::core::bench::CoreBench;
 pub use broker::{
     Declaration, PoolActor, PoolStatus, PythonInfo, ReloadError, ReloadWorkers, StartupFailure, WorkerState,
     WorkerStatus,

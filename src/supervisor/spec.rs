@@ -77,7 +77,7 @@ pub(crate) struct Spec {
     pub(crate) starter: Starter,
 }
 
-/// What a supervisor may have as a child: an actor or another supervisor.
+/// What a supervisor may have as a child: an actor, or another supervisor. No other type needs to implement it.
 ///
 /// ```no_run
 /// use hatchery::supervisor::{ChildError, ChildSpec, Supervised, SupervisorRef};
@@ -91,7 +91,6 @@ pub trait Supervised: 'static {
     type Ref;
 
     /// The reference to the child of this id, even if the supervisor does not have it any more.
-    #[doc(hidden)]
     fn reference(supervisor: &SupervisorRef, id: &str) -> Self::Ref;
 }
 

@@ -6,40 +6,42 @@ use std::time::Instant;
 use super::machine::{Core, SHORTEST_RETRY};
 use super::message::{Affinity, Command, Rejection, RequestId, SessionEnd, SessionUse, WorkerId};
 use super::queue::Claim;
-use super::sessions::{Home, SessionId};
+use super::sessions::{Owner, SessionId};
 use crate::error::OverloadCause;
 use crate::worker::Placement;
 
-/// Where a new request may go as things are.
+/// Where a new request may go now.
 #[derive(Default)]
 pub(super) struct Route {
-    session: Option<(SessionId, Home)>,
-    /// The worker that it gets at once.
+    session: Option<(SessionId, Owner)>,
+    /// The worker that takes it at once.
     pub(super) worker: Option<WorkerId>,
-    /// The slot whose worker alone may serve it.
-    pub(super) only: Option<u32>,
+    /// The only slot whose worker may serve it.
+    pub(super) pinned_to: Option<u32>,
 }
 
 impl<T, C: Clone> Core<T, C> {
-    /// While anybody waits in the common line, every free place is owed to somebody who has waited longer.
+    /// While a shared request waits, a new request gets no worker at once: the older one comes first.
     pub(super) fn route(&self, wanted: Option<&SessionUse>, exclusive: bool) -> Route {
-        let nobody_waits = self.queue.first_for_any().is_none();
+        let nobody_waits = self.queue.first_shared().is_none();
         let worker =
             |slot: Option<u32>| slot.filter(|_| nobody_waits).and_then(|slot| self.slots.newest(slot));
-        let any = || worker(self.openings.next(exclusive));
+        let any = || worker(self.available.next(exclusive));
         let Some(wanted) = wanted else { return Route { worker: any(), ..Route::default() } };
         let session = self.sessions.find(&wanted.session);
-        let Some((_, Home::At(home))) = session else { return Route { session, worker: any(), only: None } };
-        let own = worker(Some(home).filter(|home| self.openings.is_open(*home, exclusive)));
+        let Some((_, Owner::At(owner))) = session else {
+            return Route { session, worker: any(), pinned_to: None };
+        };
+        let own = worker(Some(owner).filter(|owner| self.available.is_available(*owner, exclusive)));
         match wanted.affinity {
-            Affinity::Hint => Route { session, worker: own.or_else(any), only: None },
+            Affinity::Hint => Route { session, worker: own.or_else(any), pinned_to: None },
             Affinity::StrictQueue | Affinity::StrictFailFast => {
-                Route { session, worker: own, only: Some(home) }
+                Route { session, worker: own, pinned_to: Some(owner) }
             }
         }
     }
 
-    /// Why a new request is refused for the sake of its session.
+    /// Why a new request is rejected because of its session.
     pub(super) fn refuse(
         &mut self,
         request: RequestId,
@@ -49,10 +51,12 @@ impl<T, C: Clone> Core<T, C> {
     ) -> Option<Rejection<C>> {
         let SessionUse { session, affinity } = wanted?;
         match route.session {
-            Some((id, Home::Lost)) => Some(self.tell_loss(id, session.clone(), request, out)),
-            Some((_, Home::At(home))) if *affinity == Affinity::StrictFailFast && route.worker.is_none() => {
+            Some((id, Owner::Lost)) => Some(self.tell_loss(id, session.clone(), request, out)),
+            Some((_, Owner::At(owner)))
+                if *affinity == Affinity::StrictFailFast && route.worker.is_none() =>
+            {
                 let in_flight = self.config.in_flight;
-                let ahead = in_flight as usize + self.queue.len_for(home);
+                let ahead = in_flight as usize + self.queue.pinned_len(owner);
                 let retry_after = (self.work(ahead) / in_flight).max(SHORTEST_RETRY);
                 Some(Rejection::SessionBusy { session: session.clone(), retry_after })
             }
@@ -61,8 +65,8 @@ impl<T, C: Clone> Core<T, C> {
         }
     }
 
-    /// An accepted request's part in its session, which begins if there is none; the one that was not used for longest
-    /// makes room.
+    /// Counts an accepted request as a use of its session. A session that does not exist begins; if there are too many, the
+    /// least recently used one is evicted.
     pub(super) fn enter(&mut self, now: Instant, wanted: SessionUse, out: &mut Vec<Command<T, C>>) -> Claim {
         let SessionUse { session, affinity } = wanted;
         let session = match self.sessions.find(&session) {
@@ -91,21 +95,21 @@ impl<T, C: Clone> Core<T, C> {
         Some(placement)
     }
 
-    /// A request of the session did not come to the slot's worker after all.
+    /// Undoes the assignment of a session's request to the slot's worker.
     pub(super) fn unsettle(&mut self, now: Instant, session: SessionId, slot: u32) {
-        let Some(home) = self.sessions.unassigned(now, session, slot) else { return };
+        let Some(owner) = self.sessions.unassigned(now, session, slot) else { return };
         self.queue.unbind(session);
-        if let Home::At(home) = home {
-            self.bind(session, home);
+        if let Owner::At(owner) = owner {
+            self.bind(session, owner);
         }
     }
 
     fn bind(&mut self, session: SessionId, slot: u32) {
         self.queue.bind(session, slot);
-        self.touched.push(slot);
+        self.dirty.push(slot);
     }
 
-    /// The session's user ends it.
+    /// A caller ends the session.
     pub(super) fn end_session(
         &mut self,
         now: Instant,
@@ -118,15 +122,15 @@ impl<T, C: Clone> Core<T, C> {
         let workers = self.workers(places.unwrap_or_default());
         let session = name.clone();
         out.push(Command::EndSession { workers, session, cause: SessionEnd::Ended, item: Some(item) });
-        if let Some((ended, home)) = found {
+        if let Some((ended, owner)) = found {
             self.begin_anew(now, ended, name);
-            if let Home::At(slot) = home {
-                self.touched.push(slot);
+            if let Owner::At(slot) = owner {
+                self.dirty.push(slot);
             }
         }
     }
 
-    /// Those who wait begin the ended session anew. Any worker may serve those of them who had to wait for its own.
+    /// The requests that wait begin the ended session anew. Any worker may serve them.
     fn begin_anew(&mut self, now: Instant, ended: SessionId, name: Arc<str>) {
         let waiting = self.queue.len_of(ended);
         if waiting == 0 {
@@ -137,25 +141,25 @@ impl<T, C: Clone> Core<T, C> {
         self.queue.begin_anew(ended, next);
     }
 
-    /// The slot's worker is gone, if it had one, and with it the state of the sessions that had their home there.
+    /// The slot's worker has ended, if it had one, and the state of the sessions that it owned is lost.
     ///
-    /// The requests that wait for such a session counted on that state, even where another worker might have served them:
-    /// all of them are told of the loss.
+    /// The waiting requests of such a session relied on that state, even where another worker could have served them: all of
+    /// them are rejected with the loss.
     pub(super) fn worker_gone(&mut self, now: Instant, slot: u32, out: &mut Vec<Command<T, C>>) {
         for assignment in self.slots.forget_assignments(slot) {
             self.leave(now, assignment.session);
         }
-        self.touched.push(slot);
+        self.dirty.push(slot);
         for id in self.sessions.worker_gone(slot) {
             let Some(session) = self.sessions.name(id) else { continue };
-            while let Some(waiter) = self.queue.pop_of(id) {
-                let reason = self.tell_loss(id, session.clone(), waiter.request, out);
-                self.send_away(now, waiter, reason, out);
+            while let Some(queued) = self.queue.pop_of(id) {
+                let reason = self.tell_loss(id, session.clone(), queued.request, out);
+                self.reject_queued(now, queued, reason, out);
             }
         }
     }
 
-    /// What a request of a lost session is told. The other workers drop what they have of the session before that.
+    /// The rejection of a request whose session is lost. The other workers drop their state of the session first.
     fn tell_loss(
         &mut self,
         id: SessionId,
@@ -171,14 +175,14 @@ impl<T, C: Clone> Core<T, C> {
         Rejection::SessionLost { session }
     }
 
-    /// The caller of this request knows of its session's loss: the next request begins the session anew.
+    /// The caller of this request has heard that its session is lost: the next request begins the session anew.
     pub(super) fn loss_heard(&mut self, request: RequestId, out: &mut Vec<Command<T, C>>) {
         if let Some(id) = self.sessions.take_told(request) {
             self.forget(id, SessionEnd::Ended, out);
         }
     }
 
-    /// Ends a session of our own accord, and tells the workers that have something of it; returns its name.
+    /// Ends a session that no caller has ended, tells the workers that have state of it, and returns its name.
     pub(super) fn forget(
         &mut self,
         id: SessionId,

@@ -1,16 +1,16 @@
-//! The rules: what each event does, who waits, who is refused.
+//! The rules: what each event does, which requests wait, which are rejected.
 
 use std::time::{Duration, Instant};
 
+use super::available::Available;
 use super::message::{Command, Config, Event, Rejection, RequestId, SessionEnd, SessionUse, WorkerId};
-use super::openings::Openings;
-use super::queue::{Queue, Waiter};
+use super::queue::{Queue, QueuedRequest};
 use super::sessions::{SessionId, Sessions};
 use super::slots::{Assignment, Slots};
 use super::status::{Counts, SlotStatus, Totals};
 use crate::error::OverloadCause;
 
-/// A caller told to come back sooner than this would only add to the overload.
+/// A caller that comes back sooner would add to the overload.
 pub(super) const SHORTEST_RETRY: Duration = Duration::from_secs(1);
 
 /// A new run time weighs an eighth (as in TCP's smoothed round trip): some ten calls move the mean, one does not.
@@ -20,10 +20,10 @@ const RUN_WEIGHT: u32 = 8;
 pub(crate) struct Core<T, C> {
     pub(super) config: Config,
     pub(super) slots: Slots<C>,
-    pub(super) openings: Openings,
+    pub(super) available: Available,
     pub(super) queue: Queue<T>,
-    /// The slots whose free places or own lines have changed, so that those who wait there are to be looked at.
-    pub(super) touched: Vec<u32>,
+    /// The slots whose free capacity or pinned requests have changed. [`dispatch`](Self::dispatch) looks at them.
+    pub(super) dirty: Vec<u32>,
     pub(super) sessions: Sessions,
     starting_up: bool,
     closed: bool,
@@ -51,9 +51,9 @@ impl<T, C: Clone> Core<T, C> {
         Self {
             config,
             slots: Slots::new(now, config.size, config.in_flight),
-            openings: Openings::new(config.size),
+            available: Available::new(config.size),
             queue: Queue::new(config.size),
-            touched: Vec::new(),
+            dirty: Vec::new(),
             sessions: Sessions::new(config.size, config.session_ttl, config.max_sessions),
             starting_up: false,
             closed: false,
@@ -63,26 +63,26 @@ impl<T, C: Clone> Core<T, C> {
         }
     }
 
-    /// Takes in what happened and appends to `out` what is to be done.
+    /// Handles an event, and appends the commands to `out`.
     ///
-    /// Whoever's deadline has come is sent away first, whatever the event: so nobody is assigned at or after it, even
-    /// when the tick is late, and the dead do not fill the queue against the living. The same holds for the sessions
-    /// whose time to live is over.
+    /// Requests and sessions whose time is over expire before any event is handled. So no request is assigned at or after its
+    /// deadline, even when the tick is late, and expired requests do not fill the queue.
     pub(crate) fn handle(&mut self, now: Instant, event: Event<T, C>, out: &mut Vec<Command<T, C>>) {
-        let way_is_free = self.expire(now, out);
+        let some_expired = self.expire(now, out);
         match event {
             Event::Submitted { request, deadline, item, bytes, session, exclusive } => {
-                // Those who have waited behind one who is gone come before the newcomer. Any other event may be news of
-                // the very worker that they would be given, and is heard first.
-                if way_is_free {
-                    self.hand_out(now, out);
+                // Requests behind an expired one come before the new request. Other events may concern the worker that those
+                // requests would get, and are handled first.
+                if some_expired {
+                    self.dispatch(now, out);
                 }
-                let waiter = Waiter { request, deadline, item, bytes, claim: None, exclusive, only: None };
-                self.submit(now, waiter, session, out);
+                let queued =
+                    QueuedRequest { request, deadline, item, bytes, claim: None, exclusive, pinned_to: None };
+                self.submit(now, queued, session, out);
             }
             Event::Announced { request, item } => {
-                if way_is_free {
-                    self.hand_out(now, out);
+                if some_expired {
+                    self.dispatch(now, out);
                 }
                 match self.refuses_all() {
                     Some(reason) => {
@@ -93,8 +93,8 @@ impl<T, C: Clone> Core<T, C> {
                 }
             }
             Event::Abandoned { request } => {
-                if let Some(waiter) = self.queue.remove(request) {
-                    self.left(now, &waiter);
+                if let Some(queued) = self.queue.remove(request) {
+                    self.left(now, &queued);
                     self.totals.abandoned += 1;
                 }
                 self.sessions.take_told(request);
@@ -106,15 +106,15 @@ impl<T, C: Clone> Core<T, C> {
                 if self.slots.ready(now, worker) {
                     self.unavailable = None;
                     self.check_startup(out);
-                    // An earlier one whose end was not heard.
+                    // The end of an earlier worker may not have been heard.
                     self.worker_gone(now, worker.slot, out);
-                    self.openings.fresh(worker.slot);
+                    self.available.fresh(worker.slot);
                 }
             }
             Event::WorkerFreed { worker, request } => self.freed(now, worker, request),
             Event::WorkerLeaving { worker } => {
                 if self.slots.leaving(now, worker) {
-                    self.touched.push(worker.slot);
+                    self.dirty.push(worker.slot);
                 }
             }
             Event::WorkerExited { worker, cause } => {
@@ -134,13 +134,13 @@ impl<T, C: Clone> Core<T, C> {
             Event::Closed => self.close(now, out),
             Event::Tick => {}
         }
-        self.hand_out(now, out);
+        self.dispatch(now, out);
     }
 
-    /// Why every request would be refused now; `None` when one might be accepted.
+    /// Why every request would be rejected now; `None` when one might be accepted.
     ///
-    /// The answer holds for a session's request too: a session is given only an open worker, and an open worker takes any
-    /// request. Such a request may be refused for its session first.
+    /// The answer holds for a session's request, too: a session gets only an available worker, and an available worker takes any
+    /// request. Such a request may be rejected because of its session first.
     pub(crate) fn refuses_all(&self) -> Option<Rejection<C>> {
         if self.closed {
             Some(Rejection::Draining)
@@ -165,7 +165,7 @@ impl<T, C: Clone> Core<T, C> {
         }
     }
 
-    /// When a [`Event::Tick`] is due: at the earliest deadline of those who wait, or the earliest end of a session.
+    /// When an [`Event::Tick`] is due: at the earliest deadline of a queued request or expiry of a session.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         [self.queue.earliest_deadline(), self.sessions.next_expiry()].into_iter().flatten().min()
     }
@@ -190,7 +190,7 @@ impl<T, C: Clone> Core<T, C> {
         }
     }
 
-    /// Whether the core has heard nothing yet of this worker, or of a later one of its slot.
+    /// Whether no event of this worker, or of a later one of its slot, has been handled yet.
     pub(crate) fn is_news(&self, worker: WorkerId) -> bool {
         self.slots.newest(worker.slot) < Some(worker)
     }
@@ -200,56 +200,56 @@ impl<T, C: Clone> Core<T, C> {
         self.slots.iter()
     }
 
-    /// Something that the worker served is over.
+    /// A call or lease of the worker is over.
     pub(super) fn freed(&mut self, now: Instant, worker: WorkerId, request: RequestId) {
         if let Some(Assignment { begun, session, .. }) = self.slots.freed(now, worker, request) {
             self.measure(now.saturating_duration_since(begun));
             self.leave(now, session);
-            self.openings.used(worker.slot);
-            self.touched.push(worker.slot);
+            self.available.used(worker.slot);
+            self.dirty.push(worker.slot);
         }
     }
 
     fn submit(
         &mut self,
         now: Instant,
-        mut waiter: Waiter<T>,
+        mut queued: QueuedRequest<T>,
         session: Option<SessionUse>,
         out: &mut Vec<Command<T, C>>,
     ) {
         self.totals.submitted += 1;
-        let route = self.route(session.as_ref(), waiter.exclusive);
+        let route = self.route(session.as_ref(), queued.exclusive);
         let reason = if self.closed {
             Rejection::Draining
-        } else if waiter.deadline <= now {
+        } else if queued.deadline <= now {
             Rejection::TimedOut
         } else if let Some(cause) = &self.unavailable {
             Rejection::Unavailable { cause: cause.clone() }
-        } else if let Some(reason) = self.refuse(waiter.request, session.as_ref(), &route, out) {
+        } else if let Some(reason) = self.refuse(queued.request, session.as_ref(), &route, out) {
             reason
         } else if let Some(cause) = self.queue_is_full().filter(|_| route.worker.is_none()) {
             self.overloaded(cause)
         } else {
-            waiter.claim = session.map(|session| self.enter(now, session, out));
-            waiter.only = route.only;
+            queued.claim = session.map(|session| self.enter(now, session, out));
+            queued.pinned_to = route.pinned_to;
             match route.worker {
-                // Nobody who waits could be served by it, so nobody is overtaken.
-                Some(worker) => self.assign(now, worker, waiter, out),
+                // No queued request could be served by this worker, so none is overtaken.
+                Some(worker) => self.assign(now, worker, queued, out),
                 None => {
-                    self.queue.push(waiter);
-                    self.touched.extend(route.only);
+                    self.queue.push(queued);
+                    self.dirty.extend(route.pinned_to);
                 }
             }
             return;
         };
-        self.reject(waiter.request, waiter.item, reason, out);
+        self.reject(queued.request, queued.item, reason, out);
     }
 
-    /// Sends away whose time is over; whether any of them may have been in others' way.
+    /// Rejects requests and ends sessions whose time is over. Returns whether a request was rejected.
     fn expire(&mut self, now: Instant, out: &mut Vec<Command<T, C>>) -> bool {
         let waiting = self.queue.len();
-        while let Some(waiter) = self.queue.pop_expired(now) {
-            self.send_away(now, waiter, Rejection::TimedOut, out);
+        while let Some(queued) = self.queue.pop_expired(now) {
+            self.reject_queued(now, queued, Rejection::TimedOut, out);
         }
         while let Some(session) = self.sessions.expired(now) {
             self.forget(session, SessionEnd::Expired, out);
@@ -262,7 +262,7 @@ impl<T, C: Clone> Core<T, C> {
         if std::mem::take(&mut self.starting_up) {
             out.push(Command::StartupAborted);
         }
-        self.send_all_away(now, &Rejection::Draining, out);
+        self.reject_all_queued(now, &Rejection::Draining, out);
     }
 
     fn check_startup(&mut self, out: &mut Vec<Command<T, C>>) {
@@ -280,35 +280,35 @@ impl<T, C: Clone> Core<T, C> {
 
     fn check_available(&mut self, now: Instant, cause: C, out: &mut Vec<Command<T, C>>) {
         if self.slots.all_failed() {
-            self.send_all_away(now, &Rejection::Unavailable { cause: cause.clone() }, out);
+            self.reject_all_queued(now, &Rejection::Unavailable { cause: cause.clone() }, out);
             self.unavailable = Some(cause);
         }
     }
 
-    fn send_all_away(&mut self, now: Instant, reason: &Rejection<C>, out: &mut Vec<Command<T, C>>) {
-        while let Some(waiter) = self.queue.pop() {
-            self.send_away(now, waiter, reason.clone(), out);
+    fn reject_all_queued(&mut self, now: Instant, reason: &Rejection<C>, out: &mut Vec<Command<T, C>>) {
+        while let Some(queued) = self.queue.pop() {
+            self.reject_queued(now, queued, reason.clone(), out);
         }
     }
 
-    pub(super) fn send_away(
+    pub(super) fn reject_queued(
         &mut self,
         now: Instant,
-        waiter: Waiter<T>,
+        queued: QueuedRequest<T>,
         reason: Rejection<C>,
         out: &mut Vec<Command<T, C>>,
     ) {
-        self.left(now, &waiter);
-        self.reject(waiter.request, waiter.item, reason, out);
+        self.left(now, &queued);
+        self.reject(queued.request, queued.item, reason, out);
     }
 
-    /// A waiter left the queue without a worker.
-    fn left(&mut self, now: Instant, waiter: &Waiter<T>) {
-        self.touched.extend(waiter.only.filter(|slot| self.slots.load_of_open(*slot).is_some()));
-        self.leave(now, waiter.claim.map(|claim| claim.session));
+    /// A request left the queue without a worker.
+    fn left(&mut self, now: Instant, queued: &QueuedRequest<T>) {
+        self.dirty.extend(queued.pinned_to.filter(|slot| self.slots.load_if_free(*slot).is_some()));
+        self.leave(now, queued.claim.map(|claim| claim.session));
     }
 
-    /// A request of the session is over, if it was of one.
+    /// A request of this session, if it had one, is over.
     pub(super) fn leave(&mut self, now: Instant, session: Option<SessionId>) {
         if let Some(session) = session {
             self.sessions.leave(now, session);
@@ -334,15 +334,15 @@ impl<T, C: Clone> Core<T, C> {
         });
     }
 
-    /// To come back after the time the ready workers need for the queue as it is. Each of them ends as many requests in
-    /// the mean run time as it may have at once, whether they run side by side or wait for each other in there.
+    /// The retry time is what the ready workers need for the present queue. Each of them ends as many requests in the mean run
+    /// time as it may have at once.
     pub(super) fn overloaded(&self, cause: OverloadCause) -> Rejection<C> {
         let (queue_len, queue_bytes) = (self.queue.len(), self.queue.bytes());
         let retry_after = self.work(queue_len) / (self.slots.tally().ready().max(1) * self.config.in_flight);
         Rejection::Overloaded { cause, queue_len, queue_bytes, retry_after: retry_after.max(SHORTEST_RETRY) }
     }
 
-    /// How long so many requests take, one after the other.
+    /// How long this many requests take, one after the other.
     pub(super) fn work(&self, requests: usize) -> Duration {
         let requests = u32::try_from(requests).unwrap_or(u32::MAX);
         self.mean_run.unwrap_or_default().saturating_mul(requests)

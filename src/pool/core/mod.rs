@@ -5,24 +5,34 @@
 //! [`Core::next_deadline`].
 //!
 //! ```text
-//!            Event                     Core                      Command
-//!   Submitted, Abandoned --> +-----------------------+
-//!                            | queue     who waits,  | --> Reject
-//!   Tick, Closed ----------> |           until when  |
-//!                            | machine   the rules   | --> StartupSucceeded, StartupFailed, StartupAborted
-//!   WorkerReady, -Freed, --> | slots     who serves  |
-//!   -Leaving, -Exited,       |           and what    | --> StartSlot
-//!   StartFailed              | openings  who can     |
-//!                            |           serve more  |
-//!   Unassigned ------------> | hand_out  who gets    | --> Assign
-//!                            |           which       |
-//!                            | sessions  whose state | --> EndSession
-//!   EndSession ------------> |           lives where |
-//!                            | affinity  their rules |
-//!                            +-----------------------+
+//!            Event                     Core                       Command
+//!   Submitted, Abandoned --> +------------------------+
+//!                            | queue      requests    |
+//!   Tick, Closed ----------> | machine    the rules   | --> Reject, Admit
+//!                            | slots      workers     | --> StartupSucceeded, StartupFailed, StartupAborted
+//!   WorkerReady, -Freed, --> | available  workers     |
+//!   -Leaving, -Exited,       |            with free   | --> StartSlot
+//!   StartFailed              |            capacity    |
+//!   Unassigned ------------> | dispatch   who serves  | --> Assign
+//!                            |            which       |
+//!   EndSession ------------> | sessions, affinity     | --> EndSession
+//!                            +------------------------+
 //! ```
 //!
-//! A slot is a place for one worker; the supervisor fills it again and again, each time with a new incarnation:
+//! # The rules of the queue
+//!
+//! 1. A worker has capacity for `in_flight` calls. A checkout is *exclusive*: it takes all capacity of an idle worker.
+//! 2. A request goes to the least loaded worker with free capacity, among equals to the one used last.
+//! 3. A request that gets no worker waits: in the *shared queue*, or, if only one worker may serve it, in that worker's *pinned
+//!    queue*. Older requests have lower tickets.
+//! 4. A worker takes the oldest request that it may serve: the older of the first shared and its first pinned request.
+//! 5. If that request is exclusive and the worker is not idle, the worker takes nothing until it is idle. So checkouts do not
+//!    starve, however many calls come; their deadlines bound the wait.
+//! 6. While the last start of every slot has failed, requests are rejected as unavailable. In all other states they wait.
+//!
+//! # Slots
+//!
+//! A slot is the place of one worker; its supervisor fills it again and again, each time with a new incarnation:
 //!
 //! ```text
 //!                     WorkerReady          Assign               WorkerLeaving
@@ -35,51 +45,36 @@
 //!      +------------ StartFailed -------------+
 //! ```
 //!
-//! A reload starts a worker of the next generation beside the slot's own. Until that one is ready, nothing is heard of it
-//! here, and the slot is served as ever; from then on, whatever is heard of an older generation is over, though its
-//! supervisor may have started it later. To the core it is one more WorkerReady: see [`WorkerId`].
-//!
-//! While every slot is Failed, requests are refused as unavailable; in all other states they wait for a worker.
-//!
-//! # Who gets which worker
-//!
-//! A worker has `in_flight` places; a call takes one of them. A request goes to the least loaded worker that has a free
-//! place, among equals to the one used last. One that is exclusive, a lease, takes a worker that serves nothing, and all
-//! of its places. Whoever finds none waits: in the common line, or, if only one worker will do, in that one's own.
-//!
-//! A worker takes whoever has waited longest of all that it may serve, and nobody else. If that one is exclusive and the
-//! worker is not empty, it takes nobody at all until it is. So while the first of the common line is exclusive, nobody
-//! behind it is assigned, and all workers empty until one is; while the first of a worker's own line is, and has waited
-//! longer than the first of the common line, that worker empties. That is the price of leases that do not starve,
-//! however many calls come. Their deadlines send them away all the same.
+//! A reload starts a worker of the next generation beside the slot's own. The core hears of it when it is ready: one more
+//! WorkerReady. From then on events of an older generation are stale, see [`WorkerId`].
 //!
 //! # Sessions
 //!
-//! A session is bound to the worker that serves its first request, and to no other until it is over:
+//! The worker that serves the first request of a session is its owner until the session is over:
 //!
 //! ```text
 //!    Submitted            Assign: New              WorkerExited
-//!   ----------> Nowhere -------------> At its home -------------> Lost --+
-//!                  |                     |                               | the next one who asks: SessionLost,
-//!       all its    |                     | EndSession, expired,          | EndSession, expired, evicted
-//!       waiters    |                     | evicted                       v
-//!       gave up    `---------------------+---------------------------> unknown
+//!   ----------> Nowhere -------------> At its owner ------------> Lost --+
+//!                  |                     |                               | the next request: SessionLost,
+//!     all requests |                     | EndSession, expired,          | EndSession, expired, evicted
+//!     abandoned    |                     | evicted                       v
+//!                  `---------------------+---------------------------> unknown
 //! ```
 //!
-//! One that is in use (a request of it waits or runs) neither expires nor is evicted. Whoever waits when its home dies
-//! is the one who asks next; whoever waits when it is ended begins it anew.
+//! A session in use (a request of it waits or runs) neither expires nor is evicted. Requests that wait when the owner dies get
+//! SessionLost; requests that wait when the session is ended begin it anew.
 //!
-//! A call that its worker drops before Python has it is taken back as if it had never been assigned, and a session that
-//! was to begin with it has not begun. One that Python has but never runs counts as one that ran: whoever comes next is
-//! told that the session was kept, and finds it empty.
+//! An assignment that never reached the worker's Python is undone, and a session that was to begin with it has not begun. A
+//! call that Python has but never runs counts as one that ran: the next request finds the session kept, and empty.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 mod affinity;
-mod hand_out;
+mod available;
+pub mod bench;
+mod dispatch;
 mod machine;
 mod message;
-mod openings;
 mod queue;
 mod reload;
 mod sessions;

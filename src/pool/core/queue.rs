@@ -1,4 +1,4 @@
-//! Who waits, for which worker, in which order, and until when.
+//! The queue: requests that wait, in order of arrival, for any worker or for one.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::message::RequestId;
 use super::sessions::SessionId;
 
-/// What a request has to do with a session.
+/// The session that a request belongs to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Claim {
     pub(super) session: SessionId,
@@ -14,21 +14,21 @@ pub(super) struct Claim {
     pub(super) strict: bool,
 }
 
-/// A request that waits.
-pub(super) struct Waiter<T> {
+/// A request that waits for a worker.
+pub(super) struct QueuedRequest<T> {
     pub(super) request: RequestId,
     pub(super) deadline: Instant,
     pub(super) item: T,
-    /// What it holds while it waits.
+    /// The bytes of its arguments.
     pub(super) bytes: u64,
     pub(super) claim: Option<Claim>,
-    /// It wants a worker to itself.
+    /// A checkout: it needs an idle worker, and all of its capacity.
     pub(super) exclusive: bool,
-    /// The slot whose worker alone may serve it; `None`: any.
-    pub(super) only: Option<u32>,
+    /// The only slot whose worker may serve it; `None`: any.
+    pub(super) pinned_to: Option<u32>,
 }
 
-/// Whoever has waited longest in a line.
+/// The oldest request of a queue.
 #[derive(Clone, Copy)]
 pub(super) struct First {
     pub(super) ticket: u64,
@@ -36,27 +36,30 @@ pub(super) struct First {
     pub(super) exclusive: bool,
 }
 
-/// The tickets of those who wait for the same, the longest waiting first.
-type Line = BTreeSet<u64>;
+/// Tickets of requests, the oldest first.
+type Tickets = BTreeSet<u64>;
 
-/// First in, first out, with an exact view of the deadlines.
+/// First in, first out. Each request gets a ticket when it arrives; a lower ticket is older.
 ///
-/// A waiter may leave from any place (abandoned, timed out), so all orders are trees keyed by the ticket drawn at the
-/// entrance: every operation is O(log n), and nothing dead stays behind that would have to be swept up later.
+/// | queue | holds |
+/// |---|---|
+/// | shared | requests that any worker may serve |
+/// | pinned, one per slot | requests that only this slot's worker may serve |
 ///
-/// Who may be served by any worker stands in the common line, who needs a certain one in that worker's own. A worker
-/// takes the lower ticket of the two heads: so it serves in order of arrival, and nobody who waits for another one is in
-/// its way. Only when a session gets a home, or loses it, do its waiters change lines, with their tickets.
+/// A worker takes the older of the first shared and its first pinned request. So it serves in order of arrival, and requests
+/// for other workers are not in its way. When a session gets an owner, or loses it, its requests change queues and keep
+/// their tickets. A request may leave from any position (abandoned, timed out): all indexes are trees or maps, every
+/// operation is O(log n), and nothing stale stays behind.
 pub(super) struct Queue<T> {
     next_ticket: u64,
-    waiters: BTreeMap<u64, Waiter<T>>,
-    for_any: Line,
-    /// Each slot's own line.
-    for_one: Vec<Line>,
-    of_session: HashMap<SessionId, Line>,
+    requests: BTreeMap<u64, QueuedRequest<T>>,
+    shared: Tickets,
+    /// By slot.
+    pinned: Vec<Tickets>,
+    of_session: HashMap<SessionId, Tickets>,
     deadlines: BTreeSet<(Instant, u64)>,
     tickets: HashMap<RequestId, u64>,
-    /// What all waiters hold.
+    /// The bytes of all requests.
     bytes: u64,
 }
 
@@ -64,9 +67,9 @@ impl<T> Queue<T> {
     pub(super) fn new(size: u32) -> Self {
         Self {
             next_ticket: 0,
-            waiters: BTreeMap::new(),
-            for_any: Line::new(),
-            for_one: (0..size).map(|_| Line::new()).collect(),
+            requests: BTreeMap::new(),
+            shared: Tickets::new(),
+            pinned: (0..size).map(|_| Tickets::new()).collect(),
             of_session: HashMap::new(),
             deadlines: BTreeSet::new(),
             tickets: HashMap::new(),
@@ -75,131 +78,131 @@ impl<T> Queue<T> {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.waiters.len()
+        self.requests.len()
     }
 
-    /// The bytes that the waiters hold.
+    /// The bytes of all requests.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Those who wait for this slot's worker alone.
-    pub(super) fn len_for(&self, slot: u32) -> usize {
-        self.for_one[slot as usize].len()
+    /// How many requests are pinned to this slot.
+    pub(super) fn pinned_len(&self, slot: u32) -> usize {
+        self.pinned[slot as usize].len()
     }
 
-    /// Those who wait for a worker to serve this session.
+    /// How many requests of this session wait.
     pub(super) fn len_of(&self, session: SessionId) -> usize {
-        self.of_session.get(&session).map_or(0, Line::len)
+        self.of_session.get(&session).map_or(0, Tickets::len)
     }
 
     pub(super) fn earliest_deadline(&self) -> Option<Instant> {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
-    pub(super) fn push(&mut self, waiter: Waiter<T>) {
+    pub(super) fn push(&mut self, queued: QueuedRequest<T>) {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        self.line(waiter.only).insert(ticket);
-        if let Some(claim) = waiter.claim {
+        self.tickets_of(queued.pinned_to).insert(ticket);
+        if let Some(claim) = queued.claim {
             self.of_session.entry(claim.session).or_default().insert(ticket);
         }
-        self.deadlines.insert((waiter.deadline, ticket));
-        let doubled = self.tickets.insert(waiter.request, ticket);
-        debug_assert!(doubled.is_none(), "{:?} waits already", waiter.request);
-        self.bytes += waiter.bytes;
-        self.waiters.insert(ticket, waiter);
+        self.deadlines.insert((queued.deadline, ticket));
+        let doubled = self.tickets.insert(queued.request, ticket);
+        debug_assert!(doubled.is_none(), "{:?} waits already", queued.request);
+        self.bytes += queued.bytes;
+        self.requests.insert(ticket, queued);
     }
 
-    /// The first of those whom any worker may serve.
-    pub(super) fn first_for_any(&self) -> Option<First> {
-        self.first(&self.for_any)
+    /// The oldest shared request.
+    pub(super) fn first_shared(&self) -> Option<First> {
+        self.first(&self.shared)
     }
 
-    /// The first of those who wait for this slot's worker alone.
-    pub(super) fn first_for(&self, slot: u32) -> Option<First> {
-        self.first(&self.for_one[slot as usize])
+    /// The oldest request that is pinned to this slot.
+    pub(super) fn first_pinned(&self, slot: u32) -> Option<First> {
+        self.first(&self.pinned[slot as usize])
     }
 
-    fn first(&self, line: &Line) -> Option<First> {
+    fn first(&self, line: &Tickets) -> Option<First> {
         let ticket = *line.first()?;
-        let Waiter { claim, exclusive, .. } = self.waiters.get(&ticket)?;
+        let QueuedRequest { claim, exclusive, .. } = self.requests.get(&ticket)?;
         Some(First { ticket, claim: *claim, exclusive: *exclusive })
     }
 
-    /// The one that has waited longest.
-    pub(super) fn pop(&mut self) -> Option<Waiter<T>> {
-        let ticket = *self.waiters.keys().next()?;
+    /// Removes the oldest request.
+    pub(super) fn pop(&mut self) -> Option<QueuedRequest<T>> {
+        let ticket = *self.requests.keys().next()?;
         self.remove_ticket(ticket)
     }
 
-    /// The one of the session that has waited longest.
-    pub(super) fn pop_of(&mut self, session: SessionId) -> Option<Waiter<T>> {
+    /// Removes the oldest request of the session.
+    pub(super) fn pop_of(&mut self, session: SessionId) -> Option<QueuedRequest<T>> {
         let ticket = *self.of_session.get(&session)?.first()?;
         self.remove_ticket(ticket)
     }
 
-    /// The one whose deadline is the earliest, if it is at or before `now`.
-    pub(super) fn pop_expired(&mut self, now: Instant) -> Option<Waiter<T>> {
+    /// Removes the request with the earliest deadline, if that has come.
+    pub(super) fn pop_expired(&mut self, now: Instant) -> Option<QueuedRequest<T>> {
         let (_, ticket) = *self.deadlines.first().filter(|(deadline, _)| *deadline <= now)?;
         self.remove_ticket(ticket)
     }
 
-    /// `None` when the request does not wait.
-    pub(super) fn remove(&mut self, request: RequestId) -> Option<Waiter<T>> {
+    /// Removes this request; `None` when it does not wait.
+    pub(super) fn remove(&mut self, request: RequestId) -> Option<QueuedRequest<T>> {
         let ticket = *self.tickets.get(&request)?;
         self.remove_ticket(ticket)
     }
 
-    /// The session has found its home: whoever is strict about it waits for that slot's worker from now on.
+    /// The session has an owner now: its strict requests are pinned to that slot.
     pub(super) fn bind(&mut self, session: SessionId, slot: u32) {
         for ticket in self.of_session.get(&session).cloned().unwrap_or_default() {
-            let is_strict = |waiter: &Waiter<T>| waiter.claim.is_some_and(|claim| claim.strict);
-            if self.waiters.get(&ticket).is_some_and(is_strict) {
-                self.change_line(ticket, Some(slot));
+            let is_strict = |queued: &QueuedRequest<T>| queued.claim.is_some_and(|claim| claim.strict);
+            if self.requests.get(&ticket).is_some_and(is_strict) {
+                self.move_to(ticket, Some(slot));
             }
         }
     }
 
-    /// The session has no home any more, and is to begin again: any worker may serve whoever waits.
+    /// The session has no owner any more and begins again: any worker may serve its requests.
     pub(super) fn unbind(&mut self, session: SessionId) {
         for ticket in self.of_session.get(&session).cloned().unwrap_or_default() {
-            self.change_line(ticket, None);
+            self.move_to(ticket, None);
         }
     }
 
-    /// The session is over, and begins anew as `next` with those who wait: any worker may serve them.
+    /// The session is over. Its requests begin the session `next`: any worker may serve them.
     pub(super) fn begin_anew(&mut self, session: SessionId, next: SessionId) {
         let Some(tickets) = self.of_session.remove(&session) else { return };
         for ticket in &tickets {
-            self.change_line(*ticket, None);
-            if let Some(claim) = self.waiters.get_mut(ticket).and_then(|waiter| waiter.claim.as_mut()) {
+            self.move_to(*ticket, None);
+            if let Some(claim) = self.requests.get_mut(ticket).and_then(|queued| queued.claim.as_mut()) {
                 claim.session = next;
             }
         }
         self.of_session.insert(next, tickets);
     }
 
-    fn change_line(&mut self, ticket: u64, only: Option<u32>) {
-        let Some(waiter) = self.waiters.get_mut(&ticket) else { return };
-        let before = std::mem::replace(&mut waiter.only, only);
-        self.line(before).remove(&ticket);
-        self.line(only).insert(ticket);
+    fn move_to(&mut self, ticket: u64, pinned_to: Option<u32>) {
+        let Some(queued) = self.requests.get_mut(&ticket) else { return };
+        let before = std::mem::replace(&mut queued.pinned_to, pinned_to);
+        self.tickets_of(before).remove(&ticket);
+        self.tickets_of(pinned_to).insert(ticket);
     }
 
-    fn line(&mut self, only: Option<u32>) -> &mut Line {
-        match only {
-            Some(slot) => &mut self.for_one[slot as usize],
-            None => &mut self.for_any,
+    fn tickets_of(&mut self, pinned_to: Option<u32>) -> &mut Tickets {
+        match pinned_to {
+            Some(slot) => &mut self.pinned[slot as usize],
+            None => &mut self.shared,
         }
     }
 
-    /// The one way out, so that no line keeps a ticket of somebody who left.
-    pub(super) fn remove_ticket(&mut self, ticket: u64) -> Option<Waiter<T>> {
-        let waiter = self.waiters.remove(&ticket)?;
-        self.bytes -= waiter.bytes;
-        self.line(waiter.only).remove(&ticket);
-        if let Some(Claim { session, .. }) = waiter.claim
+    /// The only way out of the queue, so that no index keeps a stale ticket.
+    pub(super) fn remove_ticket(&mut self, ticket: u64) -> Option<QueuedRequest<T>> {
+        let queued = self.requests.remove(&ticket)?;
+        self.bytes -= queued.bytes;
+        self.tickets_of(queued.pinned_to).remove(&ticket);
+        if let Some(Claim { session, .. }) = queued.claim
             && let Some(line) = self.of_session.get_mut(&session)
         {
             line.remove(&ticket);
@@ -207,20 +210,20 @@ impl<T> Queue<T> {
                 self.of_session.remove(&session);
             }
         }
-        self.deadlines.remove(&(waiter.deadline, ticket));
-        self.tickets.remove(&waiter.request);
-        Some(waiter)
+        self.deadlines.remove(&(queued.deadline, ticket));
+        self.tickets.remove(&queued.request);
+        Some(queued)
     }
 
-    /// Whether all views of the queue are of the same waiters, so that nothing stays behind.
+    /// Whether all indexes hold the same requests.
     #[cfg(test)]
     pub(super) fn is_consistent(&self) -> bool {
-        let in_lines = self.for_any.len() + self.for_one.iter().map(Line::len).sum::<usize>();
-        let with_claim = self.waiters.values().filter(|waiter| waiter.claim.is_some()).count();
-        let of_session: usize = self.of_session.values().map(Line::len).sum();
+        let in_lines = self.shared.len() + self.pinned.iter().map(Tickets::len).sum::<usize>();
+        let with_claim = self.requests.values().filter(|queued| queued.claim.is_some()).count();
+        let of_session: usize = self.of_session.values().map(Tickets::len).sum();
         [in_lines, self.deadlines.len(), self.tickets.len()] == [self.len(); 3]
-            && self.bytes == self.waiters.values().map(|waiter| waiter.bytes).sum::<u64>()
+            && self.bytes == self.requests.values().map(|queued| queued.bytes).sum::<u64>()
             && of_session == with_claim
-            && !self.of_session.values().any(Line::is_empty)
+            && !self.of_session.values().any(Tickets::is_empty)
     }
 }

@@ -1,4 +1,4 @@
-//! Which sessions there are, where each one's state lives, and which are in use.
+//! The sessions: their owners, and which of them are in use.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 use super::message::RequestId;
 use crate::worker::Placement;
 
-/// Names one session from its beginning to its end. A session of the same name that begins later has another one, so
-/// that the end of an old call cannot be taken for the new session's.
+/// Identifies one session from its beginning to its end. A later session of the same name has another id, so that the end of
+/// an old call does not count for the new session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct SessionId(u64);
 
-/// The worker that a session is bound to.
+/// The owner of a session: the worker that has its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Home {
-    /// None yet: its first requests wait.
+pub(super) enum Owner {
+    /// There is none yet: its first requests wait.
     Nowhere,
     /// The slot's living worker.
     At(u32),
@@ -25,21 +25,20 @@ pub(super) enum Home {
 
 struct Session {
     name: Arc<str>,
-    home: Home,
-    /// The slots whose living workers served it, its home among them, and how often each one did.
+    owner: Owner,
+    /// The slots whose living workers have served it, its owner among them, and how often each one did.
     places: BTreeMap<u32, u64>,
-    /// Requests of it that wait, and those that run.
+    /// Its requests that wait or run.
     uses: usize,
     /// The end of the last use.
     last_used: Instant,
-    /// Its turn among those that rest, while it does.
+    /// Its position among the idle sessions, while it is idle.
     turn: Option<u64>,
 }
 
 /// All sessions of the pool.
 ///
-/// All of them live equally long, so the order in which they came to rest is the order in which they expire, and
-/// the one in which they are evicted: one tree serves for both. One in use is not in it.
+/// All have the same time to live. So the order in which they became idle is the order in which they expire and are evicted.
 pub(super) struct Sessions {
     ttl: Duration,
     max: usize,
@@ -47,10 +46,10 @@ pub(super) struct Sessions {
     last_turn: u64,
     ids: HashMap<Arc<str>, SessionId>,
     table: HashMap<SessionId, Session>,
-    resting: BTreeMap<u64, SessionId>,
-    /// Of each slot the sessions that have it among their places.
-    residents: Vec<BTreeSet<SessionId>>,
-    /// The requests that were told of a loss, and whose callers have neither heard it nor left.
+    idle: BTreeMap<u64, SessionId>,
+    /// By slot: the sessions that its living worker has served.
+    by_slot: Vec<BTreeSet<SessionId>>,
+    /// The requests that were rejected with a loss, and whose callers have neither heard it nor left.
     told: HashMap<RequestId, SessionId>,
     living: usize,
 }
@@ -64,48 +63,48 @@ impl Sessions {
             last_turn: 0,
             ids: HashMap::new(),
             table: HashMap::new(),
-            resting: BTreeMap::new(),
-            residents: vec![BTreeSet::new(); size as usize],
+            idle: BTreeMap::new(),
+            by_slot: vec![BTreeSet::new(); size as usize],
             told: HashMap::new(),
             living: 0,
         }
     }
 
-    /// Sessions that have a home.
+    /// Sessions that have an owner.
     pub(super) fn living(&self) -> usize {
         self.living
     }
 
-    pub(super) fn home(&self, id: SessionId) -> Option<Home> {
-        self.table.get(&id).map(|session| session.home)
+    pub(super) fn owner(&self, id: SessionId) -> Option<Owner> {
+        self.table.get(&id).map(|session| session.owner)
     }
 
     pub(super) fn name(&self, id: SessionId) -> Option<Arc<str>> {
         self.table.get(&id).map(|session| session.name.clone())
     }
 
-    pub(super) fn find(&self, name: &str) -> Option<(SessionId, Home)> {
+    pub(super) fn find(&self, name: &str) -> Option<(SessionId, Owner)> {
         let id = *self.ids.get(name)?;
-        Some((id, self.table.get(&id)?.home))
+        Some((id, self.table.get(&id)?.owner))
     }
 
-    /// Whether another session can begin, if need be in the place of one that rests.
+    /// Whether another session can begin, if necessary instead of an idle one.
     pub(super) fn has_room(&self) -> bool {
-        self.table.len() < self.max || (self.max > 0 && !self.resting.is_empty())
+        self.table.len() < self.max || (self.max > 0 && !self.idle.is_empty())
     }
 
-    /// Whoever must go before another session begins.
+    /// The session that is evicted before another one begins.
     pub(super) fn surplus(&self) -> Option<SessionId> {
-        if self.table.len() < self.max { None } else { self.resting.values().next().copied() }
+        if self.table.len() < self.max { None } else { self.idle.values().next().copied() }
     }
 
-    /// A new session without home or use: one of them is to follow.
+    /// Begins a session. A use of it must follow.
     pub(super) fn begin(&mut self, now: Instant, name: Arc<str>) -> SessionId {
         self.last_id += 1;
         let id = SessionId(self.last_id);
         self.ids.insert(name.clone(), id);
-        let (home, places) = (Home::Nowhere, BTreeMap::new());
-        self.table.insert(id, Session { name, home, places, uses: 0, last_used: now, turn: None });
+        let (owner, places) = (Owner::Nowhere, BTreeMap::new());
+        self.table.insert(id, Session { name, owner, places, uses: 0, last_used: now, turn: None });
         id
     }
 
@@ -114,65 +113,64 @@ impl Sessions {
         let Some(session) = self.table.get_mut(&id) else { return };
         session.uses += 1;
         if let Some(turn) = session.turn.take() {
-            self.resting.remove(&turn);
+            self.idle.remove(&turn);
         }
     }
 
-    /// A request of the session is over, in whatever way. One that waited in vain counts as a use: as long as
-    /// somebody tries, the session is wanted.
+    /// A request of the session is over. A request that waited in vain counts as a use, too.
     pub(super) fn leave(&mut self, now: Instant, id: SessionId) {
         let Some(session) = self.table.get_mut(&id) else { return };
         session.uses -= 1;
         if session.uses > 0 {
             return;
         }
-        if session.home == Home::Nowhere {
+        if session.owner == Owner::Nowhere {
             self.end(id);
         } else {
-            self.rest(now, id);
+            self.set_idle(now, id);
         }
     }
 
-    fn rest(&mut self, now: Instant, id: SessionId) {
+    fn set_idle(&mut self, now: Instant, id: SessionId) {
         let Some(session) = self.table.get_mut(&id) else { return };
         self.last_turn += 1;
         session.last_used = now;
         session.turn = Some(self.last_turn);
-        self.resting.insert(self.last_turn, id);
+        self.idle.insert(self.last_turn, id);
     }
 
-    /// The slot's worker serves a request of the session, whose home it becomes if there is none.
+    /// The slot's worker serves a request of the session, whose owner it becomes if there is none.
     pub(super) fn assigned(&mut self, id: SessionId, slot: u32) -> Option<Placement> {
         let session = self.table.get_mut(&id)?;
         *session.places.entry(slot).or_default() += 1;
-        self.residents[slot as usize].insert(id);
-        Some(match session.home {
-            Home::Nowhere => {
-                session.home = Home::At(slot);
+        self.by_slot[slot as usize].insert(id);
+        Some(match session.owner {
+            Owner::Nowhere => {
+                session.owner = Owner::At(slot);
                 self.living += 1;
                 Placement::New
             }
-            Home::At(home) if home == slot => Placement::Kept,
-            Home::At(_) | Home::Lost => Placement::Elsewhere,
+            Owner::At(owner) if owner == slot => Placement::Kept,
+            Owner::At(_) | Owner::Lost => Placement::Elsewhere,
         })
     }
 
     /// An assignment of the session's that came to nothing: a use is over, and whatever that assignment alone had
-    /// made is taken back. Returns the home that the session has instead, if it was one.
-    pub(super) fn unassigned(&mut self, now: Instant, id: SessionId, slot: u32) -> Option<Home> {
+    /// made is taken back. Returns the owner that the session has instead, if it was one.
+    pub(super) fn unassigned(&mut self, now: Instant, id: SessionId, slot: u32) -> Option<Owner> {
         let session = self.table.get_mut(&id)?;
         let mut moved = None;
         if let Some(times) = session.places.get_mut(&slot) {
             *times -= 1;
             if *times == 0 {
                 session.places.remove(&slot);
-                self.residents[slot as usize].remove(&id);
-                if session.home == Home::At(slot) {
+                self.by_slot[slot as usize].remove(&id);
+                if session.owner == Owner::At(slot) {
                     // Another that serves it has all that there is of its state.
                     let instead = session.places.keys().next();
-                    session.home = instead.map_or(Home::Nowhere, |slot| Home::At(*slot));
-                    self.living -= usize::from(session.home == Home::Nowhere);
-                    moved = Some(session.home);
+                    session.owner = instead.map_or(Owner::Nowhere, |slot| Owner::At(*slot));
+                    self.living -= usize::from(session.owner == Owner::Nowhere);
+                    moved = Some(session.owner);
                 }
             }
         }
@@ -180,15 +178,15 @@ impl Sessions {
         moved
     }
 
-    /// The slot's worker is gone, if it had one. The sessions that had their home there are lost from now on; returns
+    /// The slot's worker is gone, if it had one. The sessions that had their owner there are lost from now on; returns
     /// them in the order of their beginning.
     pub(super) fn worker_gone(&mut self, slot: u32) -> Vec<SessionId> {
         let mut lost = Vec::new();
-        for id in std::mem::take(&mut self.residents[slot as usize]) {
+        for id in std::mem::take(&mut self.by_slot[slot as usize]) {
             let Some(session) = self.table.get_mut(&id) else { continue };
             session.places.remove(&slot);
-            if session.home == Home::At(slot) {
-                session.home = Home::Lost;
+            if session.owner == Owner::At(slot) {
+                session.owner = Owner::Lost;
                 self.living -= 1;
                 lost.push(id);
             }
@@ -202,7 +200,7 @@ impl Sessions {
         let Some(session) = self.table.get_mut(&id) else { return Vec::new() };
         let places = std::mem::take(&mut session.places);
         for slot in places.keys() {
-            self.residents[*slot as usize].remove(&id);
+            self.by_slot[*slot as usize].remove(&id);
         }
         places.into_keys().collect()
     }
@@ -217,12 +215,12 @@ impl Sessions {
         let session = self.table.remove(&id)?;
         self.ids.remove(&session.name);
         if let Some(turn) = session.turn {
-            self.resting.remove(&turn);
+            self.idle.remove(&turn);
         }
         for slot in session.places.keys() {
-            self.residents[*slot as usize].remove(&id);
+            self.by_slot[*slot as usize].remove(&id);
         }
-        if matches!(session.home, Home::At(_)) {
+        if matches!(session.owner, Owner::At(_)) {
             self.living -= 1;
         }
         Some((session.name, session.places.into_keys().collect()))
@@ -240,7 +238,7 @@ impl Sessions {
     }
 
     fn first_at_rest(&self) -> Option<(SessionId, &Session)> {
-        let id = *self.resting.values().next()?;
+        let id = *self.idle.values().next()?;
         Some((id, self.table.get(&id)?))
     }
 
@@ -248,8 +246,8 @@ impl Sessions {
     #[cfg(test)]
     pub(super) fn is_consistent(&self) -> bool {
         let places: usize = self.table.values().map(|session| session.places.len()).sum();
-        let resident: usize = self.residents.iter().map(BTreeSet::len).sum();
-        let resting = self.table.values().filter(|session| session.turn.is_some()).count();
-        self.ids.len() == self.table.len() && resident == places && self.resting.len() == resting
+        let resident: usize = self.by_slot.iter().map(BTreeSet::len).sum();
+        let idle = self.table.values().filter(|session| session.turn.is_some()).count();
+        self.ids.len() == self.table.len() && resident == places && self.idle.len() == idle
     }
 }

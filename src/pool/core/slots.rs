@@ -1,4 +1,4 @@
-//! Which workers there are and what each one does.
+//! The slots: their workers, and what each one does.
 
 use std::time::Instant;
 
@@ -14,9 +14,9 @@ pub(crate) enum SlotState<C> {
     Starting,
     /// Its worker is ready and has nothing to do.
     Idle,
-    /// Its worker serves so much.
+    /// Its worker has this load.
     Busy(Load),
-    /// Its worker still serves so much, takes no more, and will end.
+    /// Its worker still has this load, takes no more, and will end.
     Leaving(Load),
     /// Its worker ended after it had been ready; the restart has not ended.
     Down { cause: C },
@@ -30,7 +30,7 @@ impl<C> SlotState<C> {
         if load == NOTHING { Self::Idle } else { Self::Busy(load) }
     }
 
-    /// What its living worker serves.
+    /// The load of its living worker.
     pub(crate) fn load(&self) -> Option<Load> {
         match self {
             Self::Idle => Some(NOTHING),
@@ -42,7 +42,7 @@ impl<C> SlotState<C> {
 
 const NOTHING: Load = Load::Calls(0);
 
-/// How many calls and leases that is.
+/// The number of calls and leases.
 fn count(load: Load) -> u32 {
     match load {
         Load::Calls(calls) => calls,
@@ -50,12 +50,12 @@ fn count(load: Load) -> u32 {
     }
 }
 
-/// What is left when one of them has ended.
+/// The load when one of them has ended.
 fn less(load: Load) -> Load {
     Load::Calls(count(load).saturating_sub(1))
 }
 
-/// Something that a worker was given.
+/// A call or lease that a worker was given.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Assignment {
     pub(super) request: RequestId,
@@ -64,15 +64,15 @@ pub(super) struct Assignment {
 }
 
 struct Slot<C> {
-    /// The newest worker heard of; whatever concerns an older one is over.
+    /// The newest worker heard of. Events of older ones are stale.
     newest: Option<WorkerId>,
     state: SlotState<C>,
     since: Instant,
-    /// What its worker serves, the first assigned first.
+    /// The calls and leases of its worker, in the order of their assignment.
     serving: Vec<Assignment>,
 }
 
-/// How many slots are in each state, and what they serve.
+/// How many slots are in each state, and how many calls and leases they have.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Tally {
     pub(super) starting: u32,
@@ -101,7 +101,7 @@ impl Tally {
     }
 }
 
-/// All slots of the pool. Its methods say whether an event was news; a stale one changes nothing.
+/// All slots of the pool. The methods say whether an event was news; a stale one changes nothing.
 pub(super) struct Slots<C> {
     slots: Vec<Slot<C>>,
     /// Calls that a worker has at most.
@@ -136,7 +136,7 @@ impl<C> Slots<C> {
         })
     }
 
-    /// What an earlier worker was assigned, and its end was not heard, is left for
+    /// Assignments of an earlier worker, whose end was not heard, remain for
     /// [`forget_assignments`](Self::forget_assignments).
     pub(super) fn ready(&mut self, now: Instant, worker: WorkerId) -> bool {
         let news = self.begin(worker).is_some();
@@ -146,7 +146,7 @@ impl<C> Slots<C> {
         news
     }
 
-    /// An exit that comes before the news that its worker was ready counts as well: that news is stale from then on.
+    /// An exit may come before the event that its worker was ready; that event is stale from then on.
     pub(super) fn exited(&mut self, now: Instant, worker: WorkerId, cause: C) -> bool {
         let news = self.load_of(worker).is_some() || self.begin(worker).is_some();
         if news {
@@ -177,7 +177,7 @@ impl<C> Slots<C> {
         self.slots[slot as usize].serving.push(assignment);
     }
 
-    /// An assignment of a living worker is over, whatever came of it. `None` when it is not known.
+    /// An assignment of a living worker is over. `None` when it is not known.
     pub(super) fn freed(&mut self, now: Instant, worker: WorkerId, request: RequestId) -> Option<Assignment> {
         let (load, leaving) = self.load_of(worker)?;
         let serving = &mut self.slots[worker.slot as usize].serving;
@@ -187,13 +187,13 @@ impl<C> Slots<C> {
         Some(assignment)
     }
 
-    /// Forgets what the slot's worker was assigned, since that one is no more.
+    /// Removes the assignments of the slot's worker, which has ended.
     pub(super) fn forget_assignments(&mut self, slot: u32) -> Vec<Assignment> {
         std::mem::take(&mut self.slots[slot as usize].serving)
     }
 
-    /// What the slot's worker serves, if it has a free place.
-    pub(super) fn load_of_open(&self, slot: u32) -> Option<u32> {
+    /// The number of calls of the slot's worker, if it has free capacity.
+    pub(super) fn load_if_free(&self, slot: u32) -> Option<u32> {
         match self.slots[slot as usize].state {
             SlotState::Idle => Some(0),
             SlotState::Busy(Load::Calls(calls)) if calls < self.in_flight => Some(calls),
@@ -201,9 +201,9 @@ impl<C> Slots<C> {
         }
     }
 
-    /// Whether the slot's worker can be given a request.
+    /// Whether the slot's worker can take a request.
     pub(super) fn takes(&self, slot: u32, exclusive: bool) -> bool {
-        self.load_of_open(slot).is_some_and(|load| !exclusive || load == 0)
+        self.load_if_free(slot).is_some_and(|load| !exclusive || load == 0)
     }
 
     /// The newest worker of one of our slots; it need not be alive.
@@ -211,7 +211,7 @@ impl<C> Slots<C> {
         self.slots[slot as usize].newest
     }
 
-    /// What this worker serves, and whether it is leaving; `None` when it is not known to live.
+    /// The load of this worker, and whether it is leaving; `None` when it is not known to live.
     fn load_of(&self, worker: WorkerId) -> Option<(Load, bool)> {
         let it = self.slots.get(worker.slot as usize).filter(|it| it.newest == Some(worker))?;
         Some((it.state.load()?, matches!(it.state, SlotState::Leaving(_))))
@@ -236,7 +236,7 @@ impl<C> Slots<C> {
         *self.tally.of(&it.state) -= 1;
         *self.tally.of(&state) += 1;
         let before = std::mem::replace(&mut it.state, state);
-        // Of a worker that serves, only how much it does has changed.
+        // The state is the same, only the load has changed.
         let same = matches!(
             (&before, &it.state),
             (SlotState::Busy(_), SlotState::Busy(_)) | (SlotState::Leaving(_), SlotState::Leaving(_))

@@ -5,10 +5,15 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use proptest::test_runner::TestCaseError;
+
 use super::super::{Affinity, Config, Event, RequestId, SessionUse, WorkerId};
 use super::sessions::Sessions;
-use super::world::Heard;
+use super::simulator::Heard;
 use crate::error::OverloadCause;
+
+/// Whether a check holds.
+pub(super) type Verdict = Result<(), TestCaseError>;
 
 /// What a request carries. Not `Clone`, so it cannot be doubled; the model sees when it is dropped.
 #[derive(Debug)]
@@ -233,7 +238,7 @@ impl Model {
 
     pub(super) fn may_run(&self, session: Option<&SessionUse>, slot: u32) -> bool {
         session.is_none_or(|it| {
-            it.affinity == Affinity::Hint || self.home_of(&it.session).is_none_or(|home| home == slot)
+            it.affinity == Affinity::Hint || self.home_of(&it.session).is_none_or(|owner| owner == slot)
         })
     }
 

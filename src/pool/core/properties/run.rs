@@ -9,16 +9,16 @@ use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestRunner};
 
 use super::super::{Command, Config, Core, Event, RequestId, SessionUse, WorkerId};
-use super::judge::Verdict;
+use super::model::Verdict;
 use super::model::{Item, Model};
 use super::operation::{Operation, Post, SESSIONS, config, operation};
-use super::world::{News, World, heard};
+use super::simulator::{News, Simulator, heard};
 
 struct Run {
     config: Config,
     now: Instant,
     core: Core<Item, WorkerId>,
-    world: World,
+    simulator: Simulator,
     model: Model,
     requests: u64,
     goes_unseen: bool,
@@ -35,7 +35,7 @@ impl Run {
             config,
             now,
             core,
-            world: World::new(config.size, config.in_flight),
+            simulator: Simulator::new(config.size, config.in_flight),
             model: Model::new(config),
             requests: 0,
             goes_unseen: false,
@@ -44,7 +44,7 @@ impl Run {
             seen: BTreeSet::new(),
         };
         run.starts_slots(&out, &(0..config.size).collect::<Vec<_>>())?;
-        run.model.judge_startup_commands(&out)?;
+        run.model.check_startup_commands(&out)?;
         Ok(run)
     }
 
@@ -52,7 +52,7 @@ impl Run {
         let mut started = Vec::new();
         for command in said {
             if let Command::StartSlot { slot } = command {
-                prop_assert!(self.world.start(*slot), "slot {slot} started twice");
+                prop_assert!(self.simulator.start(*slot), "slot {slot} started twice");
                 started.push(*slot);
             }
         }
@@ -97,39 +97,39 @@ impl Run {
                 self.tell(if leaves { Event::Abandoned { request } } else { Event::LossHeard { request } })
             }
             Operation::StartSucceeds { slot, post } => {
-                let news = self.world.start_succeeds(slot % size);
+                let news = self.simulator.start_succeeds(slot % size);
                 self.send(news, post)
             }
             Operation::StartFails { slot, post } => {
-                let news = self.world.start_fails(slot % size);
+                let news = self.simulator.start_fails(slot % size);
                 self.send(news, post)
             }
             Operation::Finishes { slot, which, dropped, post } => {
-                let news = self.world.finishes(slot % size, which, dropped);
+                let news = self.simulator.finishes(slot % size, which, dropped);
                 self.send(news, post)
             }
             Operation::Leaves { slot, post } => {
-                let news = self.world.leaves(slot % size);
+                let news = self.simulator.leaves(slot % size);
                 self.send(news, post)
             }
             Operation::Dies { slot, post } => {
-                let news = self.world.dies(slot % size);
+                let news = self.simulator.dies(slot % size);
                 self.send(news, post)
             }
             Operation::Reloads { slot } => {
-                self.world.reloads(slot % size);
+                self.simulator.reloads(slot % size);
                 Ok(())
             }
             Operation::SuccessorSucceeds { slot, post } => {
-                let news = self.world.successor_succeeds(slot % size);
+                let news = self.simulator.successor_succeeds(slot % size);
                 self.send(news, post)
             }
             Operation::SuccessorFails { slot } => {
-                self.world.successor_fails(slot % size);
+                self.simulator.successor_fails(slot % size);
                 Ok(())
             }
             Operation::FormerGoesOn { former, dies, again, post } => {
-                let news = self.world.former_goes_on(former, dies, again);
+                let news = self.simulator.former_goes_on(former, dies, again);
                 self.send(news, post)
             }
             Operation::Arrives { letter } => {
@@ -190,8 +190,8 @@ impl Run {
             Command::Assign { worker, request, .. } if self.goes_unseen => Some((*worker, *request)),
             _ => None,
         });
-        self.model.judge(self.now, heard, out, unseen.map(|(_, request)| request), &mut self.world)?;
-        self.model.judge_state(&self.core)?;
+        self.model.check(self.now, heard, out, unseen.map(|(_, request)| request), &mut self.simulator)?;
+        self.model.check_state(&self.core)?;
         let Some((worker, request)) = unseen else { return Ok(()) };
         self.goes_unseen = false;
         self.tell(Event::Unassigned { worker, request })
@@ -227,9 +227,9 @@ impl Run {
             self.deliver(news)?;
         }
         for slot in 0..self.config.size {
-            self.world.start_succeeds(slot);
-            let worker = self.world.id(slot);
-            if let Some(news) = self.world.ready(slot) {
+            self.simulator.start_succeeds(slot);
+            let worker = self.simulator.id(slot);
+            if let Some(news) = self.simulator.ready(slot) {
                 self.tell(news.event())?;
                 prop_assert_eq!(self.model.newest(slot), worker);
                 prop_assert!(self.model.is_alive(worker), "{worker:?} is lost");

@@ -8,14 +8,14 @@ use proptest::prelude::*;
 
 use super::super::status::Counts;
 use super::super::{Affinity, RequestId, SessionEnd, SessionUse, WorkerId};
-use super::judge::Verdict;
+use super::model::Verdict;
 use super::model::{Model, Outcome, Served, nobody};
-use super::world::World;
+use super::simulator::Simulator;
 use crate::error::OverloadCause;
 use crate::worker::Placement;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Home {
+enum Owner {
     Nowhere,
     At(u32),
     Lost,
@@ -24,7 +24,7 @@ enum Home {
 struct Session {
     /// Tells it from others of its name.
     begun: u64,
-    home: Home,
+    owner: Owner,
     /// All workers that served it, the dead included, and how often.
     places: BTreeMap<WorkerId, u32>,
     /// When it was used last, and a number that tells the order of those.
@@ -61,7 +61,7 @@ impl Sessions {
 
     fn begin(&mut self, name: Arc<str>) -> &mut Session {
         let begun = self.next();
-        let session = Session { begun, home: Home::Nowhere, places: BTreeMap::new(), last_used: None };
+        let session = Session { begun, owner: Owner::Nowhere, places: BTreeMap::new(), last_used: None };
         self.known.insert(name.clone(), session);
         self.known.get_mut(&name).expect("just inserted")
     }
@@ -70,9 +70,9 @@ impl Sessions {
 impl Model {
     /// The slot that the session is bound to.
     pub(super) fn home_of(&self, name: &str) -> Option<u32> {
-        match self.sessions.known.get(name)?.home {
-            Home::At(slot) => Some(slot),
-            Home::Nowhere | Home::Lost => None,
+        match self.sessions.known.get(name)?.owner {
+            Owner::At(slot) => Some(slot),
+            Owner::Nowhere | Owner::Lost => None,
         }
     }
 
@@ -164,12 +164,12 @@ impl Model {
         served: bool,
     ) -> Option<Outcome> {
         let SessionUse { session: name, affinity } = wanted;
-        match self.sessions.known.get(name).map(|session| session.home) {
-            Some(Home::Lost) => {
+        match self.sessions.known.get(name).map(|session| session.owner) {
+            Some(Owner::Lost) => {
                 self.tells_loss(name, request);
                 Some(Outcome::SessionLost)
             }
-            Some(Home::At(_)) if *affinity == Affinity::StrictFailFast && !served => {
+            Some(Owner::At(_)) if *affinity == Affinity::StrictFailFast && !served => {
                 Some(Outcome::SessionBusy)
             }
             None if !self.has_room() => {
@@ -208,7 +208,7 @@ impl Model {
         let turn = self.sessions.next();
         let Some(session) = self.sessions.known.get_mut(name) else { return };
         session.last_used = Some((now, turn));
-        if session.home == Home::Nowhere {
+        if session.owner == Owner::Nowhere {
             self.sessions.known.remove(name);
         }
     }
@@ -231,24 +231,25 @@ impl Model {
             return;
         }
         session.places.remove(&worker);
-        let at_home = session.home == Home::At(worker.slot);
+        let at_home = session.owner == Owner::At(worker.slot);
         if at_home {
             let instead = self.living_places(name).first().map(|it| it.slot);
             if instead.is_none() {
                 self.seen.insert("session unbound");
             }
-            self.sessions.known.get_mut(name).expect("known").home = instead.map_or(Home::Nowhere, Home::At);
+            self.sessions.known.get_mut(name).expect("known").owner =
+                instead.map_or(Owner::Nowhere, Owner::At);
         }
     }
 
     /// The worker that the slot may have had is no more.
     pub(super) fn worker_gone(&mut self, now: Instant, slot: u32) {
         self.all_finish(now, slot);
-        let at_home = self.sessions.known.iter().filter(|(_, it)| it.home == Home::At(slot));
+        let at_home = self.sessions.known.iter().filter(|(_, it)| it.owner == Owner::At(slot));
         for name in at_home.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
             let waiting = self.waiting.iter().filter(|it| it.is_of(&name)).map(|it| it.request);
             let waiting: Vec<RequestId> = waiting.collect();
-            self.sessions.known.get_mut(&name).expect("known").home = Home::Lost;
+            self.sessions.known.get_mut(&name).expect("known").owner = Owner::Lost;
             for request in waiting {
                 self.tells_loss(&name, request);
                 self.sessions.losing.insert(request);
@@ -275,30 +276,30 @@ impl Model {
     }
 
     /// Checks what the core says of where an assigned request went. The worker has the session's state by now.
-    pub(super) fn judge_placement(
+    pub(super) fn check_placement(
         &mut self,
         worker: WorkerId,
         wanted: Option<SessionUse>,
         placement: Option<Placement>,
-        world: &World,
+        simulator: &Simulator,
     ) -> Verdict {
         let Some(SessionUse { session: name, affinity }) = wanted else {
             prop_assert_eq!(placement, None);
             return Ok(());
         };
-        let elsewhere = self.with_state_of(&name, worker, world);
+        let elsewhere = self.with_state_of(&name, worker, simulator);
         let session = self.sessions.known.get_mut(&name).expect("assigned, so known");
-        let (expected, how) = match session.home {
-            Home::Nowhere => (Placement::New, "session new"),
-            Home::At(slot) if slot == worker.slot => (Placement::Kept, "session kept"),
-            Home::At(_) => (Placement::Elsewhere, "session elsewhere"),
-            Home::Lost => return Err(TestCaseError::fail("served after the loss")),
+        let (expected, how) = match session.owner {
+            Owner::Nowhere => (Placement::New, "session new"),
+            Owner::At(slot) if slot == worker.slot => (Placement::Kept, "session kept"),
+            Owner::At(_) => (Placement::Elsewhere, "session elsewhere"),
+            Owner::Lost => return Err(TestCaseError::fail("served after the loss")),
         };
         prop_assert_eq!(placement, Some(expected));
         prop_assert!(affinity == Affinity::Hint || expected != Placement::Elsewhere);
         if expected == Placement::New {
             prop_assert_eq!(elsewhere, &[], "its state lives");
-            session.home = Home::At(worker.slot);
+            session.owner = Owner::At(worker.slot);
         }
         *session.places.entry(worker).or_default() += 1;
         let begun = session.begun;
@@ -309,13 +310,13 @@ impl Model {
     }
 
     /// The living workers known to the core, but for this one, that really have state of the session.
-    fn with_state_of(&self, name: &str, except: WorkerId, world: &World) -> Vec<WorkerId> {
+    fn with_state_of(&self, name: &str, except: WorkerId, simulator: &Simulator) -> Vec<WorkerId> {
         let workers = (0..self.config.size).map(|slot| self.newest(slot));
-        workers.filter(|it| *it != except && self.is_alive(*it) && world.holds(*it, name)).collect()
+        workers.filter(|it| *it != except && self.is_alive(*it) && simulator.holds(*it, name)).collect()
     }
 
     /// Checks what the core says of a session's end.
-    pub(super) fn judge_end(&mut self, now: Instant, said: End, world: &mut World) -> Verdict {
+    pub(super) fn check_end(&mut self, now: Instant, said: End, simulator: &mut Simulator) -> Verdict {
         if said.cause == SessionEnd::Expired {
             self.marks_expire(now);
             let Some((name, last_used)) = self.oldest() else {
@@ -330,10 +331,10 @@ impl Model {
         };
         self.sessions.due.remove(at);
         for worker in &said.workers {
-            prop_assert!(world.ends(*worker, &said.session), "{worker:?} has nothing of {said:?}");
+            prop_assert!(simulator.ends(*worker, &said.session), "{worker:?} has nothing of {said:?}");
         }
         prop_assert_eq!(
-            self.with_state_of(&said.session, nobody(u32::MAX), world),
+            self.with_state_of(&said.session, nobody(u32::MAX), simulator),
             &[],
             "not told: {:?}",
             said
@@ -342,12 +343,12 @@ impl Model {
     }
 
     /// Checks what must hold of sessions between any two events.
-    pub(super) fn judge_sessions(&self, counts: &Counts) -> Verdict {
+    pub(super) fn check_sessions(&self, counts: &Counts) -> Verdict {
         let it = &self.sessions;
         prop_assert!(it.due.is_empty(), "not said: {:?}", it.due);
         prop_assert!(it.losing.is_empty(), "not told of their loss: {:?}", it.losing);
         prop_assert!(it.known.len() <= self.config.max_sessions);
-        let homes = it.known.values().filter(|session| matches!(session.home, Home::At(_)));
+        let homes = it.known.values().filter(|session| matches!(session.owner, Owner::At(_)));
         prop_assert_eq!(counts.sessions, homes.count());
         Ok(())
     }

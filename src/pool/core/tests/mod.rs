@@ -20,7 +20,7 @@ use crate::worker::{Load, Placement};
 type Out = Vec<Command<u64, &'static str>>;
 
 /// A core, its clock and short words for its events. The item of a request is its number.
-struct Rig {
+struct Fixture {
     core: Core<u64, &'static str>,
     now: Instant,
     /// Whether callers take the answers that tell them of a loss.
@@ -87,7 +87,7 @@ const CONFIG: Config = Config {
     max_sessions: 10,
 };
 
-impl Rig {
+impl Fixture {
     fn start(config: Config) -> (Self, Out) {
         let (now, mut out) = (Instant::now(), Out::new());
         let core = Core::start(now, config, &mut out);
@@ -109,11 +109,11 @@ impl Rig {
     }
 
     fn running_with(config: Config) -> Self {
-        let (mut rig, _) = Self::start(config);
+        let (mut fixture, _) = Self::start(config);
         for slot in 0..config.size {
-            rig.ready(slot, 1);
+            fixture.ready(slot, 1);
         }
-        rig
+        fixture
     }
 
     fn tell(&mut self, event: Event<u64, &'static str>) -> Out {

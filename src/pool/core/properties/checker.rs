@@ -8,24 +8,22 @@ use proptest::test_runner::TestCaseError;
 use super::super::{
     Affinity, Command, Core, Event, Rejection, RequestId, SessionEnd, SessionUse, SlotState, WorkerId,
 };
-use super::model::{Item, Model, Outcome, Served, Slot, Startup, Told, Waiting, nobody};
+use super::model::{Item, Model, Outcome, Served, Slot, Startup, Told, Verdict, Waiting, nobody};
 use super::operation::SESSIONS;
 use super::sessions::End;
-use super::world::{Heard, World};
+use super::simulator::{Heard, Simulator};
 use crate::error::OverloadCause;
 use crate::worker::Load;
 
-pub(super) type Verdict = Result<(), TestCaseError>;
-
 impl Model {
     /// Checks what the core said to the last event. Whatever time has brought comes first.
-    pub(super) fn judge(
+    pub(super) fn check(
         &mut self,
         now: Instant,
         event: Heard,
         said: Vec<Command<Item, WorkerId>>,
         unseen: Option<RequestId>,
-        world: &mut World,
+        simulator: &mut Simulator,
     ) -> Verdict {
         self.unseen = unseen;
         let waits = |model: &Self, id: RequestId| model.waiting.iter().any(|it| it.request == id);
@@ -36,7 +34,7 @@ impl Model {
             Command::EndSession { cause, .. } => *cause == SessionEnd::Expired,
             _ => false,
         }) {
-            self.judge_command(now, command, &mut startup, world)?;
+            self.check_command(now, command, &mut startup, simulator)?;
         }
         self.marks_expire(now);
         prop_assert!(self.waiting.iter().all(|it| now < it.deadline), "waits past its deadline");
@@ -48,46 +46,46 @@ impl Model {
             let Some(command) = said.next() else { return Err(TestCaseError::fail("nobody is served")) };
             prop_assert!(matches!(command, Command::Assign { .. }), "first comes whoever can be served");
             self.seen.insert("served when another one timed out");
-            self.judge_command(now, command, &mut startup, world)?;
+            self.check_command(now, command, &mut startup, simulator)?;
         }
         if let Event::Unassigned { worker, request } = event
             && self.serves(worker, request).is_some()
-            && world.heard_dropped(worker, request)
+            && simulator.heard_dropped(worker, request)
         {
             self.seen.insert("dropped by its worker");
         }
         self.hear(now, event);
         for command in said {
-            self.judge_command(now, command, &mut startup, world)?;
+            self.check_command(now, command, &mut startup, simulator)?;
         }
-        self.judge_startup(startup)
+        self.check_startup(startup)
     }
 
-    fn judge_command(
+    fn check_command(
         &mut self,
         now: Instant,
         command: Command<Item, WorkerId>,
         startup: &mut Option<Startup>,
-        world: &mut World,
+        simulator: &mut Simulator,
     ) -> Verdict {
         let ended = match command {
             Command::StartSlot { slot } => return Err(TestCaseError::fail(format!("start of {slot}"))),
             Command::Assign { worker, request, item, placement } => {
                 prop_assert_eq!(item.request, request);
-                let session = self.judge_assign(now, worker, request, world)?;
-                return self.judge_placement(worker, session, placement, world);
+                let session = self.check_assign(now, worker, request, simulator)?;
+                return self.check_placement(worker, session, placement, simulator);
             }
-            Command::Admit { item } => return self.judge_admit(item),
+            Command::Admit { item } => return self.check_admit(item),
             Command::Reject { request, item, reason } => {
                 prop_assert_eq!(item.request, request);
-                return self.judge_reject(now, request, reason);
+                return self.check_reject(now, request, reason);
             }
             Command::EndSession { workers, session, cause, item } => {
                 let by_user = match item {
                     Some(item) => self.items.remove(&item.request).is_some(),
                     None => false,
                 };
-                return self.judge_end(now, End { session, cause, workers, by_user }, world);
+                return self.check_end(now, End { session, cause, workers, by_user }, simulator);
             }
             Command::StartupSucceeded => Startup::Succeeded,
             Command::StartupFailed { cause } => Startup::Failed(cause),
@@ -97,12 +95,12 @@ impl Model {
         Ok(())
     }
 
-    pub(super) fn judge_startup_commands(&mut self, said: &[Command<Item, WorkerId>]) -> Verdict {
+    pub(super) fn check_startup_commands(&mut self, said: &[Command<Item, WorkerId>]) -> Verdict {
         let succeeded = said.iter().any(|command| matches!(command, Command::StartupSucceeded));
-        self.judge_startup(succeeded.then_some(Startup::Succeeded))
+        self.check_startup(succeeded.then_some(Startup::Succeeded))
     }
 
-    fn judge_startup(&mut self, said: Option<Startup>) -> Verdict {
+    fn check_startup(&mut self, said: Option<Startup>) -> Verdict {
         prop_assert_eq!(said, self.due.take(), "end of the start-up");
         if let Some(how) = said {
             self.seen.insert(match how {
@@ -114,12 +112,12 @@ impl Model {
         Ok(())
     }
 
-    fn judge_assign(
+    fn check_assign(
         &mut self,
         now: Instant,
         worker: WorkerId,
         request: RequestId,
-        world: &mut World,
+        simulator: &mut Simulator,
     ) -> Result<Option<SessionUse>, TestCaseError> {
         let first = self.waiting.iter().position(|it| self.may_run(it.session.as_ref(), worker.slot));
         let Some(at) = first else { return Err(TestCaseError::fail("nobody waits for this one")) };
@@ -133,14 +131,14 @@ impl Model {
         {
             prop_assert_eq!(outcome, Outcome::Accepted);
         }
-        let home = session.as_ref().and_then(|it| self.home_of(&it.session));
+        let owner = session.as_ref().and_then(|it| self.home_of(&it.session));
         let rank = |slot: &u32| (self.slots[*slot as usize].load(), -self.slots[*slot as usize].turn);
-        let chosen = home.filter(|home| servers.contains(home));
+        let chosen = owner.filter(|owner| servers.contains(owner));
         let chosen = chosen.or_else(|| servers.iter().copied().min_by_key(rank));
         prop_assert_eq!(chosen, Some(worker.slot), "neither its own nor the first in rank of {:?}", servers);
         if self.unseen != Some(request) {
             let name = session.as_ref().map(|it| &it.session);
-            prop_assert!(world.takes(worker, request, name, exclusive), "{worker:?} has no place");
+            prop_assert!(simulator.takes(worker, request, name, exclusive), "{worker:?} has no place");
         }
         self.last_turn += 1;
         let slot = &mut self.slots[worker.slot as usize];
@@ -158,7 +156,7 @@ impl Model {
     }
 
     /// An announced request is to be submitted, or is perhaps never heard of again.
-    fn judge_admit(&mut self, Item { request, .. }: Item) -> Verdict {
+    fn check_admit(&mut self, Item { request, .. }: Item) -> Verdict {
         prop_assert_eq!(self.newcomer.take(), Some((request, Outcome::Accepted)));
         self.waiting.retain(|it| it.request != request);
         self.items.remove(&request);
@@ -167,7 +165,7 @@ impl Model {
         Ok(())
     }
 
-    fn judge_reject(&mut self, now: Instant, request: RequestId, reason: Rejection<WorkerId>) -> Verdict {
+    fn check_reject(&mut self, now: Instant, request: RequestId, reason: Rejection<WorkerId>) -> Verdict {
         let at = self.waiting.iter().position(|it| it.request == request);
         let Some(at) = at else { return Err(TestCaseError::fail(format!("{request:?} ended twice"))) };
         let outcome = self.newcomer.filter(|(newcomer, _)| *newcomer == request).map(|(_, outcome)| outcome);
@@ -222,7 +220,7 @@ impl Model {
     }
 
     /// Checks what must hold between any two events.
-    pub(super) fn judge_state(&mut self, core: &Core<Item, WorkerId>) -> Verdict {
+    pub(super) fn check_state(&mut self, core: &Core<Item, WorkerId>) -> Verdict {
         if let Some((request, outcome)) = self.newcomer.take()
             && self.waiting.iter().any(|it| it.request == request)
         {
@@ -242,7 +240,7 @@ impl Model {
         prop_assert!(self.waiting.len() <= self.config.queue_bound);
         let last = self.waiting.last().map_or(0, |it| it.bytes);
         prop_assert!(self.waiting_bytes() - last < self.config.queue_bytes);
-        self.judge_early_refusal(core)?;
+        self.check_early_refusal(core)?;
         let deadlines = self.waiting.iter().map(|it| it.deadline).chain(self.next_expiry());
         prop_assert_eq!(core.next_deadline(), deadlines.min());
         for (request, item) in &self.items {
@@ -252,12 +250,12 @@ impl Model {
         let waiting = &self.waiting;
         self.items.retain(|request, _| waiting.iter().any(|it| it.request == *request));
         prop_assert_eq!(self.submitted, self.ended + self.waiting.len() as u64);
-        self.judge_sessions(&core.counts())?;
-        self.judge_counts(core)
+        self.check_sessions(&core.counts())?;
+        self.check_counts(core)
     }
 
     /// While the core refuses all, it accepts no request, of whatever session and kind.
-    fn judge_early_refusal(&mut self, core: &Core<Item, WorkerId>) -> Verdict {
+    fn check_early_refusal(&mut self, core: &Core<Item, WorkerId>) -> Verdict {
         let full = self.full();
         let refuses = self.closed || self.all_failed() || full.is_some();
         if core.refuses_all().is_none() {
@@ -282,7 +280,7 @@ impl Model {
         Ok(())
     }
 
-    fn judge_counts(&self, core: &Core<Item, WorkerId>) -> Verdict {
+    fn check_counts(&self, core: &Core<Item, WorkerId>) -> Verdict {
         let counts = core.counts();
         prop_assert_eq!(counts.starting, self.count(|it| it.told == Told::Starting));
         let ready = |it: &Slot| it.told == Told::Ready;

@@ -114,7 +114,7 @@ struct Slot {
 }
 
 /// The slots, and the workers that were succeeded in them and have not been ended.
-pub(super) struct World {
+pub(super) struct Simulator {
     slots: Vec<Slot>,
     formers: Vec<Worker>,
     /// Of all slots and generations, as one supervisor counts.
@@ -122,7 +122,7 @@ pub(super) struct World {
     in_flight: u32,
 }
 
-impl World {
+impl Simulator {
     pub(super) fn new(size: u32, in_flight: u32) -> Self {
         let fresh = |slot| Slot { worker: Worker::new(nobody(slot), Life::Absent), successor: None };
         let slots = (0..size).map(fresh).collect();
