@@ -420,7 +420,7 @@ impl CallError {
         }
     }
 
-    /// Which side was at fault, if a value could not be sent or read.
+    /// Which side's value could not be sent or read.
     pub fn direction(&self) -> Option<Direction> {
         match self {
             CallError::Encode { direction, .. }

@@ -252,7 +252,7 @@ impl WorkerStartError {
     }
 }
 
-/// The line of a worker's description of its environment that says what to do.
+/// The line in the description of a worker's environment that says what to do.
 fn hint_of(environment: &str) -> Option<&str> {
     environment.lines().find_map(|line| line.strip_prefix("hint: "))
 }

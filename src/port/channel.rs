@@ -67,20 +67,20 @@ pub(crate) struct FrameReader {
     descriptors: Arc<FdSocket>,
     decoder: FrameDecoder,
     incoming: BytesMut,
-    /// Of a large payload what has come, and how long it will be. Nothing is in `incoming` then.
+    /// The part of a large payload that has come, and the length of the whole. `incoming` is empty then.
     large: Option<(Vec<u8>, usize)>,
     /// The kernel refuses descriptors on this socket.
     refuses: bool,
     _hold: Option<Arc<ReceivedFd>>,
 }
 
-/// Frames out, from whatever thread.
+/// Writes frames, from any thread.
 pub(crate) struct FrameWriter {
     socket: OwnedWriteHalf,
     /// Where memfds go.
     descriptors: Arc<FdSocket>,
     max_frame_bytes: u32,
-    /// What the socket has not taken yet.
+    /// Frames that the socket has not taken yet.
     outgoing: WriteBuffer,
     /// Nothing that follows would be understood.
     failed: Option<io::ErrorKind>,
@@ -115,7 +115,7 @@ impl Channel {
         Self { reader, writer }
     }
 
-    /// The socket itself, for somebody who speaks otherwise over it. Nothing may be on its way.
+    /// The socket itself, for another protocol. No frame may be in transit.
     pub(crate) fn into_stream(self) -> UnixStream {
         let Self { reader, writer } = self;
         debug_assert!(reader.incoming.is_empty() && writer.outgoing.is_empty());
@@ -190,7 +190,7 @@ impl FrameWriter {
         self.outgoing.append_raw(bytes);
     }
 
-    /// Writes what is queued, and what the socket would not take; ready when nothing is left.
+    /// Writes the queued frames; ready when the socket has taken all of them.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ChannelError>> {
         Poll::Ready(Ok(ready!(self.outgoing.poll_write(&mut self.socket, cx))?))
     }
@@ -270,7 +270,7 @@ pub(crate) fn set_passes_rights(socket: &UnixStream, passes: bool) -> io::Result
     if set == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Reads what the socket has; 0 at its end.
+/// Reads the bytes that the socket has; 0 at its end.
 ///
 /// Where the kernel does not refuse descriptors they are received, since `read` closes those that came with the bytes at
 /// once, and such a close may block. Where it does, tokio's own reading costs less: it knows after a short read that
@@ -317,7 +317,7 @@ fn receive(socket: &UnixStream, into: &mut impl BufMut) -> io::Result<Option<usi
     if came || received.flags.contains(ReturnFlags::CTRUNC) {
         return Ok(None);
     }
-    // SAFETY: the kernel has written so many bytes.
+    // SAFETY: the kernel has written this many bytes.
     #[allow(unsafe_code)]
     unsafe {
         into.advance_mut(received.bytes);

@@ -18,7 +18,7 @@ use crate::port::received_fd::ReceivedFd;
 use crate::port::wire::attachment::{Attachment, MOST_MEMFDS};
 use crate::port::wire::frame::Frame;
 
-/// Room for what the kernel puts into one message at most, so that nothing is cut off unseen.
+/// Room for all descriptors that the kernel puts into one message, so that none is cut off unnoticed.
 const SPACE: usize = cmsg_space!(ScmRights(253));
 
 /// Our end of it. Descriptors that were sent and not received are closed with it, so it is itself closed elsewhere.

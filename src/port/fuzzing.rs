@@ -54,7 +54,7 @@ pub fn replies(bytes: &[u8]) {
     message(frame);
 }
 
-/// What a worker writes to the pipe for stacks.
+/// The bytes of the pipe for stacks.
 ///
 /// # Panics
 ///
@@ -69,7 +69,7 @@ pub fn stacks(bytes: &[u8]) {
 #[derive(Debug, PartialEq)]
 struct Read {
     frames: Vec<Frame>,
-    /// What was wrong, and ended it.
+    /// The error that ended it.
     refused: Option<String>,
     /// Bytes at the end that are no whole frame yet.
     rest: usize,

@@ -19,7 +19,7 @@ impl ReceivedFd {
         Self(Some(fd))
     }
 
-    /// For one that is known to close at once, such as a pidfd or a memfd.
+    /// For a descriptor that closes at once, such as a pidfd or a memfd.
     pub(crate) fn into_inner(mut self) -> OwnedFd {
         self.0.take().expect("only `drop` and this take it")
     }
@@ -49,7 +49,7 @@ const MOST_MESSAGES: usize = 10_000;
 /// More messages without bytes than a socket holds; by default (`net.unix.max_dgram_qlen`) the kernel takes ten.
 const MOST_EMPTY_MESSAGES: usize = 100;
 
-/// What waits to be closed. Its length is bounded by the limit of open files.
+/// The descriptors that wait to be closed. Their number is bounded by the limit of open files.
 struct Queue {
     waiting: VecDeque<OwnedFd>,
     /// How many threads there are. They end when nothing waits.
@@ -157,7 +157,7 @@ mod tests {
                 drop(ReceivedFd::new(socket.into()));
                 continue;
             }
-            // Nobody has received this one.
+            // This descriptor was not received.
             let (ours, theirs) = UnixStream::pair().expect("a pair");
             send_with(&theirs, b"x", &[socket.as_fd()]).expect("there is room");
             drop(socket);

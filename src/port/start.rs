@@ -33,7 +33,7 @@ use crate::timer::deadline;
 /// How long a worker that closed its channel is given to end by itself, so that its own exit code is told.
 pub(crate) const CLOSED_GRACE: Duration = Duration::from_secs(1);
 
-/// How long Python may take to say what it is doing when its start takes too long.
+/// How long Python may take to write its stack when its start has timed out.
 const STACK_WAIT: Duration = Duration::from_millis(500);
 
 /// What to start, and how.
@@ -44,7 +44,7 @@ pub(crate) struct PortSpec {
     pub(crate) launcher: Vec<OsString>,
     pub(crate) env: Environment,
     pub(crate) current_dir: Option<PathBuf>,
-    /// How many workers the pool has, and whether they are forked: for errors that say what a pool needs.
+    /// The number of workers, and whether they are forked, for errors that say how many descriptors a pool needs.
     pub(crate) workers: u32,
     pub(crate) zygote: bool,
     pub(crate) module: String,
@@ -66,7 +66,7 @@ impl PortSpec {
         self.in_flight > 1 || self.threads > 0
     }
 
-    /// The system refused to start this program, or what it needs.
+    /// The error of a program that the system refused to start.
     pub(crate) fn spawn_failed(&self, program: &Path, error: io::Error) -> WorkerStartError {
         let hint = limits::hint(&error, self);
         WorkerStartError::Spawn { program: program.display().to_string(), source: Arc::new(error), hint }
@@ -154,7 +154,7 @@ pub(crate) struct Port {
 }
 
 impl Port {
-    /// The way to it, for whoever speaks to it.
+    /// The writer of frames.
     ///
     /// # Panics
     /// At the second time.
@@ -167,7 +167,7 @@ impl Port {
         self.begun.as_ref().map(StartMarker::read)
     }
 
-    /// Takes in what a process that has ended had still written; the last lines of its standard error.
+    /// Reads the rest of the output of a process that has ended, and returns the last lines of its standard error.
     pub(crate) fn finish_capture(&mut self) -> impl Future<Output = String> + use<> {
         let capture = self.capture.take();
         async move {
@@ -188,7 +188,7 @@ impl Port {
     }
 
     /// Has a Python forked and waits until it is ready, at most for the spawn timeout. Must be called on an arbiter.
-    /// `ask` hands the order to whoever owns a template. `turn` is let go of once that has answered.
+    /// `ask` sends the order to the owner of the template. `turn` is dropped when that has answered.
     pub(crate) async fn fork(
         spec: &PortSpec,
         worker: &str,
@@ -199,7 +199,7 @@ impl Port {
         let (order, ours) = order.map_err(|error| ForkError::Descriptors(limits::explained(error, spec)))?;
         ask(order);
         let Ours { socket, stdout, stderr, stacks, descriptors, begun, forked } = ours;
-        // Whoever owns the template sees to it that this is answered.
+        // The owner of the template always answers.
         let process = forked.await.unwrap_or(Err(ForkError::NoTemplate))?;
         drop(turn);
         let starting = Starting {
@@ -219,7 +219,7 @@ impl Port {
     }
 }
 
-/// Python's number of what is logged here at least.
+/// Python's number of the lowest level that is logged here.
 fn python_level(level: log::LevelFilter) -> u32 {
     match level {
         log::LevelFilter::Off => 1000,
@@ -233,7 +233,7 @@ fn python_level(level: log::LevelFilter) -> u32 {
 
 /// A process that is not ready yet.
 pub(crate) struct Starting {
-    /// What was started, for errors; empty for a forked worker.
+    /// The program, for errors; empty for a forked worker.
     program: String,
     pub(crate) process: Process,
     pub(crate) channel: Channel,
@@ -321,7 +321,7 @@ impl Starting {
         Port { process, reader, writer, stacks, begun, capture, records, ready, forked }
     }
 
-    /// Waits until it is ready; else ends it. `interpreter`: the one that it needs the package for.
+    /// Waits until Python is ready; ends it otherwise. `interpreter`: the one that compiled its package.
     async fn shake_hands(
         mut self,
         hello: &Hello,
@@ -364,7 +364,7 @@ impl Starting {
         }
         self.channel.writer.send(&hello.to_frame(), Purpose::Other).map_err(Failure::Channel)?;
         let frame = poll_fn(|cx| {
-            // Both may be there at once: the frame says more.
+            // Both may be there at once. The frame is handled first, since it says more.
             if let Poll::Ready(frame) = self.channel.reader.poll_frame(cx) {
                 return Poll::Ready(frame.map_err(Failure::Channel));
             }
@@ -389,7 +389,7 @@ impl Starting {
         }
     }
 
-    /// Ends what is left of it, and says why it failed.
+    /// Ends the process, and returns the reason of the failure.
     async fn failed(mut self, failure: Failure, interpreter: Option<&Interpreter>) -> WorkerStartError {
         if matches!(
             failure,

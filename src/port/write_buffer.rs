@@ -1,4 +1,4 @@
-//! What is on its way to a worker: small pieces one after the other in memory of ours, large ones where they are.
+//! Frames on their way to a worker: small pieces are copied into one buffer, large ones stay where they are.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -20,7 +20,7 @@ const MOST_SLICES: usize = 16;
 /// How much memory is kept when nothing is on its way.
 const MOST_KEPT_BYTES: usize = 64 * 1024;
 
-/// What a frame is for: each purpose has a budget of its own.
+/// The purpose of a frame. Each purpose has a budget of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// A call: as large as its caller's arguments.
@@ -43,7 +43,7 @@ pub(crate) struct WriteBuffer {
     /// Comes before `tail`.
     shared: VecDeque<Bytes>,
     tail: BytesMut,
-    /// What has been written of `shared`.
+    /// How much of `shared` has been written.
     spent: Vec<Bytes>,
     /// How much was there before the last frame: pieces in `shared`, bytes in `tail`, and `appended`.
     before_last: (usize, usize, u64),
@@ -75,7 +75,7 @@ impl WriteBuffer {
         std::mem::take(&mut self.spent)
     }
 
-    /// Says what the frame that was appended last is for.
+    /// Sets the purpose of the frame that was appended last.
     pub(crate) fn mark_last(&mut self, purpose: Purpose) {
         self.marks.push_back(Mark { from: self.before_last.2, to: self.appended, purpose });
     }
@@ -117,7 +117,7 @@ impl WriteBuffer {
         let (pieces, bytes, appended) = self.before_last;
         self.appended = appended;
         if self.shared.len() > pieces {
-            // What was in the tail then is the beginning of the next piece.
+            // The tail is the beginning of the next piece.
             self.tail = BytesMut::from(&self.shared[pieces][..bytes]);
             self.shared.truncate(pieces);
         } else {
@@ -130,7 +130,7 @@ impl WriteBuffer {
         self.appended += bytes.len() as u64;
     }
 
-    /// Writes what the socket takes at once.
+    /// Writes as much as the socket takes at once.
     pub(crate) fn write_now(&mut self, socket: &OwnedWriteHalf) -> io::Result<()> {
         let written = if self.shared.is_empty() {
             socket.try_write(&self.tail)

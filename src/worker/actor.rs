@@ -147,7 +147,7 @@ impl Worker {
         self.given(given);
     }
 
-    /// Sees to what Python did not get.
+    /// Handles a call that Python did not get.
     fn given(&mut self, given: Given) {
         for (call, error) in given.refused {
             self.refuse(call, error);

@@ -34,7 +34,7 @@ pub(crate) struct WorkerId {
     pub(crate) incarnation: u64,
 }
 
-/// Names one lease, by the request that it was granted to.
+/// The id of a lease: that of the request that it was granted to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LeaseId(pub(crate) RequestId);
 

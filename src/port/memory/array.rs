@@ -199,7 +199,7 @@ impl<T: Element> Array<T> {
         let mut letters = array.dtype.chars();
         let order = letters.next();
         let kind = letters.as_str();
-        // What is true and false is a number here, as it is in Python.
+        // Booleans are numbers here, as in Python.
         if kind != wanted && !(kind == "b1" && wanted == "u1") {
             return Err(E::custom(format_args!(
                 "is an array of {}, not of {NATIVE}{wanted}: convert it there, with .astype(\"{wanted}\"), or ask for another type here",

@@ -1,6 +1,6 @@
 //! Large blocks of memory, kept for the next payload of about that size.
 //!
-//! What the system allocator gives back to the kernel comes again page by page, at a fault each: for megabytes that costs more
+//! Memory that the allocator returned to the kernel comes back page by page, at a fault each: for megabytes that costs more
 //! than to copy them.
 
 use std::sync::{Mutex, PoisonError};
@@ -10,17 +10,17 @@ use bytes::Bytes;
 /// From here on a payload is worth a block.
 pub(crate) const LEAST_BYTES: usize = 512 * 1024;
 
-/// How much is kept while nobody uses it.
+/// How many unused bytes are kept.
 const MOST_KEPT_BYTES: usize = 64 << 20;
 
 /// The newest last.
 static KEPT: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 
-/// An empty vector with room for so many bytes.
+/// An empty vector with room for this many bytes.
 pub(crate) fn with_capacity(bytes: usize) -> Vec<u8> {
     if bytes >= LEAST_BYTES {
         let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-        // Not one that is much too large: it may be held for long.
+        // A vector that is much too large is not used: it may be held for long.
         let fits = |block: &Vec<u8>| (bytes..=bytes + bytes / 4).contains(&block.capacity());
         if let Some(found) = kept.iter().rposition(fits) {
             return kept.remove(found);

@@ -16,7 +16,7 @@ use rustix::mm::{MapFlags, ProtFlags};
 use crate::budget::KEPT_DESCRIPTORS;
 use crate::port::received_fd::ReceivedFd;
 
-/// What must be sealed. Whoever has a memfd with these seals may rely on its bytes.
+/// The required seals. The bytes of a memfd with these seals cannot change.
 const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::WRITE);
 
 /// `linux/magic.h`: the file system of memfds with ordinary pages.
@@ -57,11 +57,11 @@ impl Memfd {
         Self { fd: Some(fd), map, _kept: None }
     }
 
-    /// One that came from a worker, who says that it has so many bytes. `kept` counts the descriptors of that worker's
+    /// A memfd from a worker, which says that it has this many bytes. `kept` counts the descriptors of that worker's
     /// memfds: this one's is closed when [enough](KEPT_DESCRIPTORS) are open.
     ///
     /// # Errors
-    /// What is wrong with it; nothing of it has been touched then.
+    /// What is wrong with the memfd. Its bytes have not been touched then.
     pub(crate) fn received(fd: ReceivedFd, len: u64, kept: &Arc<()>) -> Result<Self, String> {
         // Only shared memory has seals at all.
         let seals = rustix::fs::fcntl_get_seals(&fd).map_err(|_| "it is no memfd".to_owned())?;
@@ -112,7 +112,7 @@ pub(crate) struct OpenMemfd {
 }
 
 impl OpenMemfd {
-    /// A new one of so many zeroes.
+    /// A new memfd of this many zeroes.
     pub(crate) fn zeroed(len: usize) -> io::Result<Self> {
         let fd = create("hatchery", len)?;
         let map = Map::new(fd.as_fd(), len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED)?;
@@ -120,7 +120,7 @@ impl OpenMemfd {
         Ok(Self { fd, map })
     }
 
-    /// Nobody writes into it any more.
+    /// No more bytes are written.
     ///
     /// # Errors
     /// The bytes, in ordinary memory, when it cannot be sealed, or mapped again.

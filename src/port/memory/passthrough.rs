@@ -15,7 +15,7 @@ pub(crate) struct Offer {
     pub(crate) array: Option<ArrayType>,
 }
 
-/// What the elements of an array are, and how they are laid out.
+/// The element type of an array, and its layout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ArrayType {
     /// numpy's `dtype.str`, such as `<f4`.

@@ -1,4 +1,4 @@
-//! What a worker prints: each line to `log`, the last ones kept for errors.
+//! The output of a worker: each line goes to `log`, and the last ones are kept for errors.
 //!
 //! The pipes are always drained, so that no `print` ever blocks. A line is cut at [`LINE_CAP_BYTES`]:
 //! the rest of it is dropped and counted.
@@ -20,10 +20,10 @@ pub(crate) const LINE_CAP_BYTES: usize = 16 * 1024;
 /// How many lines of each stream are kept for errors, and how many bytes of them in all.
 const TAIL_LINES: usize = 30;
 const TAIL_BYTES: usize = 32 * 1024;
-/// What a pipe holds on Linux unless somebody asked for more.
+/// The default capacity of a pipe on Linux.
 const PIPE_BYTES: usize = 64 * 1024;
 
-/// Splits what a pipe delivers into lines. Pure.
+/// Splits the bytes of a pipe into lines. Pure.
 #[derive(Debug, Default)]
 struct Lines {
     partial: Vec<u8>,
@@ -137,7 +137,7 @@ impl Capture {
         if stdout.is_empty() || stderr.is_empty() { stdout + &stderr } else { format!("{stdout}\n{stderr}") }
     }
 
-    /// Takes in what a worker that has ended had still written. It does not wait for the end of the
+    /// Reads the rest of the output of a worker that has ended. It does not wait for the end of the
     /// pipes, which a process that left the worker's group may hold open.
     pub(crate) async fn finish(&mut self) {
         if let Some(finish) = self.finish.take() {
@@ -171,7 +171,7 @@ async fn capture(streams: [Stream; 2], finished: oneshot::Receiver<()>) {
 /// One pipe, and where its lines go.
 struct Stream {
     pipe: pipe::Receiver,
-    /// What was read and is not split into lines yet.
+    /// Bytes that are not split into lines yet.
     unread: Vec<u8>,
     lines: Lines,
     level: log::Level,
@@ -213,7 +213,7 @@ impl Stream {
         Ok(read)
     }
 
-    /// Takes the lines of what was read. A worker that prints without end leaves this thread to all others after each
+    /// Takes the lines of the bytes that were read. A worker that prints without end yields this thread after each
     /// [`LINES_PER_TURN`].
     ///
     /// Dropping the future loses nothing.
@@ -233,7 +233,7 @@ impl Stream {
         }
     }
 
-    /// Reads what the pipe holds, and not what a process that left the worker's group goes on to write.
+    /// Reads the bytes that are in the pipe now. A process that left the worker's group may go on writing.
     async fn read_rest(&mut self) {
         self.emit_lines().await;
         let mut held = rustix::pipe::fcntl_getpipe_size(&self.pipe).unwrap_or(PIPE_BYTES);

@@ -23,7 +23,7 @@ impl Environment {
         self.changes.push((name, None));
     }
 
-    /// Drops what was inherited and what was set before.
+    /// Drops inherited variables and earlier changes.
     pub(crate) fn clear(&mut self) {
         self.cleared = true;
         self.changes.clear();

@@ -1,4 +1,4 @@
-//! Which Python to start, and what is known of it.
+//! Finds the Python interpreter, and asks it once for its version and path.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -22,11 +22,11 @@ use crate::port::start::PortSpec;
 /// The oldest Python that the embedded package runs on.
 const OLDEST: [u32; 2] = [3, 9];
 const PROBE: &str = include_str!("../../python/probe.py");
-/// What comes before the sources, with the probe's descriptors. JSON does not mind it.
+/// Comes before the sources, with the probe's descriptors. JSON ignores it.
 const FIRST: &[u8] = b"\n";
-/// What the probe's line begins with, among whatever else the interpreter prints.
+/// The beginning of the probe's line, which may stand among other output.
 const MARK: &str = "HATCHERY-PROBE ";
-/// More than any Python answers: what is no Python may print without end.
+/// More than any Python answers. Another program may print without end.
 const MOST_BYTES: u64 = 4 << 20;
 /// How much of what an interpreter printed goes into an error, of each stream.
 const MOST_PRINTED_BYTES: usize = 8 << 10;
@@ -45,7 +45,7 @@ pub(crate) struct Interpreter {
     key: Key,
 }
 
-/// What a probe's answer depends on.
+/// The key of a probe's answer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
     program: PathBuf,
@@ -61,7 +61,7 @@ struct Known {
     printed: Mutex<Printed>,
 }
 
-/// What a probe has printed so far. All who wait for its answer may run out of time.
+/// The output of a probe so far. All starts that wait for its answer may time out.
 #[derive(Default)]
 struct Printed {
     out: Vec<u8>,
@@ -75,10 +75,10 @@ impl Known {
         self.printed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps what comes through a pipe.
+    /// Keeps the bytes of a pipe.
     async fn keep(&self, pipe: &mut (impl AsyncRead + Unpin), stream: fn(&mut Printed) -> &mut Vec<u8>) {
         let mut chunk = vec![0; 16 << 10];
-        // Whatever goes wrong with the pipe shows in what is missing from it.
+        // An error of the pipe shows as missing output.
         while let Ok(read @ 1..) = pipe.read(&mut chunk).await {
             let mut printed = self.printed();
             if printed.is_former {
@@ -89,7 +89,7 @@ impl Known {
     }
 }
 
-/// Dropped with a probe. Of what one has printed that was given up, only the end is of use.
+/// Dropped with a probe. Of an abandoned probe's output only the end is used.
 struct GivenUp<'a>(&'a Known);
 
 impl Drop for GivenUp<'_> {
@@ -107,7 +107,7 @@ impl Drop for GivenUp<'_> {
 static KNOWN: Mutex<Option<HashMap<Key, Arc<Known>>>> = Mutex::new(None);
 
 impl Interpreter {
-    /// Finds the interpreter and asks it what it is, once for all workers that start at the same time.
+    /// Finds the interpreter and asks it, once for all workers that start at the same time.
     pub(crate) async fn find(spec: &PortSpec, deadline: Instant) -> Result<Arc<Self>, WorkerStartError> {
         let program = locate(spec.python.as_deref())?;
         let changed = std::fs::metadata(&program).and_then(|file| file.modified()).ok();
@@ -125,7 +125,7 @@ impl Interpreter {
         }
     }
 
-    /// Has it asked again at the next start: it is not what it was.
+    /// Asks the interpreter again at the next start: it has changed.
     pub(crate) fn forget(&self) {
         with_known(|known| known.remove(&self.key));
     }
@@ -181,7 +181,7 @@ fn is_program(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }
 
-/// What the probe prints: texts are bytes in hex.
+/// The output of the probe. Texts are bytes in hex.
 #[derive(Deserialize)]
 struct Facts {
     version: [u32; 3],
@@ -190,7 +190,7 @@ struct Facts {
     package: Option<String>,
 }
 
-/// Runs the probe. Whoever waits for it has a deadline: dropping this future kills it.
+/// Runs the probe. Its callers have deadlines: dropping this future kills it.
 async fn probe(key: Key, spec: &PortSpec, known: &Known) -> Result<Interpreter, WorkerStartError> {
     let path = key.program.display().to_string();
     let line = CommandLine {

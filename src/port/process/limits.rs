@@ -12,7 +12,7 @@ const POOL_DESCRIPTORS: u64 = 24;
 /// Descriptors that a zygote takes while workers start.
 const ZYGOTE_DESCRIPTORS: u64 = 64;
 
-/// What a person can do about this error, if it is about room.
+/// The advice for this error, if a limit of the system caused it.
 pub(crate) fn hint(error: &io::Error, spec: &PortSpec) -> Option<String> {
     match Errno::from_io_error(error)? {
         Errno::MFILE => Some(too_many_open_files(spec)),
@@ -27,7 +27,7 @@ pub(crate) fn hint(error: &io::Error, spec: &PortSpec) -> Option<String> {
     }
 }
 
-/// The same error, with what a person can do about it in its text.
+/// The same error, with the advice in its text.
 pub(crate) fn explained(error: io::Error, spec: &PortSpec) -> io::Error {
     match hint(&error, spec) {
         Some(hint) => io::Error::new(error.kind(), format!("{error}; {hint}")),

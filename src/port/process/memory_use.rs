@@ -1,4 +1,4 @@
-//! What a process costs in memory, shared pages counted fairly.
+//! The memory of a process, with its share of shared pages.
 
 use serde::Serialize;
 
@@ -13,10 +13,10 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Memory {
-    /// Proportional set size, in bytes: its own pages, and its part of those that it shares with others. The sum over all
-    /// processes is what they really take.
+    /// Proportional set size, in bytes: its own pages, and its share of pages that are shared with others. The sum over all
+    /// processes is the memory that they take together.
     pub pss_bytes: u64,
-    /// Pages that it alone has written to, in bytes: what would be free without it.
+    /// Pages that only this process has written to, in bytes: the memory that is free after its end.
     pub private_dirty_bytes: u64,
 }
 

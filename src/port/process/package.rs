@@ -1,6 +1,6 @@
 //! The embedded Python package: what travels to the interpreter.
 
-/// What a worker is started with, as `PYTHON -c STUB NAME`. It reads the bootstrap from fd 0, so that the command line
+/// The stub: a worker is started as `PYTHON -c STUB NAME`. It reads the bootstrap from fd 0, so that the command line
 /// shows none of our source.
 pub(crate) const STUB: &str = include_str!("../../python/stub.py").trim_ascii_end();
 

@@ -69,7 +69,7 @@ pub(crate) fn parent(pidfd: impl AsFd, pid: Pid) -> Option<Pid> {
     (number(pidfd).ok()? == Some(pid)).then(|| Pid::from_raw(parent)).flatten()
 }
 
-/// What a look at the end of a process shows.
+/// The state of a process that may have ended.
 pub(crate) enum Look {
     /// It ended, and this call reaped it.
     Reaped(Reaped),
@@ -123,7 +123,7 @@ fn wait(pidfd: impl AsFd, options: libc::c_int) -> Look {
     if pid == 0 {
         return Look::NotYet;
     }
-    // As `wait4` tells it.
+    // The form of `wait4`.
     let status = match info.si_code {
         libc::CLD_EXITED => status << 8,
         libc::CLD_DUMPED => status | 0x80,

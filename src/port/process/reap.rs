@@ -1,4 +1,4 @@
-//! Reaping: on the spot, or in the background for processes that nobody waits for any more.
+//! Reaping: at once, or in the background for processes whose owner is gone.
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -45,7 +45,7 @@ pub(crate) fn end_unwatched(mut child: std::process::Child) {
     });
 }
 
-/// Waits on a thread for the end of a child that has ended, but that its tracer holds; tells it.
+/// Waits on a thread for a child that has ended and is held by its tracer, and sends its exit.
 pub(crate) fn reap_elsewhere(child: Orphan) -> oneshot::Receiver<Reaped> {
     let (owner, told) = oneshot::channel();
     let dying = Dying::new();
@@ -58,7 +58,7 @@ pub(crate) fn reap_elsewhere(child: Orphan) -> oneshot::Receiver<Reaped> {
     told
 }
 
-/// Reaps a template that is sure to end, then what has fallen to us by that.
+/// Reaps a template that will end, then the orphans that the kernel gives to this process.
 pub(crate) fn template_dropped(template: Orphan, forked: Arc<Children>, dying: Dying) {
     in_background(template.pid, move || {
         template.reap();
@@ -67,7 +67,7 @@ pub(crate) fn template_dropped(template: Orphan, forked: Arc<Children>, dying: D
     });
 }
 
-/// Reaps what has fallen to us by the end of a template.
+/// Reaps the orphans that the end of a template has given to this process.
 pub(crate) fn template_reaped(pid: Pid, forked: Arc<Children>) {
     let dying = Dying::new();
     in_background(pid, move || {
@@ -110,7 +110,7 @@ pub(crate) fn wait_for_group(leader: Pid) {
 
 type Work = Box<dyn FnOnce() + Send>;
 
-/// What waits for a thread, since none could be made.
+/// Work that waits because no thread could be started.
 static WAITING: Mutex<Vec<Work>> = Mutex::new(Vec::new());
 
 fn waiting() -> MutexGuard<'static, Vec<Work>> {
@@ -124,7 +124,7 @@ fn in_background(pid: Pid, work: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// Does the work on a thread of its own, and then what has waited for one.
+/// Does the work on a thread of its own, then the work that waits.
 ///
 /// # Errors
 /// When no thread can be made, with the work.

@@ -1,4 +1,4 @@
-//! What one worker says, as records of `log`: bounded in number and length, and each of them one record.
+//! The records of one worker in `log`, bounded in number and length.
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::budget::{LOG_RECORD_BYTES, LOG_RECORDS_PER_SECOND};
 use crate::text::beginning;
 
-/// What the budget is counted over.
+/// The period of the budget.
 const WINDOW: Duration = Duration::from_secs(1);
 
 /// Where the records of one worker go. Its target in `log` is `hatchery::python::WORKER`.
@@ -80,7 +80,7 @@ struct Gate {
     /// When the present window began.
     since: Option<Instant>,
     admitted: u32,
-    /// Those that nobody has been told of.
+    /// Dropped records that have not been reported yet.
     suppressed: u64,
 }
 

@@ -148,7 +148,7 @@ pub(crate) fn socketpair() -> io::Result<(UnixStream, OwnedFd)> {
     Ok((ours, theirs.into()))
 }
 
-/// A running process. Dropping it kills its whole group and sees to it that it is reaped.
+/// A running process. Dropping it kills its whole group and has it reaped.
 pub(crate) struct Process {
     pid: Pid,
     /// Readable once the process has ended.
@@ -160,7 +160,7 @@ pub(crate) struct Process {
     /// The most memory seen while it ran: a dead process no longer tells.
     peak_rss_bytes: Option<u64>,
     _parent_death: HostEnd,
-    /// What it has forked for us.
+    /// The processes that it has forked for us.
     forked: Option<Arc<Children>>,
 }
 
@@ -197,7 +197,7 @@ impl Process {
         })
     }
 
-    /// It is a template: once it has been reaped, what it has forked is looked after.
+    /// It is a template: once it has been reaped, the processes that it forked are reaped, too.
     pub(crate) fn forks(&mut self, children: Arc<Children>) {
         self.forked = Some(children);
     }
@@ -229,7 +229,7 @@ impl Process {
     /// Sends the process itself, not its group, a signal.
     pub(crate) fn signal(&self, signal: i32) {
         if !self.ended {
-            // One that has ended needs none.
+            // A process that has ended needs no signal.
             let _ = pidfd::signal(&self.pidfd, signal);
         }
     }
@@ -256,7 +256,7 @@ impl Process {
         Some(format!("  the worker's process is stopped, state {state}: {why}"))
     }
 
-    /// The kernel's letter for what the process does; `None` once it has ended, or without `/proc`.
+    /// The kernel's letter for the state of the process; `None` once it has ended, or without `/proc`.
     fn state(&self) -> Option<char> {
         if self.ended {
             return None;
@@ -266,7 +266,7 @@ impl Process {
         stat.rsplit_once(") ")?.1.chars().next()
     }
 
-    /// Ready once the process has ended, by whatever cause; the rest of its group is killed then,
+    /// Ready once the process has ended; the rest of its group is killed then,
     /// before its number can be given to another process.
     pub(crate) fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Exit> {
         if let Some(exit) = self.exit {
@@ -285,7 +285,7 @@ impl Process {
                 let max_rss_bytes = self.peak_rss_bytes.max(peak);
                 Exit { code: status.code(), signal: status.signal(), max_rss_bytes }
             });
-        // `None` when somebody else has reaped it: how it ended is then lost.
+        // `None` when another thread has reaped it: its exit status is lost.
         let exit = exit.unwrap_or(Exit { code: None, signal: None, max_rss_bytes: self.peak_rss_bytes });
         self.exit = Some(exit);
         if let Some(forked) = self.forked.take() {
@@ -300,7 +300,7 @@ impl Process {
 }
 
 fn watch(pidfd: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
-    // SAFETY: the descriptor is open, and nobody takes it out of the `AsyncFd` again.
+    // SAFETY: the descriptor is open, and stays in the `AsyncFd`.
     #[allow(unsafe_code)]
     unsafe {
         Ok(AsyncFd::register(pidfd)?)
@@ -355,7 +355,7 @@ mod tests {
         // `sleep` reads nothing: its end of the parent-death socket is in the socket.
         let Spawned { mut process, socket, .. } = spawn(&sleeper(), b"first", None).expect("it starts");
         let (other, _) = StdUnixStream::pair().expect("a pair");
-        // Both are closed when the host is gone, in whatever order.
+        // Both are closed when the host is gone, in any order.
         drop(socket);
         drop(std::mem::replace(&mut process._parent_death, HostEnd::new(other.into())));
         let ended = tokio::time::timeout(std::time::Duration::from_secs(30), process.ended()).await;

@@ -1,4 +1,4 @@
-//! What a worker was doing: stacks that Python's faulthandler writes to a pipe of their own.
+//! Stack dumps of a worker, which Python's faulthandler writes to a pipe of their own.
 
 use std::task::{Context, Poll};
 
@@ -26,7 +26,7 @@ impl Stacks {
         Self { pipe, text: Vec::new() }
     }
 
-    /// Forgets what came too late for whoever had asked.
+    /// Drops a stack that came too late for its caller.
     pub(crate) fn clear(&mut self) {
         self.text.clear();
         let mut late = [0; 4096];
@@ -51,7 +51,7 @@ impl Stacks {
                 Ok(read) if self.text.len() + read <= MOST_BYTES => {
                     self.text.extend_from_slice(&buffer[..read]);
                 }
-                // What is not of faulthandler's making.
+                // Text that faulthandler did not write.
                 Ok(_) => self.text.clear(),
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                     if let Some(stack) = parse(&String::from_utf8_lossy(&self.text)) {
@@ -79,10 +79,10 @@ pub(crate) struct Stack {
 }
 
 impl Stack {
-    /// The newest whole stack of user code in what a worker wrote; None while there is none, as of an idle worker.
+    /// The newest complete stack of user code; `None` when there is none, as of an idle worker.
     pub(crate) fn parse(written: &str) -> Option<Self> {
         let mut frames = user_frames(written)?;
-        // An import right above ours is our own, as of what is to tell the stack: nothing of the user's runs.
+        // An import directly above our frames is our own. No user code runs then.
         if frames.last().is_some_and(|frame| is_import(frame)) {
             frames.clear();
         }

@@ -7,7 +7,7 @@ use crate::port::memory::memfd;
 
 const BYTES: usize = 16;
 
-/// What a worker has marked.
+/// The marks of a worker.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct StartedCalls {
     /// Calls with a larger id have surely not begun.
@@ -16,7 +16,7 @@ pub(crate) struct StartedCalls {
     pub(crate) on_main: u64,
 }
 
-/// The memory that it marks them in. The host only reads it, by a system call, so that nothing need be mapped here.
+/// The memory of the marks. The host reads it by a system call, so nothing is mapped here.
 pub(crate) struct StartMarker(OwnedFd);
 
 impl StartMarker {
@@ -24,7 +24,7 @@ impl StartMarker {
         memfd::create("hatchery-begun", BYTES).map(Self)
     }
 
-    /// What the worker has marked; if that cannot be read, it may have begun everything.
+    /// The worker's marks. If they cannot be read, every call may have begun.
     pub(crate) fn read(&self) -> StartedCalls {
         let mut bytes = [0; BYTES];
         match rustix::io::pread(&self.0, &mut bytes, 0) {

@@ -13,8 +13,8 @@ use crate::port::wire::value::EncodeError;
 /// How many memfds a frame brings at most: the kernel's limit for one message is 253 descriptors.
 pub(crate) const MOST_MEMFDS: usize = 250;
 
-/// How many bytes a frame holds at most of those that could be in memfds. A memfd costs more than the way through the socket, but
-/// holds nobody up and is in memory once only.
+/// How many bytes a frame holds at most that could be in memfds. A memfd costs more than the socket does, but
+/// does not delay other frames, and is in memory only once.
 const MOST_INLINE_BYTES: usize = 32 << 20;
 
 /// The name of the member of an object that stands for an attachment.
@@ -27,7 +27,7 @@ pub(crate) enum Attachment {
     Inline(Bytes),
     /// In a memfd that goes, or came, its own way.
     Memfd(Arc<Memfd>),
-    /// In a memfd that has not been received yet, of so many bytes.
+    /// In a memfd of this many bytes that has not been received yet.
     Awaited(u64),
 }
 
@@ -96,7 +96,7 @@ impl Body {
         self.json.len() + attachments
     }
 
-    /// Makes it fit a frame of so many bytes, where memfds can: bytes that are large enough for one are copied into it.
+    /// Makes the value fit a frame of this many bytes, if memfds can: large bytes are copied into memfds.
     ///
     /// # Errors
     /// How many bytes its frame would have.
@@ -119,10 +119,10 @@ impl Body {
         if size > limit { Err(size) } else { Ok(self) }
     }
 
-    /// Takes what came from a worker, whose placeholders must name each attachment once.
+    /// Checks a value from a worker: its placeholders must name each attachment once.
     ///
     /// # Errors
-    /// Says what is wrong with them.
+    /// Returns what is wrong with them.
     pub(crate) fn received(json: Bytes, attachments: Vec<Attachment>) -> Result<Self, String> {
         if !attachments.is_empty() {
             check_placeholders(&json, attachments.len())?;
@@ -170,7 +170,7 @@ impl Collected {
         Ok(self.attachments.len() - 1)
     }
 
-    /// Whether so many bytes in ordinary memory are too much for the frame, on top of what is in it.
+    /// Whether this many more bytes in ordinary memory are too many for the frame.
     fn is_for_a_memfd(&self, len: usize) -> bool {
         self.memfds < MOST_MEMFDS && len >= LEAST_MEMFD_BYTES && self.inline_bytes + len > MOST_INLINE_BYTES
     }

@@ -31,7 +31,7 @@ const RAW_VALUE_NEWTYPE: &str = "$serde_json::private::RawValue";
 pub(crate) struct DecodeError {
     /// Such as `result["rows"][3]`.
     pub(crate) path: String,
-    /// What was found there, and what was expected.
+    /// The value that was found, and what was expected.
     pub(crate) message: String,
 }
 
@@ -72,7 +72,7 @@ pub(crate) fn decode_result<T: DeserializeOwned>(body: &Body) -> Result<T, Decod
     })
 }
 
-/// What is asked for where an object stands.
+/// The type that is asked for where an object stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Wanted {
     Any,
@@ -270,7 +270,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Seen<'_, V> {
 }
 
 impl<V> Seen<'_, V> {
-    /// Shows what a placeholder stands for, whose name has been read.
+    /// Shows the bytes of a placeholder whose name has been read.
     fn visit_placeholder<'de, A: MapAccess<'de>>(self, mut inner: A) -> Result<V::Value, A::Error>
     where
         V: Visitor<'de>,
@@ -306,7 +306,7 @@ impl<V> Seen<'_, V> {
     }
 }
 
-/// What a placeholder's list says.
+/// The list of a placeholder.
 struct Placeholder {
     index: usize,
     array: Option<ArrayType>,
@@ -358,7 +358,7 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Items<'_, A> {
 /// The members of an object that is no placeholder.
 struct Members<'a, 'de, A> {
     inner: A,
-    /// What has been read already: the first name, or that there is none.
+    /// The first name, which has been read already; `None` when there is none.
     first: Option<Option<Name<'de>>>,
     attachments: &'a [Attachment],
 }

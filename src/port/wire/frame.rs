@@ -30,17 +30,17 @@ const ATTACHMENT_LENGTH_BYTES: usize = 8;
 /// Marks the length of an attachment that is in a memfd.
 const IN_MEMFD: u64 = 1 << 63;
 
-/// What a frame is about. The numbers are the wire's.
+/// The kind of a frame. The numbers are those of the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub(crate) enum Kind {
     /// Host: what to import; the first frame.
     Hello = 1,
-    /// Worker: what it exports; the answer to hello.
+    /// Worker: its exports; the answer to hello.
     Ready = 2,
     /// Host: run a function.
     Call = 3,
-    /// Worker: what the function returned.
+    /// Worker: the result of the function.
     Result = 4,
     /// Worker: why there is no result, or no ready.
     Error = 5,
@@ -186,14 +186,14 @@ impl Frame {
         Frame { attachments, ..Frame::new(kind, call_id, Codec::Json, json) }
     }
 
-    /// Bytes of the payload: what the limit is about.
+    /// Bytes of the payload. The limit applies to them.
     pub(crate) fn payload_bytes(&self) -> u64 {
         let attachments: usize =
             self.attachments.iter().map(|part| ATTACHMENT_LENGTH_BYTES + part.inline_bytes()).sum();
         (HEADER_BYTES + self.body.len() + attachments) as u64
     }
 
-    /// Appends what comes before the body, the frame's length first.
+    /// Appends the frame's length and header.
     ///
     /// # Errors
     /// [`FrameError::TooLarge`], and then nothing is appended.
@@ -219,7 +219,7 @@ impl Frame {
         Ok(())
     }
 
-    /// What comes after the head: the body, and the attachments that are within the frame.
+    /// The parts after the header: the body, and the attachments within the frame.
     pub(crate) fn parts(&self) -> impl Iterator<Item = &Bytes> {
         let inline = self.attachments.iter().filter_map(|attachment| match attachment {
             Attachment::Inline(bytes) => Some(bytes),
@@ -239,7 +239,7 @@ impl Frame {
     /// Takes a payload apart; body and attachments are slices of it, not copies. Those in memfds are left to be received.
     ///
     /// # Errors
-    /// Whatever is wrong with the payload, see [`FrameError`].
+    /// A [`FrameError`] for a payload that is not well formed.
     pub(crate) fn decode(payload: Bytes) -> Result<Frame, FrameError> {
         let size = payload.len();
         if size < HEADER_BYTES {

@@ -26,7 +26,7 @@ pub(crate) struct Hello {
     pub(crate) module: String,
     /// Goes to the front of `sys.path`, in this order.
     pub(crate) path: Vec<Folder>,
-    /// Narrows what the module exports; None = all of it.
+    /// The only functions that can be called; `None`: all that the module exports.
     pub(crate) functions: Option<Vec<String>>,
     /// The limit of a frame's payload, for both sides.
     pub(crate) max_frame_bytes: u32,
@@ -42,7 +42,7 @@ pub(crate) struct Hello {
     pub(crate) codec: codec::Codec,
     /// Python's number of the lowest level that is logged.
     pub(crate) log_level: u32,
-    /// What it may call here.
+    /// The host functions that it may call.
     pub(crate) host_functions: Vec<String>,
     /// Be a template, of which workers are forked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -98,13 +98,13 @@ pub(crate) struct Ready {
     pub(crate) pid: u32,
     /// Such as `3.11.7`.
     pub(crate) python: String,
-    /// What may be called.
+    /// The functions that can be called.
     pub(crate) functions: Vec<Function>,
     /// Resident memory after the import; None where `/proc` does not tell.
     pub(crate) rss_bytes: Option<u64>,
     /// How long the import took, in milliseconds.
     pub(crate) import_ms: f64,
-    /// Of a template: what looks dangerous in what it has imported.
+    /// Of a template: imported modules that may not survive a fork.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) warnings: Vec<String>,
     /// Of a template: why no worker can be forked of it, if so. It has imported nothing then.
@@ -194,7 +194,7 @@ pub(crate) enum WorkerError {
         message: String,
         /// Begins at user code; with chained causes, cut in the middle at 64 Ki characters.
         traceback: String,
-        /// Of an `ImportError`: which interpreter, where it looks, and what may be wrong with that.
+        /// Of an `ImportError`: the interpreter, its search path, and what may be wrong with them.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         environment: Option<String>,
     },
@@ -203,7 +203,7 @@ pub(crate) enum WorkerError {
         name: String,
         /// Near names, best first, at most three.
         similar: Vec<String>,
-        /// Why something of that name in the module cannot be called.
+        /// Why the object of this name in the module cannot be called.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
@@ -222,10 +222,10 @@ pub(crate) enum WorkerError {
     },
     /// The function gave up because it was cancelled.
     Cancelled,
-    /// The host could not do what the function asked of it, and the function let that pass. Also the body of a failed
+    /// A host call failed, and the function did not catch the error. Also the body of a failed
     /// host result.
     HostCall {
-        /// What was called.
+        /// The name of the host function.
         name: String,
         message: String,
         cause: HostCallCause,
@@ -247,7 +247,7 @@ pub(crate) enum WorkerError {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         environment: Option<String>,
     },
-    /// The host sent what is no frame of this protocol. The worker then exits with code 76.
+    /// The host sent bytes that are not a frame of this protocol. The worker then exits with code 76.
     Protocol { message: String },
 }
 
@@ -281,7 +281,7 @@ impl WorkerError {
         }
     }
 
-    /// As what was wrong with the protocol.
+    /// The error as a problem of the protocol.
     pub(crate) fn into_detail(self) -> String {
         match self.into_call_error() {
             CallError::Protocol { detail, .. } => detail,
@@ -300,12 +300,12 @@ impl WorkerError {
     }
 }
 
-/// What comes from a worker.
+/// A message of a worker.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Reply {
     /// The module is imported.
     Ready(Ready),
-    /// What a function returned, to be decoded by the caller.
+    /// The result of a function, decoded by the caller.
     Result {
         /// The call's.
         call_id: u64,
@@ -342,7 +342,7 @@ pub(crate) enum Reply {
     HostCall {
         /// The host call's own.
         id: u64,
-        /// What is called, for which call.
+        /// The name of the host function, and the call that it belongs to.
         request: HostRequest,
         /// What its placeholders stand for.
         attachments: Vec<Attachment>,
@@ -449,16 +449,16 @@ pub(crate) struct LogRecord {
     pub(crate) request_id: Option<String>,
 }
 
-/// What a call says beside function and arguments.
+/// The options of a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct CallOptions<'a> {
     /// The session that it belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) session: Option<&'a str>,
-    /// The caller wants a stream, and so many items for a start.
+    /// The caller wants a stream, with this many items at first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) credit: Option<u32>,
-    /// Somebody listens to its progress.
+    /// The caller wants its progress.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) progress: bool,
     /// Names the request in logs.
@@ -504,7 +504,7 @@ pub(crate) fn call_frame(call_id: u64, timeout_ms: u32, body: Body) -> Frame {
     Frame { number: timeout_ms, ..Frame::with_body(Kind::Call, call_id, body) }
 }
 
-/// The frame that gives a stream so many more items.
+/// The frame that allows a stream this many more items.
 pub(crate) fn credit_frame(call_id: u64, items: u32) -> Frame {
     Frame { number: items, ..Frame::new(Kind::Credit, call_id, Codec::None, Bytes::new()) }
 }

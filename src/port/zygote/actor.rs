@@ -22,7 +22,7 @@ pub(crate) struct Zygote {
     shared: Arc<ZygoteInfo>,
     context: ChildContext,
     current: Option<Template>,
-    /// What is gone back to when a reload fails.
+    /// The template that is used again when a reload fails.
     former: Option<Template>,
     /// Each is asked to end once it has no child left.
     retired: Vec<Template>,
@@ -130,7 +130,7 @@ impl Actor for Zygote {
                 template.shut_down();
             }
         }
-        // They end at once, or are killed. `Drive` sees to it.
+        // They end at once, or `Drive` has them killed.
         if self.templates().next().is_none() { Stay::Stop } else { Stay::Continue }
     }
 

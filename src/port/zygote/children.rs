@@ -54,7 +54,7 @@ impl Orphan {
     }
 }
 
-/// What a template has forked, as far as that must be reaped. ZygoteInfo by the template and the processes forked of it.
+/// The processes that a template has forked and that must be reaped. The template and those processes share it.
 pub(crate) struct Children {
     stream: Arc<UnixStream>,
     state: Mutex<State>,
@@ -64,7 +64,7 @@ pub(crate) struct Children {
 
 #[derive(Default)]
 struct State {
-    /// The template has been reaped: what it had forked has fallen to somebody else.
+    /// The template has been reaped: init, or this process, is the parent of its processes now.
     gone: bool,
     waiting: HashMap<u32, Waiting>,
 }
@@ -72,7 +72,7 @@ struct State {
 /// Who waits for the end of a process.
 enum Waiting {
     Owner(oneshot::Sender<Reaped>),
-    /// Nobody; it was dropped, and killed.
+    /// The owner has dropped it: it is killed.
     Dropped(Orphan, Dying),
 }
 
@@ -94,7 +94,7 @@ impl Children {
         }
         state.waiting.insert(number, waiting);
         let frame = Frame { number, ..Frame::new(Kind::Reap, 0, Codec::None, bytes::Bytes::new()) };
-        // One that takes nothing more is gone, or stopped; its end settles the rest.
+        // A template that takes nothing more is gone or stopped; its end is handled elsewhere.
         let _ = send(&self.stream, &frame, &[]);
         Ok(())
     }
@@ -143,13 +143,13 @@ impl Children {
             (Some(Waiting::Owner(owner)), Some(status)) => {
                 let _ = owner.send((ExitStatus::from_raw(status), body.max_rss_bytes));
             }
-            // An owner sees to the group itself.
+            // An owner kills the group itself.
             (Some(Waiting::Dropped(Orphan { pid, pidfd: Some(_) }, _)), _) => reap_group(pid),
             _ => {}
         }
     }
 
-    /// The template has been reaped. Gives back what was killed and still has to be reaped, if it has fallen to us.
+    /// The template has been reaped. Returns the killed processes that this process must reap now.
     pub(crate) fn template_gone(&self) -> Vec<(Orphan, Dying)> {
         let mut state = self.state();
         state.gone = true;

@@ -26,7 +26,7 @@ const MOST_HELD_DESCRIPTORS: usize = 64;
 /// Room for what the kernel puts into one message at most: what finds no room is closed on this thread, which may block.
 const SPACE: usize = rustix::cmsg_space!(ScmRights(253));
 
-/// The reading half. What is written is written at once, from wherever somebody has to say something; see [`send`].
+/// The reading half. Frames are written at once, from any thread; see [`send`].
 pub(super) struct Control {
     stream: Arc<UnixStream>,
     incoming: BytesMut,

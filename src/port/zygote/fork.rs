@@ -1,4 +1,4 @@
-//! One fork: what a worker is given, and what is kept of it.
+//! One fork: the worker's descriptors, and the host's ends of them.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -28,7 +28,7 @@ pub(crate) enum ForkError {
     /// The template does not answer.
     #[error("the template did not answer for {0:?}, and was killed")]
     TemplateHangs(Duration),
-    /// What the worker needs could not be made here.
+    /// The worker's descriptors could not be made.
     #[error("cannot make the descriptors of a worker: {0}")]
     Descriptors(io::Error),
     /// It was forked, but was not ready.

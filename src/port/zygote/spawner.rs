@@ -88,7 +88,7 @@ impl Spawner {
     /// until [`settle`](Self::settle). Nothing without a zygote.
     pub(crate) async fn renew(&self) -> Result<(), Arc<WorkerStartError>> {
         let Some(zygote) = &self.zygote else { return Ok(()) };
-        // One that is being restarted makes its template of the present code by itself.
+        // A zygote that restarts makes its template of the present code anyway.
         let Some(actor) = zygote.actor() else { return Ok(()) };
         let gone = || Err(Arc::new(WorkerStartError::Ended { reason: "the zygote itself ended".into() }));
         actor.send(Renew).await.unwrap_or_else(|_| gone())

@@ -1,4 +1,4 @@
-//! What is known of a zygote on every thread.
+//! The state of a zygote, shared by all threads.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,9 +13,9 @@ use crate::error::WorkerStartError;
 use crate::port::process::memory_use::Memory;
 use crate::text::{escaped, escaped_lines};
 
-/// After so many failures in a row the pool starts its workers cold.
+/// After this many failures in a row the pool starts its workers cold.
 const MOST_FAILURES: u32 = 3;
-/// After so many hangs of forked workers, none of which has answered a call, the pool starts its workers cold.
+/// After this many hangs of forked workers that have not answered any call, the pool starts its workers cold.
 const MOST_HANGS: u32 = 3;
 /// How many workers are asked of a template at once, which forks one after the other. Each has twelve descriptors open
 /// here until it is forked, or fourteen, and seven or eight after that.
@@ -43,11 +43,11 @@ pub struct ZygoteStatus {
     pub restarts: u64,
     /// Workers that were forked and became ready.
     pub forked: u64,
-    /// Workers that were forked in vain: killed, and started cold.
+    /// Workers whose fork failed: they were killed, and started cold.
     pub failed_forks: u64,
     /// Why the last fork failed, or the last template ended or could not start.
     pub last_failure: Option<String>,
-    /// What looks dangerous in what the template has imported: threads, open files, known troublemakers.
+    /// Threads, open files and modules in the template that may not survive a fork.
     pub warnings: Vec<String>,
     /// The template's memory, when it is ready. Only [`Pool::status`](crate::Pool::status) looks.
     pub memory: Option<Memory>,
@@ -140,7 +140,7 @@ impl ZygoteInfo {
         matches!(self.facts().status.state, ZygoteState::Disabled { .. })
     }
 
-    /// The actor, whatever state it is in.
+    /// The actor, in any state.
     pub(super) fn actor(&self) -> Option<Addr<Zygote>> {
         self.facts().actor.clone()
     }
@@ -194,13 +194,14 @@ impl ZygoteInfo {
         facts.proven |= facts.code == code;
     }
 
-    /// A call hung in a worker that was forked with this code and has not answered any. Whether such workers are given up.
+    /// A call hung in a worker that was forked with this code and has not answered any call. Returns whether such workers are to be
+    /// replaced by cold ones.
     pub(super) fn hung(&self, code: u64, worker: &str, since: Instant) -> bool {
         let mut facts = self.facts();
         if matches!(facts.status.state, ZygoteState::Disabled { .. }) {
             return true;
         }
-        // Calls that hang side by side, or one that first times out and is then killed, are one hang.
+        // Calls that hang at the same time count as one hang, and so does a call that times out and is then killed.
         if facts.code != code || facts.proven || facts.hung_at.is_some_and(|at| since <= at) {
             return false;
         }

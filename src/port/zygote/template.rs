@@ -34,7 +34,7 @@ const FORK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a template may take to end that was asked to. It does nothing before that.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
-/// What a template is made of.
+/// The settings of a template.
 #[derive(Debug, Clone)]
 pub(crate) struct TemplateSpec {
     pub(crate) port: Arc<PortSpec>,
@@ -63,11 +63,11 @@ pub(crate) struct Template {
     ending: bool,
     /// When it is killed because it did not.
     grace: Option<Pin<Box<Sleep>>>,
-    /// It was killed for what it did with a fork, and that one was told so.
+    /// It was killed because of a fork, whose caller has the reason.
     blamed: bool,
     /// It broke the protocol, and was killed for that.
     broken: bool,
-    /// It ended with forks to do, and nobody knows better why.
+    /// It ended with forks pending, and no better reason is known.
     ended_forking: bool,
 }
 
@@ -110,7 +110,7 @@ impl Template {
         self.process.pid()
     }
 
-    /// What it said of itself.
+    /// Its report when it was ready.
     pub(crate) fn ready(&self) -> &Ready {
         &self.ready
     }
@@ -321,7 +321,7 @@ impl Template {
         let reaper = Reaper::template(self.children.clone());
         let process = Process::forked(pid, pidfd.clone(), ours, reaper)
             .inspect_err(|_| orphaned(&self.children, false, Orphan::new(pid, pidfd)))?;
-        // Dropped when nobody waits for it any more, and killed then.
+        // Dropped, and so killed, when its caller has left.
         let _ = reply.send(armed.map(|()| process).map_err(ForkError::Descriptors));
         Ok(())
     }

@@ -86,7 +86,7 @@ impl Worker {
         self.port.process.kill();
     }
 
-    /// Nothing is left to wait for in a worker that leaves.
+    /// A leaving worker ends when its calls have ended.
     pub(super) fn end_leaving(&mut self) {
         if self.life.end_leaving() {
             self.port.process.kill();

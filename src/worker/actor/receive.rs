@@ -202,7 +202,7 @@ impl Worker {
         });
     }
 
-    /// Hands Python the answers to its host calls, as far as it reads them. Returns whether there was one.
+    /// Writes the answers to host calls, as far as Python reads them. Returns whether there was one.
     pub(super) fn poll_host_calls(&mut self, cx: &mut Context<'_>) -> bool {
         let mut has_answered = false;
         while self.host_calls.len() > 0

@@ -12,7 +12,7 @@ use crate::port::wire::attachment::PLACEHOLDER;
 pub(crate) struct Name<'de>(pub(crate) Cow<'de, str>);
 
 impl Name<'_> {
-    /// Without what tells it from a placeholder.
+    /// Without the prefix that tells it from a placeholder.
     pub(crate) fn unescaped(self) -> Self {
         if !self.0.starts_with(PLACEHOLDER) {
             return self;
@@ -59,7 +59,7 @@ macro_rules! parsed {
     )*};
 }
 
-/// Gives a name to whatever asks for one, as serde_json does.
+/// Gives the name to a visitor, as serde_json does.
 pub(crate) struct NameReader<'de, E> {
     name: Name<'de>,
     error: std::marker::PhantomData<E>,
