@@ -18,10 +18,10 @@ use tokio::{
 use super::{
     Cause, ChildContext, ChildError, ExitReason, StartError,
     builder::Blueprint,
-    control::{Control, Heir, Link, Upward},
+    control::{Control, ExitWatcher, Link, Upward},
     core::{Answer, Command, Core, Ending, Event, Key, Order},
     guard::{discard, guarded},
-    registry::Former,
+    registry::Orphan,
     shared::{Entry, Shared},
     spec::{Spec, Starter},
 };
@@ -32,7 +32,7 @@ pub(crate) type Caller = oneshot::Sender<Result<Answer, ChildError>>;
 /// The core of a running supervisor.
 pub(crate) type Roster = Core<Unit, Caller>;
 
-/// What comes into a supervisor's inbox.
+/// A message to a supervisor's task.
 pub(crate) enum Input {
     /// From the task of a child.
     Child {
@@ -66,7 +66,7 @@ pub(crate) enum Input {
     Inspect(Box<dyn FnOnce(&Roster) + Send>),
 }
 
-/// What the task of a child tells.
+/// An event of a child's task.
 #[derive(Debug)]
 pub(crate) enum Fact {
     Started,
@@ -77,7 +77,7 @@ pub(crate) enum Fact {
     Ended(ExitReason),
 }
 
-/// What the shell keeps with a child.
+/// The shell's data of a child.
 pub(crate) struct Unit {
     id: Arc<str>,
     starter: Starter,
@@ -109,7 +109,7 @@ pub(crate) struct SupervisorTask {
     timer: Pin<Box<Sleep>>,
     /// The parent's strongest order that the core knows.
     order: Option<Order>,
-    /// Gone when all is told.
+    /// `None` once the end has been reported.
     link: Option<Link>,
 }
 
@@ -154,7 +154,7 @@ impl SupervisorTask {
                     self.handle(Event::StartFailed { child, incarnation, cause: cause.clone() });
                     return discard(cause);
                 }
-                Fact::StillRuns(former) => Event::StillRuns { child, incarnation, former },
+                Fact::StillRuns(orphan) => Event::StillRuns { child, incarnation, orphan },
                 Fact::Declined => Event::Declined { child, incarnation },
                 Fact::Ended(reason) => {
                     let control = self.core.payload(child).and_then(|unit| unit.control.as_ref());
@@ -191,7 +191,7 @@ impl SupervisorTask {
     fn carry_out(&mut self) {
         let mut commands = std::mem::take(&mut self.commands);
         for command in commands.drain(..) {
-            // Each may print or drop what is the user's, and none depends on the one before.
+            // Each may run user code (a drop, a logger), and none depends on the one before.
             let _ = guarded(|| self.obey_core(command));
         }
         self.commands = commands;
@@ -205,24 +205,24 @@ impl SupervisorTask {
                     control.order(order);
                 }
             }
-            // Nobody listening means that the caller has gone away.
+            // The caller may have left.
             Command::Reply { caller, result } => drop(caller.send(result)),
             Command::Report { event, child } => self.shared.report(event, child),
             Command::GaveUp { child, incarnation } => {
                 if let Some(unit) = self.core.payload(child) {
                     unit.entry.withdraw(incarnation);
-                    self.outlived_by(unit, incarnation);
+                    self.leave_orphan(unit, incarnation);
                 }
             }
             Command::Down { child } => {
                 if let Some(unit) = self.core.payload(child) {
-                    unit.entry.put_down();
+                    unit.entry.mark_down();
                 }
             }
             Command::Removed(unit) => self.shared.remove(&unit.id, &unit.entry),
             Command::Done(unit) => {
                 if self.shared.is_down() {
-                    unit.entry.put_down();
+                    unit.entry.mark_down();
                 }
             }
             Command::Resized(size) => self.shared.partitions.store(size, Ordering::Release),
@@ -242,10 +242,10 @@ impl SupervisorTask {
         if !std::mem::replace(&mut unit.is_listed, true) {
             self.shared.insert(id.clone(), unit.entry.clone());
         }
-        if let Some(former) = self.shared.registry.former(|| self.shared.path_of(id)) {
-            let heir = Heir { inbox: self.sender.clone(), child, incarnation: former.incarnation };
-            if former.control.inherit(heir) {
-                let fact = Fact::StillRuns(former.incarnation);
+        if let Some(orphan) = self.shared.registry.orphan(|| self.shared.path_of(id)) {
+            let watcher = ExitWatcher { inbox: self.sender.clone(), child, incarnation: orphan.incarnation };
+            if orphan.control.watch_exit(watcher) {
+                let fact = Fact::StillRuns(orphan.incarnation);
                 // To ourselves: it cannot fail.
                 let _ = self.sender.send(Input::Child { child, incarnation, fact });
                 return;
@@ -284,16 +284,16 @@ impl SupervisorTask {
         // order, which is that of their memory.
         for unit in self.core.take_payloads() {
             if is_down {
-                unit.entry.put_down();
+                unit.entry.mark_down();
             }
             discard(unit);
         }
     }
 
-    /// This instance of a child lives: nothing may be started beside it by whoever comes after this supervisor.
-    fn outlived_by(&self, unit: &Unit, incarnation: u64) {
+    /// This instance of a child lives on as an orphan: no later supervisor may start another one beside it.
+    fn leave_orphan(&self, unit: &Unit, incarnation: u64) {
         if let Some(control) = unit.control.clone().filter(|control| !control.is_over()) {
-            self.shared.registry.outlives(self.shared.path_of(&unit.id), Former { control, incarnation });
+            self.shared.registry.add_orphan(self.shared.path_of(&unit.id), Orphan { control, incarnation });
         }
     }
 
@@ -354,7 +354,7 @@ impl Drop for SupervisorTask {
             for (unit, incarnation) in self.core.live() {
                 if let Some(control) = &unit.control {
                     control.order(Order::Kill);
-                    self.outlived_by(unit, incarnation);
+                    self.leave_orphan(unit, incarnation);
                 }
             }
             self.close();

@@ -81,7 +81,7 @@ impl Backoff {
         self.wait(deaths).min(longest).min(LONGEST).mul_f64(1.0 - self.jitter * random)
     }
 
-    /// The wait after so many failed starts in a row, without jitter.
+    /// The wait after this many failed starts in a row, without jitter.
     fn wait(&self, deaths: u32) -> Duration {
         let Some(doublings) = deaths.checked_sub(self.free.saturating_add(1)) else { return Duration::ZERO };
         let factor = 1u32.checked_shl(doublings).unwrap_or(u32::MAX);

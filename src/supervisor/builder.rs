@@ -106,7 +106,7 @@ impl SupervisorBuilder {
         self.child_spec(ChildSpec::from(SupervisorBuilder { id: id.as_ref().into(), ..builder }))
     }
 
-    /// Refuses a specification that could not work, of this supervisor or of any below it. [`start`](Self::start)
+    /// Rejects a specification that cannot work, of this supervisor or of one below it. [`start`](Self::start)
     /// and [`start_child`](super::SupervisorRef::start_child) call it first.
     ///
     /// # Errors
@@ -122,7 +122,7 @@ impl SupervisorBuilder {
     /// Starts the supervisor on the current arbiter, and its children in the order of declaration, each when the
     /// one before it is up. Returns when all are up, nested ones included.
     ///
-    /// Dropping the returned future, like dropping the last handle, kills what has been started.
+    /// Dropping the returned future, like dropping the last handle, kills the children that have been started.
     ///
     /// # Errors
     /// When a child cannot start, unless it has a [`Backoff`](super::Backoff): those started before it are stopped in reverse
@@ -159,7 +159,7 @@ impl From<SupervisorBuilder> for ChildSpec<SupervisorRef> {
     }
 }
 
-/// What a supervisor is built from, again and again.
+/// The specification of a supervisor, from which each incarnation is built.
 #[derive(Debug, Clone)]
 pub(crate) struct Blueprint {
     pub(crate) options: SupervisorOptions,
@@ -196,7 +196,7 @@ impl Launch for Blueprint {
 }
 
 impl Blueprint {
-    /// Refuses what could not work, here or below.
+    /// Rejects settings that cannot work, of this supervisor or below it.
     fn check(&self, path: &str) -> Result<(), SpecError> {
         let options = &self.options;
         let refuse =

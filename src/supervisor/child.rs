@@ -143,7 +143,7 @@ where
 }
 
 impl<A: Actor<Context = Context<A>>, F, E> ChildTask<A, F, E> {
-    /// Drops whatever runs, closes the mailbox, and tells.
+    /// Drops the running future, closes the mailbox, and reports the end.
     fn end(&mut self, mut reason: ExitReason) {
         if let Some(message) = self.discard()
             && reason.is_normal()
@@ -156,7 +156,7 @@ impl<A: Actor<Context = Context<A>>, F, E> ChildTask<A, F, E> {
         }
     }
 
-    /// Drops whatever runs; the message of a panic in the `Drop` of the actor, of its futures or of the factory's future. What
+    /// Drops the running future; returns the message of a panic in the `Drop` of the actor, of its futures or of the factory's future. What
     /// waits in the mailbox does not count.
     fn discard(&mut self) -> Option<String> {
         let phase = std::mem::replace(&mut self.phase, Phase::Over);

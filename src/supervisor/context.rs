@@ -1,4 +1,4 @@
-//! What a child may know about itself.
+//! A child's view of itself.
 
 use std::{fmt, sync::Arc};
 
@@ -55,7 +55,7 @@ impl ChildContext {
         self.control.exit(reason);
     }
 
-    /// Tells the supervisor that this incarnation has done what it is for, such as serving a request: its
+    /// Tells the supervisor that this incarnation has done its work, such as serving a request: its
     /// [`Backoff`](super::Backoff) starts afresh with the next death, however soon that comes. Calling it again does nothing.
     pub fn mark_settled(&self) {
         self.control.mark_settled();

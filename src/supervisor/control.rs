@@ -1,4 +1,14 @@
-//! The strings between a supervisor and the task of one of its children.
+//! The connection between a supervisor and the task of one of its children.
+//!
+//! | type | held by | for |
+//! |---|---|---|
+//! | `Control` | supervisor and task | orders to one incarnation (stop, kill), which only ever add up |
+//! | `Own` | `Control`, when needed | the exit reason that the child chose, its names, and the exit watchers |
+//! | `Link` | the task | reports the start and the end of the task, also when the task is dropped |
+//! | `Upward` | `Link` | where those reports go: a supervisor's inbox, or the root's handle |
+//! | `ExitWatcher` | `Own` | a later supervisor that waits for the end of an orphan |
+//! | `registry::Orphan` | the tree's registry | an incarnation that outlived its supervisor, by its path |
+//! | `core::orphan::Orphan` | the core | an incarnation that could not be killed, and whether its end is reported |
 
 use std::{
     sync::{
@@ -35,17 +45,17 @@ pub(crate) struct Control {
     own: Mutex<Option<Box<Own>>>,
 }
 
-/// What a child does for itself.
+/// The exit reason, names and exit watchers of a child.
 #[derive(Debug, Default)]
 struct Own {
     exit: Option<ExitReason>,
     names: Vec<Registration>,
-    heirs: Vec<Heir>,
+    exit_watchers: Vec<ExitWatcher>,
 }
 
-/// Who is to learn of the end of an instance that another supervisor has started.
+/// A supervisor that waits for the end of an orphan, which another supervisor has started.
 #[derive(Debug)]
-pub(crate) struct Heir {
+pub(crate) struct ExitWatcher {
     pub(crate) inbox: mpsc::UnboundedSender<Input>,
     pub(crate) child: Key,
     /// Of the instance that has yet to end.
@@ -70,7 +80,7 @@ impl Control {
         self.own().as_mut()?.exit.take()
     }
 
-    /// The child has done what it is for.
+    /// The child has done its work.
     pub(crate) fn mark_settled(&self) {
         // Once is enough, and a pool's worker calls this after each call.
         if !self.is_settled() {
@@ -95,12 +105,12 @@ impl Control {
         self.orders.load(Ordering::Acquire) & OVER != 0
     }
 
-    /// The heir will learn of the end; false when that has been.
-    pub(crate) fn inherit(&self, heir: Heir) -> bool {
+    /// The watcher will get the end; false when the instance has ended already.
+    pub(crate) fn watch_exit(&self, watcher: ExitWatcher) -> bool {
         let mut own = self.own();
         let lives = !self.is_over();
         if lives {
-            own.get_or_insert_default().heirs.push(heir);
+            own.get_or_insert_default().exit_watchers.push(watcher);
         }
         lives
     }
@@ -113,9 +123,9 @@ impl Control {
             own.take()
         };
         // Outside the lock.
-        let Some(Own { names, heirs, .. }) = own.map(|own| *own) else { return };
+        let Some(Own { names, exit_watchers, .. }) = own.map(|own| *own) else { return };
         drop(names);
-        for Heir { inbox, child, incarnation } in heirs {
+        for ExitWatcher { inbox, child, incarnation } in exit_watchers {
             let fact = Fact::Ended(ExitReason::Killed);
             // A supervisor that is gone has nothing to learn.
             let _ = inbox.send(Input::Child { child, incarnation, fact });
@@ -155,7 +165,7 @@ impl Control {
     }
 }
 
-/// Whom a task tells of its start and end.
+/// Where a task reports its start and end.
 #[derive(Debug)]
 pub(crate) enum Upward {
     Supervisor {
@@ -169,7 +179,7 @@ pub(crate) enum Upward {
     },
 }
 
-/// A task's end of the strings. Dropped without a word, it says that the arbiter has stopped.
+/// The task's end of the connection. Dropped without a report, it reports that the arbiter has stopped.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) control: Arc<Control>,
@@ -201,7 +211,7 @@ impl Link {
             Upward::Supervisor { .. } => self.tell(Fact::Started),
             Upward::Root { started, .. } => {
                 if let Some(started) = started.take() {
-                    // Nobody listening means that the handle is dropped, which kills.
+                    // A dropped receiver means that the handle is dropped, which kills.
                     let _ = started.send(Ok(()));
                 }
             }

@@ -1,4 +1,4 @@
-//! What can go wrong, as values.
+//! The errors of supervision.
 
 use std::{error::Error, fmt, sync::Arc};
 
@@ -6,13 +6,13 @@ use thiserror::Error as DeriveError;
 
 use crate::error::report::one_line;
 
-/// The cause of a failed start: whatever the child's factory returned, shared and downcastable.
+/// The cause of a failed start: the error of the child's factory, shared and downcastable.
 pub type Cause = Arc<dyn Error + Send + Sync>;
 
 /// A supervisor did not start: a child of it could not, and those started before it have been stopped.
 ///
-/// `{}` writes one line, `{:#}` the cause's whole report and what is behind it. `Debug` writes the report too, for a `main` that
-/// returns this error. The cause is part of the text, so [`source`](Error::source) is what is behind the cause.
+/// `{}` writes one line, `{:#}` the cause's whole report and its sources. `Debug` writes the report too, for a `main` that
+/// returns this error. The cause is part of the text, so [`source`](Error::source) is the source of the cause.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -82,9 +82,8 @@ pub enum StartFailure {
     /// No actix system runs on the current thread.
     #[error("no actix system runs on this thread")]
     NoSystem,
-    /// A former instance of the child blocks its thread, so that it could not be killed: a second one is not started
-    /// beside it.
-    #[error("the former instance still runs and cannot be killed")]
+    /// An orphan of the child blocks its thread, so that it could not be killed. No second instance is started beside it.
+    #[error("an earlier instance still runs and cannot be killed")]
     StillRunning,
     /// The start was cancelled: the supervisor was stopped or dropped meanwhile.
     #[error("the start was cancelled")]
@@ -211,7 +210,7 @@ pub enum ChildError {
 #[error("the supervisor did not stop in time and was killed")]
 pub struct StopTimedOut;
 
-/// A path did not lead to what was asked for.
+/// A path did not lead to a child of the wanted kind or type.
 ///
 /// ```no_run
 /// # struct Db;
@@ -248,7 +247,7 @@ pub enum LookupError {
     WrongKind {
         /// The path, from the root.
         path: String,
-        /// What was asked for.
+        /// The kind or type that was wanted.
         expected: &'static str,
     },
 }
@@ -295,7 +294,7 @@ pub enum SendError {
     /// The child ended while the message was on its way: it may or may not have been handled.
     #[error("the child ended while the message was in flight")]
     Lost,
-    /// The child is not up and nobody will start it: the message was surely never delivered.
+    /// The child is not up and will not be started: the message was surely never delivered.
     #[error("the child is down")]
     Down,
 }

@@ -14,7 +14,7 @@ pub(crate) fn guarded<R>(code: impl FnOnce() -> R) -> Result<R, String> {
     catch_unwind(AssertUnwindSafe(code)).map_err(message_of)
 }
 
-/// Drops a user's value, whatever that does.
+/// Drops a user's value; a panic in its drop ends here.
 pub(crate) fn discard<T>(value: T) {
     // The panic hook has had its say.
     let _ = guarded(move || drop(value));

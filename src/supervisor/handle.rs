@@ -92,7 +92,7 @@ impl Supervisor {
         self.ended().await;
     }
 
-    /// Stops the tree in order, as [`stop`](Self::stop), and kills what is left after `limit`.
+    /// Stops the tree in order, as [`stop`](Self::stop), and kills the rest after `limit`.
     ///
     /// # Errors
     /// [`StopTimedOut`] when the tree had to be killed; the kill itself is not awaited.
@@ -109,7 +109,7 @@ impl Supervisor {
         }
     }
 
-    /// Waits for the supervisor's end, whoever causes it, and gives the reason.
+    /// Waits for the supervisor's end, and returns the reason.
     pub async fn ended(&self) -> ExitReason {
         let mut ended = self.root.ended.clone();
         match ended.wait_for(Option::is_some).await {
@@ -282,7 +282,7 @@ impl SupervisorRef {
         }
     }
 
-    /// The full path and the entry of what a path leads to. A child comes before this supervisor itself, should it have the
+    /// The full path and the entry that a path leads to. A child comes before this supervisor itself, should it have the
     /// id of the root.
     fn lookup(&self, path: &str) -> Result<(String, Entry), LookupError> {
         let below = |path: &str| {
@@ -418,7 +418,7 @@ impl SupervisorRef {
     /// [`ChildContext::register`](super::ChildContext::register).
     ///
     /// # Errors
-    /// When nobody has the name, or it is not an `A`.
+    /// When no child has the name, or it is not an `A`.
     pub fn whereis<A: Actor>(&self, name: &str) -> Result<ChildRef<A>, LookupError> {
         match self.shared.registry.whereis(name) {
             Some(named) => child_ref(named.path.to_string(), named.entry),
@@ -457,7 +457,7 @@ impl SupervisorRef {
             up_since,
             last_exit: None,
         };
-        // What a nested one has behind it is known to its supervisor.
+        // Only its supervisor knows the restarts of a nested one.
         if let Some(shared) = self.shared.parent() {
             let parent = SupervisorRef { shared };
             let seen = parent.inspect(move |core| core.child(&id).map(ChildInfo::from)).await;
@@ -525,9 +525,9 @@ impl SupervisorRef {
         while reports.recv().await.is_some() {}
     }
 
-    /// Subscribes to what this supervisor and all below it will do.
+    /// Subscribes to the reports of this supervisor and all below it.
     ///
-    /// To lose nothing, subscribe first and list the children then; incarnations tell what is in both.
+    /// To lose nothing, subscribe first and list the children then; incarnations tell which events are in both.
     pub fn subscribe(&self) -> Reports {
         Reports::new(self.shared.subscribe())
     }

@@ -1,4 +1,4 @@
-//! A supervisor's children, for those who ask.
+//! Information about a supervisor's children.
 
 use std::{fmt, time::Instant};
 
@@ -23,7 +23,7 @@ use super::{
 pub struct ChildInfo {
     /// Its plain settings, with its id.
     pub options: ChildOptions,
-    /// What it is doing.
+    /// Its state.
     pub state: ChildState,
     /// The incarnation that is starting, running or stopping, or was given up as unkillable and lives.
     pub incarnation: Option<u64>,
@@ -35,7 +35,7 @@ pub struct ChildInfo {
     pub last_exit: Option<ExitReason>,
 }
 
-/// What a child is doing.
+/// The state of a child.
 ///
 /// ```no_run
 /// # async fn example(app: hatchery::supervisor::Supervisor) -> Result<(), Box<dyn std::error::Error>> {
@@ -49,7 +49,7 @@ pub struct ChildInfo {
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum ChildState {
-    /// Its factory, or its actor's `started`, runs, for the first time or because somebody asked for it.
+    /// Its factory, or its actor's `started`, runs, for the first time or because a caller asked for it.
     Starting,
     /// It is up.
     Running,

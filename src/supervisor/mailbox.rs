@@ -3,7 +3,7 @@
 //! Actix keeps an actor's mailbox out of reach and drops all messages in it at once, together with the actor. If one of them
 //! panics in `Drop`, the others are never dropped and their senders wait for ever; if the actor panics too, the
 //! process aborts. So a supervised actor's context has an empty mailbox, and the real one is the first future in the
-//! context. It hands the messages to the actor as actix would, and drops what is left one by one.
+//! context. It hands the messages to the actor as actix would, and drops the remaining ones one by one.
 
 use std::{
     pin::Pin,

@@ -11,7 +11,7 @@
 //!
 //! A supervisor is a task that owns the tasks of its children. [`ChildSpec`] says how a child is started,
 //! restarted and stopped; [`SupervisorBuilder`] puts children under a supervisor; [`Supervisor`] is the running
-//! tree. What a panic, a stop or a kill means is said by [`ExitReason`].
+//! tree. [`ExitReason`] says what a panic, a stop or a kill means.
 
 mod actor;
 mod backoff;

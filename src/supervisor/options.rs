@@ -1,4 +1,4 @@
-//! What a child and a supervisor can be told: plain data, without factories.
+//! The options of children and supervisors: plain data, without factories.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -67,7 +67,7 @@ pub enum Shutdown {
     Infinity,
 }
 
-/// What a child is.
+/// The kind of a child.
 ///
 /// ```
 /// # struct Db;

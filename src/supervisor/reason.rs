@@ -4,8 +4,8 @@ use std::fmt;
 
 /// Why a supervised child ended.
 ///
-/// Actix has no exit reasons; this is what the supervisor derives from the way in which the child's future
-/// ended, or what the child set itself through [`ChildContext::exit`](super::ChildContext::exit).
+/// Actix has no exit reasons. The supervisor derives the reason from the way in which the child's future
+/// ended, or takes the one that the child has set through [`ChildContext::exit`](super::ChildContext::exit).
 ///
 /// ```
 /// use hatchery::supervisor::ExitReason;

@@ -1,4 +1,4 @@
-//! What is kept for a whole tree: names, one living child for each, and the instances that outlived their supervisor.
+//! The registry of a whole tree: names, each of one living child, and orphans.
 
 use std::{
     collections::HashMap,
@@ -15,17 +15,17 @@ use super::{control::Control, shared::Entry};
 #[derive(Default)]
 pub(crate) struct Registry {
     names: Mutex<HashMap<Arc<str>, Named>>,
-    /// By path: whatever supervisor is to start a child there, a living former instance keeps it from that.
-    formers: Mutex<HashMap<Arc<str>, Former>>,
+    /// By path: no supervisor starts a child there while its orphan lives.
+    orphans: Mutex<HashMap<Arc<str>, Orphan>>,
     /// Hardly ever true, and asked at each start.
-    has_formers: AtomicBool,
+    has_orphans: AtomicBool,
     /// How many supervisors have subscribers to their reports.
     pub(crate) subscribed: AtomicUsize,
 }
 
 /// An instance that may have outlived its supervisor's wait for its end, or its supervisor.
 #[derive(Clone)]
-pub(crate) struct Former {
+pub(crate) struct Orphan {
     pub(crate) control: Arc<Control>,
     pub(crate) incarnation: u64,
 }
@@ -53,23 +53,23 @@ impl Registry {
     }
 
     /// No second instance may be started at this path before this one has ended.
-    pub(crate) fn outlives(&self, path: Arc<str>, former: Former) {
-        let mut formers = self.formers();
-        formers.retain(|_, former| !former.control.is_over());
-        formers.insert(path, former);
-        self.has_formers.store(true, Ordering::Release);
+    pub(crate) fn add_orphan(&self, path: Arc<str>, orphan: Orphan) {
+        let mut orphans = self.orphans();
+        orphans.retain(|_, orphan| !orphan.control.is_over());
+        orphans.insert(path, orphan);
+        self.has_orphans.store(true, Ordering::Release);
     }
 
     /// The instance, if there is one, whose end a start at this path has to wait for. It may have ended.
-    pub(crate) fn former(&self, path: impl FnOnce() -> Arc<str>) -> Option<Former> {
-        if !self.has_formers.load(Ordering::Acquire) {
+    pub(crate) fn orphan(&self, path: impl FnOnce() -> Arc<str>) -> Option<Orphan> {
+        if !self.has_orphans.load(Ordering::Acquire) {
             return None;
         }
-        self.formers().get(&path()).cloned()
+        self.orphans().get(&path()).cloned()
     }
 
-    fn formers(&self) -> MutexGuard<'_, HashMap<Arc<str>, Former>> {
-        self.formers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn orphans(&self) -> MutexGuard<'_, HashMap<Arc<str>, Orphan>> {
+        self.orphans.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn names(&self) -> MutexGuard<'_, HashMap<Arc<str>, Named>> {

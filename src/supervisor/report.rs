@@ -1,4 +1,4 @@
-//! Reports: what a supervisor did, as typed events.
+//! Reports: the actions of a supervisor, as typed events.
 
 use std::{
     fmt,
@@ -35,7 +35,7 @@ pub struct Report {
     pub event: ReportEvent,
 }
 
-/// What a [`Report`] tells.
+/// The event of a [`Report`].
 ///
 /// Every [`Started`](Self::Started) is followed by exactly one of [`ChildTerminated`](Self::ChildTerminated),
 /// [`Stopped`](Self::Stopped), [`ShutdownError`](Self::ShutdownError) of the same incarnation, always before
@@ -105,7 +105,7 @@ pub enum ReportEvent {
         /// How it ended.
         reason: ExitReason,
     },
-    /// A child was killed but has not ended: it blocks its thread, and may live on. Nobody waits for it any more, and
+    /// A child was killed but has not ended: it blocks its thread, and may live on. The supervisor does not wait for it any more, and
     /// nothing is started in its place before it has ended.
     Unkillable {
         /// The child.

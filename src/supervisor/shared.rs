@@ -1,4 +1,4 @@
-//! What is known of a supervisor on every thread: its table of children, its inbox, its subscribers.
+//! The state of a supervisor that all threads share: its table of children, its inbox, its subscribers.
 
 use std::{
     collections::HashMap,
@@ -30,7 +30,7 @@ impl Entry {
         }
     }
 
-    /// The incarnation was killed in vain: nobody gets through to it any more.
+    /// The incarnation could not be killed. It gets no more messages.
     pub(crate) fn withdraw(&self, incarnation: u64) {
         match self {
             Entry::Actor(slot) => slot.withdraw(incarnation),
@@ -38,16 +38,16 @@ impl Entry {
         }
     }
 
-    pub(crate) fn put_down(&self) {
+    pub(crate) fn mark_down(&self) {
         match self {
-            Entry::Actor(slot) => slot.put_down(),
-            Entry::Supervisor(shared) => shared.put_down(),
+            Entry::Actor(slot) => slot.mark_down(),
+            Entry::Supervisor(shared) => shared.mark_down(),
         }
     }
 
-    /// Its specification is gone: it is down for ever.
+    /// The specification is deleted: the child is down for ever.
     pub(crate) fn forget(&self) {
-        self.put_down();
+        self.mark_down();
         if let Entry::Supervisor(shared) = self {
             shared.end_reports();
         }
@@ -64,7 +64,7 @@ impl Entry {
 
 struct Inbox {
     sender: Option<mpsc::UnboundedSender<Input>>,
-    /// Nobody will start this supervisor by itself.
+    /// The supervisor above will not start this one by itself.
     is_down: bool,
     /// The table was made for the next start, and nothing has happened to it since.
     is_declared: bool,
@@ -116,7 +116,7 @@ impl Shared {
         self.parent.strong_count() == 0
     }
 
-    /// Whether nobody will start this supervisor by itself when it has ended.
+    /// Whether no supervisor starts this one by itself when it has ended.
     pub(crate) fn is_down(&self) -> bool {
         self.is_root() || self.inbox().is_down
     }
@@ -130,7 +130,7 @@ impl Shared {
         self.inbox().sender = Some(sender);
     }
 
-    /// The supervisor does not run; true when nobody will start it by itself, so that its children are down too.
+    /// The supervisor has ended. Returns whether it is down: then its children are down, too.
     pub(crate) fn close(&self) -> bool {
         let is_root = self.is_root();
         if is_root {
@@ -146,15 +146,15 @@ impl Shared {
         self.inbox().sender.clone()
     }
 
-    /// Nobody will start this supervisor by itself, and none of its children.
-    pub(crate) fn put_down(&self) {
+    /// Marks this supervisor and its children as down: they are not started by themselves.
+    pub(crate) fn mark_down(&self) {
         {
             let mut inbox = self.inbox();
             inbox.is_down = true;
             inbox.is_declared = false;
         }
         for entry in self.children.read().unwrap_or_else(PoisonError::into_inner).values() {
-            entry.put_down();
+            entry.mark_down();
         }
     }
 
@@ -225,12 +225,12 @@ impl Shared {
         ids.map(|id| children.get(id).cloned()).collect()
     }
 
-    /// Replaces the whole table at once, so that nobody finds a part of it.
+    /// Replaces the whole table at once, so that no reader finds a part of it.
     pub(crate) fn set_children(&self, children: HashMap<Arc<str>, Entry>) {
         *self.children.write().unwrap_or_else(PoisonError::into_inner) = children;
     }
 
-    /// A subscription; one that has ended already when there will be no reports.
+    /// A subscription. It has ended already when there will be no more reports.
     pub(crate) fn subscribe(&self) -> mpsc::UnboundedReceiver<Report> {
         let (sender, receiver) = mpsc::unbounded_channel();
         if let Some(subscribers) = &mut *self.subscribers() {
@@ -244,7 +244,7 @@ impl Shared {
         self.subscribers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Logs a report and hands it to the subscribers of this supervisor and of those above it.
+    /// Logs a report and sends it to the subscribers of this supervisor and of the supervisors above.
     pub(crate) fn report(&self, event: ReportEvent, child: Option<ChildOptions>) {
         let level = event.level();
         let is_logged = log::log_enabled!(target: "hatchery::supervisor", level);

@@ -29,14 +29,14 @@ struct State<A: Actor> {
     waiting: Vec<oneshot::Sender<()>>,
 }
 
-/// What a supervisor does to a slot, whatever the actor's type; it can be downcast to that.
+/// What a supervisor does with a slot, without the actor's type; the slot can be downcast.
 pub(crate) trait AnySlot: Any + Send + Sync {
     /// Only this incarnation may publish its address from now on.
     fn expect(&self, incarnation: u64);
     /// The incarnation has ended, or is to get no more messages.
     fn withdraw(&self, incarnation: u64);
-    /// Nobody will publish an address, unless told so again.
-    fn put_down(&self);
+    /// No incarnation may publish an address, until [`expect`](Self::expect) allows one.
+    fn mark_down(&self);
 }
 
 impl<A: Actor> Slot<A> {
@@ -79,7 +79,7 @@ impl<A: Actor> AnySlot for Slot<A> {
         discard(address);
     }
 
-    fn put_down(&self) {
+    fn mark_down(&self) {
         let address = {
             let mut state = self.write();
             state.expected = 0;
@@ -126,7 +126,7 @@ impl<A: Actor> ChildRef<A> {
     /// A reference to a child that will never be started.
     pub(crate) fn down_for_ever(path: &str) -> Self {
         let slot = Slot::new();
-        slot.put_down();
+        slot.mark_down();
         Self::new(Arc::new(slot), path.into())
     }
 
@@ -163,8 +163,8 @@ impl<A: Actor<Context = Context<A>>> ChildRef<A> {
     /// Waits until the child is up, and gives its address.
     ///
     /// # Errors
-    /// [`SendError::Restarting`] when it is not up after `timeout`, [`SendError::Down`] as soon as nobody will
-    /// start it.
+    /// [`SendError::Restarting`] when it is not up after `timeout`, [`SendError::Down`] as soon as it
+    /// will not be started again.
     ///
     /// # Panics
     /// Outside of a tokio runtime, whose clock it uses.
@@ -219,7 +219,7 @@ impl<A: Actor<Context = Context<A>>> ChildRef<A> {
         M::Result: Send,
         A: Handler<M>,
     {
-        // An address that has met a full mailbox holds later messages back; one that is new has always room for one.
+        // An address that has met a full mailbox holds later messages back; a new clone always has room for one.
         let address = self.slot.read().address().cloned();
         let request = address.map(|address| address.send(message));
         async move { request?.await.map_err(|_| SendError::Lost) }
@@ -238,7 +238,7 @@ impl<A: Actor<Context = Context<A>>> ChildRef<A> {
     }
 }
 
-/// A child that takes the message `M`, whatever actor it is, from [`ChildRef::recipient`]. It follows restarts and keeps
+/// A child that takes the message `M`, without its actor's type, from [`ChildRef::recipient`]. It follows restarts and keeps
 /// nothing alive. (An actix `Recipient` belongs to one incarnation.)
 ///
 /// ```no_run
@@ -330,7 +330,7 @@ impl<M: Message> fmt::Debug for ChildRecipient<M> {
 impl<A: Actor> State<A> {
     fn wake(&mut self) {
         for waiting in self.waiting.drain(..) {
-            // Nobody listening means that its time was up.
+            // The waiting task may have timed out.
             let _ = waiting.send(());
         }
     }

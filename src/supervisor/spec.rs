@@ -115,7 +115,7 @@ impl Supervised for SupervisorRef {
     }
 }
 
-/// What it takes to start a child: how, and where.
+/// How and where a child is started.
 #[derive(Clone)]
 pub(crate) struct Starter {
     pub(crate) launcher: Arc<dyn Launch>,
@@ -229,7 +229,7 @@ impl<T> ChildSpec<T> {
 }
 
 impl Spec {
-    /// Refuses what could not work.
+    /// Rejects settings that cannot work.
     pub(crate) fn validate(&self, parent: &str, auto_shutdown: AutoShutdown) -> Result<(), SpecError> {
         let id = &self.options.id;
         let refuse = |field, value, allowed| {
@@ -277,7 +277,7 @@ impl Starter {
     }
 }
 
-/// What a name must be.
+/// The allowed names, for errors.
 pub(crate) const ID: &str = "a name that is not empty and has no `/`";
 
 /// Whether a name can be part of a path.

@@ -35,7 +35,7 @@ pub struct Tree {
     pub id: String,
     /// Actor or supervisor.
     pub kind: Kind,
-    /// What it is doing.
+    /// Its state.
     pub state: ChildState,
     /// How often its supervisor has started it, less the first time. A restarted supervisor counts anew.
     pub restarts: u64,

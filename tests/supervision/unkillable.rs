@@ -213,7 +213,7 @@ async fn a_forgotten_one_is_not_joined_by_another_of_its_path() {
     within("the end", app.terminate_child("pool/inner")).await.unwrap();
     assert_eq!(diary.living(), 1);
     let error = within("an answer", pool.start_child(inner())).await.unwrap_err();
-    let text = "could not start: could not start `app/pool/inner/b`: the former instance still runs and cannot be killed";
+    let text = "could not start: could not start `app/pool/inner/b`: an earlier instance still runs and cannot be killed";
     assert_eq!(error.to_string(), text);
     door.open();
     diary.wait_until_empty().await;

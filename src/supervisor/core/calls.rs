@@ -1,6 +1,6 @@
-//! What others may ask: start, terminate, restart and delete children.
+//! The calls of users: start, terminate, restart and delete children.
 //!
-//! A refusal is answered at once, also while a plan is in progress; what has to wait for the plan is queued and
+//! A refusal is answered at once, also while a plan is in progress. A call that has to wait for the plan is queued and
 //! checked again when its turn comes.
 
 use std::{sync::Arc, time::Instant};
@@ -34,7 +34,7 @@ impl<T, C> Core<T, C> {
         self.check_up()?;
         if let Some(key) = self.key(&options.id) {
             let child = &self.children[&key];
-            if let (State::Down(_), Some(incarnation)) = (&child.state, self.former(key)) {
+            if let (State::Down(_), Some(incarnation)) = (&child.state, self.orphan(key)) {
                 return Err(ChildError::AlreadyStarted { incarnation });
             }
             return Err(match child.state {
@@ -120,7 +120,7 @@ impl<T, C> Core<T, C> {
                 if self.options.dynamic {
                     self.remove(key, out);
                 } else {
-                    self.put_down(key, Down::Terminated, out);
+                    self.mark_down(key, Down::Terminated, out);
                     self.abandon_group(key, out);
                 }
                 out.push(Command::Reply { caller, result });
@@ -149,7 +149,7 @@ impl<T, C> Core<T, C> {
         if self.options.dynamic && result.is_ok() {
             self.remove(key, out);
         } else if self.children.contains_key(&key) {
-            self.put_down(key, Down::Terminated, out);
+            self.mark_down(key, Down::Terminated, out);
         }
         out.push(Command::Reply { caller, result });
     }
@@ -171,7 +171,7 @@ impl<T, C> Core<T, C> {
         match self.check_down(&id) {
             Err(error) => out.push(Command::Reply { caller, result: Err(error) }),
             Ok(key) => {
-                // Somebody has seen to it: its earlier deaths are forgotten.
+                // A caller has restarted it: its earlier deaths are forgotten.
                 if let Some(child) = self.children.get_mut(&key) {
                     child.deaths = 0;
                 }
@@ -204,7 +204,7 @@ impl<T, C> Core<T, C> {
         }
         let key = self.key(id).ok_or(ChildError::NotFound)?;
         match self.children[&key].state {
-            State::Down(_) if self.formers.contains_key(&key) => Err(ChildError::Running),
+            State::Down(_) if self.orphans.contains_key(&key) => Err(ChildError::Running),
             State::Down(_) => Ok(key),
             State::Starting { .. } | State::Blocked { .. } | State::Dead { .. } | State::Restarting => {
                 Err(ChildError::Restarting)

@@ -38,14 +38,14 @@ pub(super) enum Stopping {
     Asked,
     /// It was killed, as its specification says.
     Brutal,
-    /// It was asked, in vain, and then killed.
+    /// It did not stop when asked, and was then killed.
     TimedOut,
 }
 
 #[derive(Debug)]
 pub(super) enum State {
     Down(Down),
-    /// A former instance of it lives: it is started when that has ended, and fails at the time of its timer.
+    /// Its orphan lives: it is started when that has ended, and fails at the time of its timer.
     Blocked {
         incarnation: u64,
     },
@@ -68,11 +68,11 @@ pub(super) enum State {
     },
 }
 
-/// Somebody who waits for a child's first start.
+/// A caller that waits for a child's first start.
 #[derive(Debug)]
 pub(super) struct Starter<C> {
     pub(super) caller: C,
-    /// Whether the specification outlives a failure: true for `restart_child`.
+    /// Whether the specification add_orphan a failure: true for `restart_child`.
     pub(super) keep: bool,
 }
 
@@ -87,7 +87,7 @@ pub(super) struct Child<T, C> {
     pub(super) deaths: u32,
     pub(super) up_since: Option<Instant>,
     pub(super) starts: u64,
-    /// Whether the start in progress is one that the supervisor makes again by itself.
+    /// Whether the start in progress is a retry of the supervisor's own.
     pub(super) is_again: bool,
     pub(super) last_exit: Option<ExitReason>,
     pub(super) starter: Option<Starter<C>>,
@@ -115,7 +115,7 @@ impl<T, C> Child<T, C> {
         Command::Report { event: event(self.options.id.clone()), child: Some(self.options.clone()) }
     }
 
-    /// Whether a task of this child exists, other than a former instance that was given up.
+    /// Whether a task of this child exists, its orphan not counted.
     pub(super) fn is_live(&self) -> bool {
         matches!(self.state, State::Starting { .. } | State::Running { .. } | State::Stopping { .. })
     }
@@ -126,7 +126,7 @@ impl<T, C> Child<T, C> {
     }
 }
 
-/// A child's state, for those who ask.
+/// The state of a child, for questions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StateView {
     Down(Down),
@@ -143,7 +143,7 @@ impl StateView {
     }
 }
 
-/// A child, for those who ask.
+/// A child, for questions.
 #[derive(Debug)]
 pub(crate) struct ChildView<'a> {
     pub(crate) options: &'a ChildOptions,
@@ -155,15 +155,15 @@ pub(crate) struct ChildView<'a> {
 }
 
 impl<T, C> Child<T, C> {
-    /// `former`: an instance that lives on, although it was given up.
-    pub(super) fn view(&self, former: Option<u64>) -> ChildView<'_> {
+    /// `orphan`: the incarnation of its orphan, if it has one.
+    pub(super) fn view(&self, orphan: Option<u64>) -> ChildView<'_> {
         let (state, incarnation) = match &self.state {
-            State::Down(_) if former.is_some() => (StateView::Stopping, former),
+            State::Down(_) if orphan.is_some() => (StateView::Stopping, orphan),
             State::Down(down) => (StateView::Down(*down), None),
             State::Starting { incarnation } if self.is_again => (StateView::Restarting, Some(*incarnation)),
             State::Starting { incarnation } => (StateView::Starting, Some(*incarnation)),
             State::Running { incarnation } => (StateView::Running, Some(*incarnation)),
-            State::Dead { .. } | State::Restarting | State::Blocked { .. } => (StateView::Restarting, former),
+            State::Dead { .. } | State::Restarting | State::Blocked { .. } => (StateView::Restarting, orphan),
             State::Stopping { incarnation, .. } => (StateView::Stopping, Some(*incarnation)),
         };
         ChildView {

@@ -24,7 +24,7 @@ pub(super) struct Children<T, C> {
     next: u64,
 }
 
-/// Without memory while nobody is in it.
+/// It takes no memory while it is empty.
 #[derive(Debug)]
 struct Chunk<T, C> {
     children: Vec<Option<Child<T, C>>>,

@@ -1,4 +1,4 @@
-//! What goes into the core and what comes out.
+//! The events and commands of the core.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use super::{
     child::Key,
 };
 
-/// What has happened, or what somebody wants. `T` is what the shell keeps with a child, `C` a caller.
+/// What has happened, or what a caller wants. `T` is the shell's data of a child, `C` a caller.
 #[derive(Debug)]
 pub(crate) enum Event<T, C> {
     /// Start the declared children.
@@ -25,19 +25,18 @@ pub(crate) enum Event<T, C> {
         child: Key,
         incarnation: u64,
     },
-    /// It was not started, since an instance that an earlier supervisor has left behind lives. The end of that
-    /// will be told by `Ended`.
+    /// It was not started, since an orphan of an earlier supervisor lives. `Ended` will report the orphan's end.
     StillRuns {
         child: Key,
         incarnation: u64,
-        former: u64,
+        orphan: u64,
     },
-    /// The incarnation has done what it is for: its back-off starts afresh.
+    /// The incarnation has done its work: its back-off starts afresh.
     Settled {
         child: Key,
         incarnation: u64,
     },
-    /// The child's future is gone, whatever it was doing.
+    /// The child's future has ended or was dropped.
     Ended {
         child: Key,
         incarnation: u64,
@@ -60,7 +59,7 @@ pub(crate) enum Event<T, C> {
         id: Arc<str>,
         caller: C,
     },
-    /// Use so many of the partitions.
+    /// Use this many of the partitions.
     Resize {
         size: usize,
         caller: C,
@@ -82,7 +81,7 @@ pub(crate) enum Order {
     Kill,
 }
 
-/// What the shell has to do.
+/// What the shell shall do.
 #[derive(Debug)]
 pub(crate) enum Command<T, C> {
     Start {
@@ -102,12 +101,12 @@ pub(crate) enum Command<T, C> {
         /// The child that it is about, which may be gone.
         child: Option<ChildOptions>,
     },
-    /// The child was killed in vain: no message should go there any more, and nothing takes its place while it lives.
+    /// The child could not be killed: it gets no more messages, and nothing takes its place while it lives.
     GaveUp {
         child: Key,
         incarnation: u64,
     },
-    /// Nobody will start this child by itself.
+    /// The supervisor will not start this child by itself.
     Down {
         child: Key,
     },
@@ -123,7 +122,7 @@ pub(crate) enum Command<T, C> {
     Finished(Ending),
 }
 
-/// What a successful call gives.
+/// The answer of a successful call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
     Started { incarnation: u64 },

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::timer::deadline;
 
-/// What is to become of a child that ended by itself.
+/// What happens to a child that ended by itself.
 pub(super) enum Fate {
     Restart,
     /// It stays down, or is gone; if it was significant, this is what it was.
@@ -64,7 +64,7 @@ impl<T, C> Core<T, C> {
         let Some(child) = self.children.get(&key).map(|child| child.options.clone()) else { return };
         // OTP removes the offender here. Idle, it is not stopped either, and references to it outlive a restart of
         // this supervisor.
-        self.put_down(key, Down::Idle, out);
+        self.mark_down(key, Down::Idle, out);
         let cause = ShutdownCause::IntensityExceeded { id: child.id.clone() };
         self.shut_down(cause, Some(child), Ending::Ended(ExitReason::Shutdown), out);
     }
@@ -92,7 +92,7 @@ impl<T, C> Core<T, C> {
         if options.restart == Restart::Temporary || self.options.dynamic {
             self.remove(key, out);
         } else {
-            self.put_down(key, Down::Finished, out);
+            self.mark_down(key, Down::Finished, out);
         }
         Fate::Final(significant)
     }
@@ -117,7 +117,7 @@ impl<T, C> Core<T, C> {
         if child.options.restart == Restart::Temporary || self.options.dynamic {
             self.remove(key, out);
         } else {
-            self.put_down(key, Down::Idle, out);
+            self.mark_down(key, Down::Idle, out);
         }
     }
 

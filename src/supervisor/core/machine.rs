@@ -17,7 +17,7 @@ use super::{
     child::{Child, ChildView, Down, Key, Starter, State, StateView, Stopping},
     children::Children,
     event::{Answer, Command, Ending, Event, Order},
-    former::Former,
+    orphan::Orphan,
     plan::{Goal, Plan, Work},
     resize::Resizing,
 };
@@ -38,7 +38,7 @@ pub(super) enum Phase {
     Finished,
 }
 
-/// The state of one supervisor. `T` is what the shell keeps with a child, `C` somebody who waits for an answer.
+/// The state of one supervisor. `T` is the shell's data of a child, `C` a caller that waits for an answer.
 pub(crate) struct Core<T, C> {
     pub(super) options: SupervisorOptions,
     pub(super) children: Children<T, C>,
@@ -59,7 +59,7 @@ pub(crate) struct Core<T, C> {
     /// Who waits for the end of a child: few, and so kept apart.
     pub(super) stoppers: BTreeMap<Key, Vec<C>>,
     /// Instances that live on although they were given up: rare, and so kept apart.
-    pub(super) formers: BTreeMap<Key, Former>,
+    pub(super) orphans: BTreeMap<Key, Orphan>,
     /// Of a partition supervisor: how many are in use.
     pub(super) in_use: usize,
     pub(super) resizing: Option<Resizing<C>>,
@@ -79,7 +79,7 @@ impl<T, C> Core<T, C> {
         let mut core = Self {
             intensity: Intensity::new(options.intensity, options.period),
             stoppers: BTreeMap::new(),
-            formers: BTreeMap::new(),
+            orphans: BTreeMap::new(),
             in_use: options.partitions.unwrap_or(0),
             resizing: None,
             options,
@@ -104,7 +104,7 @@ impl<T, C> Core<T, C> {
         core
     }
 
-    /// Takes in an event that happened at `now` and appends what is to be done.
+    /// Handles an event that happened at `now`, and appends the commands.
     pub(crate) fn handle(&mut self, now: Instant, event: Event<T, C>, out: &mut Vec<Command<T, C>>) {
         if matches!(self.phase, Phase::Finished) {
             return self.refuse(event, out);
@@ -113,15 +113,15 @@ impl<T, C> Core<T, C> {
             Event::Boot => self.plan = Some(Plan::boot()),
             Event::Started { child, incarnation } => self.started(now, child, incarnation, out),
             Event::StartFailed { child, incarnation, .. } | Event::Declined { child, incarnation }
-                if self.is_former(child, incarnation) =>
+                if self.is_orphan(child, incarnation) =>
             {
-                self.former_ended(child, ExitReason::Killed, out)
+                self.orphan_ended(child, ExitReason::Killed, out)
             }
-            Event::Ended { child, incarnation, reason } if self.is_former(child, incarnation) => {
-                self.former_ended(child, reason, out)
+            Event::Ended { child, incarnation, reason } if self.is_orphan(child, incarnation) => {
+                self.orphan_ended(child, reason, out)
             }
-            Event::StillRuns { child, incarnation, former } => {
-                self.still_runs(now, child, incarnation, former, out)
+            Event::StillRuns { child, incarnation, orphan } => {
+                self.still_runs(now, child, incarnation, orphan, out)
             }
             Event::StartFailed { child, incarnation, cause } => {
                 self.start_failed(now, child, incarnation, cause, out)
@@ -147,7 +147,7 @@ impl<T, C> Core<T, C> {
         for (key, limit) in std::mem::take(&mut self.limits) {
             let is_stopping =
                 self.children.get(&key).is_some_and(|child| matches!(child.state, State::Stopping { .. }));
-            // A limit beyond what a clock can express is none.
+            // A limit that the clock cannot express is no limit.
             if is_stopping && let Some(at) = now.checked_add(limit) {
                 self.set_timer(key, at);
             }
@@ -192,7 +192,7 @@ impl<T, C> Core<T, C> {
         self.options.auto_shutdown
     }
 
-    /// What this supervisor itself is doing, and since when it has been up.
+    /// The state of this supervisor itself, and since when it has been up.
     pub(crate) fn itself(&self) -> (StateView, Option<Instant>) {
         match self.phase {
             Phase::Booting => (StateView::Starting, None),
@@ -203,13 +203,13 @@ impl<T, C> Core<T, C> {
 
     /// All children, in start order.
     pub(crate) fn children(&self) -> impl Iterator<Item = ChildView<'_>> {
-        self.children.values().map(|child| child.view(self.former(child.key)))
+        self.children.values().map(|child| child.view(self.orphan(child.key)))
     }
 
     /// One child.
     pub(crate) fn child(&self, id: &str) -> Option<ChildView<'_>> {
         let key = self.key(id)?;
-        self.children.get(&key).map(|child| child.view(self.former(key)))
+        self.children.get(&key).map(|child| child.view(self.orphan(key)))
     }
 
     /// The child of this id.
@@ -230,7 +230,7 @@ impl<T, C> Core<T, C> {
     pub(super) fn remove(&mut self, key: Key, out: &mut Vec<Command<T, C>>) {
         self.clear_timer(key);
         self.significant.remove(&key);
-        self.formers.remove(&key);
+        self.orphans.remove(&key);
         if let Some(child) = self.children.remove(&key) {
             let hash = self.hasher.hash_one(&*child.options.id);
             if let Ok(entry) = self.ids.find_entry(hash, |&other| other == key) {
@@ -240,8 +240,8 @@ impl<T, C> Core<T, C> {
         }
     }
 
-    /// Puts a child without a task down, for good or until somebody asks for it.
-    pub(super) fn put_down(&mut self, key: Key, down: Down, out: &mut Vec<Command<T, C>>) {
+    /// Marks a child without a task as down, for good or until a caller restarts it.
+    pub(super) fn mark_down(&mut self, key: Key, down: Down, out: &mut Vec<Command<T, C>>) {
         self.clear_timer(key);
         self.significant.remove(&key);
         if let Some(child) = self.children.get_mut(&key) {
@@ -285,7 +285,7 @@ impl<T, C> Core<T, C> {
         if child.options.significant {
             self.significant.insert(key);
         }
-        if self.formers.contains_key(&key) {
+        if self.orphans.contains_key(&key) {
             return self.block(key, incarnation, now);
         }
         child.state = State::Starting { incarnation };
@@ -323,7 +323,7 @@ impl<T, C> Core<T, C> {
                 false
             }
             State::Restarting => {
-                self.put_down(key, Down::Idle, out);
+                self.mark_down(key, Down::Idle, out);
                 false
             }
             State::Blocked { .. } => {
@@ -399,13 +399,13 @@ impl<T, C> Core<T, C> {
             }
             (Phase::Booting, None) => {
                 out.push(report(cause.clone(), None));
-                self.put_down(key, Down::Idle, out);
+                self.mark_down(key, Down::Idle, out);
                 let id = options.id.clone();
                 let reason = ShutdownCause::StartFailed { id: id.clone() };
                 self.shut_down(reason, Some(options), Ending::NotStarted { id, cause }, out);
             }
             (Phase::ShuttingDown(_) | Phase::Finished, starter) => {
-                self.put_down(key, Down::Idle, out);
+                self.mark_down(key, Down::Idle, out);
                 if let Some(Starter { caller, .. }) = starter {
                     out.push(Command::Reply { caller, result: Err(ChildError::SupervisorDown) });
                 }
@@ -421,7 +421,7 @@ impl<T, C> Core<T, C> {
                         let retry = may_fail.then(|| self.schedule_retry(key, now));
                         match (retry, keep) {
                             (Some(_), _) => {}
-                            (None, true) => self.put_down(key, Down::Terminated, out),
+                            (None, true) => self.mark_down(key, Down::Terminated, out),
                             (None, false) => self.remove(key, out),
                         }
                         let error = ChildError::Start { cause: cause.clone(), retrying: retry.is_some() };
@@ -465,7 +465,7 @@ impl<T, C> Core<T, C> {
         if temporary || self.options.dynamic {
             self.remove(key, out);
         } else {
-            self.put_down(key, Down::Declined, out);
+            self.mark_down(key, Down::Declined, out);
         }
         if let Some(Starter { caller, .. }) = starter {
             out.push(Command::Reply { caller, result: Ok(Answer::Declined) });

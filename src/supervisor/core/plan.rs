@@ -9,7 +9,7 @@ use super::{
     machine::{Core, Phase},
 };
 
-/// What a plan is for.
+/// The purpose of a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Goal {
     /// All declared children are up.
@@ -18,7 +18,7 @@ pub(super) enum Goal {
     Restart,
     /// One child is stopped, or started; or a group is held down until a retry.
     Single,
-    /// As many partitions are in use as somebody wants.
+    /// The wanted number of partitions is in use.
     Resize,
     /// The supervisor has ended.
     Shutdown,
@@ -30,7 +30,7 @@ pub(super) struct Plan {
     pub(super) goal: Goal,
     /// Stopped from the end.
     stops: Range<u64>,
-    /// Not stopped: the one that is dead already.
+    /// Not stopped: the child that is dead already.
     spared: Option<Key>,
     /// Started from the front, after the stops.
     starts: Range<u64>,
@@ -147,7 +147,7 @@ impl<T, C> Core<T, C> {
             }
             if !self.begin_stop(key, out) {
                 if goal == Goal::Resize {
-                    self.put_down(key, Down::Terminated, out);
+                    self.mark_down(key, Down::Terminated, out);
                 }
             } else if let Some(plan) = &mut self.plan {
                 plan.waiting_for = Some(key);
@@ -157,7 +157,7 @@ impl<T, C> Core<T, C> {
         {
             // It is down like the others now: when an earlier one fails to start, that one's retry brings it up.
             if self.children.get(&key).is_some_and(|child| matches!(child.state, State::Restarting)) {
-                self.put_down(key, Down::Idle, out);
+                self.mark_down(key, Down::Idle, out);
             }
         } else if let Some(key) = self.children.first_of(&plan.starts) {
             plan.starts.start = key.order + 1;
@@ -188,7 +188,7 @@ impl<T, C> Core<T, C> {
         Some(key)
     }
 
-    /// A finished child is left alone, and one that somehow lives is not started twice.
+    /// A finished child is not started, and a child that lives is not started twice.
     fn may_start(&self, key: Key) -> bool {
         self.children.get(&key).is_some_and(|child| match child.state {
             State::Down(down) => down != Down::Finished || child.starter.is_some(),
@@ -229,7 +229,7 @@ impl<T, C> Core<T, C> {
         }
         while let Some(key) = self.next_of(&mut left) {
             if matches!(self.children[&key].state, State::Down(Down::Idle)) {
-                self.put_down(key, Down::Terminated, out);
+                self.mark_down(key, Down::Terminated, out);
             }
         }
     }

@@ -8,11 +8,11 @@ use super::{
     plan::{Plan, Work},
 };
 
-/// Who waits for the resize in progress, and what it has come to.
+/// The caller of the resize in progress, and its result so far.
 #[derive(Debug)]
 pub(super) struct Resizing<C> {
     pub(super) caller: C,
-    /// The size that was asked for; where a start failed, what is in use instead.
+    /// The wanted size; after a failed start, the size that is in use instead.
     size: usize,
     error: Option<ChildError>,
 }
@@ -30,7 +30,7 @@ impl<T, C> Core<T, C> {
     /// The partitions are the children that were declared, so that they have their numbers as orders.
     pub(super) fn perform_resize(&mut self, size: usize, caller: C, out: &mut Vec<Command<T, C>>) {
         let max = self.options.partitions.unwrap_or(0);
-        // All that is out of use is stopped: somebody may have started some of it again.
+        // All partitions out of use are stopped: a caller may have started some of them again.
         let stops = size as u64..max as u64;
         let starts = self.in_use.min(size) as u64..size as u64;
         if size < self.in_use {
@@ -43,7 +43,7 @@ impl<T, C> Core<T, C> {
 
     /// A partition that cannot start: those before it are in use.
     pub(super) fn resize_failed(&mut self, key: Key, cause: Cause, out: &mut Vec<Command<T, C>>) {
-        self.put_down(key, Down::Terminated, out);
+        self.mark_down(key, Down::Terminated, out);
         if let Some(resizing) = &mut self.resizing {
             resizing.size = usize::try_from(key.order).unwrap_or(resizing.size);
             resizing.error = Some(ChildError::Start { cause, retrying: false });
@@ -53,7 +53,7 @@ impl<T, C> Core<T, C> {
         }
     }
 
-    /// A partition that cannot be killed: it is out of use, but whoever asked learns that it lives.
+    /// A partition that cannot be killed is out of use, and the caller gets the error.
     pub(super) fn resize_met_unkillable(&mut self, key: Key) {
         if self.plan.as_ref().is_some_and(|plan| plan.waiting_for == Some(key))
             && let Some(resizing) = &mut self.resizing

@@ -22,7 +22,7 @@ impl<T, C> Core<T, C> {
     pub(super) fn kill(&mut self, out: &mut Vec<Command<T, C>>) {
         let killed = Ending::Ended(ExitReason::Killed);
         match &mut self.phase {
-            // It was asked to end, in vain: who asked learns that, as OTP's `killed` after a timeout.
+            // It did not stop when asked: the caller gets that, as OTP's `killed` after a timeout.
             Phase::ShuttingDown(ending @ Ending::Ended(_)) => *ending = killed,
             Phase::ShuttingDown(Ending::NotStarted { .. }) => {}
             Phase::Booting => {
@@ -50,7 +50,7 @@ impl<T, C> Core<T, C> {
                     continue;
                 }
                 State::Restarting => {
-                    self.put_down(key, Down::Idle, out);
+                    self.mark_down(key, Down::Idle, out);
                     continue;
                 }
                 State::Down(_) => continue,
@@ -149,7 +149,7 @@ impl<T, C> Core<T, C> {
             self.remove(key, out);
         } else {
             let wanted = !stoppers.is_empty() || self.resizing.is_some();
-            self.put_down(key, if wanted { Down::Terminated } else { Down::Idle }, out);
+            self.mark_down(key, if wanted { Down::Terminated } else { Down::Idle }, out);
         }
         if how == Stopping::Cancelled && !shutting_down {
             self.abandon_group(key, out);
@@ -168,7 +168,7 @@ impl<T, C> Core<T, C> {
     fn done(&mut self, key: Key, out: &mut Vec<Command<T, C>>) {
         self.clear_timer(key);
         self.significant.remove(&key);
-        self.formers.remove(&key);
+        self.orphans.remove(&key);
         if let Some(child) = self.children.remove(&key) {
             out.push(Command::Done(child.payload));
         }
@@ -188,7 +188,7 @@ impl<T, C> Core<T, C> {
         }
     }
 
-    /// Answers those who call after the end.
+    /// Answers calls that come after the end.
     pub(super) fn refuse(&mut self, event: Event<T, C>, out: &mut Vec<Command<T, C>>) {
         let (Event::StartChild { caller, .. }
         | Event::TerminateChild { caller, .. }

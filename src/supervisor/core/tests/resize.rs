@@ -49,8 +49,8 @@ fn one_after_the_other() {
     let callers = [2, 4, 0, 3, 3].map(|size| sim.resize_later(size));
     assert_eq!(sim.partitions, 2, "out of use before they stop");
     sim.pass(20 * S);
-    let formers = callers.map(|caller| former(sim.reply(caller)));
-    assert_eq!(formers, [4, 2, 4, 0, 3], "each finds what the one before has left");
+    let orphans = callers.map(|caller| former(sim.reply(caller)));
+    assert_eq!(orphans, [4, 2, 4, 0, 3], "each finds what the one before has left");
     let down = |id: &str| format!("ask {id}");
     let up = |id: &str| format!("start {id}");
     let mut expected = vec![down("3"), down("2"), up("2"), up("3")];

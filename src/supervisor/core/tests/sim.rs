@@ -63,7 +63,7 @@ pub(super) struct Sim {
     pub(super) ending: Option<Ending>,
     pub(super) booted: bool,
     /// Instances that an earlier supervisor has left behind; they end by `former_ends`.
-    pub(super) formers: HashMap<String, u64>,
+    pub(super) orphans: HashMap<String, u64>,
     /// How many partitions are in use.
     pub(super) partitions: usize,
     tasks: HashMap<Key, Task>,
@@ -129,7 +129,7 @@ impl Sim {
             replies: BTreeMap::new(),
             ending: None,
             booted: false,
-            formers: HashMap::new(),
+            orphans: HashMap::new(),
             partitions: options.partitions.unwrap_or(0),
             tasks: HashMap::new(),
             agenda: VecDeque::new(),
@@ -185,8 +185,8 @@ impl Sim {
         match command {
             Command::Start { child, incarnation } => {
                 let id = self.id_of(child);
-                if let Some(&former) = self.formers.get(&*id) {
-                    return self.agenda.push_back(Event::StillRuns { child, incarnation, former });
+                if let Some(&former) = self.orphans.get(&*id) {
+                    return self.agenda.push_back(Event::StillRuns { child, incarnation, orphan: former });
                 }
                 assert!(!self.tasks.contains_key(&child), "two instances of {id} at once");
                 self.log.push(format!("start {id}"));
@@ -281,7 +281,7 @@ impl Sim {
         for child in self.core.children.values() {
             assert_eq!(self.core.key(&child.options.id), Some(child.key));
         }
-        for (key, former) in &self.core.formers {
+        for (key, former) in &self.core.orphans {
             assert!(self.core.children.contains_key(key), "a former instance of nobody: {former:?}");
             assert!(!self.core.children[key].is_live(), "a second instance beside {former:?}");
         }
@@ -300,7 +300,7 @@ impl Sim {
 
     /// What an earlier supervisor has left behind ends at last.
     pub(super) fn former_ends(&mut self, id: &str) {
-        let incarnation = self.formers.remove(id).expect("it lives");
+        let incarnation = self.orphans.remove(id).expect("it lives");
         if let Some(child) = self.core.key(id) {
             self.event(Event::Ended { child, incarnation, reason: ExitReason::Killed });
         }

@@ -198,7 +198,7 @@ fn a_start_that_blocks_its_thread() {
 #[test]
 fn a_former_supervisors_instance_fails_the_boot_while_it_lives() {
     let mut sim = Sim::new(options(Strategy::OneForOne, 1, S), &[worker("a"), worker("b")]);
-    sim.formers.insert("b".into(), 7);
+    sim.orphans.insert("b".into(), 7);
     sim.boot();
     sim.pass(S - S / 1000);
     assert!(!sim.ended() && !sim.booted);
@@ -214,7 +214,7 @@ fn a_former_supervisors_instance_is_awaited() {
     // Of the same incarnation number as the new one: a supervisor that was declared anew begins to count again.
     for former in [7, 2] {
         let mut sim = Sim::new(options(Strategy::OneForOne, 1, S), &[worker("a"), worker("b")]);
-        sim.formers.insert("b".into(), former);
+        sim.orphans.insert("b".into(), former);
         sim.boot();
         sim.pass(S / 2);
         sim.former_ends("b");
@@ -231,7 +231,7 @@ fn a_child_that_is_added_does_not_join_a_former_instance() {
     for is_dynamic in [false, true] {
         let options = if is_dynamic { dynamic(1, S) } else { options(Strategy::OneForOne, 1, S) };
         let mut sim = Sim::up(options, &[]);
-        sim.formers.insert("x".into(), 7);
+        sim.orphans.insert("x".into(), 7);
         let caller = sim.start_later(worker("x"));
         sim.pass(S);
         assert!(matches!(sim.reply(caller), Some(Err(ChildError::Start { retrying: false, cause }))

@@ -1,7 +1,7 @@
 //! Instances that cannot be killed: given up, but never forgotten, and never joined by a second one.
 //!
 //! A kill is an order that a future obeys when its poll returns. One that blocks its thread lives on, and may do so
-//! for ever. After a grace nobody waits for it any more: its siblings' operation goes on, and who called is answered.
+//! for ever. After a grace the supervisor does not wait for it any more: the operation goes on, and its caller is answered.
 //! What would take its place waits for its end, as long again, and then fails like any other start: it is retried
 //! and counted, so that an instance that never ends makes its supervisor give up, and in the end the program.
 
@@ -16,7 +16,7 @@ use super::{
 
 /// A given-up instance of a child.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Former {
+pub(super) struct Orphan {
     incarnation: u64,
     /// Whether its end is to be reported: not when its start was not, or was by an earlier supervisor.
     was_up: bool,
@@ -24,24 +24,24 @@ pub(super) struct Former {
 
 impl<T, C> Core<T, C> {
     /// The given-up instance that still lives.
-    pub(super) fn former(&self, key: Key) -> Option<u64> {
-        self.formers.get(&key).map(|former| former.incarnation)
+    pub(super) fn orphan(&self, key: Key) -> Option<u64> {
+        self.orphans.get(&key).map(|orphan| orphan.incarnation)
     }
 
-    pub(super) fn is_former(&self, key: Key, incarnation: u64) -> bool {
-        self.former(key) == Some(incarnation)
+    pub(super) fn is_orphan(&self, key: Key, incarnation: u64) -> bool {
+        self.orphan(key) == Some(incarnation)
     }
 
-    /// What to answer to those who terminate a child that has no other task.
+    /// The answer to a caller that terminates a child which has no other task.
     pub(super) fn end_of(&self, key: Key) -> Result<Answer, ChildError> {
-        if self.formers.contains_key(&key) { Err(ChildError::Unkillable) } else { Ok(Answer::Done) }
+        if self.orphans.contains_key(&key) { Err(ChildError::Unkillable) } else { Ok(Answer::Done) }
     }
 
     /// A killed child lives on.
     pub(super) fn unkillable(&mut self, key: Key, out: &mut Vec<Command<T, C>>) {
         let Some(child) = self.children.get_mut(&key) else { return };
         let State::Stopping { incarnation, .. } = child.state else { return };
-        self.formers.insert(key, Former { incarnation, was_up: child.up_since.take().is_some() });
+        self.orphans.insert(key, Orphan { incarnation, was_up: child.up_since.take().is_some() });
         self.live -= 1;
         let temporary = child.options.restart == Restart::Temporary;
         let stoppers = self.stoppers.remove(&key).unwrap_or_default();
@@ -58,7 +58,7 @@ impl<T, C> Core<T, C> {
         } else {
             Down::Idle
         };
-        self.put_down(key, down, out);
+        self.mark_down(key, down, out);
         self.resize_met_unkillable(key);
         for caller in stoppers.into_iter().chain(starter.map(|starter| starter.caller)) {
             out.push(Command::Reply { caller, result: Err(ChildError::Unkillable) });
@@ -66,7 +66,7 @@ impl<T, C> Core<T, C> {
         self.resolved(key);
     }
 
-    /// A start waits for the end of the former instance.
+    /// A start waits for the end of the orphan.
     pub(super) fn block(&mut self, key: Key, incarnation: u64, now: Instant) {
         let Some(child) = self.children.get_mut(&key) else { return };
         child.state = State::Blocked { incarnation };
@@ -80,7 +80,7 @@ impl<T, C> Core<T, C> {
         now: Instant,
         key: Key,
         incarnation: u64,
-        former: u64,
+        orphan: u64,
         out: &mut Vec<Command<T, C>>,
     ) {
         let Some(child) = self.children.get(&key) else { return };
@@ -89,7 +89,7 @@ impl<T, C> Core<T, C> {
             State::Stopping { incarnation: i, .. } if i == incarnation => true,
             _ => return,
         };
-        self.formers.insert(key, Former { incarnation: former, was_up: false });
+        self.orphans.insert(key, Orphan { incarnation: orphan, was_up: false });
         if is_cancelled {
             return self.settle(key, ExitReason::Killed, out);
         }
@@ -98,12 +98,12 @@ impl<T, C> Core<T, C> {
     }
 
     /// The given-up instance has ended at last.
-    pub(super) fn former_ended(&mut self, key: Key, reason: ExitReason, out: &mut Vec<Command<T, C>>) {
-        let Some(former) = self.formers.remove(&key) else { return };
+    pub(super) fn orphan_ended(&mut self, key: Key, reason: ExitReason, out: &mut Vec<Command<T, C>>) {
+        let Some(orphan) = self.orphans.remove(&key) else { return };
         let Some(child) = self.children.get_mut(&key) else { return };
-        if former.was_up {
+        if orphan.was_up {
             child.last_exit = Some(reason.clone());
-            let incarnation = former.incarnation;
+            let incarnation = orphan.incarnation;
             out.push(child.report(|id| ReportEvent::ShutdownError { id, incarnation, reason }));
         }
         match child.state {
@@ -121,7 +121,7 @@ impl<T, C> Core<T, C> {
         }
     }
 
-    /// A start that waits for the end of the former instance is not wanted any more.
+    /// A start that waits for the end of the orphan is cancelled.
     pub(super) fn cancel_blocked(&mut self, key: Key, down: Down, out: &mut Vec<Command<T, C>>) {
         let Some(child) = self.children.get_mut(&key) else { return };
         let temporary = child.options.restart == Restart::Temporary;
@@ -130,7 +130,7 @@ impl<T, C> Core<T, C> {
         if (temporary || self.options.dynamic) && !shutting_down {
             self.remove(key, out);
         } else {
-            self.put_down(key, down, out);
+            self.mark_down(key, down, out);
         }
         if let Some(starter) = starter {
             let error = if shutting_down { ChildError::SupervisorDown } else { ChildError::Cancelled };
