@@ -127,8 +127,8 @@ class Template(unittest.TestCase):
         for worker in (one, two):
             pid, parent, group, fds = worker.call("where")
             self.assertEqual((pid, parent, group), (worker.pid, template.process.pid, worker.pid))
-            # Three streams, channel, stacks, parent-death socket, socket for memfds, the folder that is listed, the package for
-            # children.
+            # Three streams, channel, stacks, parent-death socket, socket for memfds, the folder that is listed, the
+            # package for children.
             self.assertEqual(len(fds), 9 + (template.begun_memory is not None), fds)
         self.assertNotEqual(one.ready["pid"], two.ready["pid"])
         one.call("print_it", "hello")
