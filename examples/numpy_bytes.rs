@@ -11,7 +11,7 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use hatchery::{Array, Buffer, Pool, PoolStartError, WorkerStartError};
+use hatchery::{Array, BufferMut, Pool, PoolStartError, WorkerStartError};
 use serde::Deserialize;
 
 const WIDTH: usize = 4096;
@@ -47,7 +47,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     };
 
     // Written where it is sent from: a grey ramp from left to right.
-    let mut pixels = Buffer::new(WIDTH * HEIGHT);
+    let mut pixels = BufferMut::new(WIDTH * HEIGHT);
     for row in pixels.chunks_exact_mut(WIDTH) {
         row.iter_mut().enumerate().for_each(|(x, pixel)| *pixel = (x * 256 / WIDTH) as u8);
     }

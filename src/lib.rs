@@ -44,6 +44,7 @@ mod api_tests;
 mod budget;
 #[cfg_attr(not(feature = "python"), allow(dead_code))] // parts of it are for pools alone
 mod error;
+mod guard;
 #[cfg(all(feature = "python", any(doc, doctest)))]
 pub mod guide;
 #[cfg(feature = "python")]

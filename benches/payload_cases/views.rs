@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use hatchery::{Array, Buffer};
+use hatchery::{Array, Buffer, BufferMut};
 
 use super::mapped::Mapped;
 use super::served::{Served, us};
@@ -32,7 +32,7 @@ fn expected(size: usize, salt: u64) -> u64 {
 
 /// A new buffer, filled and sealed: neither process has its pages in its page tables.
 fn sealed(size: usize, salt: u64) -> Buffer {
-    let mut buffer = Buffer::new(size);
+    let mut buffer = BufferMut::new(size);
     fill(&mut buffer, salt);
     buffer.freeze()
 }

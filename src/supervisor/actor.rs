@@ -20,11 +20,11 @@ use super::{
     builder::Blueprint,
     control::{Control, ExitWatcher, Link, Upward},
     core::{Answer, Command, Core, Ending, Event, Key, Order},
-    guard::{discard, guarded},
     registry::Orphan,
     shared::{Entry, Shared},
     spec::{Spec, Starter},
 };
+use crate::guard::{discard, guarded};
 
 /// Where the answer to a call goes.
 pub(crate) type Caller = oneshot::Sender<Result<Answer, ChildError>>;

@@ -15,11 +15,11 @@ use super::{
     Strategy, Supervised, Supervisor, SupervisorRef,
     actor::SupervisorTask,
     control::{Control, Link, Upward},
-    guard::discard,
     options::SupervisorOptions,
     shared::{Entry, Shared},
     spec::{ID, Launch, Spec, is_id},
 };
+use crate::guard::discard;
 
 /// A supervisor that has yet to start; also the specification of a nested one, by [`supervisor`](Self::supervisor)
 /// or by turning it into a [`ChildSpec`].

@@ -16,10 +16,10 @@ use actix::{Actor, ActorContext, AsyncContext, Context, dev::ContextFut};
 use super::{
     Cause, Declined, ExitReason, StartFailure,
     control::Link,
-    guard::guarded,
     mailbox::new_context,
     slot::{AnySlot, Slot},
 };
+use crate::guard::guarded;
 
 // A start is short, and boxing what runs would cost each child an allocation and each poll a hop.
 #[allow(clippy::large_enum_variant)]

@@ -20,7 +20,7 @@ use actix::{
 };
 use futures_util::Stream;
 
-use super::guard::discard;
+use crate::guard::discard;
 
 /// As in actix. An actor may change it by `Context::set_mailbox_capacity`.
 const DEFAULT_CAPACITY: usize = 16;

@@ -21,7 +21,6 @@ mod context;
 mod control;
 mod core;
 mod error;
-mod guard;
 mod handle;
 mod info;
 mod intensity;

@@ -10,9 +10,8 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::{
-    ChildOptions, Report, ReportEvent, actor::Input, guard::guarded, registry::Registry, slot::AnySlot,
-};
+use super::{ChildOptions, Report, ReportEvent, actor::Input, registry::Registry, slot::AnySlot};
+use crate::guard::guarded;
 use crate::text::escaped_lines;
 
 /// A child in its supervisor's table.

@@ -12,7 +12,8 @@ use actix::{Actor, Addr, Context, Handler, Message};
 
 use tokio::sync::oneshot;
 
-use super::{SendError, guard::discard};
+use super::SendError;
+use crate::guard::discard;
 
 /// The place of one child in its supervisor's table, over all its incarnations.
 pub(crate) struct Slot<A: Actor> {

@@ -19,6 +19,7 @@ use super::messages::{Abandon, TellStartup};
 use super::slot::{RunningReload, Slot};
 use crate::budget::LOG_RECORD_BYTES;
 use crate::error::{CallError, UnavailableCause};
+use crate::guard::guarded;
 use crate::pool::core::{self, Command, Core, Event, Rejection, RequestId, SessionEnd, WorkerId};
 use crate::port::Spawner;
 use crate::supervisor::{Backoff, ChildContext, ChildSpec, Reports, SupervisorRef};
@@ -286,7 +287,7 @@ impl PoolActor {
 fn log_failed_end(session: &str, error: &CallError) {
     let (name, error) = (text::name(session), format!("{error:#}"));
     let error = text::escaped_lines(text::beginning(&error, LOG_RECORD_BYTES).0);
-    log::error!(target: "hatchery::pool", "the end of session {name:?}: {error}");
+    let _ = guarded(|| log::error!(target: "hatchery::pool", "the end of session {name:?}: {error}"));
 }
 
 fn rejected(reason: Rejection<StartupFailure>) -> CallError {

@@ -12,6 +12,7 @@ use super::errors::ReloadError;
 use super::slot::RunningReload;
 use super::workers::{child_id, start_error};
 use crate::error::{UnavailableCause, WorkerStartError};
+use crate::guard::guarded;
 use crate::pool::core::{Reload, ReloadFailure, ReloadStep};
 use crate::supervisor::ChildError;
 use crate::text::escaped_lines;
@@ -81,12 +82,13 @@ impl PoolActor {
                     }
                     ReloadFailure::Partial { replaced, cause } => ReloadError::Partial { replaced, cause },
                 });
-                match &outcome {
+                // A logger may panic: it is the user's.
+                let _ = guarded(|| match &outcome {
                     Ok(()) => log::info!(target: "hatchery::pool", "{}: reloaded", self.config.name),
                     Err(error) => {
                         log::error!(target: "hatchery::pool", "{}: {}", self.config.name, escaped_lines(&format!("{error:#}")))
                     }
-                }
+                });
                 let _ = reload.done.send(outcome);
             }
         }

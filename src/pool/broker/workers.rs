@@ -9,6 +9,7 @@ use super::actor::PoolActor;
 use super::errors::StartupFailure;
 use super::slot::Current;
 use crate::error::WorkerStartError;
+use crate::guard::guarded;
 use crate::pool::core::{Event, WorkerId};
 use crate::supervisor::{Backoff, Cause, ChildError, ChildSpec, Report, ReportEvent, Shutdown};
 use crate::worker::{ReadyWorker, Worker, WorkerEvent};
@@ -50,9 +51,9 @@ impl PoolActor {
         ctx.spawn(start.into_actor(self).map(move |started, _, _| match started {
             // How it goes is reported, this start like every later one.
             Ok(_) | Err(ChildError::Start { .. } | ChildError::Cancelled | ChildError::SupervisorDown) => {}
-            Err(error) => {
-                log::error!(target: "hatchery::pool", "cannot ask for worker {}: {error}", slot + 1)
-            }
+            Err(error) => drop(guarded(
+                || log::error!(target: "hatchery::pool", "cannot ask for worker {}: {error}", slot + 1),
+            )),
         }));
     }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::ser::{self, Serialize, Serializer};
 
-use crate::port::memory::buffer::Buffer;
+use crate::port::memory::buffer::{Buffer, BufferMut};
 use crate::port::memory::passthrough::{self, ArrayType, Offer};
 
 /// The name by which our decoder knows that an array is asked for.
@@ -123,7 +123,7 @@ impl<T: Element> Array<T> {
     }
 
     /// Takes memory that holds numbers in this machine's byte order and C order. Without a copy, unless the memory is
-    /// not aligned, which that of [`Buffer::new`] always is.
+    /// not aligned, which that of [`BufferMut::new`] always is.
     ///
     /// # Errors
     ///
@@ -185,7 +185,7 @@ impl<T: Element> Array<T> {
     #[cfg(feature = "ndarray")]
     pub fn from_ndarray<D: ndarray::Dimension>(array: ndarray::ArrayView<'_, T, D>) -> Self {
         let shape = array.shape().to_vec();
-        let mut buffer = Buffer::new(size_of::<T>() * array.len());
+        let mut buffer = BufferMut::new(size_of::<T>() * array.len());
         for (to, from) in bytemuck::cast_slice_mut::<u8, T>(&mut buffer).iter_mut().zip(array) {
             *to = *from;
         }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::port::memory::buffer::BufferMut;
 use crate::port::wire::attachment::{Attachment, Body};
 use crate::port::wire::decode::decode_result;
 use crate::port::wire::value::call_body;
@@ -31,7 +32,7 @@ fn memory_is_taken_without_a_copy_when_it_is_aligned() {
     let at = numbers.as_ptr();
     assert_eq!(Array::from_vec(numbers, &[3]).unwrap().as_slice().as_ptr(), at);
 
-    let mut buffer = Buffer::new(24);
+    let mut buffer = BufferMut::new(24);
     bytemuck::cast_slice_mut::<u8, f64>(&mut buffer)[1] = 2.5;
     let buffer = buffer.freeze();
     let array = Array::<f64>::from_buffer(buffer.clone(), &[3]).unwrap();

@@ -20,14 +20,14 @@ pub(crate) const LEAST_MEMFD_BYTES: usize = 1 << 20;
 /// `memoryview`. In a result it takes what Python returned as `bytes`, `bytearray`, `memoryview` or an array of bytes, without a copy of
 /// ours, safe to keep for as long as you like.
 ///
-/// Made by [`new`](Buffer::new), written in place and frozen: from 1 MiB on it is then in a memfd, Python's view is of the very same
+/// Made by [`BufferMut`], written in place and frozen: from 1 MiB on it is then in a memfd, Python's view is of the very same
 /// memory, and returned whole it comes back as it is. Or made of a `Vec<u8>` or [`Bytes`], which are sent through the socket from where
 /// they are; what does not fit the frame then, or makes it larger than 32 MiB, is copied into a memfd.
 ///
 /// ```
-/// use hatchery::Buffer;
+/// use hatchery::BufferMut;
 ///
-/// let mut image = Buffer::new(1920 * 1080);
+/// let mut image = BufferMut::new(1920 * 1080);
 /// image.fill(255);
 /// let image = image.freeze();
 /// assert_eq!(image[0], 255);
@@ -51,12 +51,6 @@ enum Memory {
 }
 
 impl Buffer {
-    /// So many zeroes to be written in place: in a memfd from 1 MiB on.
-    #[allow(clippy::new_ret_no_self)] // it becomes one by being frozen
-    pub fn new(len: usize) -> BufferMut {
-        BufferMut::new(len)
-    }
-
     pub(crate) fn of_memfd(memfd: Arc<Memfd>) -> Self {
         Self { memory: Memory::Memfd(memfd) }
     }
@@ -190,10 +184,10 @@ impl<'de> Deserialize<'de> for Buffer {
     }
 }
 
-/// Memory to be written in place, from [`Buffer::new`]. Frozen it becomes a [`Buffer`].
+/// Memory to be written in place. [`freeze`](Self::freeze) makes it a [`Buffer`].
 ///
 /// ```
-/// let mut image = hatchery::Buffer::new(2 << 20);
+/// let mut image = hatchery::BufferMut::new(2 << 20);
 /// image[0] = 255;
 /// let image = image.freeze(); // Python reads it in place
 /// assert_eq!(image[0], 255);
@@ -212,7 +206,7 @@ enum OpenMemory {
 }
 
 impl BufferMut {
-    /// So many zeroes: in a memfd from 1 MiB on.
+    /// Memory of `len` zeroes: in a memfd from 1 MiB on.
     pub fn new(len: usize) -> Self {
         let memfd = if len < LEAST_MEMFD_BYTES { None } else { OpenMemfd::zeroed(len).ok() };
         let memory = match memfd {
@@ -222,7 +216,7 @@ impl BufferMut {
         Self { memory }
     }
 
-    /// Ends the writing: what it holds can then be read and sent any number of times.
+    /// Ends the writing. The bytes can then be read and sent any number of times.
     pub fn freeze(self) -> Buffer {
         match self.memory {
             OpenMemory::Memfd(memfd) => match memfd.seal() {

@@ -3,7 +3,7 @@ use super::*;
 #[test]
 fn what_is_written_in_place_stays_when_it_is_frozen() {
     for len in [0, 1, 7, 8, 4097, LEAST_MEMFD_BYTES - 1, LEAST_MEMFD_BYTES, LEAST_MEMFD_BYTES + 1] {
-        let mut open = Buffer::new(len);
+        let mut open = BufferMut::new(len);
         assert!(open.len() == len && open.iter().all(|byte| *byte == 0));
         open.iter_mut().enumerate().for_each(|(at, byte)| *byte = at as u8);
         let buffer = open.freeze();
@@ -37,5 +37,5 @@ fn other_serializers_see_bytes() {
 #[test]
 fn debug_does_not_show_the_bytes() {
     assert_eq!(format!("{:?}", Buffer::from(vec![1, 2])), r#"Buffer { len: 2, memory: "plain" }"#);
-    assert_eq!(format!("{:?}", Buffer::new(3)), "BufferMut { len: 3, .. }");
+    assert_eq!(format!("{:?}", BufferMut::new(3)), "BufferMut { len: 3, .. }");
 }

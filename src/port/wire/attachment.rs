@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::guard::discard;
 use crate::port::memory::buffer::{Buffer, LEAST_MEMFD_BYTES};
 use crate::port::memory::buffer_pool;
 use crate::port::memory::memfd::Memfd;
@@ -131,6 +132,21 @@ impl Body {
     }
 }
 
+/// The memory of a caller. Dropping it may run the caller's code, on the pool's thread: a panic in it ends here.
+struct CallersBytes(Bytes);
+
+impl AsRef<[u8]> for CallersBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for CallersBytes {
+    fn drop(&mut self) {
+        discard(std::mem::take(&mut self.0));
+    }
+}
+
 /// Collects attachments while a value is encoded.
 #[derive(Default)]
 pub(crate) struct Collected {
@@ -156,7 +172,7 @@ impl Collected {
                 self.memfds += 1;
                 Attachment::Memfd(memfd)
             }
-            None => Attachment::Inline(buffer.to_bytes()),
+            None => Attachment::Inline(Bytes::from_owner(CallersBytes(buffer.to_bytes()))),
         };
         self.add(attachment)
     }

@@ -1,3 +1,4 @@
+use crate::port::memory::buffer::BufferMut;
 use proptest::prelude::*;
 
 use super::*;
@@ -21,7 +22,7 @@ fn each_attachment_is_named_once() {
 
 #[test]
 fn at_most_250_of_a_frame_are_in_memfds() {
-    let one = Buffer::new(LEAST_MEMFD_BYTES).freeze();
+    let one = BufferMut::new(LEAST_MEMFD_BYTES).freeze();
     let mut collected = Collected::default();
     for index in 0..MOST_MEMFDS + 2 {
         assert_eq!(collected.push(&one).unwrap(), index);

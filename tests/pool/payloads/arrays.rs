@@ -1,7 +1,7 @@
 //! Arrays of numpy and of the standard library.
 
 use bytes::Bytes;
-use hatchery::{Array, Buffer, CallError, Element};
+use hatchery::{Array, BufferMut, CallError, Element};
 
 use super::pool_of;
 use super::python_with_extras;
@@ -101,7 +101,7 @@ alone_test! {
         assert_eq!(what, ("ndarray".into(), "<f4".into(), vec![2, 1], false, vec![vec![1.5], vec![2.5]]));
         assert_eq!(pool.call::<_, Array<f32>>("echo", (&array,)).await.expect("the echo succeeds"), array);
 
-        let mut buffer = Buffer::new(16 << 20);
+        let mut buffer = BufferMut::new(16 << 20);
         buffer[16] = 0;
         for (at, number) in buffer.chunks_exact_mut(8).enumerate() {
             number.copy_from_slice(&(at as f64).to_ne_bytes());

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hatchery::{Buffer, Call, CallError};
+use hatchery::{Buffer, BufferMut, Call, CallError};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -49,7 +49,7 @@ alone_test! {
                 pool.call("echo", (serde_bytes::Bytes::new(&data),)).await.expect("bytes come back");
             assert!(back[..] == data[..], "{size}");
         }
-        let large = Buffer::new(MIB).freeze();
+        let large = BufferMut::new(MIB).freeze();
         let kinds: Vec<String> = pool.call("kinds", (&large, Bytes::from_static(b"x"), "x")).await.expect("the call succeeds");
         assert_eq!(kinds, ["memoryview", "bytes", "str"]);
         pool.shutdown().await;
@@ -59,7 +59,7 @@ alone_test! {
 alone_test! {
     async fn bytes_of_256_mib_pass_beside_a_64_kib_frame() {
         let pool = pool_of(SOURCE).max_frame_bytes(64 * 1024).start().await.expect("the pool starts");
-        let mut data = Buffer::new(256 * MIB);
+        let mut data = BufferMut::new(256 * MIB);
         data[0] = 7;
         data[256 * MIB - 1] = 9;
         let data = data.freeze();
@@ -97,7 +97,7 @@ alone_test! {
 alone_test! {
     async fn buffers_over_the_fd_limit_go_in_the_frame() {
         let pool = pool_of(SOURCE).start().await.expect("the pool starts");
-        let one = Buffer::new(MIB).freeze();
+        let one = BufferMut::new(MIB).freeze();
         let back: Vec<Buffer> = pool.call("echo", (vec![one; 253],)).await.expect("they come back");
         assert!(back.len() == 253 && back.iter().all(|buffer| buffer.len() == MIB));
         pool.shutdown().await;

@@ -3,7 +3,7 @@
 use std::fs::File;
 
 use bytes::Bytes;
-use hatchery::{Buffer, CallError};
+use hatchery::{Buffer, BufferMut, CallError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{SMALL_FRAME, buffer_of, pattern, pool_of};
@@ -67,7 +67,7 @@ impl Drop for Exhausted {
 alone_test! {
     async fn host_without_descriptors_passes_bytes_in_the_frame() {
         let pool = pool_of(SOURCE).start().await.expect("the pool starts");
-        pool.call::<_, Buffer>("echo", (Buffer::new(MIB).freeze(),)).await.expect("it imports what it needs");
+        pool.call::<_, Buffer>("echo", (BufferMut::new(MIB).freeze(),)).await.expect("it imports what it needs");
         let data = pattern(3 * MIB);
         {
             let _exhausted = exhaust();
@@ -76,7 +76,7 @@ alone_test! {
             let buffer = buffer_of(&data);
             let back: Buffer = pool.call("echo", (&buffer,)).await.expect("what would be copied into a memfd");
             assert!(back == buffer);
-            let mut buffer = Buffer::new(MIB);
+            let mut buffer = BufferMut::new(MIB);
             buffer[5] = 5;
             let buffer = buffer.freeze();
             let back: Buffer = pool.call("echo", (&buffer,)).await.expect("what would be in a memfd");

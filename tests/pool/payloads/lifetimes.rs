@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use hatchery::{Buffer, CallError};
+use hatchery::{Buffer, Call, CallError, Phase};
 use serde_json::Value;
 
 use super::{SMALL_FRAME, buffer_of, pattern, pool_of};
@@ -105,6 +105,42 @@ alone_test! {
         assert_eq!(looked, [Bytes::from_static(&[0; 5])]);
         drop(held);
         assert_eq!(memfds(), 0);
+        pool.shutdown().await;
+    }
+}
+
+/// Memory of a caller whose drop panics.
+struct PanicsInDrop;
+
+impl AsRef<[u8]> for PanicsInDrop {
+    fn as_ref(&self) -> &[u8] {
+        &[7; 100]
+    }
+}
+
+impl Drop for PanicsInDrop {
+    fn drop(&mut self) {
+        panic!("in the drop of a caller's memory");
+    }
+}
+
+alone_test! {
+    async fn panic_in_drop_of_callers_bytes_leaves_the_broker_alive() {
+        let pool = pool_of("import time\n\ndef take(data):\n    return len(data)\n").start().await.expect("it starts");
+        let broker = pool.actor().incarnation();
+        let lease = pool.checkout().await.expect("the worker is free");
+        let bytes = Buffer::from(Bytes::from_owner(PanicsInDrop));
+        // The broker drops the arguments when the call has waited for its time, and the worker when it has sent them.
+        let call = Call::new("take", (bytes,)).expect("it has a form").timeout(Duration::from_millis(50));
+        let late = pool.actor().send(call).await.expect("the broker lives").expect_err("no worker is free");
+        assert!(matches!(late, CallError::Timeout { phase: Phase::Queue, .. }), "{late:?}");
+        drop(lease);
+        let bytes = Buffer::from(Bytes::from_owner(PanicsInDrop));
+        let call = Call::new("take", (bytes,)).expect("it has a form");
+        let reply = pool.actor().send(call).await.expect("the broker lives").expect("it is served");
+        assert_eq!(reply.decode::<u64>().expect("a number"), 100);
+        let status = pool.status().await.expect("it runs");
+        assert_eq!((pool.actor().incarnation(), status.restarts), (broker, 0));
         pool.shutdown().await;
     }
 }

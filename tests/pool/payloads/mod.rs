@@ -9,7 +9,7 @@ mod lifetimes;
 
 use std::path::PathBuf;
 
-use hatchery::Buffer;
+use hatchery::{Buffer, BufferMut};
 
 /// A Python with numpy, orjson and msgspec: `HATCHERY_TEST_PYTHON_EXTRAS`. When it is unset or empty, the test prints what to
 /// do and is skipped; in CI (`CI` is set) it fails.
@@ -35,7 +35,7 @@ fn pattern(len: usize) -> Vec<u8> {
 
 /// A buffer with these bytes. From 1 MiB on it is a memfd that is sent without a copy.
 fn buffer_of(bytes: &[u8]) -> Buffer {
-    let mut buffer = Buffer::new(bytes.len());
+    let mut buffer = BufferMut::new(bytes.len());
     buffer.copy_from_slice(bytes);
     buffer.freeze()
 }
