@@ -14,21 +14,18 @@ use actix::fut::{ActorFuture, ActorFutureExt, WrapFuture};
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient, Running};
 
 use super::call::{PendingCall, Work};
-use super::call_table::{CallTable, Given, State};
+use super::call_table::{CallTable, Given, MEMORY_INTERVAL, State};
 use super::host::{HostCalls, HostFunctions};
+use super::ids::{LeaseId, RequestId, WorkerId};
 use super::life::{Life, Stop};
 use super::messages::{
-    BeginLease, BrokerDied, Credit, EndLease, GetLoad, LeaseId, Load, ReadyWorker, RequestId, Run, Wake,
-    WorkerEvent, WorkerId,
+    BeginLease, BrokerDied, Credit, EndLease, GetLoad, Load, ReadyWorker, Run, Wake, WorkerEvent,
 };
 use crate::budget::FRAMES_PER_TURN;
 use crate::error::CallError;
 use crate::port::{Frame, Port, Trial, credit_frame};
 use crate::supervisor::ChildContext;
 use crate::timer::Timer;
-
-/// How often the memory of a worker that runs a call is sampled.
-pub(super) const MEMORY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How many turns the frames of an ended process are read at most: more than a socket's buffer can fill.
 const TURNS_AFTER_END: usize = 1000;

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::ids::RequestId;
 use super::items::Item;
-use super::messages::RequestId;
 use super::progress::UpdateSender;
 use super::reply::{Placement, Reply};
 use crate::error::CallError;

@@ -21,18 +21,20 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 
-use super::actor::MEMORY_INTERVAL;
 use super::call::{PendingCall, StreamId, Work};
 use super::call_state::{CallState, CallStep};
 use super::host::OnBehalf;
+use super::ids::RequestId;
 use super::items::Unread;
-use super::messages::RequestId;
 use crate::budget::UNWRITTEN_BYTES;
 use crate::error::{CallError, Direction};
 use crate::port::{ChannelError, Frame, FrameError, FrameWriter, Purpose};
 use crate::timer::deadline;
 
 pub(crate) struct CallTable(Mutex<State>);
+
+/// How often the memory of a worker that runs a call is sampled.
+pub(super) const MEMORY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The state under the lock.
 pub(super) struct State {

@@ -1,4 +1,4 @@
-//! What may be said to a [`Worker`](super::Worker), and what it tells.
+//! The messages to a [`Worker`](super::Worker), and those to its pool.
 
 use std::sync::Arc;
 
@@ -8,35 +8,8 @@ use actix::{Addr, Message};
 use super::actor::Worker;
 use super::call::{PendingCall, StreamId};
 use super::call_table::CallTable;
+use super::ids::{LeaseId, RequestId, WorkerId};
 use crate::port::Ready;
-
-/// Names one request of a pool. No other request of this process has the same id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct RequestId(pub(crate) u64);
-
-impl RequestId {
-    pub(crate) fn new() -> Self {
-        use std::sync::atomic::{AtomicU64, Ordering};
-        static LAST: AtomicU64 = AtomicU64::new(0);
-        Self(LAST.fetch_add(1, Ordering::Relaxed))
-    }
-}
-
-/// Names one worker of a pool. Of two of a slot, the later is the greater: a reload's successor is greater than all that
-/// the supervisor starts in the former one's place, even while the successor starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct WorkerId {
-    /// The place in the pool, `0..size`.
-    pub(crate) slot: u32,
-    /// How many reloads have replaced the slot's worker before.
-    pub(crate) generation: u32,
-    /// Which start of that generation this is; it grows with each start, a failed one included.
-    pub(crate) incarnation: u64,
-}
-
-/// The id of a lease: that of the request that it was granted to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct LeaseId(pub(crate) RequestId);
 
 /// Run a call of the pool, which comes only while there is capacity for it, or end a session, which waits for capacity.
 #[derive(Message)]

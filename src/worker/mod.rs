@@ -19,6 +19,7 @@ mod call;
 mod call_state;
 mod call_table;
 mod host;
+mod ids;
 mod items;
 mod life;
 mod messages;
@@ -29,10 +30,10 @@ pub(crate) use actor::{Settings, Worker};
 pub(crate) use call::{ItemSender, Outcome, PendingCall, StreamId, Work};
 pub(crate) use call_table::CallTable;
 pub(crate) use host::{HostContext, HostFunction, HostFunctions, HostOutcome};
+pub(crate) use ids::{LeaseId, RequestId, WorkerId};
 pub(crate) use items::Item;
 pub(crate) use messages::{
-    BeginLease, BrokerDied, Credit, EndLease, GetLoad, LeaseId, Load, ReadyWorker, RequestId, Run, Wake,
-    WorkerEvent, WorkerId,
+    BeginLease, BrokerDied, Credit, EndLease, GetLoad, Load, ReadyWorker, Run, Wake, WorkerEvent,
 };
 pub(crate) use progress::{UpdateReceiver, UpdateSender, updates};
 pub use reply::{Placement, Reply};
