@@ -11,7 +11,8 @@ fmt:
 # What CI asks of the code before it runs it.
 lint:
     cargo fmt --all --check
-    cargo clippy --all-targets -- -D warnings
+    cargo clippy --all-targets --all-features -- -D warnings
+    cargo clippy --all-features --test faults --test random --test zygote --test in_flight -- -D warnings
     ruff check src/python examples/python
     mypy --strict src/python/hatchery
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps

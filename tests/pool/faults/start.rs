@@ -103,7 +103,7 @@ alone_test! {
 
         let source = "import os\nprint('last words')\nos._exit(3)";
         let error = start_error(pool_of(source)).await;
-        let told = matches!(&error, WorkerStartError::Died { exit: Some(3), signal: None, output }
+        let told = matches!(&error, WorkerStartError::Died { exit: Some(3), signal: None, output, .. }
             if output == "last words");
         assert!(told, "{error:?}");
 
