@@ -8,7 +8,9 @@ use bytes::Bytes;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::ser::{self, Serialize, Serializer};
 
-use crate::port::memory::buffer::{Buffer, BufferMut};
+use crate::port::memory::buffer::Buffer;
+#[cfg(feature = "ndarray")]
+use crate::port::memory::buffer::BufferMut;
 use crate::port::memory::passthrough::{self, ArrayType, Offer};
 
 /// The name by which our decoder knows that an array is asked for.
